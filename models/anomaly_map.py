@@ -1,0 +1,35 @@
+"""From a grid of patch scores to a smooth map of pixels: bilinear resizing and Gaussian filtering as matrices.
+
+Both are linear and separable, so a map M becomes A M A^T with one small matrix A for rows and columns. A is taken
+from the reference implementations themselves, applied to the unit vectors; the product runs on any device.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+
+def upsampling_matrix(grid: int, size: int, *, align_corners: bool) -> Tensor:
+    """Bilinear interpolation of `grid` samples to `size`, float32 [size, grid], as `torch.nn.functional`'s."""
+    units = torch.eye(grid)[None]  # [1, grid signals, grid]
+    return F.interpolate(units, size=size, mode="linear", align_corners=align_corners)[0].T.contiguous()
+
+
+def gaussian_matrix(size: int, sigma: float) -> Tensor:
+    """Gaussian filter of `size` samples, float32 [size, size], as `scipy.ndimage.gaussian_filter`'s defaults.
+
+    Args:
+        size: samples a side.
+        sigma: standard deviation in samples; 0 filters nothing.
+    """
+    if sigma == 0:
+        return torch.eye(size)
+    units = np.eye(size)
+    return torch.from_numpy(gaussian_filter1d(units, sigma, axis=0).astype(np.float32))
+
+
+def resample(maps: Tensor, matrix: Tensor) -> Tensor:
+    """Apply a matrix to rows and columns: [B, g, g] and [S, g] to [B, S, S]."""
+    return matrix @ maps @ matrix.T

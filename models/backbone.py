@@ -1,0 +1,216 @@
+"""The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
+from torch import Tensor
+
+from models.dual_path import STAGES
+from models.fidelity import Fidelity
+from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
+from utils.errors import UserError
+
+# What the dual path cannot follow, and the value that leaves it off.
+_PLAIN_VISION = {
+    "timm_model_name": None,
+    "attentional_pool": False,
+    "final_ln_after_pool": False,
+    "pool_type": "tok",
+    "block_type": None,
+    "qk_norm": False,
+    "scaled_cosine_attn": False,
+    "scale_heads": False,
+    "scale_attn_inner": False,
+    "scale_attn": False,
+    "scale_fc": False,
+}
+_PLAIN_TEXT = {"hf_model_name": None, "hf_tokenizer_name": None, "no_causal_mask": False, "embed_cls": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen CLIP in evaluation mode, and what it was made from.
+
+    Attributes:
+        clip: the model; its parameters take no gradients.
+        tokenize: sentences to token ids [n, context length].
+        name: open_clip name or config path.
+        weights: the file its parameters came from.
+        activation: "gelu" or "quick_gelu".
+        image_size: side of the input in pixels.
+        features_list: 1-based numbers of the tapped blocks.
+        device: where it computes.
+        precision: "fp32", or the type of autocast, "bf16" or "fp16".
+    """
+
+    clip: open_clip.CLIP
+    tokenize: Callable[[list[str]], Tensor]
+    name: str
+    weights: Weights
+    activation: str
+    image_size: int
+    features_list: tuple[int, ...]
+    device: torch.device
+    precision: str
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the image."""
+        return self.clip.visual.grid_size[0]
+
+    def autocast(self) -> torch.autocast:
+        """Context in which the towers are to be run."""
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+
+
+def load_backbone(
+    *,
+    model: str,
+    pretrained: str,
+    image_size: int | None,
+    features_list: Sequence[int] | None,
+    fidelity: Fidelity,
+    device: torch.device,
+    precision: str = "fp32",
+) -> Backbone:
+    """Build a CLIP, load its weights and freeze it.
+
+    Args:
+        model: an open_clip model name, or the path of a model config JSON.
+        pretrained: an open_clip tag of it, or the path of a state dict.
+        image_size: side of the input in pixels; None for the model's own.
+        features_list: 1-based numbers of the blocks to tap; None for the last of each stage.
+        fidelity: decides the activation of OpenAI's weights.
+        device: where to put it.
+        precision: "fp32", "bf16" or "fp16".
+
+    Raises:
+        UserError: the model cannot serve here, or its weights cannot be had, read or fitted.
+    """
+    config = read_config(model)
+    own_size = config["vision_cfg"].get("image_size", CLIPVisionCfg.image_size)
+    image_size = image_size or own_size
+    check_servable(model, config, image_size, features_list)
+    if features_list is None:
+        depth = config["vision_cfg"].get("layers", CLIPVisionCfg.layers)
+        features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
+
+    weights = find_weights(model, pretrained)
+    trained_with_quick, openai = quick_gelu_weights(model, weights.tag)
+    quick_gelu = config.get("quick_gelu", False) or trained_with_quick
+    if openai and fidelity.gelu_when_resized and image_size != own_size:
+        quick_gelu = False
+
+    config["quick_gelu"] = quick_gelu
+    config["vision_cfg"]["image_size"] = image_size
+    config.pop("custom_text", None)
+    clip = open_clip.CLIP(**config)
+    _load(clip, weights.path, model)
+    return Backbone(
+        clip=clip.eval().requires_grad_(False).to(device),
+        tokenize=open_clip.SimpleTokenizer(context_length=clip.context_length),
+        name=model,
+        weights=weights,
+        activation="quick_gelu" if quick_gelu else "gelu",
+        image_size=image_size,
+        features_list=tuple(features_list),
+        device=device,
+        precision=precision,
+    )
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """The open_clip config called `model`, or the one in the JSON file of that path.
+
+    Raises:
+        UserError: there is none, or the file is not a model config.
+    """
+    if not model.endswith(".json"):
+        config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+        if config is None:
+            raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")
+        return config
+    try:
+        config = json.loads(Path(model).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--model {model}: not a readable JSON file ({error})") from error
+    if isinstance(config, dict):
+        config = config.get("model_cfg", config)
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
+    for part, known in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
+        if unknown:
+            raise UserError(f"--model {model}: open_clip knows no '{unknown[0]}' in {part}")
+    return config
+
+
+def check_servable(
+    model: str, config: dict[str, Any], image_size: int, features_list: Sequence[int] | None
+) -> None:
+    """Refuse a model that the dual path cannot run on, or a size or taps that do not fit it.
+
+    Raises:
+        UserError: says which, in one sentence.
+    """
+    vision = vars(CLIPVisionCfg()) | config["vision_cfg"]
+    text = vars(CLIPTextCfg()) | config["text_cfg"]
+    if isinstance(vision["layers"], list | tuple):
+        raise UserError(f"--model {model} is a ResNet; the dual path needs a vision transformer")
+    for part, settings, plain in (("image", vision, _PLAIN_VISION), ("text", text, _PLAIN_TEXT)):
+        for key, value in plain.items():
+            if settings[key] != value:
+                raise UserError(
+                    f"--model {model}: its {part} tower has {key}={settings[key]}, which is not CLIP's plain "
+                    "transformer; choose a ViT of open_clip such as ViT-L-14-336"
+                )
+    if text["pool_type"] not in ("argmax", "eos") or "multimodal_cfg" in config:
+        raise UserError(f"--model {model}: its text tower does not end in CLIP's end-of-text token")
+    patch = vision["patch_size"]
+    if not isinstance(patch, int) or not isinstance(image_size, int):
+        raise UserError(f"--model {model}: patches of {patch} on {image_size} make a grid that is not square")
+    if image_size <= 0 or image_size % patch:
+        nearest = max(1, round(image_size / patch)) * patch
+        raise UserError(
+            f"--image_size {image_size} is not a multiple of the patch size {patch} of {model}; try {nearest}"
+        )
+    depth = vision["layers"]
+    if depth % STAGES:
+        raise UserError(f"--model {model} has {depth} blocks, which do not divide into {STAGES} equal stages")
+    if features_list is not None:
+        if not features_list or len(set(features_list)) < len(features_list):
+            raise UserError(f"--features_list {list(features_list)}: give each block once, and one at least")
+        beyond = [number for number in features_list if not 1 <= number <= depth]
+        if beyond:
+            raise UserError(f"--features_list: {model} has blocks 1 to {depth}, there is no block {beyond[0]}")
+
+
+def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
+    """Load the state dict in `path`; every key and every shape but the position grid's must fit."""
+    state = read_state_dict(path)
+    position = state.get("visual.positional_embedding")
+    own = clip.visual.positional_embedding
+    if position is not None and position.ndim == 2 and position.shape[1] == own.shape[1]:
+        if round((len(position) - 1) ** 0.5) ** 2 != len(position) - 1:
+            raise UserError(f"{path} was trained on a grid of patches that is not square")
+        state["visual.positional_embedding"] = position.float()
+        resize_pos_embed(state, clip)
+    expected = clip.state_dict()
+    misfits = [f"{key} is missing" for key in expected if key not in state]
+    misfits += [f"{key} is not part of it" for key in state if key not in expected]
+    misfits += [
+        f"{key} has shape {tuple(value.shape)}, not {tuple(expected[key].shape)}"
+        for key, value in state.items()
+        if key in expected and value.shape != expected[key].shape
+    ]
+    if misfits:
+        more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
+        raise UserError(f"{path} does not fit {model}: {misfits[0]}{more}")
+    clip.load_state_dict(state)

@@ -1,0 +1,62 @@
+"""The prompt ensemble: every template filled with every state phrase, for what a class is called."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+
+PROMPT_FOLDER = Path(__file__).resolve().parent / "prompts"
+
+
+@dataclass(frozen=True)
+class PromptEnsemble:
+    """State phrases and templates; `{}` stands for the object, and in a template for the filled state."""
+
+    normal: tuple[str, ...]
+    anomalous: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    def sentences(self, phrase: str) -> tuple[list[str], list[str]]:
+        """All normal and all anomalous sentences about what is called `phrase`."""
+
+        def fill(states: tuple[str, ...]) -> list[str]:
+            return [
+                template.replace("{}", state.replace("{}", phrase))
+                for state in states
+                for template in self.templates
+            ]
+
+        return fill(self.normal), fill(self.anomalous)
+
+
+def prompt_files() -> list[str]:
+    """Names of the ensembles that come with the project."""
+    return sorted(path.stem for path in PROMPT_FOLDER.glob("*.json"))
+
+
+def read_prompts(name_or_path: str) -> PromptEnsemble:
+    """Read an ensemble by its name in `models/prompts/`, or from the path of a JSON file of the same form.
+
+    Raises:
+        UserError: no such file, or a list in it is missing, empty, or has an entry without `{}`.
+    """
+    path = PROMPT_FOLDER / f"{name_or_path}.json" if name_or_path in prompt_files() else Path(name_or_path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"--prompts {name_or_path}: neither one of {', '.join(prompt_files())} nor a readable file"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    lists = []
+    for key in ("normal", "anomalous", "templates"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not entries:
+            raise UserError(f"{path}: '{key}' must be a list of phrases")
+        for number, entry in enumerate(entries, 1):
+            if not isinstance(entry, str) or entry.count("{}") != 1:
+                raise UserError(f"{path}: entry {number} of '{key}' must be a string with one {{}} in it")
+        lists.append(tuple(entries))
+    return PromptEnsemble(*lists)

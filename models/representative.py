@@ -1,0 +1,73 @@
+"""One representative vector for the many sentences that describe a state: CLIP-AD (arXiv:2311.00453), section 3.2."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from sklearn.cluster import DBSCAN, MeanShift
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KernelDensity
+
+RepVec = Literal["mean", "pca", "kde", "dbscan", "mean_shift"]
+REP_VECS: tuple[str, ...] = get_args(RepVec)
+KDE_BANDWIDTH = 0.3
+MEAN_SHIFT_BANDWIDTH = 2.0
+
+
+@dataclass(frozen=True)
+class RepVecChoice:
+    """A method and the parameters of `dbscan`: neighbourhood radius and core points' minimum neighbours."""
+
+    method: RepVec = "mean"
+    dbscan_eps: float = 0.5
+    dbscan_min_samples: int = 15
+
+
+def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.ndarray:
+    """Sum up sentence embeddings in one unit vector.
+
+    Args:
+        embeddings: unit-length rows [n, D].
+        choice: how; see the functions below.
+
+    Returns:
+        Unit vector [D], float32.
+    """
+    rows = np.asarray(embeddings, dtype=np.float64)
+    if choice.method == "mean":
+        vector = rows.mean(axis=0)
+    elif choice.method == "pca":
+        vector = _principal(rows)
+    elif choice.method == "kde":
+        vector = _density_weighted_mean(rows)
+    elif choice.method == "dbscan":
+        clustering = DBSCAN(eps=choice.dbscan_eps, min_samples=choice.dbscan_min_samples)
+        vector = _largest_cluster_mean(rows, clustering.fit_predict(rows))
+    else:
+        vector = _largest_cluster_mean(rows, MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH).fit_predict(rows))
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def _principal(rows: np.ndarray) -> np.ndarray:
+    """Scores of the D dimensions on the leading component of the n sentences, signed like the mean row."""
+    vector = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
+    return -vector if vector @ rows.mean(axis=0) < 0 else vector
+
+
+def _density_weighted_mean(rows: np.ndarray) -> np.ndarray:
+    log_density = KernelDensity(bandwidth=KDE_BANDWIDTH).fit(rows).score_samples(rows)
+    return np.exp(log_density - log_density.max()) @ rows  # the common factor goes when the length does
+
+
+def _largest_cluster_mean(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean of the largest cluster's rows; of all rows where no cluster was found (label -1 is noise)."""
+    clustered = labels[labels >= 0]
+    if clustered.size == 0:
+        logging.getLogger(__name__).warning(
+            "no cluster among %d sentences: their mean is used; a larger --dbscan_eps or smaller "
+            "--dbscan_min_samples would find one",
+            len(rows),
+        )
+        return rows.mean(axis=0)
+    return rows[labels == np.bincount(clustered).argmax()].mean(axis=0)

@@ -1,0 +1,96 @@
+"""Text features of a class: its sentences through CLIP's text tower, summed up in one vector a state."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import Tensor
+
+from models.backbone import Backbone
+from models.prompts import PromptEnsemble
+from models.representative import RepVecChoice, representative_vector
+from utils.files import atomic_open
+
+
+@torch.inference_mode()
+def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
+    """Unit-length embeddings of sentences, float32 [n, D].
+
+    The tower is causal and read at the end-of-text token, so what stands behind that token changes nothing:
+    sentences of one length are encoded together, without any padding.
+    """
+    clip = backbone.clip
+    tokens = backbone.tokenize(list(sentences))
+    lengths = tokens.argmax(dim=-1) + 1  # the end-of-text token has the highest id
+    embeddings = torch.empty(len(tokens), clip.visual.output_dim, device=backbone.device)
+    for length in lengths.unique().tolist():
+        same = lengths == length
+        ids = tokens[same, :length].to(backbone.device)  # [m, length]
+        with backbone.autocast():
+            x = clip.token_embedding(ids) + clip.positional_embedding[:length]
+            x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+            x = clip.ln_final(x[:, -1])
+            projection = clip.text_projection
+            x = x @ projection if isinstance(projection, Tensor) else projection(x)
+        embeddings[same.to(backbone.device)] = F.normalize(x.float(), dim=-1)
+    return embeddings
+
+
+def class_text_features(
+    backbone: Backbone,
+    prompts: PromptEnsemble,
+    phrase: str,
+    choice: RepVecChoice,
+    cache_dir: Path | None,
+) -> Tensor:
+    """Text features t of one class: unit columns, normal and anomalous, float32 [D, 2].
+
+    Args:
+        backbone: the frozen CLIP.
+        prompts: state phrases and templates.
+        phrase: what the class is called.
+        choice: how the sentences of a state are summed up.
+        cache_dir: where sentence embeddings are kept between runs; None to encode them anew.
+    """
+    normal, anomalous = prompts.sentences(phrase)
+    embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)
+    columns = [
+        representative_vector(embeddings[: len(normal)], choice),
+        representative_vector(embeddings[len(normal) :], choice),
+    ]
+    return torch.from_numpy(np.stack(columns, axis=1)).to(backbone.device)
+
+
+def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path | None) -> np.ndarray:
+    """Embeddings [n, D] from the cache, or encoded and put there; a damaged file counts as none."""
+    if cache_dir is None:
+        return encode_sentences(backbone, sentences).cpu().numpy()
+    key = json.dumps(
+        {
+            "weights": backbone.weights.sha256,
+            "activation": backbone.activation,
+            "precision": backbone.precision,
+            "device": backbone.device.type,
+            "open_clip": open_clip.__version__,
+            "sentences": sentences,
+        }
+    )
+    path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    if path.is_file():
+        try:
+            embeddings = load_file(path)["embeddings"]
+            if embeddings.shape == (len(sentences), backbone.clip.visual.output_dim):
+                return embeddings
+        except (SafetensorError, KeyError, OSError):
+            path.unlink(missing_ok=True)
+    embeddings = encode_sentences(backbone, sentences).cpu().numpy()
+    with atomic_open(path, "wb") as file:
+        file.write(save({"embeddings": embeddings}))
+    return embeddings

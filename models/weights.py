@@ -1,0 +1,156 @@
+"""Where a backbone's weights lie, and how they are read without running code from the file."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.pretrained import download_pretrained
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.presets import PRETRAINED_MODELS
+from utils.errors import UserError
+from utils.files import sha256_of
+
+NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives hold
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights.
+
+    Attributes:
+        path: the file.
+        sha256: of its content.
+        tag: the open_clip tag it was found by; None for a file of the user's.
+    """
+
+    path: Path
+    sha256: str
+    tag: str | None
+
+
+def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Weights:
+    """Find the file of weights that `pretrained` stands for, downloading a published one if it must be.
+
+    Args:
+        model: open_clip model name, or the path of a config JSON.
+        pretrained: path of a state dict, or one of the model's open_clip tags.
+        folder: where downloaded files are looked for before the network is asked.
+
+    Raises:
+        UserError: no such file or tag, or the download failed.
+    """
+    path = Path(pretrained)
+    if path.is_file():
+        return Weights(path, sha256_of(path), tag=None)
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained not in tags:
+        known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
+        raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
+    path = _published_file(model, pretrained, folder)
+    return Weights(path, sha256_of(path), tag=pretrained)
+
+
+def _published_file(model: str, tag: str, folder: Path) -> Path:
+    """The published weights of `model` called `tag`: from `folder`, or downloaded by open_clip."""
+    config = open_clip.get_pretrained_cfg(model, tag)
+    url = config.get("url") or f"https://huggingface.co/{config['hf_hub']}"
+    safetensors_name = f"{model}-{tag}.safetensors"
+    for name in (safetensors_name, f"{model}-{tag}.pt", Path(url).name):
+        if name and (folder / name).is_file():
+            return folder / name
+    try:
+        return Path(download_pretrained(config))
+    except Exception as error:  # each of the clients below open_clip raises errors of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"the weights '{tag}' of {model} are not on this machine and could not be downloaded ({reason}); "
+            f"download open_clip_model.safetensors from https://huggingface.co/{config['hf_hub']} "
+            f"and save it as {folder / safetensors_name}, or give the path of your copy with --pretrained"
+        ) from error
+
+
+def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
+    """Whether weights were trained with QuickGELU, and whether they are OpenAI's.
+
+    A user's own file is taken for what all published weights of that model are: ViT-L-14-336 exists from OpenAI
+    only. A model config that says `quick_gelu` itself is the caller's to heed.
+
+    Args:
+        model: open_clip model name, or the path of a config JSON (of which nothing is known).
+        tag: open_clip tag, None for a user's own file.
+    """
+    tags = [tag] if tag is not None else open_clip.list_pretrained_tags_by_model(model)
+    quick = bool(tags) and all(open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags)
+    return quick, bool(tags) and all(one == "openai" for one in tags)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from safetensors or a PyTorch file, without unpickling anything but tensors.
+
+    OpenAI's own archives are TorchScript, which holds code; they are read when their SHA-256 is one that OpenAI
+    published, and refused otherwise. Keys below "state_dict" and the prefix "module." of a training checkpoint
+    are taken off, and a token embedding stored by its used rows is filled up with zeros.
+
+    Raises:
+        UserError: the file is damaged, of another kind, or holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        elif _is_torchscript(path):
+            content = _read_openai_archive(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds more than tensors, and is not loaded since that could run code from it"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights in {path}: {str(error).splitlines()[0]}") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path} holds no state dict")
+    state = {
+        str(key).removeprefix("module."): value for key, value in content.items() if key not in NOT_PARAMETERS
+    }
+    stray = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if stray is not None:
+        raise UserError(f"{path} is not a state dict: '{stray}' is not a tensor")
+    return _fill_token_embedding(state)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_openai_archive(path: Path) -> dict[str, Tensor]:
+    urls = (open_clip.get_pretrained_url(model, "openai") for model in open_clip.list_openai_models())
+    if sha256_of(path) not in {Path(url).parent.name for url in urls}:
+        raise UserError(
+            f"{path} is a TorchScript archive but not one that OpenAI published; such a file can run code, so give "
+            "a state dict or safetensors instead"
+        )
+    return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _fill_token_embedding(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace `token_embedding.{ids,rows,size}` by the whole matrix, zero where no row was stored."""
+    if "token_embedding.rows" not in state:
+        return state
+    state = dict(state)
+    rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids")
+    size = int(state.pop("token_embedding.size"))
+    weight = rows.new_zeros(size, rows.shape[1])
+    weight[ids.long()] = rows
+    return state | {"token_embedding.weight": weight}
