@@ -52,7 +52,9 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
         known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
-        raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
+        raise UserError(
+            f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict"
+        )
     path = _published_file(model, pretrained, folder)
     return Weights(path, sha256_of(path), tag=pretrained)
 
@@ -87,7 +89,9 @@ def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
         tag: open_clip tag, None for a user's own file.
     """
     tags = [tag] if tag is not None else open_clip.list_pretrained_tags_by_model(model)
-    quick = bool(tags) and all(open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags)
+    quick = bool(tags) and all(
+        open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags
+    )
     return quick, bool(tags) and all(one == "openai" for one in tags)
 
 

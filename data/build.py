@@ -1,0 +1,174 @@
+"""From a data set's folder to its `meta.json`, whichever the layout; the builders' shared entry point."""
+
+import argparse
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+from data import brainmri, cvc_clinicdb, folder, headct, isic, mvtec, visa
+from data.common import check, counts_table
+from datasets.meta import Meta, read_meta, write_meta
+from datasets.registry import DatasetSpec, get_spec
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parents[1]
+# Each module has `read`, from the folder to what is `Found` in it, and `EXPECTED`, the layout in words.
+LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
+    {
+        "mvtec": mvtec,
+        "visa": visa,
+        "isic": isic,
+        "cvc_clinicdb": cvc_clinicdb,
+        "headct": headct,
+        "brainmri": brainmri,
+        "folder": folder,
+    }
+)
+SHOWN = 5  # places named for each kind of problem
+
+
+def build_meta(
+    layout: str,
+    root: str | Path,
+    out: str | Path | None = None,
+    *,
+    mask_threshold: int = 0,
+    decode: bool = True,
+    **options: str | None,
+) -> Path:
+    """Write `meta.json` for the data set in `root`; what is wrong with it is logged as warnings.
+
+    Args:
+        layout: one of `LAYOUTS`.
+        root: the data set's folder, which is not written to if `out` lies elsewhere.
+        out: the file to write; default `meta_path(root)`.
+        mask_threshold: see `load_mask`.
+        decode: see `check`.
+        options: passed on to the layout's `read`.
+
+    Returns:
+        the file written.
+
+    Raises:
+        UserError: there is no such folder, or no test image in it, or the file cannot be written.
+    """
+    root = _existing(layout, Path(root)).resolve()
+    found = LAYOUTS[layout].read(root, **options)
+    checked = check(found, root, mask_threshold, decode)
+    for what, where in checked.problems.items():
+        if where:
+            more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
+            logger.warning("%s (%d): %s%s", what, len(where), ", ".join(where[:SHOWN]), more)
+    if not found.test:
+        raise UserError(f"no test images found in {root}; expected is {LAYOUTS[layout].EXPECTED}")
+    if not checked.test:
+        raise UserError(f"none of the {len(found.test)} test images in {root} can be used; see the warnings")
+    out = meta_path(root) if out is None else Path(out)
+    write_meta(out, checked.meta())
+    logger.info("wrote %s", out)
+    return out
+
+
+def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
+    """The `meta.json` of a data set; it is built if there is none.
+
+    Args:
+        spec: the data set.
+        root: its folder. If that is read-only, the file is kept in the project's `.cache/meta`.
+
+    Raises:
+        UserError: as of `build_meta`.
+    """
+    root = _existing(spec.layout, Path(root))
+    for path in (root / "meta.json", _cached(root)):
+        if path.is_file():
+            logger.info("reading %s as it is; delete it if the data set has changed", path)
+            return path
+    logger.info("%s has no meta.json: building it", root)
+    return build_meta(spec.layout, root, mask_threshold=spec.mask_threshold)
+
+
+def _existing(layout: str, root: Path) -> Path:
+    if not root.is_dir():
+        expected = f"expected is {LAYOUTS[layout].EXPECTED}"
+        raise UserError(f"there is no folder {root}: put the data set there or name its folder; {expected}")
+    return root
+
+
+def meta_path(root: Path) -> Path:
+    """Where to write a data set's `meta.json`: its folder, or the project's cache if that is read-only."""
+    # The bits are looked at as well, since for root, who could write, they say what is wanted.
+    if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
+        return root / "meta.json"
+    logger.info("%s is read-only: its meta.json is kept in the project's cache", root)
+    return _cached(root)
+
+
+def _cached(root: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return PROJECT / ".cache" / "meta" / name / "meta.json"
+
+
+def main(
+    name: str, options: Mapping[str, str] = MappingProxyType({}), arguments: Sequence[str] | None = None
+) -> None:
+    """The entry point of the builder of data set `name`: write `meta.json`, print counts, warn of problems.
+
+    Args:
+        name: of the data set in the registry.
+        options: further options of the layout's `read`, each with its help.
+        arguments: of the command line, default the process's own.
+    """
+    spec = get_spec(name)
+    parser = argparse.ArgumentParser(
+        description=f"Write meta.json for {name}. Expected in its folder: {LAYOUTS[spec.layout].EXPECTED}."
+    )
+    parser.add_argument(
+        "--root", default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        help="the file to write (default: meta.json in the data set's folder, or below the project's "
+        ".cache/meta if that is read-only)",
+    )
+    parser.add_argument(
+        "--no_check",
+        action="store_true",
+        help="do not read the images and masks, which takes a while and finds those that are broken, of the "
+        "wrong size, empty, or in both splits",
+    )
+    for option, text in options.items():
+        parser.add_argument(f"--{option}", help=text)
+    values = vars(parser.parse_args(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    out = build_meta(
+        spec.layout,
+        values["root"],
+        values["out"],
+        mask_threshold=spec.mask_threshold,
+        decode=not values["no_check"],
+        **{option: values[option] for option in options},
+    )
+    meta = read_meta(out, values["root"])
+    print(counts_table(meta, spec.published))
+    print(_completeness(meta, spec))
+
+
+def _completeness(meta: Meta, spec: DatasetSpec) -> str:
+    """How much of the published test split is there, in a sentence."""
+    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
+    there = (len(meta["test"]), labels.count(0), labels.count(1))
+    if spec.published is None:
+        return f"test images: {len(labels)}, classes: {there[0]}"
+    complete = (spec.published.classes, spec.published.normal, spec.published.anomalous)
+    if there == complete:
+        return "the test split is complete, as published"
+    kinds = ("classes", "normal images", "anomalous images")
+    counts = zip(there, complete, kinds, strict=True)
+    parts = [f"{have} of {all_} {kind}" for have, all_, kind in counts if have or all_]
+    return f"a partial or different test split: {', '.join(parts)}"

@@ -1,0 +1,235 @@
+"""What the builders share: listing files, pairing masks, reading CSV files, checking, counting."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from datasets.images import load_mask, load_rgb
+from datasets.meta import Entry, Meta, path_problem
+from datasets.registry import Published
+from utils.errors import UserError
+from utils.files import sha256_of
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+NO_MASK = "anomalous images without a mask"
+NO_IMAGE = "masks without an image"
+ABSENT = "images listed but absent, left out"
+
+_MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
+
+
+@dataclass
+class Found:
+    """What a builder sees in a data set's folder.
+
+    Attributes:
+        train, test: entries of the two splits, in the order they are to be kept.
+        problems: what is wrong -> where.
+    """
+
+    train: list[Entry] = field(default_factory=list)
+    test: list[Entry] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def meta(self) -> Meta:
+        """The entries grouped by class."""
+        meta: Meta = {"train": {}, "test": {}}
+        for split, entries in (("train", self.train), ("test", self.test)):
+            for entry in entries:
+                meta[split].setdefault(entry.cls_name, []).append(entry)
+        return meta
+
+    def pair(
+        self,
+        root: Path,
+        images: Sequence[Path],
+        masks: Sequence[Path],
+        cls_name: str,
+        specie_name: str,
+        masks_expected: bool = True,
+    ) -> list[Entry]:
+        """Entries of anomalous images, each with the mask of its stem (`000.png` ~ `000_mask.png`).
+
+        Args:
+            root: the data set's folder.
+            images, masks: what to pair.
+            cls_name, specie_name: of the entries.
+            masks_expected: whether an image without a mask is a problem.
+        """
+        by_stem: dict[str, Path] = {}
+        for mask in masks:
+            by_stem.setdefault(_MASK_ENDING.sub("", mask.stem), mask)
+        by_stem |= {mask.stem: mask for mask in masks if mask.stem not in by_stem}
+        entries = []
+        for image in images:
+            mask = by_stem.get(image.stem)
+            if mask is None and masks_expected:
+                self.problems[NO_MASK].append(relative(image, root))
+            mask_path = "" if mask is None else relative(mask, root)
+            entries.append(Entry(relative(image, root), mask_path, cls_name, specie_name, 1))
+        used = {entry.mask_path for entry in entries}
+        unused = [path for path in (relative(mask, root) for mask in masks) if path not in used]
+        if unused:
+            self.problems[NO_IMAGE].extend(unused)
+        return entries
+
+
+def plain_entries(
+    root: Path, images: Iterable[Path], cls_name: str, specie: str, anomaly: int | None
+) -> list[Entry]:
+    """Entries of images that have no masks."""
+    return [Entry(relative(image, root), "", cls_name, specie, anomaly) for image in images]
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` relative to the data set's folder, with `/`."""
+    return path.relative_to(root).as_posix()
+
+
+def natural_key(path: Path) -> list[int | str]:
+    """A key that sorts `2.png` before `10.png`."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images directly in `folder`, in natural order; none if there is no such folder."""
+    return [path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The folders directly in `folder`, in natural order; none if there is no such folder."""
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror}") from error
+    return sorted(paths, key=lambda path: (natural_key(path), path.name))
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The wanted columns of a CSV file with a header, row by row; space around names and values is dropped.
+
+    Yields:
+        the line's number in the file, and its values in the order of `columns`.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column, or a line lacks a value.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            if missing := [name for name in columns if name not in header]:
+                raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}")
+            places = [header.index(name) for name in columns]
+            for row in filter(None, reader):
+                if len(row) <= max(places):
+                    raise UserError(f"{path}, line {reader.line_num}: too few values")
+                yield reader.line_num, [row[place].strip() for place in places]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def check(found: Found, root: Path, mask_threshold: int, decode: bool = True) -> Found:
+    """Leave out what cannot be read, and note everything that looks wrong.
+
+    Args:
+        found: what a builder found; it is not changed.
+        root: the data set's folder, resolved.
+        mask_threshold: see `load_mask`.
+        decode: whether to read every image and mask whole, as only this finds a truncated file, and to look
+            for files that are in both splits; paths are checked anyway.
+    """
+    problems = defaultdict(list, {what: list(where) for what, where in found.problems.items()})
+    entries = [*found.train, *found.test]
+    pool = ThreadPoolExecutor()
+    try:
+        results = pool.map(lambda entry: _check_entry(entry, root, mask_threshold, decode), entries)
+        checked = list(tqdm(results, total=len(entries), desc="checking", unit="image", disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the images still to be read
+    for _, notes in checked:
+        for what, where in notes:
+            problems[what].append(where)
+    kept = [entry for entry, _ in checked]
+    train = [entry for entry in kept[: len(found.train)] if entry is not None]
+    test = [entry for entry in kept[len(found.train) :] if entry is not None]
+    if decode and (both := _in_both_splits(train, test, root)):
+        problems["test images that are training images too"].extend(both)
+    return Found(train, test, problems)
+
+
+def _check_entry(
+    entry: Entry, root: Path, mask_threshold: int, decode: bool
+) -> tuple[Entry | None, list[tuple[str, str]]]:
+    """The entry, corrected, or `None` if it must be left out; and what is wrong and where."""
+    if problem := path_problem(entry.img_path, root):
+        return None, [("images left out for their path", f"{entry.img_path!r} {problem}")]
+    notes = []
+    if problem := path_problem(entry.mask_path, root):
+        notes.append(("masks left out for their path", f"{entry.mask_path!r} {problem}"))
+        entry = replace(entry, mask_path="")
+    if not decode:
+        return entry, notes
+    try:
+        width, height = load_rgb(root / entry.img_path).size
+    except UserError as error:
+        return None, [("images left out as unreadable", str(error))]
+    if not entry.mask_path:
+        return entry, notes
+    try:
+        mask = load_mask(root / entry.mask_path, mask_threshold)
+    except UserError as error:
+        return replace(entry, mask_path=""), [("masks left out as unreadable", str(error))]
+    if mask.shape != (height, width):
+        sizes = f"{mask.shape[1]} x {mask.shape[0]}, its image {width} x {height}"
+        notes.append(("masks of another size than their image", f"{entry.mask_path} ({sizes})"))
+    if entry.anomaly == 1 and not mask.any():
+        notes.append(("empty masks of anomalous images", entry.mask_path))
+    return entry, notes
+
+
+def _in_both_splits(train: Sequence[Entry], test: Sequence[Entry], root: Path) -> list[str]:
+    """Test images whose content is also a training image's; only files of equal size are compared."""
+
+    def by_size(entries: Sequence[Entry]) -> dict[int, list[str]]:
+        sizes = defaultdict(list)
+        for entry in entries:
+            sizes[(root / entry.img_path).stat().st_size].append(entry.img_path)
+        return sizes
+
+    both = []
+    train_sizes = by_size(train)
+    for size, paths in by_size(test).items():
+        known = {sha256_of(root / path): path for path in train_sizes.get(size, [])}
+        hashes = [(path, sha256_of(root / path)) for path in paths] if known else []
+        both += [f"{path} (= {known[digest]})" for path, digest in hashes if digest in known]
+    return both
+
+
+def counts_table(meta: Meta, published: Published | None) -> str:
+    """A table of the images of each class, split and label, above the published test split if there is one."""
+    rows = []
+    for name in dict.fromkeys([*meta["test"], *meta["train"]]):
+        labels = [entry.anomaly for entry in meta["test"].get(name, [])]
+        rows.append(
+            [name, len(meta["train"].get(name, [])), *(labels.count(label) for label in (0, 1, None))]
+        )
+    total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
+    rows.append([f"total of {len(rows)}", *total])
+    if published is not None:
+        rows.append([f"published, of {published.classes}", "", published.normal, published.anomalous, ""])
+    return tabulate(rows, headers=["class", "train", "test normal", "test anomalous", "test unlabelled"])

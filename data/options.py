@@ -1,0 +1,92 @@
+"""Command-line options of the data set, and what they stand for."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.build import PROJECT, ensure_meta
+from datasets.images import load_rgb
+from datasets.loader import ErrorRaisingLoader, make_loader
+from datasets.meta import Entry, read_meta
+from datasets.registry import REGISTRY, DatasetSpec, get_spec
+from datasets.transforms import resize_rgb
+from utils.arguments import non_negative_int, positive_int
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The images a method is tested on, those of a class one after another."""
+
+    spec: DatasetSpec
+    root: Path
+    entries: list[Entry]
+
+    @property
+    def phrases(self) -> dict[str, str]:
+        """What each class is called in the prompts."""
+        return {name: self.spec.phrase(name) for name in dict.fromkeys(e.cls_name for e in self.entries)}
+
+    def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
+        """An image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
+        return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a data set and how it is read."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        required=True,
+        choices=REGISTRY,
+        metavar="NAME",
+        help=f"one of {', '.join(REGISTRY)}; folder is for images of your own",
+    )
+    group.add_argument("--data_path", type=Path, help="the data set's folder (default: data/NAME)")
+    group.add_argument(
+        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
+    )
+    group.add_argument(
+        "--num_workers",
+        type=non_negative_int,
+        default=2,
+        help="processes that read images ahead; 0 reads in the main one (default: %(default)s)",
+    )
+
+
+def evaluation_set_from_options(args: argparse.Namespace) -> EvaluationSet:
+    """Read the test split that the options name, building its meta.json if there is none."""
+    spec = get_spec(args.dataset)
+    root = args.data_path or PROJECT / spec.folder
+    meta = read_meta(ensure_meta(spec, root), root)
+    return EvaluationSet(spec, root, [entry for entries in meta["test"].values() for entry in entries])
+
+
+def loader_from_options(
+    args: argparse.Namespace, images: EvaluationSet, image_size: int, *, pin_memory: bool
+) -> ErrorRaisingLoader:
+    """Batches of the test set."""
+    return make_loader(
+        images.entries,
+        images.root,
+        image_size,
+        args.batch_size,
+        args.num_workers,
+        mask_threshold=images.spec.mask_threshold,
+        pin_memory=pin_memory,
+        seed=args.seed,
+    )
+
+
+def fill_in_from_data_set(args: argparse.Namespace, spec: DatasetSpec) -> None:
+    """Fill in, in place, the options of prompts and maps whose default is the data set's."""
+    defaults = {
+        "prompts": spec.domain,
+        "dbscan_eps": spec.dbscan_eps,
+        "dbscan_min_samples": spec.dbscan_min_samples,
+        "smoothing": spec.smoothing,
+    }
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)

@@ -1,0 +1,177 @@
+"""Batches of a data set's images and masks, in the order of its entries."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.images import load_mask, load_rgb
+from datasets.meta import Entry
+from datasets.transforms import image_transform, mask_transform
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image.
+
+    Attributes:
+        image: float32 [3, S, S].
+        mask: bool [S, S], `None` where no mask is known.
+        index: which entry it is.
+        entry: that entry.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor | None
+    index: int
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one batch.
+
+    Attributes:
+        images: float32 [B, 3, S, S].
+        masks: bool [B, S, S], all false where no mask is known.
+        has_mask: bool [B], where a mask is known.
+        indices: which entries they are.
+        entries: those entries.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    has_mask: torch.Tensor
+    indices: list[int]
+    entries: list[Entry]
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, for a faster copy to a GPU."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            masks=self.masks.pin_memory(),
+            has_mask=self.has_mask.pin_memory(),
+        )
+
+
+class AnomalyDataset(Dataset):
+    """The images of a list of entries, with the masks that are known.
+
+    A normal image's mask is empty, and is not read. An anomalous or unlabelled image without a mask file has
+    no known mask. What a user can mend (a missing or broken file) is returned instead of the item, not
+    raised: a worker's exception would reach the user wrapped in two tracebacks.
+
+    Args:
+        entries: what to read.
+        root: the data set's folder.
+        image_size: side S of the images in pixels.
+        mask_threshold: see `load_mask`.
+        with_masks: whether masks are wanted; if not, none is read and none is known.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        root: str | Path,
+        image_size: int,
+        *,
+        mask_threshold: int = 0,
+        with_masks: bool = True,
+    ) -> None:
+        self.entries = list(entries)
+        self.root = Path(root)
+        self.image_size = image_size
+        self.mask_threshold = mask_threshold
+        self.with_masks = with_masks
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Item | UserError:
+        entry = self.entries[index]
+        try:
+            image = image_transform(load_rgb(self.root / entry.img_path), self.image_size)
+            return Item(image, self._mask(entry), index, entry)
+        except UserError as error:
+            return error
+
+    def _mask(self, entry: Entry) -> torch.Tensor | None:
+        if not self.with_masks:
+            return None
+        if entry.anomaly == 0:
+            return torch.zeros(self.image_size, self.image_size, dtype=torch.bool)
+        if not entry.mask_path:
+            return None
+        return mask_transform(load_mask(self.root / entry.mask_path, self.mask_threshold), self.image_size)
+
+
+def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
+    """Stack items to a batch; the first error among them takes its place."""
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+    images = torch.stack([item.image for item in items])
+    unknown = torch.zeros(images.shape[-2:], dtype=torch.bool)
+    return Batch(
+        images=images,
+        masks=torch.stack([unknown if item.mask is None else item.mask for item in items]),
+        has_mask=torch.tensor([item.mask is not None for item in items]),
+        indices=[item.index for item in items],
+        entries=[item.entry for item in items],
+    )
+
+
+class ErrorRaisingLoader(DataLoader):
+    """A `DataLoader` that raises, in the main process, the `UserError` that took a batch's place."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def make_loader(
+    entries: Sequence[Entry],
+    root: str | Path,
+    image_size: int,
+    batch_size: int,
+    num_workers: int = 0,
+    *,
+    mask_threshold: int = 0,
+    with_masks: bool = True,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> ErrorRaisingLoader:
+    """Batches of `entries`, in their order; the last may be smaller.
+
+    Args:
+        entries, root, image_size, mask_threshold, with_masks: see `AnomalyDataset`.
+        batch_size: images a batch.
+        num_workers: processes that read ahead; 0 reads in this one.
+        pin_memory: hand batches over in page-locked memory.
+        seed: of the workers' random numbers; torch's global generator is left untouched.
+
+    Raises:
+        UserError: while iterating, where an image or a mask cannot be read.
+    """
+    dataset = AnomalyDataset(entries, root, image_size, mask_threshold=mask_threshold, with_masks=with_masks)
+    return ErrorRaisingLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=ignore_interrupt,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def ignore_interrupt(worker_id: int) -> None:
+    """Leave Ctrl-C to the main process, which ends its workers; else each would print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

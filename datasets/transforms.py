@@ -1,0 +1,46 @@
+"""From an image of any size to the square tensor the backbone takes, and the same for its mask."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.functional import normalize, to_tensor
+
+# Of the images OpenAI trained CLIP on; the same for every backbone preset.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def resize_rgb(image: Image.Image, size: int) -> np.ndarray:
+    """Resize to a square, bicubic and antialiased, the aspect not kept.
+
+    Args:
+        image: RGB, of any size.
+        size: side S of the square in pixels.
+
+    Returns:
+        uint8 [S, S, 3].
+    """
+    return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def image_transform(image: Image.Image, size: int) -> torch.Tensor:
+    """Resize as `resize_rgb` does, then normalise with CLIP's mean and standard deviation.
+
+    Returns:
+        float32 [3, S, S].
+    """
+    return normalize(to_tensor(resize_rgb(image, size)), CLIP_MEAN, CLIP_STD)
+
+
+def mask_transform(mask: np.ndarray, size: int) -> torch.Tensor:
+    """Resize a mask to a square, bilinear and antialiased, and binarise it at one half.
+
+    Args:
+        mask: bool [H, W].
+        size: side S of the square in pixels.
+
+    Returns:
+        bool [S, S].
+    """
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(grey) > 127.5)

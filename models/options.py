@@ -1,0 +1,161 @@
+"""Command-line options of the backbone and the prompts, and what they stand for."""
+
+import argparse
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.backbone import Backbone, load_backbone
+from models.fidelity import Fidelity, FidelityName
+from models.presets import PRESETS, find_preset
+from models.prompts import prompt_files, read_prompts
+from models.representative import REP_VECS, RepVecChoice
+from models.text import class_text_features
+from utils.arguments import positive_float, positive_int
+from utils.errors import UserError
+
+DEFAULT_MODEL = "vit-l-14-336"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a backbone and how it is run."""
+    group = parser.add_argument_group("backbone")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"a preset ({', '.join(PRESETS)}), an open_clip model name, or the path of a model config JSON "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--pretrained",
+        help="an open_clip tag of the model, or the path of a state dict (.safetensors, .pt); "
+        "default: the preset's",
+    )
+    group.add_argument(
+        "--image_size",
+        type=positive_int,
+        help="side of the input in pixels; default: the preset's or the model's own",
+    )
+    group.add_argument(
+        "--features_list",
+        type=positive_int,
+        nargs="+",
+        metavar="BLOCK",
+        help="1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter",
+    )
+    group.add_argument(
+        "--fidelity",
+        choices=("released", "corrected"),
+        help="compute as the authors' released code does, or as the paper describes; default: what the "
+        "published numbers of the preset were made with, else corrected",
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N (default: auto)"
+    )
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)",
+    )
+
+
+def add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide on the text features."""
+    group = parser.add_argument_group("prompts")
+    group.add_argument("--obj_name", help="call every class this in the prompts, in place of its phrase")
+    group.add_argument(
+        "--prompts",
+        help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
+        "default: those of the data set's domain",
+    )
+    group.add_argument(
+        "--rep_vec",
+        choices=REP_VECS,
+        default="mean",
+        help="how the sentences of a state become one vector (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dbscan_eps", type=positive_float, help="radius of --rep_vec dbscan; default: the data set's"
+    )
+    group.add_argument(
+        "--dbscan_min_samples",
+        type=positive_int,
+        help="core size of --rep_vec dbscan; default: the data set's",
+    )
+    group.add_argument(
+        "--cache_dir",
+        type=Path,
+        default=Path(".cache"),
+        help="where sentence embeddings are kept between runs (default: %(default)s)",
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device called `name`, where "auto" is CUDA if there is one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: only cpu and cuda are supported")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def resolve_model_options(args: argparse.Namespace) -> None:
+    """Fill in, in place, the backbone options that were left open.
+
+    Raises:
+        UserError: a model without a preset came without weights.
+    """
+    preset = find_preset(args.model)
+    if preset is None:
+        if args.pretrained is None:
+            raise UserError(f"--model {args.model}: say with --pretrained which weights to use")
+        args.fidelity = args.fidelity or "corrected"
+        return
+    args.model = preset.model
+    args.pretrained = args.pretrained or preset.pretrained
+    args.image_size = args.image_size or preset.image_size
+    args.features_list = args.features_list or list(preset.features_list)
+    args.fidelity = args.fidelity or preset.clip_ad_fidelity
+
+
+def backbone_from_options(args: argparse.Namespace) -> Backbone:
+    """Load the backbone that resolved options describe."""
+    name: FidelityName = args.fidelity
+    return load_backbone(
+        model=args.model,
+        pretrained=args.pretrained,
+        image_size=args.image_size,
+        features_list=args.features_list,
+        fidelity=Fidelity.named(name),
+        device=find_device(args.device),
+        precision=args.precision,
+    )
+
+
+def text_features_from_options(
+    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """Text features [D, 2] of every class, from resolved options and what each class is called."""
+    prompts = read_prompts(args.prompts)
+    choice = RepVecChoice(args.rep_vec, args.dbscan_eps, args.dbscan_min_samples)
+    logger = logging.getLogger(__name__)
+    features: dict[str, Tensor] = {}
+    for class_name, phrase in phrases.items():
+        phrase = args.obj_name or phrase
+        logger.info("class %s is called '%s' in the prompts", class_name, phrase)
+        features[class_name] = class_text_features(backbone, prompts, phrase, choice, args.cache_dir / "text")
+    return features

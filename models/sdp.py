@@ -1,0 +1,95 @@
+"""SDP: CLIP-AD without training. CLIP-AD (arXiv:2311.00453), sections 3.1 to 3.3."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
+from models.backbone import Backbone
+from models.dual_path import Tap, encode_dual_path
+from models.fidelity import Fidelity
+from utils.evaluation import Prediction
+
+IMAGE_TEMPERATURE = 100.0
+
+
+def token_scores(taps: Sequence[Tap], text: Tensor) -> Tensor:
+    """Anomaly scores of the patch tokens, summed over the taps.
+
+    Per tap and column the products of features, text and weights are taken, less their mean over the two columns;
+    summed over D, the anomalous column is half the difference of two weighted similarities, so that nothing of
+    size D need be built.
+
+    Args:
+        taps: surgery features, class token first.
+        text: text features of each image's class [B, D, 2], unit columns.
+
+    Returns:
+        [B, N], unbounded, larger where more anomalous.
+    """
+    total = 0.0
+    for tap in taps:
+        similarity = F.normalize(tap.surgery.float(), dim=-1) @ text  # [B, 1+N, 2]
+        weight = similarity[:, :1].softmax(dim=-1)
+        weighted = similarity[:, 1:] * (weight / weight.mean(dim=-1, keepdim=True))
+        total = total + (weighted[..., 1] - weighted[..., 0]) / 2
+    return total
+
+
+def image_probability(tap: Tap, text: Tensor) -> Tensor:
+    """Probability [B] that an image is anomalous, from a tap's surgery class token and text [B, D, 2]."""
+    class_token = F.normalize(tap.surgery[:, 0].float(), dim=-1)  # [B, D]
+    logits = IMAGE_TEMPERATURE * (class_token[:, None] @ text)[:, 0]  # [B, 2]
+    return logits.softmax(dim=-1)[:, 1]
+
+
+class SDP:
+    """Maps and scores from a frozen CLIP and text features alone.
+
+    Args:
+        backbone: the frozen CLIP.
+        text_features: for each class, unit columns normal and anomalous [D, 2].
+        fidelity: how the taps are taken.
+        smoothing: standard deviation of the Gaussian filter on the maps, in pixels.
+    """
+
+    def __init__(
+        self, backbone: Backbone, text_features: Mapping[str, Tensor], fidelity: Fidelity, smoothing: float
+    ) -> None:
+        self.backbone = backbone
+        self.text_features = text_features
+        self.fidelity = fidelity
+        upsampling = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=False)
+        smooth = gaussian_matrix(backbone.image_size, smoothing) @ upsampling
+        self.smooth_upsampling = smooth.to(backbone.device)  # [S, g]
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
+        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
+        text = torch.stack([self.text_features[name] for name in class_names])
+        with self.backbone.autocast():
+            taps = encode_dual_path(
+                self.backbone.clip.visual,
+                images,
+                self.backbone.features_list,
+                shared_buffers=self.fidelity.taps_share_buffers,
+                with_ori=False,
+            )
+        grid = self.backbone.grid
+        scores = token_scores(taps, text).unflatten(1, (grid, grid))
+        return Prediction(
+            maps=resample(scores, self.smooth_upsampling), text_prob=image_probability(taps[-1], text)
+        )
+
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+        """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""
+        return _min_max(text_prob) + _min_max(map_max)
+
+
+def _min_max(values: np.ndarray) -> np.ndarray:
+    """Values scaled to [0, 1]; unchanged where all are the same, a single image's among them."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else values

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Test SDP (CLIP-AD without training) on one data set or several:
+#
+#   bash test_SDP.sh                                  every data set below whose folder is there
+#   DATASETS="mvtec" REP_VEC=kde bash test_SDP.sh     any setting from the environment
+#   bash test_SDP.sh --visualization --save_maps      further arguments go to test_sdp.py, see its --help
+#
+# Results: $SAVE_PATH/<data set>/results.md, results.json, scores.csv, test.log
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# ---- Data ----------------------------------------------------------------------------------------------------
+DATASETS=${DATASETS:-"mvtec visa isic cvc_clinicdb headct brainmri"}   # which, in this order
+DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
+SAVE_PATH=${SAVE_PATH:-results/sdp}       # results go to $SAVE_PATH/<data set>
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, 1-based; empty: the preset's (6 12 18 24)
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the preset's (corrected)
+
+# ---- Backbone of the CLIP-AD authors' scripts: ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released --------
+# MODEL=vit-b-16-plus-240
+
+# ---- Method --------------------------------------------------------------------------------------------------
+REP_VEC=${REP_VEC:-mean}                  # mean, pca, kde, dbscan or mean_shift
+SMOOTHING=${SMOOTHING:-}                  # sigma of the Gaussian filter in pixels; empty: the data set's (8)
+PROMPTS=${PROMPTS:-}                      # industrial, medical or a JSON file; empty: by the data set's domain
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+SEED=${SEED:-42}
+# --------------------------------------------------------------------------------------------------------------
+
+[[ -n "${VIRTUAL_ENV:-}" || ! -f .venv/bin/activate ]] || source .venv/bin/activate
+
+options=(--model "$MODEL" --rep_vec "$REP_VEC" --batch_size "$BATCH_SIZE" --num_workers "$NUM_WORKERS"
+         --device "$DEVICE" --precision "$PRECISION" --seed "$SEED")
+[[ -z "$PRETRAINED" ]] || options+=(--pretrained "$PRETRAINED")
+[[ -z "$FEATURES_LIST" ]] || options+=(--features_list $FEATURES_LIST)
+[[ -z "$IMAGE_SIZE" ]] || options+=(--image_size "$IMAGE_SIZE")
+[[ -z "$FIDELITY" ]] || options+=(--fidelity "$FIDELITY")
+[[ -z "$SMOOTHING" ]] || options+=(--smoothing "$SMOOTHING")
+[[ -z "$PROMPTS" ]] || options+=(--prompts "$PROMPTS")
+
+tested=0
+for dataset in $DATASETS; do
+  if [[ ! -d "$DATA_ROOT/$dataset" ]]; then
+    echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
+    continue
+  fi
+  python test_sdp.py --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
+    "${options[@]}" "$@"
+  tested=$((tested + 1))
+done
+
+if [[ $tested -eq 0 ]]; then
+  echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
+  exit 2
+fi

@@ -1,0 +1,28 @@
+"""Seeded random weights of a real architecture, as a state dict on disk: for tests of loading and for benchmarks.
+
+python -m tests.random_weights ViT-B-16-plus-240 pretrained_models/random.safetensors
+"""
+
+import argparse
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+
+def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
+    """Write the weights that open_clip starts `model` from under `seed`; returns `path`."""
+    torch.manual_seed(seed)
+    state = open_clip.CLIP(**open_clip.get_model_config(model)).state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    return path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Save seeded random weights of an open_clip architecture.")
+    parser.add_argument("model", help="open_clip model name")
+    parser.add_argument("path", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options = parser.parse_args()
+    print(save_random_weights(options.model, options.path, options.seed))

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Install what is needed, lint, and run the tests. Uses the active virtual environment, or makes .venv.
+# Further arguments go to pytest: tests/run.sh -k sdp
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ -z "${VIRTUAL_ENV:-}" ]]; then
+  [[ -x .venv/bin/python ]] || python3 -m venv .venv
+  source .venv/bin/activate
+fi
+python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+
+ruff check .
+ruff format --check .
+python -m pytest "$@"

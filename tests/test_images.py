@@ -1,0 +1,218 @@
+"""Images and masks of every mode, and files that are none."""
+
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.images import load_mask, load_rgb
+from utils.errors import UserError
+
+COLOURS = np.array([[[10, 20, 30], [200, 100, 50]]], np.uint8)  # [1, 2, 3]
+
+
+def saved(folder, image, name="image.png", **options):
+    path = folder / name
+    image.save(path, **options)
+    return path
+
+
+def pixels(path):
+    image = load_rgb(path)
+    assert image.mode == "RGB"
+    return np.asarray(image).tolist()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.BMP", "a.tif", "a.webp"])
+def test_rgb_is_read_as_it_is(tmp_path, name):
+    path = saved(tmp_path, Image.fromarray(COLOURS), name, **({"lossless": True} if "webp" in name else {}))
+    assert pixels(path) == COLOURS.tolist()
+
+
+def test_grey_is_repeated(tmp_path):
+    assert pixels(saved(tmp_path, Image.new("L", (1, 1), 77))) == [[[77, 77, 77]]]
+    assert pixels(saved(tmp_path, Image.new("LA", (1, 1), (77, 0)))) == [[[77, 77, 77]]]
+    assert pixels(saved(tmp_path, Image.fromarray(np.array([[False, True]])))) == [[[0] * 3, [255] * 3]]
+
+
+def test_alpha_is_dropped_not_composited(tmp_path):
+    assert pixels(saved(tmp_path, Image.new("RGBA", (1, 1), (10, 20, 30, 0)))) == [[[10, 20, 30]]]
+
+
+@pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128])])
+def test_a_palette_is_looked_up(tmp_path, transparency):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    options = {} if transparency is None else {"transparency": transparency}
+    path = saved(tmp_path, image, **options)
+    assert Image.open(path).mode == "P"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pixels(path) == COLOURS.tolist()
+
+
+def test_cmyk_is_converted(tmp_path):
+    assert pixels(saved(tmp_path, Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "a.tif")) == [[[0, 255, 255]]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [("<u2", "a.png"), ("<u2", "a.tif"), (">u2", "a.tif"), ("<i4", "a.tif")]
+)
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path, dtype, name):
+    image = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype))
+    path = saved(tmp_path, image, name)
+    assert pixels(path) == [[[0] * 3, [1] * 3, [128] * 3, [255] * 3]]
+
+
+def test_floating_point_is_0_to_255(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[0.6, 254.4, 300, -5, np.nan]], np.float32)), "a.tif")
+    assert [pixel[0] for pixel in pixels(path)[0]] == [1, 254, 255, 0, 0]
+
+
+def test_the_first_of_several_pages_is_read(tmp_path):
+    pages = [Image.new("RGB", (1, 1), (n, n, n)) for n in (5, 6)]
+    path = saved(tmp_path, pages[0], "a.tif", save_all=True, append_images=pages[1:])
+    assert pixels(path) == [[[5, 5, 5]]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.jpg"])
+def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, name):
+    array = np.zeros((16, 32, 3), np.uint8)
+    array[:8, :8] = 255  # the top left corner; upright (a quarter turn clockwise) it is the top right
+    options = {"exif": turned(6)} | ({"lossless": True} if "webp" in name else {})
+    path = saved(tmp_path, Image.fromarray(array), name, **options)
+    expected = np.zeros((32, 16), bool)
+    expected[:8, 8:] = True
+    image = load_rgb(path)
+    assert image.size == (16, 32)
+    np.testing.assert_array_equal(np.asarray(image)[..., 0] > 127, expected)
+    np.testing.assert_array_equal(load_mask(path, threshold=127), expected)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[0, 1, 127, 128, 255]], np.uint8),
+        np.array([[0, 1, 127, 128, 255]], np.uint8)[..., None].repeat(3, axis=2),
+        np.array(
+            [[[0, 0, 0, 255], [0, 0, 1, 0], [9, 127, 3, 0], [128, 0, 0, 255], [0, 255, 0, 0]]], np.uint8
+        ),
+        np.array([[[0, 255], [1, 0], [127, 9], [128, 0], [255, 255]]], np.uint8),
+    ],
+    ids=["grey", "rgb", "rgba", "grey and alpha"],
+)
+def test_a_mask_is_where_a_colour_channel_exceeds_the_threshold(tmp_path, array):
+    path = saved(tmp_path, Image.fromarray(array))
+    assert load_mask(path).tolist() == [[False, True, True, True, True]]
+    assert load_mask(path, threshold=127).tolist() == [[False, False, False, True, True]]
+    assert load_mask(path).dtype == bool
+
+
+def test_masks_of_16_bits_may_hold_class_ids(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 1, 127 * 257, 127 * 257 + 1]], np.uint16)))
+    assert load_mask(path).tolist() == [[False, True, True, True]]
+    assert load_mask(path, threshold=127).tolist() == [[False, False, False, True]]
+
+
+def test_masks_of_one_bit_and_of_floats(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[False, True]])))
+    assert load_mask(path, threshold=127).tolist() == [[False, True]]
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 1, np.nan, 200]], np.float32)), "a.tif")
+    assert load_mask(path).tolist() == [[False, True, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("palette", "expected"),
+    [([0, 0, 0, 128, 0, 0], [[False, True]]), ([255, 255, 255, 0, 0, 0], [[True, False]])],
+)
+def test_a_mask_with_a_palette_goes_by_its_colours(tmp_path, palette, expected):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette(palette)
+    path = saved(tmp_path, image)
+    assert Image.open(path).mode == "P"
+    assert load_mask(path, threshold=100).tolist() == expected
+
+
+def bomb():
+    """A PNG of 60000 x 60000 pixels in a few bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def encoded(folder, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return saved(folder, Image.fromarray(noise), f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("load", [load_rgb, load_mask])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not an image"),
+        (b"hello", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", ""),
+        (bomb(), "exceeds limit"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_name(tmp_path, load, content, said):
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(UserError, match=f"bad.png.*{said}"):
+        load(tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize("load", [load_rgb, load_mask])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_truncated_files_are_refused_by_name(tmp_path, load, suffix, part):
+    whole = encoded(tmp_path, suffix)
+    (tmp_path / f"bad{suffix}").write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(UserError, match=rf"bad\{suffix}"):
+        load(tmp_path / f"bad{suffix}")
+
+
+def test_missing_files_and_folders_are_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"there is no image .*absent\.png"):
+        load_rgb(tmp_path / "absent.png")
+    with pytest.raises(UserError, match=f"cannot read the image {tmp_path}: Is a directory"):
+        load_mask(tmp_path)
+
+
+def test_real_images_of_all_modes(shared_data):
+    paths = [
+        path
+        for path in shared_data.rglob("*")
+        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif"} and "brainmri" in path.parts
+    ]
+    modes = set()
+    for path in paths:
+        with Image.open(path) as image:
+            modes.add(image.mode)
+            expected = np.asarray(image.convert("RGB"))
+        np.testing.assert_array_equal(np.asarray(load_rgb(path)), expected)
+    assert modes == {"RGB", "RGBA", "L", "P"}
+
+
+def test_real_jpeg_masks_need_their_threshold(shared_data):
+    folder = shared_data / "kvasir_seg" / "masks"
+    for path in folder.iterdir():
+        share = [load_mask(path, threshold).mean() for threshold in (0, 127, 200)]
+        assert share[0] > share[1]  # compression leaves traces near black
+        assert share[1] == pytest.approx(share[2], rel=0.02)

@@ -1,0 +1,158 @@
+"""The loader: order, masks that are known and not, and errors that reach the user as one sentence."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.images import load_rgb
+from datasets.loader import AnomalyDataset, collate, make_loader
+from datasets.meta import Entry
+from datasets.transforms import image_transform
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+SIZE = 12
+WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
+
+
+@pytest.fixture
+def root(tmp_path):
+    for number in range(7):
+        Image.new("RGB", (20, 16), (number * 30, 0, 0)).save(tmp_path / f"{number}.png")
+    mask = np.zeros((16, 20), np.uint8)
+    mask[:, 10:] = 100
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return tmp_path
+
+
+def entry(number, anomaly=0, mask_path=""):
+    return Entry(f"{number}.png", mask_path, "thing", "", anomaly)
+
+
+@WORKERS
+def test_batches_come_in_the_entries_order(root, num_workers):
+    entries = [entry(number) for number in (5, 3, 6, 0, 1, 2, 4)]
+    batches = list(make_loader(entries, root, SIZE, 3, num_workers))
+    assert [len(batch.entries) for batch in batches] == [3, 3, 1]
+    assert [index for batch in batches for index in batch.indices] == list(range(7))
+    assert [each for batch in batches for each in batch.entries] == entries
+    images = torch.cat([batch.images for batch in batches])
+    expected = torch.stack([image_transform(load_rgb(root / each.img_path), SIZE) for each in entries])
+    assert torch.equal(images, expected)
+
+
+HALF = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+HALF[:, SIZE // 2 :] = True
+EMPTY = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("anomaly", "mask_path", "known", "expected"),
+    [
+        (0, "", True, EMPTY),
+        (0, "mask.png", True, EMPTY),
+        (1, "mask.png", True, HALF),
+        (1, "", False, EMPTY),
+        (None, "mask.png", True, HALF),
+        (None, "", False, EMPTY),
+    ],
+)
+def test_which_masks_are_known(root, anomaly, mask_path, known, expected):
+    (batch,) = make_loader([entry(0, anomaly, mask_path), entry(1)], root, SIZE, 2)
+    assert batch.has_mask.tolist() == [known, True]
+    assert batch.masks.dtype == torch.bool
+    assert torch.equal(batch.masks[0], expected)
+
+
+def test_the_mask_threshold_is_obeyed(root):
+    (batch,) = make_loader([entry(0, 1, "mask.png")], root, SIZE, 1, mask_threshold=100)
+    assert batch.has_mask.tolist() == [True]
+    assert not batch.masks.any()
+
+
+def test_masks_that_are_not_wanted_are_not_read(root):
+    entries = [entry(0, 1, "absent.png"), entry(1)]
+    (batch,) = make_loader(entries, root, SIZE, 2, with_masks=False)
+    assert batch.has_mask.tolist() == [False, False]
+    assert batch.masks.shape == (2, SIZE, SIZE)
+    with pytest.raises(UserError, match=r"there is no image .*absent\.png"):
+        list(make_loader(entries, root, SIZE, 2))
+
+
+@WORKERS
+def test_a_broken_image_is_one_sentence_after_the_batches_before_it(root, num_workers):
+    (root / "3.png").write_bytes(b"not an image")
+    batches = iter(make_loader([entry(number) for number in range(7)], root, SIZE, 2, num_workers))
+    assert next(batches).indices == [0, 1]
+    with pytest.raises(UserError) as caught:
+        next(batches)
+    assert str(caught.value) == f"{root / '3.png'} is not an image, or of a kind that cannot be read"
+
+
+@WORKERS
+def test_the_global_generator_is_left_alone(root, num_workers):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    list(make_loader([entry(0)], root, SIZE, 1, num_workers))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_dataset_can_be_sent_to_a_worker_that_is_started_anew(root):
+    dataset = pickle.loads(pickle.dumps(AnomalyDataset([entry(2)], root, SIZE)))
+    assert len(dataset) == 1
+    assert torch.equal(dataset[0].image, image_transform(load_rgb(root / "2.png"), SIZE))
+
+
+def test_pinning_pins_every_tensor(root, monkeypatch):
+    batch = collate([AnomalyDataset([entry(0)], root, SIZE)[0]])
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: ("pinned", tensor))
+    pinned = batch.pin_memory()
+    for name in ("images", "masks", "has_mask"):
+        mark, tensor = getattr(pinned, name)
+        assert mark == "pinned"
+        assert tensor is getattr(batch, name)
+    assert pinned.entries == batch.entries
+
+
+def test_interrupting_leaves_no_traceback_of_the_workers(root):
+    script = f"""
+        import sys, time
+        sys.path[0] = {str(PROJECT)!r}
+        from datasets.loader import make_loader
+        from datasets.meta import Entry
+        from utils.errors import run
+
+        def main():
+            entries = [Entry("0.png", "", "thing", "", 0)] * 100_000
+            for batch in make_loader(entries, {str(root)!r}, 64, 4, num_workers=2):
+                if 4 in batch.indices:  # the second batch, so both workers are at work
+                    print("running", flush=True)
+                time.sleep(0.001)
+
+        run(main)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "running\n"
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers get it as well
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.startswith("interrupted")

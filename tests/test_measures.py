@@ -1,0 +1,262 @@
+"""The measures against scikit-learn and against slow, obviously right loops over thresholds."""
+
+import dataclasses
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+from utils import pro
+from utils.measures import PixelMeasures, Ranking, pixel_measures, ranking_measures
+
+UNDEFINED = PixelMeasures(None, None, None, None, None)
+
+
+def sklearn_ranking(labels: np.ndarray, scores: np.ndarray) -> Ranking:
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    with np.errstate(invalid="ignore"):
+        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))
+    return Ranking(roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max())
+
+
+def regions_of(masks: np.ndarray) -> list[np.ndarray]:
+    """Each 8-connected region as a mask over all images."""
+    regions = []
+    for index, mask in enumerate(masks):
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        for number in range(1, count + 1):
+            region = np.zeros_like(masks)
+            region[index] = labels == number
+            regions.append(region)
+    return regions
+
+
+def slow_pro(maps: np.ndarray, masks: np.ndarray) -> float:
+    regions = regions_of(masks)
+    rates, overlaps = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        predicted = maps >= threshold
+        rates.append(predicted[~masks].mean())
+        overlaps.append(np.mean([predicted[region].mean() for region in regions]))
+    rates, overlaps = np.array(rates), np.array(overlaps)
+    beyond = np.flatnonzero(rates > 0.3)[0]
+    share = (0.3 - rates[beyond - 1]) / (rates[beyond] - rates[beyond - 1])
+    last = overlaps[beyond - 1] + share * (overlaps[beyond] - overlaps[beyond - 1])
+    return auc(np.append(rates[:beyond], 0.3), np.append(overlaps[:beyond], last)) / 0.3
+
+
+def slow_legacy_pro(maps: np.ndarray, masks: np.ndarray) -> float | None:
+    regions = regions_of(masks)
+    low, high = maps.min(), maps.max()
+    if low == high:
+        return None
+    rates, overlaps = [], []
+    for threshold in np.arange(low, high, (high - low) / 200):
+        predicted = maps > np.float32(threshold)
+        rate = predicted[~masks].mean()
+        if rate < 0.3:
+            rates.append(rate)
+            overlaps.append(np.mean([predicted[region].mean() for region in regions]))
+    if len(set(rates)) < 2:
+        return None
+    rates = np.array(rates)
+    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)
+
+
+def assert_agrees(maps: np.ndarray, masks: np.ndarray) -> PixelMeasures:
+    """Compare with scikit-learn and the loops; returns the measures."""
+    found = pixel_measures(maps.copy(), masks, legacy_pro=True)
+    expected = sklearn_ranking(masks.ravel(), maps.ravel())
+    assert (found.auroc, found.ap, found.f1_max) == pytest.approx(
+        (expected.auroc, expected.ap, expected.f1_max)
+    )
+    assert found.pro == pytest.approx(slow_pro(maps, masks))
+    assert found.legacy_pro == pytest.approx(slow_legacy_pro(maps, masks))
+    return found
+
+
+def example(shape: tuple[int, int, int] = (5, 17, 13), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Maps whose scores are raised within the masks; the first image is normal."""
+    rng = np.random.default_rng(seed)
+    masks = ndimage.gaussian_filter(rng.normal(size=shape), (0, 1.5, 1.5)) > 0.15
+    masks[0] = False
+    return (rng.normal(size=shape) + 1.5 * masks).astype(np.float32), masks
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_maps(seed):
+    assert_agrees(*example(seed=seed))
+
+
+@pytest.mark.parametrize("step", [0.25, 1.0, 4.0])
+def test_ties(step):
+    maps, masks = example()
+    maps = np.round(maps / step) * step
+    assert len(np.unique(maps)) < 40
+    assert_agrees(maps, masks)
+
+
+def test_one_tie_across_the_limit():
+    """All scores equal: the curve is the diagonal, whose area up to 0.3 is 0.3^2 / 2."""
+    maps, masks = example()
+    maps[:] = -0.7
+    found = assert_agrees(maps, masks)
+    assert found.auroc == 0.5
+    assert found.pro == pytest.approx(0.15)
+    assert found.legacy_pro is None
+
+
+def test_perfect_and_worst_scores():
+    _, masks = example()
+    best, worst = masks.astype(np.float32), (~masks).astype(np.float32)
+    found = pixel_measures(best, masks)
+    assert (found.auroc, found.ap, found.f1_max, found.pro) == pytest.approx((1, 1, 1, 1))
+    found = pixel_measures(worst, masks)
+    assert (found.auroc, found.pro) == (0, 0)
+
+
+def test_regions_weigh_the_same_whatever_their_size():
+    maps, masks = np.zeros((1, 20, 20), np.float32), np.zeros((1, 20, 20), bool)
+    masks[0, 2:12, 2:12] = masks[0, 15, 15] = True
+    maps[0, 15, 15] = 1  # only the region of one pixel is found, the rest is one tie
+    assert pixel_measures(maps.copy(), masks).pro == pytest.approx(0.5 + 0.5 * 0.15)
+    assert_agrees(maps, masks)
+
+
+def test_diagonal_touch_joins_regions():
+    maps, _ = example((2, 6, 6))
+    masks = np.zeros(maps.shape, bool)
+    masks[0, 1:3, 1:3] = masks[0, 3, 3] = masks[0, 5, 5] = True
+    assert len(regions_of(masks)) == 2
+    assert_agrees(maps, masks)
+
+
+def test_regions_at_the_border_and_of_two_images_stay_apart():
+    maps, _ = example((3, 6, 6))
+    masks = np.zeros(maps.shape, bool)
+    masks[0, 5, :] = masks[1, 0, :] = masks[1, 3:, 0] = masks[2, -1, -1] = True
+    assert len(regions_of(masks)) == 4
+    assert_agrees(maps, masks)
+
+
+def test_an_image_that_is_all_anomalous():
+    maps, masks = example()
+    masks[2] = True
+    assert_agrees(maps, masks)
+    masks[0] = True  # the first one, and the last
+    masks[-1] = True
+    assert_agrees(maps, masks)
+
+
+def test_tiny_maps():
+    maps = np.array([[[0.1]], [[0.4]], [[0.3]]], np.float32)
+    masks = np.array([[[False]], [[False]], [[True]]])
+    assert_agrees(maps, masks)
+
+
+@pytest.mark.parametrize("digits", [0, 5])
+def test_more_scores_than_a_block(monkeypatch, digits):
+    maps, masks = example()
+    maps = maps.round(digits)
+    monkeypatch.setattr(pro, "BLOCK", 7)
+    assert np.count_nonzero(masks) > 10 * pro.BLOCK
+    assert_agrees(maps, masks)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_small_cases(data):
+    shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)))
+    levels = st.integers(-4, 4).map(lambda level: level / 4)
+    maps = data.draw(hnp.arrays(np.float32, shape, elements=levels))
+    masks = data.draw(hnp.arrays(np.bool_, shape))
+    if masks.all() or not masks.any():
+        assert pixel_measures(maps, masks, legacy_pro=True) == UNDEFINED
+    else:
+        assert_agrees(maps, masks)
+
+
+def test_one_label_or_no_image_is_undefined():
+    maps, masks = example()
+    for label in (False, True):
+        assert pixel_measures(maps.copy(), np.full_like(masks, label), legacy_pro=True) == UNDEFINED
+    assert pixel_measures(maps[:0], masks[:0], legacy_pro=True) == UNDEFINED
+    assert ranking_measures(np.array([0.5]), np.array([])) == Ranking(None, None, None)
+    assert ranking_measures(np.array([]), np.array([0.5])) == Ranking(None, None, None)
+
+
+def test_legacy_pro_only_on_demand():
+    maps, masks = example()
+    assert pixel_measures(maps, masks).legacy_pro is None
+
+
+def test_monotone_map_leaves_the_exact_measures():
+    maps, masks = example()
+    levels = np.round(maps * 4)
+    before = pixel_measures(levels.copy(), masks, legacy_pro=True)
+    after = pixel_measures(np.exp2(levels), masks, legacy_pro=True)  # exact: powers of two
+    assert dataclasses.replace(after, legacy_pro=None) == dataclasses.replace(before, legacy_pro=None)
+    assert abs(after.legacy_pro - before.legacy_pro) > 0.01
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_name_their_image(value):
+    maps, masks = example()
+    maps[3, 2, 1] = value
+    with pytest.raises(ValueError, match="image 3"):
+        pixel_measures(maps, masks)
+    with pytest.raises(ValueError, match="anomalous score 1"):
+        ranking_measures(np.zeros(3), np.array([0, value]))
+
+
+def test_wrong_input_is_refused():
+    maps, masks = example()
+    with pytest.raises(TypeError, match="float64"):
+        pixel_measures(maps.astype(np.float64), masks)
+    with pytest.raises(TypeError, match="uint8"):
+        pixel_measures(maps, masks.astype(np.uint8))
+    with pytest.raises(ValueError, match="shape"):
+        pixel_measures(maps, masks[:-1])
+    with pytest.raises(ValueError, match="contiguous"):
+        pixel_measures(maps.transpose(0, 2, 1), masks.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_ranking_of_images(decimals):
+    rng = np.random.default_rng(0)
+    normal, anomalous = rng.normal(size=40).round(decimals), rng.normal(1, size=25).round(decimals)
+    before = normal.copy(), anomalous.copy()
+    labels = np.repeat([0, 1], [40, 25])
+    expected = sklearn_ranking(labels, np.concatenate([normal, anomalous]))
+    found = ranking_measures(normal, anomalous)
+    assert (found.auroc, found.ap, found.f1_max) == pytest.approx(
+        (expected.auroc, expected.ap, expected.f1_max)
+    )
+    np.testing.assert_array_equal(normal, before[0])
+    np.testing.assert_array_equal(anomalous, before[1])
+
+
+def peak_memory(images: int) -> int:
+    """Bytes needed at the peak beside the maps, for `images` maps of which two are anomalous."""
+    rng = np.random.default_rng(0)
+    maps = rng.random((images, 256, 256), np.float32)
+    masks = np.zeros(maps.shape, bool)
+    masks[1, 50:100, 50:100] = masks[-1, 10:20, 10:20] = True
+    tracemalloc.start()
+    try:
+        pixel_measures(maps, masks, legacy_pro=True)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_normal_images():
+    peak_memory(2)  # what libraries keep after their first use is not counted
+    one_map = 256 * 256 * 4
+    assert peak_memory(32) - peak_memory(8) < one_map
+    assert peak_memory(32) < 4 * one_map

@@ -1,0 +1,269 @@
+"""meta.json and JSON lines: what is read, what is refused, and that nothing ends in a traceback."""
+
+import copy
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets.meta import Entry, read_meta, write_meta
+from utils.errors import UserError
+
+GOOD = Entry("bottle/test/good/000.png", "", "bottle", "good", 0)
+BROKEN = Entry("bottle/test/broken/000.png", "bottle/ground_truth/broken/000_mask.png", "bottle", "broken", 1)
+OWN = Entry("bottle/new.png", "", "bottle", "", None)
+
+
+def raw_entry(**changes):
+    entry = {
+        "img_path": "bottle/test/good/000.png",
+        "mask_path": "",
+        "cls_name": "bottle",
+        "specie_name": "good",
+        "anomaly": 0,
+    }
+    return {**entry, **changes}
+
+
+def write(folder: Path, value, name="meta.json") -> Path:
+    path = folder / name
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def with_test_entry(**changes):
+    return {"train": {}, "test": {"bottle": [raw_entry(img_path="bottle/first.png"), raw_entry(**changes)]}}
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    meta = {"train": {"bottle": [GOOD]}, "test": {"bottle": [BROKEN, GOOD, OWN]}}
+    write_meta(tmp_path / "meta.json", meta)
+    assert read_meta(tmp_path / "meta.json", tmp_path) == meta
+    assert list(tmp_path.iterdir()) == [tmp_path / "meta.json"]
+
+
+def test_the_written_file_has_the_documented_form(tmp_path):
+    write_meta(tmp_path / "meta.json", {"test": {"bottle": [OWN]}})
+    expected = raw_entry(img_path="bottle/new.png", specie_name="", anomaly=None)
+    written = json.loads((tmp_path / "meta.json").read_text())
+    assert written == {"train": {}, "test": {"bottle": [expected]}}
+    assert list(written["test"]["bottle"][0]) == list(expected)
+
+
+def test_class_and_entry_order_is_the_files(tmp_path):
+    entries = {name: [raw_entry(cls_name=name, img_path=f"{name}/{n}.png") for n in (2, 1)] for name in "ba"}
+    meta = read_meta(write(tmp_path, {"train": {}, "test": entries}), tmp_path)
+    assert [entry.img_path for entries in meta["test"].values() for entry in entries] == [
+        "b/2.png",
+        "b/1.png",
+        "a/2.png",
+        "a/1.png",
+    ]
+
+
+@pytest.mark.parametrize(("label", "expected"), [(0, 0), (1, 1), (0.0, 0), (1.0, 1), (None, None)])
+def test_labels(tmp_path, label, expected):
+    path = write(tmp_path, with_test_entry(anomaly=label))
+    anomaly = read_meta(path, tmp_path)["test"]["bottle"][1].anomaly
+    assert anomaly == expected
+    assert type(anomaly) is type(expected)
+
+
+def test_json_lines(tmp_path):
+    lines = [
+        {
+            "image_path": "bottle/test/broken/000.png",
+            "label": 1.0,
+            "class_name": "bottle",
+            "mask_path": "bottle/ground_truth/broken/000_mask.png",
+        },
+        {"image_path": "bottle/test/good/000.png", "label": 0, "class_name": "bottle"},
+        {"image_path": "nut/a.png", "class_name": "nut", "mask_path": None},
+    ]
+    text = "\r\n".join(json.dumps(line) for line in lines) + "\n\n"
+    meta = read_meta(write(tmp_path, text, "test.jsonl"), tmp_path)
+    nut = Entry("nut/a.png", "", "nut", "nut", None)
+    assert meta == {"train": {}, "test": {"bottle": [BROKEN, GOOD], "nut": [nut]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"anomaly": True}, "'anomaly' must be 0, 1 or null, not True"),
+        ({"anomaly": float("nan")}, "not NaN"),
+        ({"anomaly": float("inf")}, "not inf"),
+        ({"anomaly": 2}, "not 2"),
+        ({"anomaly": 0.5}, "not 0.5"),
+        ({"anomaly": "1"}, "not '1'"),
+        ({"anomaly": [1]}, r"not \[1\]"),
+        ({"img_path": ""}, "'img_path' must be a path"),
+        ({"img_path": 3}, "'img_path' must be a path, not 3"),
+        ({"mask_path": None}, "'mask_path' must be a path, not None"),
+        ({"img_path": "/etc/passwd"}, "is absolute"),
+        ({"img_path": "C:/images/1.png"}, "is absolute"),
+        ({"img_path": "bottle\\1.png"}, "backslash"),
+        ({"img_path": "../1.png"}, r"'\.\.'"),
+        ({"mask_path": "bottle/../../1.png"}, r"'\.\.'"),
+        ({"img_path": "a\0b.png"}, "not a usable path"),
+        ({"img_path": "a\ud800.png"}, "not a usable path"),
+        ({"cls_name": 7}, "'cls_name' must be a string"),
+        ({"cls_name": "nut"}, "'cls_name' is 'nut', not its class"),
+        ({"cls_name": "../nut"}, "cannot be the name of a class"),
+        ({"cls_name": ""}, "cannot be the name of a class"),
+        ({"specie_name": None}, "'specie_name' must be a string"),
+        ({"img_path": "bottle/first.png"}, "listed already as test/bottle entry 1"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_name(tmp_path, changes, said):
+    path = write(tmp_path, with_test_entry(**changes))
+    with pytest.raises(UserError, match=f"meta.json, test/bottle entry 2: .*{said}"):
+        read_meta(path, tmp_path)
+
+
+@pytest.mark.parametrize("key", list(raw_entry()))
+def test_a_missing_key_is_refused(tmp_path, key):
+    value = with_test_entry()
+    del value["test"]["bottle"][1][key]
+    with pytest.raises(UserError, match=f"test/bottle entry 2: the key '{key}' is missing"):
+        read_meta(write(tmp_path, value), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("1" * 5000, "not valid JSON"),
+        ("[]", "expected an object with the keys 'train' and 'test'"),
+        ('{"test": {}}', "the key 'train' is missing"),
+        ('{"train": {}}', "the key 'test' is missing"),
+        ('{"train": {}, "test": {}}', "no test images"),
+        ('{"train": {}, "test": {"a": []}}', "test/a: the class has no images"),
+        ('{"train": [], "test": {}}', "train: expected an object"),
+        ('{"train": {}, "test": {"a": {}}}', "test/a: expected a list"),
+        ('{"train": {}, "test": {"a": ["x"]}}', "test/a entry 1: expected an object, found 'x'"),
+        ('{"train": {}, "test": {}, "test": {}}', "the key 'test' is there twice"),
+        ('{"train": {}, "test": {"a": [], "a": []}}', "the key 'a' is there twice"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, text, said):
+    with pytest.raises(UserError, match=f"meta.json.*{said}"):
+        read_meta(write(tmp_path, text), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("3", "expected an object"),
+        ('{"label": 0, "class_name": "a"}', "the key 'image_path' is missing"),
+        ('{"image_path": "a.png", "label": 0}', "the key 'class_name' is missing"),
+        (
+            '{"image_path": "a.png", "class_name": "a", "label": true}',
+            "'label' must be 0, 1 or null, not True",
+        ),
+        ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "not NaN"),
+        ('{"image_path": "../a.png", "class_name": "a", "label": 0}', r"'\.\.'"),
+    ],
+)
+def test_a_wrong_line_is_refused_by_number(tmp_path, line, said):
+    first = '{"image_path": "b.png", "class_name": "b", "label": 0}'
+    path = write(tmp_path, f"{first}\n\n{line}\n", "test.jsonl")
+    with pytest.raises(UserError, match=f"test.jsonl, line 3: .*{said}"):
+        read_meta(path, tmp_path)
+
+
+def test_unknown_keys_are_said_once_a_file(tmp_path, caplog):
+    entries = [raw_entry(img_path=f"{n}.png", width=5) for n in range(3)]
+    path = write(tmp_path, {"train": {}, "val": {}, "test": {"bottle": entries}})
+    with caplog.at_level(logging.WARNING):
+        meta = read_meta(path, tmp_path)
+    assert len(meta["test"]["bottle"]) == 3
+    (record,) = caplog.records
+    assert "key 'val'" in record.getMessage()
+    assert record.getMessage().count("key 'width' (test/bottle entry 1)") == 1
+
+
+def test_missing_and_undecodable_files(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*absent\.json: No such file"):
+        read_meta(tmp_path / "absent.json", tmp_path)
+    (tmp_path / "meta.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_meta(tmp_path / "meta.json", tmp_path)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    (tmp_path / "meta.json").write_text(json.dumps(with_test_entry()), encoding="utf-8-sig")
+    assert len(read_meta(tmp_path / "meta.json", tmp_path)["test"]["bottle"]) == 2
+
+
+def test_symlinks_may_not_leave_the_data_set(tmp_path):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    (root / "inner").mkdir(parents=True)
+    (root / "leading_out").symlink_to(outside)
+    (root / "leading_in").symlink_to(root / "inner")
+    (root / "loop").symlink_to(root / "loop")
+    read_meta(write(root, with_test_entry(img_path="leading_in/1.png")), root)
+    for name, said in (("leading_out", "through a symlink"), ("loop", "symlink|not a usable path")):
+        path = write(root, with_test_entry(img_path=f"{name}/1.png"))
+        with pytest.raises(UserError, match=f"test/bottle entry 2: .*({said})"):
+            read_meta(path, root)
+
+
+def test_the_root_itself_may_be_a_symlink(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    path = write(tmp_path / "link", with_test_entry())
+    assert len(read_meta(path, tmp_path / "link")["test"]["bottle"]) == 2
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@st.composite
+def spoilt_meta(draw):
+    """A sound meta with something anywhere in it replaced by something arbitrary."""
+    value = copy.deepcopy(with_test_entry())
+    entry = value["test"]["bottle"][1]
+    place, key = draw(
+        st.sampled_from(
+            [(value, "train"), (value, "test"), (value["test"], "bottle"), (value["test"]["bottle"], 1)]
+            + [(entry, key) for key in entry]
+        )
+    )
+    place[key] = draw(anything)
+    return value
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(value=anything | spoilt_meta(), suffix=st.sampled_from([".json", ".jsonl"]))
+def test_arbitrary_json_gives_entries_or_one_sentence(tmp_path, value, suffix):
+    path = tmp_path / f"meta{suffix}"
+    path.write_text(json.dumps(value))
+    try:
+        meta = read_meta(path, tmp_path)
+    except UserError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+    else:
+        entries = [entry for classes in meta.values() for entries in classes.values() for entry in entries]
+        assert entries
+        assert {type(entry.anomaly) for entry in entries} <= {int, type(None)}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary(max_size=60), suffix=st.sampled_from([".json", ".jsonl"]))
+def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):
+    path = tmp_path / f"meta{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        read_meta(path, tmp_path)

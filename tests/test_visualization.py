@@ -1,0 +1,171 @@
+"""The pictures: a scale for the class, calm normal images, contours that are seen."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.visualization import (
+    GAP,
+    TEXT_HEIGHT,
+    ColourScale,
+    class_scale,
+    contact_sheet,
+    draw_contour,
+    overlay,
+    panel,
+    save_png,
+)
+
+SIZE = 64
+
+
+@pytest.fixture
+def maps() -> np.ndarray:
+    """Four maps of smooth noise about 0.2; the last one has a defect that scores 1 at most."""
+    rng = np.random.default_rng(0)
+    noise = np.stack([cv2.GaussianBlur(rng.normal(size=(SIZE, SIZE)), (0, 0), 4) for _ in range(4)])
+    scores = 0.2 + 0.05 * noise / noise.std()
+    scores[3, 20:30, 20:30] = 1
+    return scores.astype(np.float32)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def change(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pixel, [H, W]."""
+    return np.abs(changed.astype(int) - image.astype(int)).mean(2)
+
+
+def test_scale_is_of_the_class_not_of_the_image(maps):
+    scale = class_scale(maps)
+    assert scale.high == 1
+    assert scale.low == pytest.approx(0.2, abs=0.05)  # within a standard deviation of the noise
+    assert class_scale(maps[:3]).high < 0.5
+
+
+def test_scale_needs_finite_scores(maps):
+    with pytest.raises(ValueError, match="maps"):
+        class_scale(maps[:0])
+    for value in (np.nan, np.inf, -np.inf):
+        maps[1, 2, 3] = value
+        with pytest.raises(ValueError, match="finite"):
+            class_scale(maps)
+
+
+def test_same_score_same_colour_in_every_image(maps):
+    scale = class_scale(maps)
+    ground = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    maps[0, 5, 5] = maps[3, 50, 40] = 0.7
+    calm, defective = overlay(ground, maps[0], scale), overlay(ground, maps[3], scale)
+    np.testing.assert_array_equal(calm[5, 5], defective[50, 40])
+    assert change(ground, calm)[5, 5] > 20
+
+
+def test_normal_image_stays_calm(maps, image):
+    scale = class_scale(maps)
+    normal, defective = (
+        change(image, overlay(image, maps[0], scale)),
+        change(image, overlay(image, maps[3], scale)),
+    )
+    assert normal.mean() < 2  # of 255 levels
+    assert defective[20:30, 20:30].mean() > 50
+
+
+def test_scores_up_to_low_leave_the_image(image):
+    scores = np.linspace(-1, 0.5, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    np.testing.assert_array_equal(overlay(image, scores, ColourScale(0.5, 1)), image)
+
+
+def test_scores_beyond_high_have_the_last_colour(image):
+    scale = ColourScale(0, 1)
+    last = overlay(image, np.ones((SIZE, SIZE), np.float32), scale)
+    np.testing.assert_array_equal(overlay(image, np.full((SIZE, SIZE), 7, np.float32), scale), last)
+
+
+def test_opacity_grows_with_the_score():
+    ground = np.zeros((1, 50, 3), np.uint8)
+    blended = overlay(ground, np.linspace(0, 1, 50, dtype=np.float32)[None], ColourScale(0, 1))
+    red = blended[0, :, 0].astype(int)
+    assert red[0] == 0
+    assert (np.diff(red[:30]) >= 0).all()
+    assert blended[0, -1, 0] > 3 * blended[0, -1, 2]  # the last colour is red: RGB, not BGR
+
+
+def test_constant_class_is_not_coloured(image):
+    maps = np.full((3, SIZE, SIZE), 0.4, np.float32)
+    scale = class_scale(maps)
+    assert scale.low == scale.high
+    np.testing.assert_array_equal(overlay(image, maps[0], scale), image)
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_contour_runs_on_the_border_of_the_mask(ground):
+    image = np.full((SIZE, SIZE, 3), ground, np.uint8)
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[20:41, 10:31] = True
+    drawn = draw_contour(image, mask)
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((3, 3))).astype(bool)
+    assert (drawn[mask & ~inside] == 255).all()
+    assert (drawn[30, [9, 11]] == 0).all()  # the black edge on either side
+    assert (drawn[25:36, 15:26] == ground).all()
+    assert (drawn[:18] == ground).all()
+    assert (image == ground).all()  # the one handed in is left as it was
+
+
+def test_contour_of_holes_and_none_of_an_empty_mask(image):
+    mask = np.zeros((SIZE, SIZE), bool)
+    np.testing.assert_array_equal(draw_contour(image, mask), image)
+    mask[5:60, 5:60] = True
+    mask[20:40, 20:40] = False
+    assert (draw_contour(np.zeros_like(image), mask)[30, 19] == 255).all()
+
+
+def test_panel_shows_image_overlay_and_ground_truth(maps, image):
+    scale, mask = class_scale(maps), maps[3] == 1
+    shown = panel(image, maps[3], mask, scale)
+    assert shown.dtype == np.uint8
+    assert shown.shape == (SIZE, 3 * SIZE + 2 * GAP, 3)
+    parts = [shown[:, left : left + SIZE] for left in (0, SIZE + GAP, 2 * (SIZE + GAP))]
+    np.testing.assert_array_equal(parts[0], image)
+    np.testing.assert_array_equal(parts[1], overlay(image, maps[3], scale))
+    np.testing.assert_array_equal(parts[2], draw_contour(image, mask))
+
+
+def test_panel_without_mask_and_with_text(maps, image):
+    plain = panel(image, maps[0], None, class_scale(maps))
+    assert plain.shape == (SIZE, 2 * SIZE + GAP, 3)
+    titled = panel(image, maps[0], None, class_scale(maps), text="score 0.31")
+    np.testing.assert_array_equal(titled[TEXT_HEIGHT:], plain)
+    assert titled[:TEXT_HEIGHT].min() < 100  # dark letters
+
+
+def test_contact_sheet_keeps_every_panel():
+    panels = [np.full((30, 80, 3), 10 * number, np.uint8) for number in range(1, 4)]
+    panels[1] = np.full((60, 200, 3), 20, np.uint8)  # scaled to 100 x 30
+    sheet = contact_sheet(panels, ["a", "b", "c"], columns=2, width=100)
+    cell = TEXT_HEIGHT + 30
+    assert sheet.shape == (2 * cell + 3 * GAP, 2 * 100 + 3 * GAP, 3)
+    top, left = GAP + TEXT_HEIGHT, 2 * GAP + 100
+    np.testing.assert_array_equal(sheet[top : top + 30, GAP : GAP + 80], panels[0])
+    assert (sheet[top : top + 30, left : left + 100] == 20).all()
+    below = top + cell + GAP
+    np.testing.assert_array_equal(sheet[below : below + 30, GAP : GAP + 80], panels[2])
+    assert (sheet[below:, left:] == 255).all()
+
+
+def test_contact_sheet_refuses_what_does_not_match():
+    with pytest.raises(ValueError, match="panel"):
+        contact_sheet([], [])
+    with pytest.raises(ValueError):
+        contact_sheet([np.zeros((4, 4, 3), np.uint8)], [])
+
+
+def test_save_png_is_read_back_and_leaves_nothing_else(tmp_path, image):
+    path = tmp_path / "new" / "picture.png"
+    save_png(path, image)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,251 @@
+"""The one evaluation loop: loader -> maps and scores -> measures, class by class, for any detector."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.measures import pixel_measures, ranking_measures
+
+PIXEL_MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro")
+IMAGE_MEASURES = ("auroc_sp", "f1_sp", "ap_sp")
+LEGACY_PRO = "aupro_200"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of a batch: maps float32 [B, S, S] and the image-text probability [B] in [0, 1]."""
+
+    maps: Tensor
+    text_prob: Tensor
+
+
+class Detector(Protocol):
+    """What the loop asks of a method."""
+
+    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
+        """Maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
+
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+        """Image scores [n] of one whole class from its images' probabilities and map maxima."""
+
+
+class Sample(Protocol):
+    """What the loop needs to know of an image; `anomaly` is 0, 1, or None where no label is known."""
+
+    img_path: str
+    mask_path: str
+    cls_name: str
+    anomaly: int | None
+
+
+class Batch(Protocol):
+    """What the loop needs of a batch, in the order of the samples; images without a known mask have none set."""
+
+    images: Tensor  # float32 [B, 3, S, S]
+    masks: Tensor  # bool [B, S, S]
+    has_mask: Tensor  # bool [B]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One row of scores.csv."""
+
+    image_path: str
+    class_name: str
+    label: int | None
+    score: float
+    text_prob: float
+    map_max: float
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """A class's images and measures; a measure that is undefined is None, and a note says why."""
+
+    name: str
+    images: list[ImageScore]
+    measures: dict[str, float | None]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Everything about one class's images that a picture needs.
+
+    Attributes:
+        samples: the images.
+        maps: float32 [n, S, S].
+        masks: bool [n, S, S].
+        has_mask: bool [n], whether the mask is known.
+        scores: image scores [n].
+    """
+
+    samples: Sequence[Sample]
+    maps: np.ndarray
+    masks: np.ndarray
+    has_mask: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by part of the work."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Count the time of a block as `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+
+def evaluate(
+    detector: Detector,
+    loader: Iterable[Batch],
+    samples: Sequence[Sample],
+    *,
+    device: torch.device,
+    stopwatch: Stopwatch,
+    legacy_pro: bool = False,
+    on_map: Callable[[Sample, np.ndarray], None] | None = None,
+    on_class: Callable[[ClassMaps], None] | None = None,
+) -> Iterator[ClassResult]:
+    """Run a detector over images and measure it class by class.
+
+    Args:
+        detector: the method.
+        loader: batches of `samples`, in their order.
+        samples: the images, those of a class one after another.
+        device: where the detector computes.
+        stopwatch: is given the seconds of loading, prediction, measures and output.
+        legacy_pro: also compute PRO by 200 thresholds.
+        on_map: called with each image and its map [S, S].
+        on_class: called with each class when its last image is done.
+
+    Yields:
+        A class's result as soon as its last image is done.
+
+    Raises:
+        UserError: a detector gave a value that is not finite.
+    """
+    sizes = Counter(sample.cls_name for sample in samples)
+    current: _ClassBuffer | None = None
+    position = 0
+    batches = iter(loader)
+    with tqdm(total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True) as progress:
+        while position < len(samples):
+            with stopwatch("loading"):
+                batch = next(batches)
+            part = samples[position : position + len(batch.images)]
+            with stopwatch("prediction"):
+                images = batch.images.to(device, non_blocking=True)
+                prediction = detector.predict(images, [sample.cls_name for sample in part])
+                maps = prediction.maps.float().cpu().numpy()
+                text_prob = prediction.text_prob.double().cpu().numpy()
+            for i, sample in enumerate(part):
+                if not (np.isfinite(maps[i]).all() and np.isfinite(text_prob[i])):
+                    raise UserError(
+                        f"{sample.img_path}: the anomaly map has values that are not finite; "
+                        "with --precision fp16 or bf16 try fp32, else check the weights"
+                    )
+                if current is None:
+                    first = position + i
+                    current = _ClassBuffer(
+                        samples[first : first + sizes[sample.cls_name]], maps.shape[1:], on_class is not None
+                    )
+                current.add(maps[i], text_prob[i], batch.masks[i].numpy(), bool(batch.has_mask[i]))
+                if on_map is not None:
+                    with stopwatch("output"):
+                        on_map(sample, maps[i])
+                if current.is_full:
+                    progress.set_postfix_str(sample.cls_name)
+                    yield current.finish(detector, stopwatch, legacy_pro, on_class)
+                    current = None
+            position += len(part)
+            progress.update(len(part))
+
+
+class _ClassBuffer:
+    """Scores of one class, and its maps as long as something needs them."""
+
+    def __init__(self, samples: Sequence[Sample], shape: tuple[int, ...], keep_maps: bool) -> None:
+        self.samples = samples
+        self.count = 0
+        n = len(samples)
+        self.text_prob, self.map_max = np.empty(n), np.empty(n)
+        self.has_mask = np.zeros(n, dtype=bool)
+        self.keeps_maps = keep_maps or any(sample.mask_path for sample in samples)
+        rows = n if self.keeps_maps else 0
+        self.maps = np.empty((rows, *shape), dtype=np.float32)
+        self.masks = np.zeros((rows, *shape), dtype=bool)
+
+    @property
+    def is_full(self) -> bool:
+        return self.count == len(self.samples)
+
+    def add(self, anomaly_map: np.ndarray, text_prob: float, mask: np.ndarray, has_mask: bool) -> None:
+        i = self.count
+        self.text_prob[i], self.map_max[i], self.has_mask[i] = text_prob, anomaly_map.max(), has_mask
+        if self.keeps_maps:
+            self.maps[i], self.masks[i] = anomaly_map, mask
+        self.count += 1
+
+    def finish(
+        self,
+        detector: Detector,
+        stopwatch: Stopwatch,
+        legacy_pro: bool,
+        on_class: Callable[[ClassMaps], None] | None,
+    ) -> ClassResult:
+        scores = detector.image_scores(self.text_prob, self.map_max)
+        if on_class is not None:
+            with stopwatch("output"):
+                on_class(ClassMaps(self.samples, self.maps, self.masks, self.has_mask, scores))
+        with stopwatch("measures"):
+            measures, notes = self._measure(scores, legacy_pro)
+        images = [
+            ImageScore(sample.img_path, sample.cls_name, sample.anomaly, *map(float, values))
+            for sample, *values in zip(self.samples, scores, self.text_prob, self.map_max, strict=True)
+        ]
+        return ClassResult(self.samples[0].cls_name, images, measures, notes)
+
+    def _measure(self, scores: np.ndarray, legacy_pro: bool) -> tuple[dict[str, float | None], list[str]]:
+        """All measures of the class, and why one is undefined; the maps are used up."""
+        notes = []
+        measures: dict[str, float | None] = dict.fromkeys(PIXEL_MEASURES)
+        if legacy_pro:
+            measures[LEGACY_PRO] = None
+        if self.masks.any():
+            known = self.has_mask
+            maps, masks = (self.maps, self.masks) if known.all() else (self.maps[known], self.masks[known])
+            pixels = pixel_measures(maps, masks, legacy_pro=legacy_pro)
+            measures |= zip(PIXEL_MEASURES, (pixels.auroc, pixels.f1_max, pixels.ap, pixels.pro), strict=True)
+            if legacy_pro:
+                measures[LEGACY_PRO] = pixels.legacy_pro
+            if not known.all():
+                notes.append(
+                    f"{np.count_nonzero(~known)} images without a mask are not in the pixel measures"
+                )
+        else:
+            notes.append("no pixel measures: no mask has an anomalous pixel")
+
+        labels = np.array([-1 if sample.anomaly is None else sample.anomaly for sample in self.samples])
+        image = ranking_measures(scores[labels == 0], scores[labels == 1])
+        measures |= zip(IMAGE_MEASURES, (image.auroc, image.f1_max, image.ap), strict=True)
+        if image.auroc is None:
+            kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (labels == value).any()]
+            notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
+        return measures, notes

@@ -1,0 +1,150 @@
+"""Evaluate a detector and leave everything a run leaves: log, table, JSON, scores, maps and pictures."""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from utils.evaluation import Batch, ClassMaps, ClassResult, Detector, Sample, Stopwatch, evaluate
+from utils.files import atomic_open
+from utils.results import notes, results_table, write_results
+from utils.runtime import environment, git_commit, peak_memory_mib
+from utils.visualization import class_scale, panel, save_png
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a run writes beside its log.
+
+    Attributes:
+        folder: where to.
+        legacy_pro: add the column of PRO by 200 thresholds.
+        save_maps: write every map as `maps/<img_path>.npy`.
+        visualization: write a picture of every image to `imgs/`.
+    """
+
+    folder: Path
+    legacy_pro: bool = False
+    save_maps: bool = False
+    visualization: bool = False
+
+
+def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> None:
+    """Add the options that decide what is written, and where."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--save_path",
+        type=Path,
+        help=f"folder for the results (default: {default_folder})",
+    )
+    group.add_argument(
+        "--save_maps", action="store_true", help="write every anomaly map as maps/<img_path>.npy"
+    )
+    group.add_argument(
+        "--visualization",
+        action="store_true",
+        help="write every image beside its map and its ground truth to imgs/",
+    )
+    group.add_argument(
+        "--legacy_pro",
+        action="store_true",
+        help="add a column with PRO by 200 thresholds, as older tables have it",
+    )
+
+
+def evaluate_and_report(
+    detector: Detector,
+    loader: Iterable[Batch],
+    samples: Sequence[Sample],
+    *,
+    read_image: Callable[[Sample], np.ndarray],
+    device: torch.device,
+    stopwatch: Stopwatch,
+    outputs: Outputs,
+    title: str,
+    description: dict[str, Any],
+) -> list[ClassResult]:
+    """Run the evaluation loop and write its results; the table is logged as well.
+
+    Args:
+        detector, loader, samples, device, stopwatch: see `evaluate`.
+        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3], for the pictures.
+        outputs: what is written, and where.
+        title: heading of the table.
+        description: method, arguments and so on, stored in results.json beside what is measured here.
+    """
+    logger = logging.getLogger(__name__)
+    on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
+    on_class = _picture_writer(outputs.folder / "imgs", read_image) if outputs.visualization else None
+    with logging_redirect_tqdm():
+        results = list(
+            evaluate(
+                detector,
+                loader,
+                samples,
+                device=device,
+                stopwatch=stopwatch,
+                legacy_pro=outputs.legacy_pro,
+                on_map=on_map,
+                on_class=on_class,
+            )
+        )
+    seconds = dict(stopwatch.seconds)
+    rate = len(samples) / (seconds["loading"] + seconds["prediction"])
+    write_results(
+        outputs.folder,
+        title,
+        results,
+        {
+            **description,
+            "images": len(samples),
+            "images_per_second": rate,
+            "seconds": seconds,
+            "peak_memory_mib": peak_memory_mib(device),
+            "environment": environment(device),
+            "git_commit": git_commit(Path(__file__).parent),
+        },
+    )
+    logger.info("%s\n%s", title, results_table(results))
+    for note in notes(results):
+        logger.info("note: %s", note)
+    logger.info(
+        "%d images, %.1f a second (%s)",
+        len(samples),
+        rate,
+        ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
+    )
+    logger.info("results are in %s", outputs.folder)
+    return results
+
+
+def _map_writer(folder: Path) -> Callable[[Sample, np.ndarray], None]:
+    def write(sample: Sample, anomaly_map: np.ndarray) -> None:
+        with atomic_open(folder / f"{sample.img_path}.npy", "wb") as file:
+            np.save(file, anomaly_map)
+
+    return write
+
+
+def _picture_writer(folder: Path, read_image: Callable[[Sample], np.ndarray]) -> Callable[[ClassMaps], None]:
+    def write(group: ClassMaps) -> None:
+        scale = class_scale(group.maps)
+        for i, sample in enumerate(group.samples):
+            mask = group.masks[i] if group.has_mask[i] else None
+            picture = panel(
+                read_image(sample),
+                group.maps[i],
+                mask,
+                scale,
+                f"{sample.img_path}  score {group.scores[i]:.3f}",
+            )
+            name = sample.img_path if sample.img_path.endswith(".png") else f"{sample.img_path}.png"
+            save_png(folder / name, picture)
+
+    return write

@@ -1,0 +1,67 @@
+"""The run itself: its seed, its log, and what it ran on."""
+
+import logging
+import platform
+import random
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that take no generator draw from the global one
+    torch.manual_seed(seed)
+
+
+def start_log(path: Path) -> None:
+    """Send the log to stderr and, from an empty file on, to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w", "utf-8")]
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
+    )
+    for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions of Python and of the packages the numbers depend on, and the processor."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    versions = {package: version(package) for package in PACKAGES}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "device": f"{device} {name}".strip(),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit of the checkout that `folder` is in, with "+" where files differ from it; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory_mib(device: torch.device) -> dict[str, float]:
+    """Largest resident memory of this process so far and, on CUDA, largest allocation, in MiB."""
+    units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss: bytes there, else KiB
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mib}
+    if device.type == "cuda":
+        peak["cuda"] = torch.cuda.max_memory_allocated(device) / (1 << 20)
+    return peak
