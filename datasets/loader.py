@@ -1,9 +1,11 @@
 """Batches of a data set's images and masks, in the order of its entries."""
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -167,11 +169,21 @@ def make_loader(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=ignore_interrupt,
+        worker_init_fn=end_quietly,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def ignore_interrupt(worker_id: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers; else each would print a traceback."""
+def end_quietly(worker_id: int) -> None:
+    """Set a worker up so that Ctrl-C, which reaches it too, is the main process's affair: no tracebacks.
+
+    The main process ends its workers. If it was just taking a tensor over, the worker's thread that hands
+    tensors out finds the connection cut, and reports that through `sys.excepthook`.
+    """
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            sys.__excepthook__(kind, error, trace)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = report

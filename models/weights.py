@@ -1,6 +1,8 @@
 """Where a backbone's weights lie, and how they are read without running code from the file."""
 
+import logging
 import pickle
+import urllib.request
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import open_clip
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
 from open_clip.pretrained import download_pretrained
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,6 +21,9 @@ from models.presets import PRETRAINED_MODELS
 from utils.errors import UserError
 from utils.files import sha256_of
 
+logger = logging.getLogger(__name__)
+
+HUB_FILE = "open_clip_model.safetensors"
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives hold
 
 
@@ -62,19 +69,25 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
 def _published_file(model: str, tag: str, folder: Path) -> Path:
     """The published weights of `model` called `tag`: from `folder`, or downloaded by open_clip."""
     config = open_clip.get_pretrained_cfg(model, tag)
-    url = config.get("url") or f"https://huggingface.co/{config['hf_hub']}"
+    repository = config["hf_hub"].rstrip("/")
     safetensors_name = f"{model}-{tag}.safetensors"
-    for name in (safetensors_name, f"{model}-{tag}.pt", Path(url).name):
-        if name and (folder / name).is_file():
+    own_name = Path(config["url"]).name if config.get("url") else safetensors_name
+    for name in (safetensors_name, f"{model}-{tag}.pt", own_name):
+        if (folder / name).is_file():
             return folder / name
+    cached = try_to_load_from_cache(repository, HUB_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    logger.info("downloading the weights '%s' of %s from %s", tag, model, repository)
     try:
+        with urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=10):
+            pass  # the client below would try a network that is not there for most of a minute
         return Path(download_pretrained(config))
     except Exception as error:  # each of the clients below open_clip raises errors of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"the weights '{tag}' of {model} are not on this machine and could not be downloaded ({reason}); "
-            f"download open_clip_model.safetensors from https://huggingface.co/{config['hf_hub']} "
-            f"and save it as {folder / safetensors_name}, or give the path of your copy with --pretrained"
+            f"the weights '{tag}' of {model} are not on this machine and {ENDPOINT} gave none: download {HUB_FILE} "
+            f"from https://huggingface.co/{repository} and save it as {folder / safetensors_name}, "
+            "or give the path of your copy with --pretrained"
         ) from error
 
 

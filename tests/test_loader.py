@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from datasets.images import load_rgb
-from datasets.loader import AnomalyDataset, collate, make_loader
+from datasets.loader import AnomalyDataset, collate, end_quietly, make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_transform
 from utils.errors import UserError
@@ -156,3 +156,17 @@ def test_interrupting_leaves_no_traceback_of_the_workers(root):
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert errors.startswith("interrupted")
+
+
+def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        end_quietly(0)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    sys.excepthook(BrokenPipeError, BrokenPipeError(), None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ValueError, ValueError("real"), None)
+    assert "ValueError: real" in capsys.readouterr().err
