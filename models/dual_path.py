@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
+
+from models.attention import attend, project
 
 STAGES = 4
 
@@ -70,7 +71,7 @@ def encode_dual_path(
     for number in range(1, last + 1):
         block = blocks[number - 1]
         class_only = number == last and not with_ori
-        attention, surgery = _attend(
+        attention, surgery = _two_paths(
             block, block.ln_1(z), class_only=class_only, with_surgery=number in surgery_blocks
         )
         z = (z[:, :1] if class_only else z) + block.ls_1(attention)
@@ -101,7 +102,7 @@ def _stage_end(number: int, stage_length: int) -> int:
     return _stage_start(number, stage_length) + stage_length - 1
 
 
-def _attend(
+def _two_paths(
     block: ResidualAttentionBlock, x: Tensor, *, class_only: bool, with_surgery: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention output of the original path and, if asked for, of the surgery path.
@@ -112,22 +113,13 @@ def _attend(
         with_surgery: also return `out_proj(softmax(V V^T / sqrt(C/H)) V)` [B, T, C].
     """
     attn = block.attn
-    width, heads = attn.embed_dim, attn.num_heads
-
-    def split_heads(tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (heads, width // heads)).transpose(1, 2)  # [B, H, T, C/H]
-
-    def out_proj(per_head: Tensor) -> Tensor:
-        return attn.out_proj(per_head.transpose(1, 2).flatten(2))  # [B, T, C]
-
     if class_only:
-        q = F.linear(x[:, :1], attn.in_proj_weight[:width], attn.in_proj_bias[:width])
-        k, v = F.linear(x, attn.in_proj_weight[width:], attn.in_proj_bias[width:]).chunk(2, dim=-1)
+        (q,) = project(attn, x[:, :1], slice(0, 1))
+        k, v = project(attn, x, slice(1, 3))
     else:
-        q, k, v = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-    q, k, v = split_heads(q), split_heads(k), split_heads(v)
-    attention = out_proj(F.scaled_dot_product_attention(q, k, v))
-    surgery = out_proj(F.scaled_dot_product_attention(v, v, v)) if with_surgery else None
+        q, k, v = project(attn, x, slice(0, 3))
+    attention = attend(attn, q, k, v)
+    surgery = attend(attn, v, v, v) if with_surgery else None
     return attention, surgery
 
 

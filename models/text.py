@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
+from models.attention import attend, project
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
@@ -34,13 +35,27 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
         same = lengths == length
         ids = tokens[same, :length].to(backbone.device)  # [m, length]
         with backbone.autocast():
-            x = clip.token_embedding(ids) + clip.positional_embedding[:length]
-            x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-            x = clip.ln_final(x[:, -1])
-            projection = clip.text_projection
-            x = x @ projection if isinstance(projection, Tensor) else projection(x)
+            x = _encode_one_length(clip, ids)
         embeddings[same.to(backbone.device)] = F.normalize(x.float(), dim=-1)
     return embeddings
+
+
+def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
+    """Embeddings [m, D] of token ids [m, length] whose last token is the end of text.
+
+    Of the last block only that token's output is needed, so only its query and its MLP are computed.
+    """
+    x = clip.token_embedding(ids) + clip.positional_embedding[: ids.shape[1]]  # [m, length, C]
+    *blocks, last = clip.transformer.resblocks
+    for block in blocks:
+        x = x + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(x), slice(0, 3)), causal=True))
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+    normalised = last.ln_1(x)
+    (q,) = project(last.attn, normalised[:, -1:], slice(0, 1))
+    x = x[:, -1:] + last.ls_1(attend(last.attn, q, *project(last.attn, normalised, slice(1, 3))))
+    x = clip.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))[:, 0]
+    projection = clip.text_projection
+    return x @ projection if isinstance(projection, Tensor) else projection(x)
 
 
 def class_text_features(

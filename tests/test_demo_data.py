@@ -1,0 +1,102 @@
+"""The demo set: reproducible to the byte, its masks true to what the defect changed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.demo import MARKER, Recipe, generate, image_rng
+from data.demo_render import CLASSES, DEFECTS, render, render_pair
+from utils.errors import UserError
+
+KINDS = [(name, defect) for name in CLASSES for defect in DEFECTS[name]]
+SIZE = 128
+
+
+def test_there_are_enough_classes_and_kinds_of_defect():
+    assert len(CLASSES) >= 8
+    assert len({defect for _, defect in KINDS}) >= 5
+    assert all(len(set(DEFECTS[name])) >= 4 for name in CLASSES)
+
+
+@pytest.mark.parametrize(("name", "defect"), KINDS)
+def test_the_mask_holds_what_the_defect_changed(name, defect):
+    sound, faulty, mask = render_pair(name, defect, np.random.default_rng(5), SIZE)
+    assert faulty.shape == (SIZE, SIZE, 3) and faulty.dtype == np.uint8
+    assert mask.shape == (SIZE, SIZE) and mask.dtype == bool
+    assert 0 < mask.mean() <= 0.12
+    change = np.abs(faulty.astype(float) - sound).max(-1)
+    assert change[mask].mean() > 8
+    assert change[~mask].mean() < 0.5
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_image_depends_on_its_generator_alone(name):
+    first, _ = render(name, None, image_rng(0, name, "test", "good", 3), SIZE)
+    render(name, DEFECTS[name][0], np.random.default_rng(1), SIZE)
+    again, mask = render(name, None, image_rng(0, name, "test", "good", 3), SIZE)
+    other_index, _ = render(name, None, image_rng(0, name, "test", "good", 4), SIZE)
+    other_seed, _ = render(name, None, image_rng(1, name, "test", "good", 3), SIZE)
+    assert np.array_equal(first, again)
+    assert not mask.any()
+    assert not np.array_equal(first, other_index)
+    assert not np.array_equal(first, other_seed)
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    assert generate(root, Recipe(train=1, normal=1, anomalous=2, size=64), workers=1)
+    return root
+
+
+def _content(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(small_set, tmp_path):
+    generate(tmp_path / "again", Recipe(train=1, normal=1, anomalous=2, size=64), workers=2)
+    assert _content(tmp_path / "again") == _content(small_set)
+
+
+def test_another_seed_gives_other_images(small_set, tmp_path):
+    generate(tmp_path / "other", Recipe(seed=1, train=1, normal=1, anomalous=2, size=64), workers=1)
+    ours, theirs = _content(small_set), _content(tmp_path / "other")
+    images = [name for name in ours if name.endswith(".png")]
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] != theirs[name] for name in images)
+
+
+def test_layout_and_meta(small_set):
+    meta = json.loads((small_set / "meta.json").read_text())
+    for name in CLASSES:
+        assert len(meta["train"][name]) == 1
+        labels = [entry["anomaly"] for entry in meta["test"][name]]
+        assert sorted(labels) == [0, 1, 1]
+        for entry in meta["test"][name]:
+            image = Image.open(small_set / entry["img_path"])
+            assert image.size == (64, 64) and image.mode == "RGB"
+            if entry["anomaly"]:
+                mask = np.asarray(Image.open(small_set / entry["mask_path"]))
+                assert mask.shape == (64, 64)
+                assert set(np.unique(mask)) == {0, 255}
+
+
+def test_a_complete_set_is_kept_and_another_recipe_replaces_it(tmp_path):
+    recipe = Recipe(train=1, normal=1, anomalous=1, size=64)
+    assert generate(tmp_path / "set", recipe, workers=1)
+    assert not generate(tmp_path / "set", recipe, workers=1)
+    (tmp_path / "set" / MARKER).unlink()  # as if it had been interrupted
+    assert generate(tmp_path / "set", recipe, workers=1)
+    assert generate(tmp_path / "set", replace(recipe, normal=2), workers=1)
+    assert (tmp_path / "set" / "gear" / "test" / "good" / "001.png").is_file()
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="something other"):
+        generate(tmp_path, Recipe(), workers=1)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
