@@ -16,12 +16,8 @@ from models.fidelity import Fidelity
 from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
 
-# What the dual path cannot follow, and the value that leaves it off.
-_PLAIN_VISION = {
-    "timm_model_name": None,
-    "attentional_pool": False,
-    "final_ln_after_pool": False,
-    "pool_type": "tok",
+# What the towers as they are run here cannot follow, and the value that leaves it off.
+_PLAIN_BLOCK = {
     "block_type": None,
     "qk_norm": False,
     "scaled_cosine_attn": False,
@@ -30,7 +26,21 @@ _PLAIN_VISION = {
     "scale_attn": False,
     "scale_fc": False,
 }
-_PLAIN_TEXT = {"hf_model_name": None, "hf_tokenizer_name": None, "no_causal_mask": False, "embed_cls": False}
+_PLAIN_VISION = _PLAIN_BLOCK | {
+    "timm_model_name": None,
+    "attentional_pool": False,
+    "final_ln_after_pool": False,
+    "pool_type": "tok",
+}
+_PLAIN_TEXT = _PLAIN_BLOCK | {
+    "hf_model_name": None,
+    "hf_tokenizer_name": None,
+    "tokenizer_kwargs": None,
+    "vocab_size": CLIPTextCfg.vocab_size,
+    "no_causal_mask": False,
+    "embed_cls": False,
+    "proj_type": "linear",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +121,10 @@ def load_backbone(
     config["quick_gelu"] = quick_gelu
     config["vision_cfg"]["image_size"] = image_size
     config.pop("custom_text", None)
-    clip = open_clip.CLIP(**config)
+    try:
+        clip = open_clip.CLIP(**config)
+    except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise UserError(f"--model {model}: open_clip cannot build it ({error})") from error
     _load(clip, weights.path, model)
     return Backbone(
         clip=clip.eval().requires_grad_(False).to(device),
@@ -146,6 +159,8 @@ def read_config(model: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
     for part, known in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        if not isinstance(config[part], dict):
+            raise UserError(f"--model {model}: {part} must be a JSON object")
         unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
         if unknown:
             raise UserError(f"--model {model}: open_clip knows no '{unknown[0]}' in {part}")
@@ -171,7 +186,7 @@ def check_servable(
                     f"--model {model}: its {part} tower has {key}={settings[key]}, which is not CLIP's plain "
                     "transformer; choose a ViT of open_clip such as ViT-L-14-336"
                 )
-    if text["pool_type"] not in ("argmax", "eos") or "multimodal_cfg" in config:
+    if text["pool_type"] != "argmax" or "multimodal_cfg" in config:
         raise UserError(f"--model {model}: its text tower does not end in CLIP's end-of-text token")
     patch = vision["patch_size"]
     if not isinstance(patch, int) or not isinstance(image_size, int):
@@ -182,7 +197,7 @@ def check_servable(
             f"--image_size {image_size} is not a multiple of the patch size {patch} of {model}; try {nearest}"
         )
     depth = vision["layers"]
-    if depth % STAGES:
+    if not isinstance(depth, int) or depth < 1 or depth % STAGES:
         raise UserError(f"--model {model} has {depth} blocks, which do not divide into {STAGES} equal stages")
     if features_list is not None:
         if not features_list or len(set(features_list)) < len(features_list):

@@ -13,6 +13,9 @@ from torch import Tensor
 from models.attention import attend, project
 
 STAGES = 4
+# Where only the class token is wanted, these many leading tokens are computed: products of one to three rows take
+# other kernels than those of many, and round so that an image's score would depend on its batch.
+LEADING_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def encode_dual_path(
         features_list: 1-based numbers of the blocks to tap after.
         shared_buffers: reproduce the released code's taps, see `Fidelity.taps_share_buffers`.
         with_ori: return the original path's tokens too. Without them the last block's query, output projection
-            and MLP are computed for the class token alone.
+            and MLP are not computed for all tokens.
 
     Returns:
         One `Tap` for each entry of `features_list`, in its order.
@@ -70,11 +73,11 @@ def encode_dual_path(
     stage_sum: dict[int, Tensor] = {}
     for number in range(1, last + 1):
         block = blocks[number - 1]
-        class_only = number == last and not with_ori
+        rows = LEADING_TOKENS if number == last and not with_ori else None
         attention, surgery = _two_paths(
-            block, block.ln_1(z), class_only=class_only, with_surgery=number in surgery_blocks
+            block, block.ln_1(z), rows=rows, with_surgery=number in surgery_blocks
         )
-        z = (z[:, :1] if class_only else z) + block.ls_1(attention)
+        z = z[:, :rows] + block.ls_1(attention)
         if shared_buffers and number - 1 in taps:
             ori[number - 1] = z
         if number < last or number in taps - ori.keys():
@@ -103,21 +106,21 @@ def _stage_end(number: int, stage_length: int) -> int:
 
 
 def _two_paths(
-    block: ResidualAttentionBlock, x: Tensor, *, class_only: bool, with_surgery: bool
+    block: ResidualAttentionBlock, x: Tensor, *, rows: int | None, with_surgery: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention output of the original path and, if asked for, of the surgery path.
 
     Args:
         x: the block's normalised input `ln_1(z)` [B, T, C].
-        class_only: the original path's output for the class token alone, [B, 1, C].
+        rows: give the original path's output for this many leading tokens only, [B, rows, C].
         with_surgery: also return `out_proj(softmax(V V^T / sqrt(C/H)) V)` [B, T, C].
     """
     attn = block.attn
-    if class_only:
-        (q,) = project(attn, x[:, :1], slice(0, 1))
-        k, v = project(attn, x, slice(1, 3))
-    else:
+    if rows is None:
         q, k, v = project(attn, x, slice(0, 3))
+    else:
+        (q,) = project(attn, x[:, :rows], slice(0, 1))
+        k, v = project(attn, x, slice(1, 3))
     attention = attend(attn, q, k, v)
     surgery = attend(attn, v, v, v) if with_surgery else None
     return attention, surgery

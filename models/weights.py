@@ -13,7 +13,6 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from open_clip.pretrained import download_pretrained
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -125,12 +124,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = _read_openai_archive(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is damaged or holds more than tensors, and is not loaded since that could run code from it"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights in {path}: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file makes the readers stumble in every way there is
+        kind = type(error).__name__
+        raise UserError(f"cannot read {path}, which is damaged or holds no weights ({kind})") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
@@ -141,7 +145,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     stray = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if stray is not None:
         raise UserError(f"{path} is not a state dict: '{stray}' is not a tensor")
-    return _fill_token_embedding(state)
+    try:
+        return _fill_token_embedding(state)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: token_embedding.rows, token_embedding.ids and token_embedding.size do not fit together"
+        ) from error
 
 
 def _is_torchscript(path: Path) -> bool:

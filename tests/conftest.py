@@ -1,14 +1,40 @@
 """Fixtures that several test modules use."""
 
+import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.builder_data import mvtec_class
+
+REAL_DATA = "CLIP_AD_REAL_DATA"
+
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """A read-only folder of small real data sets beside the project; tests that need it skip without it."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+def real_data() -> Path:
+    """A read-only folder of small parts of the real data sets, one subfolder each; without it, tests skip."""
+    value = os.environ.get(REAL_DATA)
+    if not value:
+        pytest.skip(
+            f"needs parts of the real data sets; the environment variable {REAL_DATA} names no folder"
+        )
+    folder = Path(value)
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
+        pytest.fail(f"{REAL_DATA} is {value}, which is not a folder")
     return folder
+
+
+@pytest.fixture
+def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """The warnings logged since, as one text."""
+    caplog.set_level(logging.INFO)
+    return lambda: "\n".join(r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+
+
+@pytest.fixture
+def bottle(tmp_path: Path) -> Path:
+    """The folder of one class laid out as MVTec's, alone in its data set."""
+    mvtec_class(tmp_path / "bottle")
+    return tmp_path / "bottle"

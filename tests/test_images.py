@@ -195,10 +195,10 @@ def test_missing_files_and_folders_are_refused_by_name(tmp_path):
         load_mask(tmp_path)
 
 
-def test_real_images_of_all_modes(shared_data):
+def test_real_images_of_all_modes(real_data):
     paths = [
         path
-        for path in shared_data.rglob("*")
+        for path in real_data.rglob("*")
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif"} and "brainmri" in path.parts
     ]
     modes = set()
@@ -210,8 +210,8 @@ def test_real_images_of_all_modes(shared_data):
     assert modes == {"RGB", "RGBA", "L", "P"}
 
 
-def test_real_jpeg_masks_need_their_threshold(shared_data):
-    folder = shared_data / "kvasir_seg" / "masks"
+def test_real_jpeg_masks_need_their_threshold(real_data):
+    folder = real_data / "kvasir_seg" / "masks"
     for path in folder.iterdir():
         share = [load_mask(path, threshold).mean() for threshold in (0, 127, 200)]
         assert share[0] > share[1]  # compression leaves traces near black

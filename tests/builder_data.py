@@ -1,0 +1,45 @@
+"""Small data sets for the builders' tests, and what was built from them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data.build import build_meta
+from datasets.meta import Entry, Meta, read_meta
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHAPE = (6, 8)
+
+
+def put(path: Path, value: int = 0, shape: tuple[int, int] = SHAPE) -> Path:
+    """A small grey image of one value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(shape, value, np.uint8)).save(path)
+    return path
+
+
+def put_text(path: Path, text: str) -> None:
+    """A text file, its folders made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def mvtec_class(folder: Path, normal: str = "good") -> None:
+    """One class laid out as MVTec's: two training images, one normal and two cracked test images, masks."""
+    for number in (10, 2):  # written in the wrong order
+        put(folder / "train" / normal / f"{number:02}.png", 100 + number)
+        put(folder / "test" / "crack" / f"{number}.png", 200 + number)
+        put(folder / "ground_truth" / "crack" / f"{number}_mask.png", 255)
+    put(folder / "test" / normal / "0.png", 50)
+
+
+def built(layout: str, root: Path, **options: Any) -> Meta:
+    """What is read from the meta.json that the builder of `layout` makes of `root`."""
+    return read_meta(build_meta(layout, root, **options), root)
+
+
+def paths(entries: list[Entry]) -> list[tuple[str, str, int | None]]:
+    """Image, mask and label of each entry."""
+    return [(entry.img_path, entry.mask_path, entry.anomaly) for entry in entries]

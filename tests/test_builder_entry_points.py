@@ -1,0 +1,103 @@
+"""The builders' entry points: as a function, as a command and as scripts."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import data.build
+from data.build import LAYOUTS, ensure_meta, main
+from datasets.meta import read_meta
+from datasets.registry import get_spec
+from tests.builder_data import PROJECT, mvtec_class
+from utils.errors import UserError
+
+
+def test_ensure_meta_builds_once_and_says_so(bottle, caplog):
+    caplog.set_level(logging.INFO)
+    path = ensure_meta(get_spec("mvtec"), bottle.parent)
+    assert path == bottle.parent / "meta.json"
+    assert "building it" in caplog.text
+    path.write_text("kept")
+    assert ensure_meta(get_spec("mvtec"), bottle.parent) == path
+    assert path.read_text() == "kept"
+
+
+def test_ensure_meta_says_what_is_expected_where(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere: .*labels\.csv"):
+        ensure_meta(get_spec("headct"), tmp_path / "nowhere")
+
+
+def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(data.build, "PROJECT", tmp_path_factory.mktemp("project"))
+    root = bottle.parent
+    root.chmod(0o555)
+    try:
+        path = ensure_meta(get_spec("mvtec"), root)
+        assert ensure_meta(get_spec("mvtec"), root) == path
+    finally:
+        root.chmod(0o755)
+    assert path.is_relative_to(data.build.PROJECT / ".cache" / "meta")
+    assert not (root / "meta.json").exists()
+    assert "is read-only" in caplog.text
+    assert len(read_meta(path, root)["test"]["bottle"]) == 3
+
+
+def test_main_prints_counts_beside_the_published_ones(bottle, tmp_path, capsys):
+    out = tmp_path / "elsewhere" / "meta.json"
+    main("mvtec", arguments=["--root", str(bottle.parent), "--out", str(out)])
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bottle", "2", "1", "2", "0"] in table
+    assert ["total", "of", "1", "2", "1", "2", "0"] in table
+    assert ["published,", "of", "15", "467", "1258"] in table
+    said = "a partial or different test split: 1 of 15 classes, 1 of 467 normal images, 2 of 1258 anomalous images"
+    assert said.split() in table
+    assert out.is_file()
+    assert not (bottle.parent / "meta.json").exists()
+
+
+@pytest.fixture
+def project_copy(tmp_path):
+    """The project's code in another place, with a data set's folder of the same name beside its builder."""
+    for package in ("data", "datasets", "utils"):
+        (tmp_path / package).mkdir()
+        for file in (PROJECT / package).glob("*.py"):
+            shutil.copy(file, tmp_path / package)
+    mvtec_class(tmp_path / "data" / "mvtec" / "bottle")
+    return tmp_path
+
+
+def test_builders_run_as_scripts_from_anywhere(project_copy):
+    script = project_copy / "data" / "mvtec.py"
+    result = subprocess.run([sys.executable, script], cwd="/", capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 15 classes" in result.stdout
+    meta = json.loads((project_copy / "data" / "mvtec" / "meta.json").read_text())
+    assert list(meta["test"]) == ["bottle"]
+
+
+def test_a_data_sets_folder_does_not_hide_its_builder(project_copy):
+    code = "import data.mvtec; print(data.mvtec.__file__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=True
+    )
+    assert Path(result.stdout.strip()) == project_copy / "data" / "mvtec.py"
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_every_script_has_help_and_one_sentence_for_a_wrong_folder(tmp_path, name):
+    script = PROJECT / "data" / f"{name}.py"
+    run = [sys.executable, script]
+    shown = subprocess.run([*run, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "--root" in shown
+    assert ("--split_csv" in shown) == (name == "visa")
+    absent = [*run, "--root", "nowhere"]
+    result = subprocess.run(absent, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: there is no folder nowhere")
+    assert "Traceback" not in result.stderr

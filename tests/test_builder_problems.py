@@ -1,0 +1,104 @@
+"""What the builders of meta.json leave out, and the problems they name."""
+
+import shutil
+
+import pytest
+
+from data.build import build_meta
+from data.common import list_images
+from tests.builder_data import built, paths, put, put_text
+from utils.errors import UserError
+
+
+def test_missing_and_unmatched_masks_are_named(bottle, warnings_of):
+    truth = bottle / "ground_truth" / "crack"
+    (truth / "2_mask.png").rename(truth / "3_mask.png")
+    put(bottle / "ground_truth" / "hole" / "1_mask.png", 255)
+    entries = built("mvtec", bottle.parent)["test"]["bottle"]
+    assert paths(entries)[0] == ("bottle/test/crack/2.png", "", 1)
+    assert warnings_of().splitlines() == [
+        "anomalous images without a mask (1): bottle/test/crack/2.png",
+        "masks without an image (2): bottle/ground_truth/crack/3_mask.png, bottle/ground_truth/hole/1_mask.png",
+    ]
+
+
+def test_an_unreadable_image_is_left_out_and_named(bottle, warnings_of):
+    broken = bottle / "test" / "crack" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:-20])
+    entries = built("mvtec", bottle.parent)["test"]["bottle"]
+    assert [entry.img_path for entry in entries] == ["bottle/test/crack/10.png", "bottle/test/good/0.png"]
+    assert warnings_of().startswith("images left out as unreadable (1): cannot read the image ")
+    assert str(broken) in warnings_of()
+
+
+def test_an_unreadable_mask_is_left_out_and_named(bottle, warnings_of):
+    broken = bottle / "ground_truth" / "crack" / "2_mask.png"
+    broken.write_bytes(b"no image")
+    entries = built("mvtec", bottle.parent)["test"]["bottle"]
+    assert paths(entries)[0] == ("bottle/test/crack/2.png", "", 1)
+    assert warnings_of().startswith(f"masks left out as unreadable (1): {broken} is not an image")
+
+
+def test_masks_of_another_size_and_empty_masks_are_named(bottle, warnings_of):
+    put(bottle / "ground_truth" / "crack" / "2_mask.png", 255, shape=(8, 6))
+    put(bottle / "ground_truth" / "crack" / "10_mask.png", 0)
+    assert len(built("mvtec", bottle.parent)["test"]["bottle"]) == 3
+    assert warnings_of().splitlines() == [
+        "masks of another size than their image (1): bottle/ground_truth/crack/2_mask.png "
+        "(6 x 8, its image 8 x 6)",
+        "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png",
+    ]
+
+
+def test_the_mask_threshold_decides_what_is_empty(bottle, warnings_of):
+    put(bottle / "ground_truth" / "crack" / "10_mask.png", 100)
+    build_meta("mvtec", bottle.parent, mask_threshold=127)
+    assert "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png" in warnings_of()
+
+
+def test_a_file_in_both_splits_is_named(bottle, warnings_of):
+    shutil.copy(bottle / "train" / "good" / "02.png", bottle / "test" / "good" / "7.png")
+    build_meta("mvtec", bottle.parent)
+    assert warnings_of() == (
+        "test images that are training images too (1): bottle/test/good/7.png (= bottle/train/good/02.png)"
+    )
+
+
+def test_paths_that_a_meta_file_may_not_hold_are_left_out_and_named(bottle, tmp_path_factory, warnings_of):
+    elsewhere = put(tmp_path_factory.mktemp("elsewhere") / "0.png", 7)
+    (bottle / "test" / "good" / "link.png").symlink_to(elsewhere)
+    put(bottle / "test" / "good" / "a\\b.png")
+    put(bottle / "test" / "good" / "\udcff.png")  # a byte that is not UTF-8
+    entries = built("mvtec", bottle.parent)["test"]["bottle"]
+    assert [entry.img_path for entry in entries if entry.anomaly == 0] == ["bottle/test/good/0.png"]
+    said = warnings_of()
+    assert said.startswith("images left out for their path (3): ")
+    for reason in ("through a symlink", "has a backslash", "is not a usable path"):
+        assert reason in said
+
+
+def test_without_the_check_images_are_not_read(bottle, warnings_of):
+    (bottle / "test" / "crack" / "2.png").write_bytes(b"no image")
+    assert len(built("mvtec", bottle.parent, decode=False)["test"]["bottle"]) == 3
+    assert warnings_of() == ""
+
+
+def test_nothing_usable_is_an_error(bottle):
+    root = bottle.parent
+    with pytest.raises(UserError, match=r"no test images found in .*; expected is brain_tumor_dataset"):
+        build_meta("brainmri", root)
+    for path in (bottle / "test").rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"none of the 3 test images in .* can be used"):
+        build_meta("mvtec", root)
+    assert not (root / "meta.json").exists()
+
+
+def test_images_are_listed_in_natural_order(tmp_path):
+    names = ["b.png", "img10.png", "img9.JPG", "img9a.png", "10.tiff", "9.bmp", "009.png"]
+    for name in names:
+        put_text(tmp_path / name, "")
+    put_text(tmp_path / "notes.txt", "")
+    (tmp_path / "folder.png").mkdir()
+    listed = [path.name for path in list_images(tmp_path)]
+    assert listed == ["9.bmp", "009.png", "10.tiff", "b.png", "img9.JPG", "img9a.png", "img10.png"]

@@ -1,0 +1,178 @@
+"""The evaluation loop, with a detector whose maps are known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from utils.errors import UserError
+from utils.evaluation import ClassMaps, Prediction, Stopwatch, evaluate
+
+SIZE = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    img_path: str
+    mask_path: str
+    cls_name: str
+    anomaly: int | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: torch.Tensor
+    masks: torch.Tensor
+    has_mask: torch.Tensor
+
+
+class FirstChannel:
+    """Takes the image's first channel for its map, and the second's mean for its probability."""
+
+    def predict(self, images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
+        assert len(images) == len(class_names)
+        return Prediction(maps=images[:, 0].clone(), text_prob=images[:, 1].mean(dim=(1, 2)))
+
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+        return text_prob + map_max
+
+
+def make_samples(kinds: dict[str, str]) -> list[Sample]:
+    """Samples of classes given by letters: normal, anomalous with mask, without (x), unlabelled (?)."""
+    samples = []
+    for name, letters in kinds.items():
+        for i, letter in enumerate(letters):
+            mask_path = f"{name}/{i}_mask.png" if letter == "a" else ""
+            anomaly = {"n": 0, "a": 1, "x": 1, "?": None}[letter]
+            samples.append(Sample(f"{name}/{i}.png", mask_path, name, anomaly))
+    return samples
+
+
+def make_images(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(len(samples), 3, SIZE, SIZE, generator=generator)
+    masks = torch.zeros(len(samples), SIZE, SIZE, dtype=torch.bool)
+    for i, sample in enumerate(samples):
+        if sample.mask_path:
+            masks[i, 2 : 3 + i % 4, 3:6] = True
+    has_mask = torch.tensor([bool(sample.mask_path) or sample.anomaly == 0 for sample in samples])
+    return images, masks, has_mask
+
+
+def run(samples, batch_size=3, detector=None, **options):
+    tensors = make_images(samples)
+    batches = [
+        Batch(*(tensor[i : i + batch_size] for tensor in tensors)) for i in range(0, len(samples), batch_size)
+    ]
+    results = evaluate(
+        detector or FirstChannel(),
+        batches,
+        samples,
+        device=torch.device("cpu"),
+        stopwatch=Stopwatch(),
+        **options,
+    )
+    return list(results), tensors
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_measures_are_those_of_each_class_whatever_the_batch(batch_size):
+    samples = make_samples({"bolt": "nnaaa", "nut": "na"})
+    results, (images, masks, _) = run(samples, batch_size)
+    assert [result.name for result in results] == ["bolt", "nut"]
+    for result, part in zip(results, (slice(0, 5), slice(5, 7)), strict=True):
+        truth, scores = masks[part].numpy().ravel(), images[part, 0].numpy().ravel()
+        assert result.measures["auroc_px"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+        assert result.measures["ap_px"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+        labels = [sample.anomaly for sample in samples[part]]
+        image_scores = [image.score for image in result.images]
+        assert result.measures["auroc_sp"] == pytest.approx(roc_auc_score(labels, image_scores), abs=1e-12)
+        assert result.notes == []
+
+
+def test_rows_hold_each_images_scores():
+    samples = make_samples({"bolt": "na?"})
+    (result,), (images, _, _) = run(samples)
+    for image, sample, pixels in zip(result.images, samples, images, strict=True):
+        assert (image.image_path, image.class_name, image.label) == (sample.img_path, "bolt", sample.anomaly)
+        assert image.map_max == pytest.approx(pixels[0].max().item())
+        assert image.text_prob == pytest.approx(pixels[1].mean().item())
+        assert image.score == pytest.approx(image.text_prob + image.map_max)
+
+
+def test_undefined_measures_are_none_and_a_note_says_why():
+    results, _ = run(make_samples({"no_masks": "nxx", "only_bad": "aa", "unlabelled": "???", "good": "nn"}))
+    by_name = {result.name: result for result in results}
+    assert by_name["no_masks"].measures["auroc_px"] is None
+    assert by_name["no_masks"].measures["auroc_sp"] is not None
+    assert any("no pixel measures" in note for note in by_name["no_masks"].notes)
+    assert by_name["only_bad"].measures["auroc_px"] is not None
+    assert by_name["only_bad"].measures["auroc_sp"] is None
+    assert any("labelled normal" in note for note in by_name["only_bad"].notes)
+    assert set(by_name["unlabelled"].measures.values()) == {None}
+    assert set(by_name["good"].measures.values()) == {None}
+
+
+def test_images_without_a_known_mask_stay_out_of_the_pixel_measures():
+    samples = make_samples({"bolt": "naxa"})
+    (result,), (images, masks, has_mask) = run(samples)
+    truth, scores = masks[has_mask].numpy().ravel(), images[has_mask, 0].numpy().ravel()
+    assert result.measures["auroc_px"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert any(note.startswith("1 image") for note in result.notes)
+
+
+def test_callbacks_see_every_map_before_the_measures_use_them_up():
+    samples = make_samples({"bolt": "nna", "nut": "aa"})
+    maps: dict[str, np.ndarray] = {}
+    groups: list[tuple] = []
+
+    def keep(group: ClassMaps) -> None:
+        groups.append((group.samples[0].cls_name, group.maps.copy(), group.masks.copy(), group.scores.copy()))
+
+    _, (images, masks, _) = run(
+        samples, on_map=lambda s, m: maps.update({s.img_path: m.copy()}), on_class=keep
+    )
+    assert list(maps) == [sample.img_path for sample in samples]
+    for sample, pixels in zip(samples, images, strict=True):
+        np.testing.assert_array_equal(maps[sample.img_path], pixels[0])
+    assert [group[0] for group in groups] == ["bolt", "nut"]
+    np.testing.assert_array_equal(groups[0][1], images[:3, 0])
+    np.testing.assert_array_equal(groups[1][2], masks[3:])
+
+
+def test_legacy_pro_is_a_column_of_its_own():
+    with_column, _ = run(make_samples({"bolt": "na"}), legacy_pro=True)
+    without, _ = run(make_samples({"bolt": "na"}))
+    assert with_column[0].measures["aupro_200"] is not None
+    assert "aupro_200" not in without[0].measures
+    assert with_column[0].measures["aupro"] == without[0].measures["aupro"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused_with_the_image(value):
+    class Broken(FirstChannel):
+        def predict(self, images, class_names):
+            prediction = super().predict(images, class_names)
+            prediction.maps[-1, 4, 4] = value
+            return prediction
+
+    with pytest.raises(UserError, match=r"bolt/2\.png.*not finite"):
+        run(make_samples({"bolt": "nna"}), detector=Broken())
+
+
+def test_results_come_as_soon_as_a_class_is_done():
+    samples = make_samples({"bolt": "na", "nut": "na"})
+    tensors = make_images(samples)
+    taken = []
+
+    def batches():
+        for i in range(0, 4, 2):
+            taken.append(i)
+            yield Batch(*(tensor[i : i + 2] for tensor in tensors))
+
+    results = evaluate(FirstChannel(), batches(), samples, device=torch.device("cpu"), stopwatch=Stopwatch())
+    assert next(results).name == "bolt"
+    assert taken == [0]

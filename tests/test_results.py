@@ -1,0 +1,52 @@
+"""Tables and files of results."""
+
+import csv
+import json
+
+from utils.evaluation import ClassResult, ImageScore
+from utils.results import mean_measures, results_table, write_results
+
+RESULTS = [
+    ClassResult(
+        "bolt",
+        [
+            ImageScore("bolt/1.png", "bolt", 1, 1.5, 0.5, 1.0),
+            ImageScore("bolt/2.png", "bolt", None, 0.1, 0.1, 0.0),
+        ],
+        {"auroc_px": 0.123456789, "auroc_sp": None},
+        ["no image measures: no image is labelled normal"],
+    ),
+    ClassResult('n"ut', [], {"auroc_px": 0.5, "auroc_sp": None}, []),
+]
+
+
+def test_mean_leaves_out_what_is_undefined():
+    other = ClassResult("nut", [], {"auroc_px": None, "auroc_sp": 0.75}, [])
+    assert mean_measures([RESULTS[0], other]) == {"auroc_px": 0.123456789, "auroc_sp": 0.75}
+
+
+def test_table_is_in_percent_and_shows_undefined_as_a_dash():
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in results_table(RESULTS).splitlines()
+    ]
+    assert rows[0] == ["objects", "auroc_px", "auroc_sp"]
+    assert rows[2:] == [["bolt", "12.3", "-"], ['n"ut', "50.0", "-"], ["mean", "31.2", "-"]]
+
+
+def test_files_hold_everything(tmp_path):
+    write_results(tmp_path, "SDP on bolts", RESULTS, {"method": "SDP", "arguments": {"seed": 1}})
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["classes"]["bolt"]["auroc_px"] == 0.123456789
+    assert content["classes"]["bolt"]["auroc_sp"] is None
+    assert content["classes"]["bolt"]["images"] == 2
+    assert content["mean"]["auroc_px"] == (0.123456789 + 0.5) / 2
+    assert content["method"] == "SDP"
+    text = (tmp_path / "results.md").read_text()
+    assert text.startswith("# SDP on bolts\n")
+    assert "- bolt: no image measures: no image is labelled normal" in text
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image_path", "class_name", "label", "score", "text_prob", "map_max"]
+    assert rows[0]["score"] == "1.5"
+    assert rows[1]["label"] == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md", "scores.csv"]

@@ -1,0 +1,173 @@
+"""Models that are refused: each with one sentence, before any weights are read."""
+
+import json
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+
+from models.backbone import check_servable, load_backbone, read_config
+from models.fidelity import Fidelity
+from tests import tiny_clip
+from utils.errors import UserError
+
+
+def changed(
+    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **top: Any
+) -> dict[str, Any]:
+    """The tiny model's config with some settings changed."""
+    config = tiny_clip.config() | top
+    config["vision_cfg"] |= vision or {}
+    config["text_cfg"] |= text or {}
+    return config
+
+
+def refusal(config: dict[str, Any], image_size: Any = 96, features_list: list[int] | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        check_servable("tiny", config, image_size, features_list)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("RN50", "is a ResNet; the dual path needs a vision transformer"),
+        ("convnext_base", "its image tower has timm_model_name=convnext_base"),
+        ("ViT-B-16-SigLIP", "its image tower has timm_model_name=vit_base_patch16_siglip_224"),
+        ("roberta-ViT-B-32", "its text tower has hf_model_name=roberta-base"),
+        ("ViT-H-14-worldwide", "its text tower has hf_tokenizer_name=facebook/xlm-v-base"),
+        ("coca_ViT-L-14", "its image tower has attentional_pool=True"),
+        ("coca_base", "its text tower has embed_cls=True"),
+        ("ViT-L-14-CLIPA", "its image tower has final_ln_after_pool=True"),
+    ],
+)
+def test_models_of_another_kind_are_refused(name, said):
+    config = read_config(name)
+    with pytest.raises(UserError) as caught:
+        check_servable(name, config, 224, None)
+    assert said in str(caught.value)
+    assert f"--model {name}" in str(caught.value)
+
+
+def test_every_model_of_open_clip_is_served_or_refused_in_a_sentence():
+    served = set()
+    for name in open_clip.list_models():
+        config = read_config(name)
+        try:
+            check_servable(name, config, config["vision_cfg"].get("image_size", 224), None)
+        except UserError as error:
+            assert name in str(error)
+        else:
+            served.add(name)
+    assert {"ViT-B-32", "ViT-B-16", "ViT-B-16-plus-240", "ViT-L-14", "ViT-L-14-336", "ViT-H-14"} <= served
+    assert not {name for name in served if not name.startswith("ViT-")}
+
+
+@pytest.mark.parametrize(
+    "tower, key, value",
+    [
+        ("vision", "pool_type", "avg"),
+        ("vision", "block_type", "custom"),
+        ("vision", "qk_norm", True),
+        ("text", "qk_norm", True),
+        ("text", "scale_fc", True),
+        ("text", "no_causal_mask", True),
+        ("text", "proj_type", "none"),
+        ("text", "vocab_size", 32000),
+        ("text", "tokenizer_kwargs", {"clean": "canonicalize"}),
+    ],
+)
+def test_a_tower_that_is_no_plain_transformer_is_refused_by_its_setting(tower, key, value):
+    said = refusal(changed(**{tower: {key: value}}))
+    assert f"its {'image' if tower == 'vision' else 'text'} tower has {key}={value}" in said
+
+
+@pytest.mark.parametrize("config", [changed(text={"pool_type": "last"}), changed(multimodal_cfg={})])
+def test_a_text_tower_with_another_end_is_refused(config):
+    assert "its text tower does not end in CLIP's end-of-text token" in refusal(config)
+
+
+@pytest.mark.parametrize(
+    "vision, image_size", [({"patch_size": [8, 16]}, 96), ({}, [96, 96]), ({}, [96, 64]), ({}, None)]
+)
+def test_grids_that_are_not_square_are_refused(vision, image_size):
+    assert "make a grid that is not square" in refusal(changed(vision), image_size)
+
+
+@pytest.mark.parametrize("image_size, nearest", [(100, 96), (101, 104), (3, 8), (0, 8), (-96, 8)])
+def test_a_size_that_is_no_multiple_of_the_patch_is_refused_with_the_nearest(image_size, nearest):
+    said = refusal(changed(), image_size)
+    assert said == f"--image_size {image_size} is not a multiple of the patch size 8 of tiny; try {nearest}"
+    check_servable("tiny", changed(), nearest, None)
+
+
+@pytest.mark.parametrize("layers", [6, 9, 0, -4, "8", None])
+def test_a_depth_that_has_no_four_equal_stages_is_refused(layers):
+    assert f"has {layers} blocks, which do not divide into 4 equal stages" in refusal(
+        changed({"layers": layers})
+    )
+
+
+@pytest.mark.parametrize(
+    "features_list, said",
+    [
+        ([2, 4, 9], "tiny has blocks 1 to 8, there is no block 9"),
+        ([0, 4], "tiny has blocks 1 to 8, there is no block 0"),
+        ([-1], "there is no block -1"),
+        ([2, 4, 4], "[2, 4, 4]: give each block once, and one at least"),
+        ([], "[]: give each block once, and one at least"),
+    ],
+)
+def test_taps_that_are_no_blocks_are_refused(features_list, said):
+    assert said in refusal(changed(), 96, features_list)
+    assert "--features_list" in refusal(changed(), 96, features_list)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("{", "not a readable JSON file"),
+        ("\xff\xfe", "not a readable JSON file"),
+        ("[1, 2]", "needs embed_dim, vision_cfg and text_cfg"),
+        ('{"model_cfg": 3}', "needs embed_dim, vision_cfg and text_cfg"),
+        ('{"embed_dim": 64, "vision_cfg": {}}', "needs embed_dim, vision_cfg and text_cfg"),
+        ('{"embed_dim": 64, "vision_cfg": 3, "text_cfg": {}}', "vision_cfg must be a JSON object"),
+        ('{"embed_dim": 64, "vision_cfg": {}, "text_cfg": ["width"]}', "text_cfg must be a JSON object"),
+        (json.dumps(changed({"depth": 8, "breadth": 2})), "open_clip knows no 'breadth' in vision_cfg"),
+        (json.dumps(changed(text={"depth": 8})), "open_clip knows no 'depth' in text_cfg"),
+    ],
+)
+def test_a_wrong_config_file_is_refused(tmp_path, content, said):
+    path = tmp_path / "model.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        read_config(str(path))
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"--model {path}: ")
+
+
+@pytest.mark.parametrize("name", ["ViT-L-14-337", "nowhere.json", "hf-hub:timm/ViT-B-16", ""])
+def test_an_unknown_model_is_refused(name):
+    with pytest.raises(UserError, match=f"--model {name}: (neither an open_clip model|not a readable JSON)"):
+        read_config(name)
+
+
+@pytest.mark.parametrize(
+    "config", [changed(embed_size=64), changed({"head_width": 0}), changed({"head_width": 100, "width": 150})]
+)
+def test_a_config_that_open_clip_cannot_build_is_refused(tmp_path, config):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(config))
+    weights = tmp_path / "weights.pt"
+    weights.touch()
+    with pytest.raises(UserError, match="open_clip cannot build it"):
+        load_backbone(
+            model=str(path),
+            pretrained=str(weights),
+            image_size=None,
+            features_list=None,
+            fidelity=Fidelity.named("released"),
+            device=torch.device("cpu"),
+        )

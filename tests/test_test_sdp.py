@@ -1,0 +1,196 @@
+"""`test_sdp.py` and `test_SDP.sh` as a user runs them, on a tiny CLIP and a small data set."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import test_sdp
+from tests import tiny_clip
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+COLUMNS = ["objects", "auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    return ["--model", str(config), "--pretrained", str(weights), "--fidelity", "released"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two classes in MVTec's layout, with a bright square for a defect."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name in ("bolt", "nut"):
+        for kind, count in (("good", 2), ("square", 3)):
+            for i in range(count):
+                image = rng.integers(60, 120, (70, 90, 3), dtype=np.uint8)
+                if kind == "square":
+                    mask = np.zeros((70, 90), np.uint8)
+                    mask[20:40, 10 + 5 * i : 40] = 255
+                    image[mask > 0] = 250
+                    write(root / name / "ground_truth" / kind / f"{i:03}_mask.png", mask)
+                write(root / name / "test" / kind / f"{i:03}.png", image)
+    return root
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def run(data: Path, model: list[str], out: Path, *options: str) -> Path:
+    arguments = [
+        "--dataset",
+        "mvtec",
+        "--data_path",
+        str(data),
+        "--save_path",
+        str(out),
+        "--num_workers",
+        "0",
+    ]
+    test_sdp.main([*arguments, "--cache_dir", str(out / "cache"), *model, *options])
+    return out
+
+
+def scores(out: Path) -> dict[str, list[float]]:
+    with (out / "scores.csv").open(newline="") as file:
+        return {
+            row["image_path"]: [float(row[key]) for key in ("score", "text_prob", "map_max")]
+            for row in csv.DictReader(file)
+        }
+
+
+def test_outputs_are_complete(data, model, tmp_path):
+    out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro")
+    header = (out / "results.md").read_text().splitlines()[2]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        *COLUMNS[:5],
+        "aupro_200",
+        *COLUMNS[5:],
+    ]
+    results = json.loads((out / "results.json").read_text())
+    assert results["images"] == 10
+    assert set(results["classes"]) == {"bolt", "nut"}
+    assert results["fidelity"]["name"] == "released"
+    assert results["fidelity"]["taps_share_buffers"] is True
+    assert len(results["weights"]["sha256"]) == 64
+    assert results["arguments"]["smoothing"] == 8.0
+    assert {"torch", "open_clip_torch", "python"} <= results["environment"].keys()
+    assert {"model", "text", "loading", "prediction", "measures", "output"} <= results["seconds"].keys()
+    assert results["images_per_second"] > 0
+    assert results["peak_memory_mib"]["host"] > 10
+    assert "SDP on mvtec" in (out / "test.log").read_text()
+    for name in scores(out):
+        saved = np.load(out / "maps" / f"{name}.npy")
+        assert saved.dtype == np.float32
+        assert saved.shape == (96, 96)
+        assert saved.max() == np.float32(scores(out)[name][2])
+        assert cv2.imread(str(out / "imgs" / name)).shape[1] > 3 * 96
+
+
+def test_batch_size_workers_and_repetition_change_nothing(data, model, tmp_path):
+    reference = scores(run(data, model, tmp_path / "a", "--batch_size", "1"))
+    for name, options in {
+        "b": ("--batch_size", "1"),
+        "c": ("--batch_size", "4", "--num_workers", "2"),
+        "d": ("--batch_size", "32"),
+    }.items():
+        other = scores(run(data, model, tmp_path / name, *options))
+        assert list(other) == list(reference)
+        for key, values in reference.items():
+            assert other[key] == pytest.approx(values, rel=1e-6, abs=1e-6)
+
+
+def test_unlabelled_images_get_scores_and_no_measures(model, tmp_path):
+    for i in range(3):
+        write(tmp_path / "parts" / f"{i}.png", np.full((50, 60, 3), 40 * i, np.uint8))
+    out = tmp_path / "out"
+    run(tmp_path / "parts", model, out, "--dataset", "folder", "--visualization", "--obj_name", "metal part")
+    assert len(scores(out)) == 3
+    assert set(json.loads((out / "results.json").read_text())["mean"].values()) == {None}
+    assert "'metal part'" in (out / "test.log").read_text()
+    assert len(list((out / "imgs").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--features_list", "9"], "no block 9"),
+        (["--image_size", "100"], "not a multiple of the patch size 8"),
+        (["--prompts", "nowhere.json"], "--prompts nowhere.json"),
+        (["--device", "cuda:99"], "--device cuda:99"),
+        (["--data_path", "nowhere"], "there is no folder nowhere"),
+        (["--pretrained", "nowhere.pt"], "--pretrained nowhere.pt"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(data, model, tmp_path, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        run(data, model, tmp_path, *options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_image_stops_the_run_with_its_name(data, model, tmp_path):
+    root = tmp_path / "data"
+    write(root / "bolt" / "test" / "good" / "000.png", np.zeros((50, 50, 3), np.uint8))
+    run(root, model, tmp_path / "out")
+    (root / "bolt" / "test" / "good" / "000.png").write_bytes(b"no image any more")
+    with pytest.raises(UserError, match=r"000\.png"):
+        run(root, model, tmp_path / "out", "--num_workers", "1")
+
+
+def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, model, tmp_path):
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "mvtec").symlink_to(data)
+    settings = {
+        "DATASETS": "mvtec visa",
+        "DATA_ROOT": str(tmp_path / "sets"),
+        "SAVE_PATH": str(tmp_path / "out"),
+        "MODEL": model[1],
+        "PRETRAINED": model[3],
+        "NUM_WORKERS": "0",
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash", PROJECT / "test_SDP.sh", "--legacy_pro", "--cache_dir", str(tmp_path / "cache")],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipping visa" in done.stderr
+    assert "aupro_200" in (tmp_path / "out" / "mvtec" / "results.md").read_text()
+    nothing = subprocess.run(
+        ["bash", PROJECT / "test_SDP.sh"],
+        env=os.environ | settings | {"DATASETS": "visa"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert nothing.returncode == 2
+    assert nothing.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_an_error_ends_the_process_with_code_2_and_no_traceback(model):
+    done = subprocess.run(
+        [sys.executable, PROJECT / "test_sdp.py", "--dataset", "mvtec", "--data_path", "nowhere", *model],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: there is no folder nowhere")
