@@ -50,7 +50,7 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
         folder: where downloaded files are looked for before the network is asked.
 
     Raises:
-        UserError: no such file or tag, or the download failed.
+        UserError: no such file or tag, a tag whose images are normalised otherwise, or the download failed.
     """
     path = Path(pretrained)
     if path.is_file():
@@ -60,6 +60,12 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
         known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
         raise UserError(
             f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict"
+        )
+    mean = open_clip.get_pretrained_cfg(model, pretrained).get("mean", open_clip.OPENAI_DATASET_MEAN)
+    if tuple(mean) != tuple(open_clip.OPENAI_DATASET_MEAN):
+        raise UserError(
+            f"--pretrained {pretrained}: trained on images normalised by another mean than CLIP's, {mean}, "
+            "which the image transform here does not do; choose another tag"
         )
     path = _published_file(model, pretrained, folder)
     return Weights(path, sha256_of(path), tag=pretrained)

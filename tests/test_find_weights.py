@@ -106,3 +106,8 @@ def test_which_weights_were_trained_with_quick_gelu(model, tag, expected):
 def test_a_model_without_published_weights_is_taken_for_gelu():
     assert not open_clip.list_pretrained_tags_by_model("ViT-M-16")
     assert quick_gelu_weights("ViT-M-16", None) == (False, False)
+
+
+def test_a_tag_whose_images_are_normalised_otherwise_is_refused():
+    with pytest.raises(UserError, match=r"laion2b_s32b_b82k: trained on images normalised by another mean"):
+        find_weights("ViT-L-14", "laion2b_s32b_b82k")

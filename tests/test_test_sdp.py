@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import test_sdp
 from tests import tiny_clip
@@ -80,6 +82,7 @@ def test_outputs_are_complete(data, model, tmp_path):
         *COLUMNS[5:],
     ]
     results = json.loads((out / "results.json").read_text())
+    assert results["complete"] is True
     assert results["images"] == 10
     assert set(results["classes"]) == {"bolt", "nut"}
     assert results["fidelity"]["name"] == "released"
@@ -147,6 +150,33 @@ def test_a_broken_image_stops_the_run_with_its_name(data, model, tmp_path):
     (root / "bolt" / "test" / "good" / "000.png").write_bytes(b"no image any more")
     with pytest.raises(UserError, match=r"000\.png"):
         run(root, model, tmp_path / "out", "--num_workers", "1")
+
+
+def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    run(root, model, tmp_path / "whole")
+    (root / "nut" / "test" / "square" / "002.png").unlink()
+    with pytest.raises(UserError, match=r"nut/test/square/002\.png"):
+        run(root, model, tmp_path / "broken", "--batch_size", "1")
+    whole, broken = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "broken")
+    )
+    assert broken["complete"] is False
+    assert broken["classes"] == {"bolt": whole["classes"]["bolt"]}
+    assert "not finished" in (tmp_path / "broken" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_ranks_pixels_as_float32_does(data, model, tmp_path, precision):
+    for name in ("fp32", precision):
+        run(data, model, tmp_path / name, "--save_maps", "--precision", name)
+    for image in ("bolt/test/good/000.png", "nut/test/square/001.png"):
+        reference, reduced = (
+            np.load(tmp_path / name / "maps" / f"{image}.npy").ravel() for name in ("fp32", precision)
+        )
+        assert not np.array_equal(reference, reduced)
+        assert spearmanr(reference, reduced).statistic > 0.999
 
 
 def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, model, tmp_path):

@@ -70,7 +70,7 @@ def evaluate_and_report(
     title: str,
     description: dict[str, Any],
 ) -> list[ClassResult]:
-    """Run the evaluation loop and write its results; the table is logged as well.
+    """Run the evaluation loop and write its results, anew with each class; the table is logged as well.
 
     Args:
         detector, loader, samples, device, stopwatch: see `evaluate`.
@@ -83,41 +83,48 @@ def evaluate_and_report(
     on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
     on_class = _picture_writer(outputs.folder / "imgs", read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
-        results = list(
-            evaluate(
-                detector,
-                loader,
-                samples,
-                device=device,
-                stopwatch=stopwatch,
-                legacy_pro=outputs.legacy_pro,
-                on_map=on_map,
-                on_class=on_class,
-            )
-        )
-    seconds = dict(stopwatch.seconds)
-    rate = len(samples) / (seconds["loading"] + seconds["prediction"])
-    write_results(
-        outputs.folder,
-        title,
-        results,
-        {
-            **description,
-            "images": len(samples),
-            "images_per_second": rate,
+        classes = len({sample.cls_name for sample in samples})
+    results: list[ClassResult] = []
+
+    def write() -> None:
+        """Write what is known by now: a run that is stopped leaves the classes it finished."""
+        done = sum(len(result.images) for result in results)
+        seconds = dict(stopwatch.seconds)
+        measured = {
+            "complete": len(results) == classes,
+            "images": done,
+            "images_per_second": done / (seconds["loading"] + seconds["prediction"]),
             "seconds": seconds,
             "peak_memory_mib": peak_memory_mib(device),
-            "environment": environment(device),
-            "git_commit": git_commit(Path(__file__).parent),
-        },
-    )
+        }
+        left = classes - len(results)
+        heading = (
+            f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
+        )
+        write_results(outputs.folder, heading, results, {**description, **measured, **origin})
+
+    origin = {"environment": environment(device), "git_commit": git_commit(Path(__file__).parent)}
+    with logging_redirect_tqdm():
+        for result in evaluate(
+            detector,
+            loader,
+            samples,
+            device=device,
+            stopwatch=stopwatch,
+            legacy_pro=outputs.legacy_pro,
+            on_map=on_map,
+            on_class=on_class,
+        ):
+            results.append(result)
+            write()
     logger.info("%s\n%s", title, results_table(results))
     for note in notes(results):
         logger.info("note: %s", note)
+    seconds = stopwatch.seconds
     logger.info(
         "%d images, %.1f a second (%s)",
         len(samples),
-        rate,
+        len(samples) / (seconds["loading"] + seconds["prediction"]),
         ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
     )
     logger.info("results are in %s", outputs.folder)
