@@ -4,11 +4,11 @@ import argparse
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
-from data import brainmri, cvc_clinicdb, folder, headct, isic, mvtec, visa
+from data import brainmri, cvc_clinicdb, demo, folder, headct, isic, mvtec, visa
 from data.common import check, counts_table
 from datasets.meta import Meta, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
@@ -27,8 +27,11 @@ LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
         "headct": headct,
         "brainmri": brainmri,
         "folder": folder,
+        "demo": mvtec,
     }
 )
+# Data sets that are drawn, not downloaded: what draws one into its folder.
+GENERATED: Mapping[str, Callable[[Path], object]] = MappingProxyType({"demo": demo.generate})
 SHOWN = 5  # places named for each kind of problem
 
 

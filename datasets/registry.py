@@ -96,6 +96,7 @@ _SPECS = (
         phrases=MappingProxyType({"brainmri": "brain ct"}),
         published=Published(1, 98, 155),
     ),
+    DatasetSpec(name="demo", layout="demo", domain="industrial", smoothing=2.0),
     DatasetSpec(name="folder", layout="folder", domain="industrial"),
 )
 REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.demo_baselines import baseline_aurocs
 from data.demo import MARKER, Recipe, generate, image_rng
 from data.demo_render import CLASSES, DEFECTS, render, render_pair
 from utils.errors import UserError
@@ -24,7 +25,7 @@ def test_there_are_enough_classes_and_kinds_of_defect():
 
 @pytest.mark.parametrize(("name", "defect"), KINDS)
 def test_the_mask_holds_what_the_defect_changed(name, defect):
-    sound, faulty, mask = render_pair(name, defect, np.random.default_rng(5), SIZE)
+    sound, faulty, mask = render_pair(name, [defect], np.random.default_rng(5), SIZE)
     assert faulty.shape == (SIZE, SIZE, 3) and faulty.dtype == np.uint8
     assert mask.shape == (SIZE, SIZE) and mask.dtype == bool
     assert 0 < mask.mean() <= 0.12
@@ -100,3 +101,25 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
     with pytest.raises(UserError, match="something other"):
         generate(tmp_path, Recipe(), workers=1)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_several_defects_on_one_picture_change_more_than_the_first_alone():
+    rng = np.random.default_rng
+    _, _, one = render_pair("wood", ["spot"], rng(2), SIZE)
+    _, _, two = render_pair("wood", ["spot", "crack"], rng(2), SIZE)
+    assert two[one].all()
+    assert two.sum() > one.sum()
+
+
+def test_grey_values_and_edges_alone_do_not_find_the_defects():
+    """Mean pixel AUROC over the classes: a detector well above this has understood more than brightness."""
+    means = {}
+    for name in CLASSES:
+        pairs = [
+            render(name, defect, image_rng(7, name, "test", defect, k), SIZE)
+            for defect in DEFECTS[name]
+            for k in (0, 1)
+        ]
+        for baseline, auroc in baseline_aurocs(*map(list, zip(*pairs, strict=True))).items():
+            means.setdefault(baseline, []).append(auroc)
+    assert max(np.mean(aurocs) for aurocs in means.values()) < 0.75

@@ -94,6 +94,8 @@ def test_outputs_are_complete(data, model, tmp_path):
     assert results["images_per_second"] > 0
     assert results["peak_memory_mib"]["host"] > 10
     assert "SDP on mvtec" in (out / "test.log").read_text()
+    sheet = cv2.imread(str(out / "contact_sheet.png"))
+    assert sheet.shape[1] > 4 * 3 * 96
     for name in scores(out):
         saved = np.load(out / "maps" / f"{name}.npy")
         assert saved.dtype == np.float32

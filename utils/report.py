@@ -15,7 +15,10 @@ from utils.evaluation import Batch, ClassMaps, ClassResult, Detector, Sample, St
 from utils.files import atomic_open
 from utils.results import notes, results_table, write_results
 from utils.runtime import environment, git_commit, peak_memory_mib
-from utils.visualization import class_scale, panel, save_png
+from utils.visualization import class_scale, contact_sheet, fitted, panel, save_png
+
+SHEET_COLUMNS = 4  # images of a class on the contact sheet
+SHEET_PANEL_WIDTH = 480  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> 
     group.add_argument(
         "--visualization",
         action="store_true",
-        help="write every image beside its map and its ground truth to imgs/",
+        help="write every image beside its map and its ground truth to imgs/, and some on a contact sheet",
     )
     group.add_argument(
         "--legacy_pro",
@@ -81,7 +84,7 @@ def evaluate_and_report(
     """
     logger = logging.getLogger(__name__)
     on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
-    on_class = _picture_writer(outputs.folder / "imgs", read_image) if outputs.visualization else None
+    pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
         classes = len({sample.cls_name for sample in samples})
     results: list[ClassResult] = []
@@ -113,7 +116,7 @@ def evaluate_and_report(
             stopwatch=stopwatch,
             legacy_pro=outputs.legacy_pro,
             on_map=on_map,
-            on_class=on_class,
+            on_class=pictures,
         ):
             results.append(result)
             write()
@@ -128,6 +131,12 @@ def evaluate_and_report(
         ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
     )
     logger.info("results are in %s", outputs.folder)
+    if pictures is not None:
+        logger.info(
+            "a picture of every image is in %s, some of them on %s",
+            outputs.folder / "imgs",
+            pictures.write_sheet(),
+        )
     return results
 
 
@@ -139,19 +148,43 @@ def _map_writer(folder: Path) -> Callable[[Sample, np.ndarray], None]:
     return write
 
 
-def _picture_writer(folder: Path, read_image: Callable[[Sample], np.ndarray]) -> Callable[[ClassMaps], None]:
-    def write(group: ClassMaps) -> None:
+class _PictureWriter:
+    """Writes a picture of every image, and keeps a few of each class for the contact sheet.
+
+    Args:
+        folder: the run's.
+        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3].
+    """
+
+    def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
+        self.folder = folder
+        self.read_image = read_image
+        self.panels: list[np.ndarray] = []
+        self.captions: list[str] = []
+
+    def __call__(self, group: ClassMaps) -> None:
         scale = class_scale(group.maps)
+        chosen = _spread([sample.anomaly for sample in group.samples])
         for i, sample in enumerate(group.samples):
             mask = group.masks[i] if group.has_mask[i] else None
-            picture = panel(
-                read_image(sample),
-                group.maps[i],
-                mask,
-                scale,
-                f"{sample.img_path}  score {group.scores[i]:.3f}",
-            )
+            caption = f"{sample.img_path}  score {group.scores[i]:.3f}"
+            shown = (self.read_image(sample), group.maps[i], mask, scale)
             name = sample.img_path if sample.img_path.endswith(".png") else f"{sample.img_path}.png"
-            save_png(folder / name, picture)
+            save_png(self.folder / "imgs" / name, panel(*shown, caption))
+            if i in chosen:
+                self.panels.append(fitted(panel(*shown), SHEET_PANEL_WIDTH))
+                self.captions.append(caption)
 
-    return write
+    def write_sheet(self) -> Path:
+        """Write the contact sheet, and return its path."""
+        path = self.folder / "contact_sheet.png"
+        save_png(path, contact_sheet(self.panels, self.captions, SHEET_COLUMNS, SHEET_PANEL_WIDTH))
+        return path
+
+
+def _spread(labels: Sequence[int | None]) -> set[int]:
+    """Which images of a class go on the contact sheet: one normal, the others spread over the rest."""
+    normal = [i for i, label in enumerate(labels) if label == 0][:1]
+    rest = [i for i, label in enumerate(labels) if label != 0]
+    wanted = SHEET_COLUMNS - len(normal)
+    return {*normal, *(rest[len(rest) * k // wanted] for k in range(wanted) if rest)}

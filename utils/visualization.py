@@ -139,7 +139,7 @@ def contact_sheet(
     """
     if not panels:
         raise ValueError("a contact sheet needs a panel")
-    cells = [_titled(_fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
+    cells = [_titled(fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(cell.shape[0] for cell in row) for row in rows]
     sheet = _white(sum(heights) + GAP * (len(rows) + 1), columns * (width + GAP) + GAP)
@@ -166,7 +166,8 @@ def _white(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 255, np.uint8)
 
 
-def _fitted(picture: np.ndarray, width: int) -> np.ndarray:
+def fitted(picture: np.ndarray, width: int) -> np.ndarray:
+    """The picture scaled down to `width` pixels, its aspect kept; a narrower one as it is."""
     height, own_width = picture.shape[:2]
     if own_width <= width:
         return picture

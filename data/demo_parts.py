@@ -1,0 +1,243 @@
+"""Parts of the demo set that lie on a ground: washer, gear, tablet, circuit board.
+
+As in `data.demo_surfaces`, what a function draws from `rng` does not depend on `missing`.
+"""
+
+import cv2
+import numpy as np
+
+from data.demo_scene import Array, Scene, cloud, hue, inside, plane, posed_plane, table
+
+
+def _bevel(distance: Array, width: float, rise: float) -> Array:
+    """Relief of a flat part with rounded edges: 0 on the outline, `rise` from `width` inwards."""
+    inner = np.clip(-distance / np.float32(width), 0, 1)
+    return np.float32(rise) * np.sqrt(1 - (1 - inner) ** 2)
+
+
+def washer(rng: np.random.Generator, size: int) -> Scene:
+    """One to three turned metal rings of one kind."""
+    layouts = (
+        [(0, 0, 1.0)],
+        [(-56, -30, 0.62), (56, 34, 0.62)],
+        [(-58, -52, 0.56), (58, -44, 0.56), (0, 58, 0.56)],
+    )
+    layout = layouts[int(rng.integers(3))]
+    u, v = posed_plane(rng, size, np.pi, 6)
+    outer, bore = rng.uniform(78, 98), rng.uniform(0.36, 0.62)
+    colour = hue(rng, 0.35, 0.75, 0.06) * np.float32([[1, 1, 1], [1.15, 0.95, 0.65]][int(rng.integers(2))])
+    rise, flute = rng.uniform(2, 4.5), rng.uniform(0.03, 0.1)
+    lathe = rng.standard_normal(600).astype(np.float32)
+    lathe = np.convolve(lathe, np.ones(2) / 2, "same").astype(np.float32)
+    distance = np.full((size, size), 1e3, np.float32)
+    radius = np.zeros((size, size), np.float32)
+    for x, y, scale in layout:
+        dx, dy = u - x - rng.uniform(-7, 7), v - y - rng.uniform(-7, 7)
+        round_ = np.hypot(dx, dy)
+        ring = np.maximum(round_ - outer * scale, bore * outer * scale - round_)
+        radius = np.where(ring < distance, round_, radius)
+        distance = np.minimum(distance, ring)
+    grooves = np.interp(radius * 4, np.arange(600), lathe).astype(np.float32)
+    wear = 1 + flute * grooves + 0.06 * cloud(rng, size, 40) + 0.03 * cloud(rng, size, 2.5)
+    ground = table(rng, size)
+    albedo = np.clip(colour * wear[..., None], 0, 1)
+    height = _bevel(distance, 5, rise) + 0.15 * grooves
+    return Scene(albedo, height.astype(np.float32), inside(distance), ground, 0.65)
+
+
+def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
+    """A cog wheel with bore, keyway and holes; `missing`: one tooth is missing."""
+    u, v = posed_plane(rng, size, np.pi, 10)
+    teeth, outer = int(rng.integers(12, 25)), rng.uniform(88, 108)
+    depth = rng.uniform(1.6, 2.1) * np.pi * outer / teeth / 2.4
+    angle, round_ = np.arctan2(v, u), np.hypot(u, v)
+    turn = angle * teeth / (2 * np.pi)
+    number = np.round(turn)
+    flank = np.clip(3.2 * (0.27 - np.abs(turn - number)) + 0.5, 0, 1)
+    flank = flank * flank * (3 - 2 * flank)
+    gone = number % teeth == rng.integers(teeth)
+    stump = rng.uniform(0, 0.3)
+    if missing:
+        flank = np.where(gone, stump * flank, flank)
+    distance = (round_ - (outer - depth + depth * flank)) * 0.8
+    bore = outer * rng.uniform(0.16, 0.26)
+    key = np.maximum(np.abs(u) - bore * 0.28, np.abs(v - bore) - bore * 0.3)
+    distance = np.maximum(distance, np.maximum(bore - round_, -key))
+    holes, orbit = int(rng.choice([0, 4, 5, 6])), outer * 0.5
+    if holes:
+        sector = (angle / (2 * np.pi) * holes - np.round(angle / (2 * np.pi) * holes)) * 2 * np.pi / holes
+        hole = np.hypot(round_ * np.cos(sector) - orbit, round_ * np.sin(sector))
+        distance = np.maximum(distance, outer * 0.12 - hole)
+    hub = inside(round_ - bore * 1.7, 4)
+    rim = inside(outer - 1.8 * depth - round_, 4)
+    colour = hue(rng, 0.25, 0.7, 0.06) * np.float32([[1, 1, 1], [1.1, 0.95, 0.7]][int(rng.integers(2))])
+    wear = 1 + 0.07 * cloud(rng, size, 50) + 0.06 * cloud(rng, size, 3, 2)
+    ground = table(rng, size)
+    height = _bevel(distance, 3.5, 3) + 2 * hub + 2 * rim + 0.12 * cloud(rng, size, 3)
+    albedo = np.clip(colour * wear[..., None], 0, 1)
+    return Scene(albedo, height.astype(np.float32), inside(distance), ground, rng.uniform(0.2, 0.6))
+
+
+def _lettering(word: str, size: int, at: tuple[float, float], scale: float) -> Array:
+    """Coverage [S, S] of a word that begins at the point `at`; `scale` 1 gives letters about 22 high."""
+    unit = size / 256
+    canvas = np.zeros((size, size), np.uint8)
+    corner = (round((at[0] + 128) * unit), round((at[1] + 128) * unit))
+    thickness = max(1, round(3 * scale * unit))
+    cv2.putText(canvas, word, corner, cv2.FONT_HERSHEY_SIMPLEX, scale * unit, 255, thickness, cv2.LINE_AA)
+    return canvas / np.float32(255)
+
+
+def _imprint(rng: np.random.Generator, u: Array, v: Array) -> Array:
+    """A letter on the left and a digit on the right of a tablet's score line, coverage [S, S]."""
+    size = len(u)
+    scale = rng.uniform(0.8, 1.3)
+    letter, digit = "ABCDEFGHKMNPRSTVX"[int(rng.integers(17))], str(rng.integers(2, 10))
+    left = _lettering(letter, size, (-20 - 16 * scale, 11 * scale), scale)
+    both = np.maximum(left, _lettering(digit, size, (18, 11 * scale), scale))
+    unit = size / 256
+    return cv2.remap(both, np.float32((u + 128) * unit), np.float32((v + 128) * unit), cv2.INTER_LINEAR)
+
+
+def tablet(rng: np.random.Generator, size: int) -> Scene:
+    """A pressed tablet, round to long, with a score line, plain, speckled or in two colours."""
+    u, v = posed_plane(rng, size, np.pi, 10)
+    radius = rng.uniform(52, 70)
+    reach = rng.choice([0.0, 0.0, 22.0, 42.0])
+    round_ = np.hypot(np.maximum(np.abs(u) - reach, 0), v)
+    distance = round_ - radius
+    first, second = hue(rng, 0.5, 0.9, 0.18), hue(rng, 0.5, 0.9, 0.25)
+    albedo = np.broadcast_to(first, (size, size, 3))
+    style = int(rng.integers(3))
+    halves, grains = inside(u, 1.5)[..., None], cloud(rng, size, 5)
+    if style == 1:
+        albedo = first * halves + second * (1 - halves)
+    elif style == 2:
+        grain = np.clip(2 * grains - 2.2, 0, 1)[..., None]
+        albedo = first * (1 - 0.6 * grain) + 0.6 * second * grain
+    dome = np.sqrt(np.clip(1 - (round_ / radius) ** 2 * 0.9, 0, 1))
+    height = rng.uniform(14, 24) * dome + 0.12 * cloud(rng, size, 4, 2)
+    line = np.exp(-((u / rng.uniform(2.2, 3.4)) ** 2))
+    height = height - rng.uniform(1.5, 3.5) * line * inside(distance + 4, 4)
+    height = height - rng.uniform(1, 2.2) * _imprint(rng, u, v)
+    rim = np.exp(-(((distance + radius * 0.16) / 2.5) ** 2))
+    height = height - rng.choice([0.0, 1.5]) * rim
+    wear = 1 + 0.04 * cloud(rng, size, 40) + 0.035 * cloud(rng, size, 4, 2)
+    albedo = np.clip(albedo * wear[..., None], 0, 1).astype(np.float32)
+    return Scene(
+        albedo, height.astype(np.float32), inside(distance), table(rng, size), rng.uniform(0.05, 0.4)
+    )
+
+
+class _Board:
+    """Colour and relief of a circuit board while its pieces are put on, each within its own small window."""
+
+    def __init__(self, size: int, colour: Array) -> None:
+        self.x, self.y = plane(size)
+        self.albedo = np.full((size, size, 3), colour, np.float32)
+        self.height = np.zeros((size, size), np.float32)
+
+    def lay(self, window: tuple[slice, slice], shape: Array, colour: Array, rise: float) -> None:
+        """Cover `shape` (coverage, as large as `window`) with a colour, raised by `rise`."""
+        cover = shape[..., None]
+        self.albedo[window] = self.albedo[window] * (1 - cover) + colour * cover
+        self.height[window] = self.height[window] * (1 - 0.5 * shape) + np.float32(rise) * shape
+
+    def window(self, cx: float, cy: float, half_x: float, half_y: float) -> tuple[slice, slice]:
+        unit, size = len(self.x) / 256, len(self.x)
+        low_x, low_y = round((cx - half_x + 126) * unit), round((cy - half_y + 126) * unit)
+        high_x, high_y = round((cx + half_x + 130) * unit), round((cy + half_y + 130) * unit)
+        return slice(max(0, low_y), min(size, high_y)), slice(max(0, low_x), min(size, high_x))
+
+    def box(self, at: tuple[float, float], half: tuple[float, float], colour: Array, rise: float) -> None:
+        """Put on a rectangle around the point `at`."""
+        window = self.window(*at, *half)
+        away_x, away_y = np.abs(self.x[window] - at[0]) - half[0], np.abs(self.y[window] - at[1]) - half[1]
+        self.lay(window, inside(np.maximum(away_x, away_y)), colour, rise)
+
+    def disc(self, at: tuple[float, float], radius: float, colour: Array, rise: float) -> None:
+        """Put on a disc around the point `at`."""
+        window = self.window(*at, radius, radius)
+        away = np.hypot(self.x[window] - at[0], self.y[window] - at[1]) - radius
+        self.lay(window, inside(away), colour, rise)
+
+
+def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fitted: bool) -> None:
+    """Put one component with its solder pads near (cx, cy); its pads alone if not `fitted`."""
+    kind, upright = int(rng.integers(4)), bool(rng.integers(2))
+    long_, wide = rng.uniform(9, 15), rng.uniform(6, 9)
+    solder, body = hue(rng, 0.62, 0.8, 0.05), hue(rng, 0.06, 0.16, 0.15)
+    tan, can = np.float32([0.62, 0.5, 0.36]) * hue(rng, 0.8, 1.1, 0.1), hue(rng, 0.6, 0.8, 0.05)
+
+    def box(dx: float, half_x: float, half_y: float, colour: Array, rise: float) -> None:
+        if upright:
+            board.box((cx, cy + dx), (half_y, half_x), colour, rise)
+        else:
+            board.box((cx + dx, cy), (half_x, half_y), colour, rise)
+
+    if kind == 0:  # an integrated circuit: legs on both long sides, a mark at one end
+        for leg in np.arange(-long_ + 2.5, long_ - 1.5, 5.5):
+            box(leg, 1.4, wide + 5, solder, 0.8)
+        box(0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2)
+        if fitted:
+            box(0, long_, wide, body, 4)
+            box(-long_ + 4, 1.5, 1.5, 2.5 * body, 3.5)
+    elif kind == 1:  # an electrolytic capacitor: a can with a dark mark
+        box(-4, 2.5, 2.5, solder, 0.8)
+        box(4, 2.5, 2.5, solder, 0.8)
+        if fitted:
+            board.disc((cx, cy), wide + 2, can, 6)
+            box(-wide + 2, 2, 4, body, 6)
+    else:  # a resistor (dark) or a ceramic capacitor (tan)
+        box(-8, 3.2, 4.2, solder, 0.8)
+        box(8, 3.2, 4.2, solder, 0.8)
+        if fitted:
+            box(0, 8.5, 4, body if kind == 2 else tan, 3)
+            box(-7, 1.8, 4, solder, 3)
+            box(7, 1.8, 4, solder, 3)
+
+
+def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
+    """A populated circuit board; `missing`: one component was not fitted, its pads are bare."""
+    mask_colours = ([0.06, 0.3, 0.14], [0.06, 0.16, 0.36], [0.32, 0.06, 0.07], [0.1, 0.1, 0.11])
+    colour = np.float32(mask_colours[int(rng.integers(4))]) * hue(rng, 0.8, 1.3, 0.1)
+    board = _Board(size, colour)
+    unit = size / 256
+    copper = np.zeros((size, size), np.float32)
+    for _ in range(int(rng.integers(18, 32))):  # traces run along the axes and at 45 degrees
+        point = rng.integers(0, 33, 2) * 8.0
+        points = [point]
+        for _ in range(3):
+            way = int(rng.integers(8)) * np.pi / 4
+            point = point + np.round(np.sqrt(2) * np.float64([np.cos(way), np.sin(way)])) * 8 * rng.integers(
+                1, 8
+            )
+            points.append(point)
+        line = np.rint(np.float64(points) * unit * 16).astype(np.int32)
+        cv2.polylines(copper, [line[:, None]], False, 1.0, max(1, round(1.8 * unit)), cv2.LINE_AA, 4)
+    board.lay((slice(None), slice(None)), copper, np.clip(colour * 1.55 + 0.03, 0, 1), 0.5)
+    for _ in range(int(rng.integers(8, 18))):
+        x, y = rng.integers(-15, 16, 2) * 8.0
+        board.disc((x, y), 3.2, np.float32([0.75, 0.65, 0.4]), 0.7)
+        board.disc((x, y), 1.4, np.float32([0.05, 0.05, 0.05]), 0)
+    cells = [(x, y) for x in (-87, -29, 29, 87) for y in (-87, -29, 29, 87)]
+    absent = int(rng.integers(1, 6))
+    order = rng.permutation(16)
+    silk = np.zeros((size, size), np.float32)
+    for place, cell in enumerate(order[:-absent]):
+        x, y = cells[int(cell)]
+        at = (x + rng.uniform(-9, 9), y + rng.uniform(-9, 9))
+        silk = np.maximum(
+            silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] - 10, at[1] + 28), 0.38)
+        )
+        _component(board, rng, *at, fitted=not (missing and place == 0))
+    board.lay((slice(None), slice(None)), 0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
+    wear = 1 + 0.05 * cloud(rng, size, 60) + 0.04 * cloud(rng, size, 2.5)
+    turn = cv2.getRotationMatrix2D(
+        (size / 2, size / 2), rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.9, 1.15)
+    )
+    turn[:, 2] += rng.uniform(-8, 8, 2) * unit
+    albedo = cv2.warpAffine(board.albedo, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
+    height = cv2.warpAffine(board.height, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
+    albedo = np.clip(albedo * wear[..., None], 0, 1)
+    return Scene(albedo, height, np.ones((size, size), np.float32), table(rng, size), 0.45)

@@ -1,0 +1,105 @@
+"""Pictures of the demo set: a class, with or without a defect, as image and mask."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data import demo_parts, demo_surfaces
+from data.demo_defects import DRAW_DEFECT
+from data.demo_scene import Array, Scene, draw_camera, expose, photograph
+
+VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
+SMALLEST = 40  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew
+LARGEST = 0.12  # share of the picture: likewise for a larger one
+
+_DRAW_SCENE: Mapping[str, Callable[..., Scene]] = MappingProxyType(
+    {
+        "circuit": demo_parts.circuit,
+        "fabric": demo_surfaces.fabric,
+        "foil": demo_surfaces.foil,
+        "gear": demo_parts.gear,
+        "leather": demo_surfaces.leather,
+        "metal": demo_surfaces.metal,
+        "tablet": demo_parts.tablet,
+        "tile": demo_surfaces.tile,
+        "washer": demo_parts.washer,
+        "wood": demo_surfaces.wood,
+    }
+)
+CLASSES: tuple[str, ...] = tuple(_DRAW_SCENE)
+
+DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "circuit": ("scratch", "contamination", "spot", "missing"),
+        "fabric": ("spot", "contamination", "broken", "missing"),
+        "foil": ("scratch", "spot", "dent", "broken", "missing"),
+        "gear": ("scratch", "crack", "contamination", "broken", "missing"),
+        "leather": ("scratch", "crack", "spot", "dent", "missing"),
+        "metal": ("scratch", "spot", "contamination", "dent", "missing"),
+        "tablet": ("crack", "spot", "contamination", "dent", "broken"),
+        "tile": ("crack", "spot", "contamination", "broken", "missing"),
+        "washer": ("scratch", "spot", "dent", "broken"),
+        "wood": ("scratch", "crack", "spot", "dent"),
+    }
+)
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def visible_change(sound: Array, faulty: Array) -> Mask:
+    """Where two pictures ([S, S, 3], before noise) differ by more than `VISIBLE`, without specks and pinholes."""
+    unit = sound.shape[0] / 256
+    change = cv2.GaussianBlur(np.abs(faulty - sound).max(-1), (0, 0), 0.6 * unit)
+    mask = (change > VISIBLE).astype(np.uint8)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2 * unit) + 1,) * 2)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= 12 * unit**2
+    large[0] = False
+    return large[labels]
+
+
+def render_pair(
+    class_name: str, defects: Sequence[str], rng: np.random.Generator, size: int = 256
+) -> tuple[Picture, Picture, Mask]:
+    """Draw one part or surface twice: sound, and with defects.
+
+    Args:
+        class_name: one of `CLASSES`.
+        defects: kinds of `DEFECTS[class_name]`; none for a second sound picture.
+        rng: three draws are taken from it: seeds of the scene, of the camera and of the defects.
+        size: width and height in pixels.
+
+    Returns:
+        the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
+    """
+    scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
+    draw_scene = _DRAW_SCENE[class_name]
+    camera = draw_camera(np.random.default_rng(camera_seed), size)
+    defect_rng = np.random.default_rng(defect_seed)
+    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
+    while True:
+        scene = draw_scene(np.random.default_rng(scene_seed), size)
+        faulty_scene = scene
+        if "missing" in defects:
+            faulty_scene = draw_scene(np.random.default_rng(scene_seed), size, missing=True)
+        for defect in defects:
+            if defect != "missing":
+                faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
+        sound, faulty = photograph(scene, camera), photograph(faulty_scene, camera)
+        mask = visible_change(sound, faulty)
+        if not defects or least <= np.count_nonzero(mask) <= most:
+            return expose(sound, camera), expose(faulty, camera), mask
+        scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
+
+
+def render(
+    class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256
+) -> tuple[Picture, Mask]:
+    """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
+    _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size)
+    return picture, mask
