@@ -5,7 +5,7 @@
 #   DATASETS="mvtec" REP_VEC=kde bash test_SDP.sh     any setting from the environment
 #   bash test_SDP.sh --visualization --save_maps      further arguments go to test_sdp.py, see its --help
 #
-# Results: $SAVE_PATH/<data set>/results.md, results.json, scores.csv, test.log
+# Relative paths are taken from this folder. Results: $SAVE_PATH/<data set>/results.md, results.json, scores.csv, test.log
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -49,17 +49,22 @@ options=(--model "$MODEL" --rep_vec "$REP_VEC" --batch_size "$BATCH_SIZE" --num_
 [[ -z "$PROMPTS" ]] || options+=(--prompts "$PROMPTS")
 
 tested=0
+failed=
 for dataset in $DATASETS; do
   if [[ ! -d "$DATA_ROOT/$dataset" ]]; then
     echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
     continue
   fi
   python test_sdp.py --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
-    "${options[@]}" "$@"
+    "${options[@]}" "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
   tested=$((tested + 1))
 done
 
 if [[ $tested -eq 0 ]]; then
   echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
   exit 2
+fi
+if [[ -n "$failed" ]]; then
+  echo "error: not tested, for the reasons above:$failed" >&2
+  exit 1
 fi

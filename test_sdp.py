@@ -12,16 +12,19 @@ from data.options import (
     fill_in_from_data_set,
     loader_from_options,
 )
+from datasets.registry import get_spec
 from models.fidelity import Fidelity
 from models.options import (
     add_model_options,
     add_prompt_options,
     backbone_from_options,
+    find_device,
     resolve_model_options,
     text_features_from_options,
 )
+from models.prompts import read_prompts
 from models.sdp import SDP
-from utils.arguments import non_negative_float, non_negative_int
+from utils.arguments import non_negative_float, seed
 from utils.errors import run
 from utils.evaluation import Stopwatch
 from utils.report import Outputs, add_output_options, evaluate_and_report
@@ -40,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="standard deviation in pixels of the Gaussian filter on the maps; default: the data set's (8)",
     )
     parser.add_argument(
-        "--seed", type=non_negative_int, default=42, help="seed of all random numbers (default: %(default)s)"
+        "--seed", type=seed, default=42, help="seed of all random numbers (default: %(default)s)"
     )
     add_output_options(parser, default_folder="results/sdp/NAME")
     return parser.parse_args(arguments)
@@ -54,15 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seed_everything(args.seed)
     stopwatch = Stopwatch()
 
+    resolve_model_options(args)
+    fill_in_from_data_set(args, get_spec(args.dataset))
+    fidelity = Fidelity.named(args.fidelity)
+    device = find_device(args.device)
+    prompts = read_prompts(args.prompts)
     with stopwatch("data set"):
         images = evaluation_set_from_options(args)
-    resolve_model_options(args)
-    fill_in_from_data_set(args, images.spec)
-    fidelity = Fidelity.named(args.fidelity)
     with stopwatch("model"):
-        backbone = backbone_from_options(args)
+        backbone = backbone_from_options(args, device)
     with stopwatch("text"):
-        text_features = text_features_from_options(args, backbone, images.phrases)
+        text_features = text_features_from_options(args, backbone, prompts, images.phrases)
 
     evaluate_and_report(
         SDP(backbone, text_features, fidelity, args.smoothing),
@@ -83,7 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "dataset": args.dataset,
             "arguments": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
             "fidelity": {"name": args.fidelity, **asdict(fidelity)},
-            "activation": backbone.activation,
+            "backbone": {
+                "name": backbone.name,
+                "image_size": backbone.image_size,
+                "features_list": backbone.features_list,
+                "activation": backbone.activation,
+            },
             "weights": {"path": str(backbone.weights.path), "sha256": backbone.weights.sha256},
         },
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from data import brainmri, cvc_clinicdb, demo, folder, headct, isic, mvtec, visa
-from data.common import check, counts_table
+from data.common import check, counts_table, unlisted_images
 from datasets.meta import Meta, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
 from utils.errors import UserError
@@ -73,6 +73,11 @@ def build_meta(
         raise UserError(f"none of the {len(found.test)} test images in {root} can be used; see the warnings")
     out = meta_path(root) if out is None else Path(out)
     write_meta(out, checked.meta())
+    try:
+        read_meta(out, root)
+    except UserError:
+        out.unlink(missing_ok=True)  # or it would stop every later run, too
+        raise
     logger.info("wrote %s", out)
     return out
 
@@ -87,13 +92,36 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
     Raises:
         UserError: as of `build_meta`.
     """
-    root = _existing(spec.layout, Path(root))
+    root = Path(root)
+    if spec.layout in GENERATED and not root.exists():
+        logger.info("there is no folder %s: drawing the data set", root)
+        GENERATED[spec.layout](root)
+    root = _existing(spec.layout, root)
     for path in (root / "meta.json", _cached(root)):
         if path.is_file():
             logger.info("reading %s as it is; delete it if the data set has changed", path)
-            return path
-    logger.info("%s has no meta.json: building it", root)
-    return build_meta(spec.layout, root, mask_threshold=spec.mask_threshold)
+            break
+    else:
+        logger.info("%s has no meta.json: building it", root)
+        path = build_meta(spec.layout, root, mask_threshold=spec.mask_threshold)
+    _warn_of_unlisted(spec, root, path)
+    return path
+
+
+def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
+    """Warn of images of a user's own that the meta file does not list."""
+    if spec.published is not None:
+        return
+    unlisted = unlisted_images(root, read_meta(path, root))
+    if unlisted:
+        logger.warning(
+            "%d images in %s are not listed in %s (%s): they were added later (delete it to have it built anew), lie "
+            "where the layout has none, or are of a format that is not read",
+            len(unlisted),
+            root,
+            path,
+            ", ".join(unlisted[:SHOWN]),
+        )
 
 
 def _existing(layout: str, root: Path) -> Path:
@@ -157,6 +185,7 @@ def main(
         decode=not values["no_check"],
         **{option: values[option] for option in options},
     )
+    _warn_of_unlisted(spec, Path(values["root"]), out)
     meta = read_meta(out, values["root"])
     print(counts_table(meta, spec.published))
     print(_completeness(meta, spec))

@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.files import sha256_of
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+OTHER_SUFFIXES = frozenset({".gif", ".heic", ".avif", ".dcm"})  # of images that are not read
 NO_MASK = "anomalous images without a mask"
 NO_IMAGE = "masks without an image"
 ABSENT = "images listed but absent, left out"
@@ -218,6 +219,14 @@ def _in_both_splits(train: Sequence[Entry], test: Sequence[Entry], root: Path) -
         hashes = [(path, sha256_of(root / path)) for path in paths] if known else []
         both += [f"{path} (= {known[digest]})" for path, digest in hashes if digest in known]
     return both
+
+
+def unlisted_images(root: Path, meta: Meta) -> list[str]:
+    """Images anywhere in `root` that are neither an image nor a mask of an entry, those of other formats included."""
+    entries = [entry for split in meta.values() for group in split.values() for entry in group]
+    listed = {path for entry in entries for path in (entry.img_path, entry.mask_path)}
+    found = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
+    return sorted({relative(path, root) for path in found if path.is_file()} - listed)
 
 
 def counts_table(meta: Meta, published: Published | None) -> str:

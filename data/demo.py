@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import multiprocessing
 import shutil
 import sys
 import zlib
@@ -29,7 +30,7 @@ from utils.files import atomic_open, write_json
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # to be raised with every change of what is drawn
+VERSION = 2  # to be raised with every change of what is drawn
 META = "meta.json"
 MARKER = "generated.json"
 
@@ -90,7 +91,9 @@ def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
     for name in CLASSES:
         shutil.rmtree(root / name, ignore_errors=True)
     jobs = list(_jobs(root, recipe))
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as executor:
+    # Forked processes would inherit the locks of OpenCV's threads, but not the threads, and could wait for ever.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as executor:
         drawn = executor.map(_draw, jobs, chunksize=8)
         for _ in tqdm(drawn, total=len(jobs), desc="drawing", unit="image", disable=None):
             pass

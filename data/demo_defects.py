@@ -59,9 +59,9 @@ def scratch(scene: Scene, rng: np.random.Generator) -> Scene:
     paths = [first]
     for _ in range(int(rng.integers(3))):
         paths.append(first + rng.uniform(-7, 7, 2).astype(np.float32))
-    mark = _lines(scene.size, paths, rng.uniform(1.5, 3))
+    mark = _lines(scene.size, paths, rng.uniform(2, 3.6))
     mark = mark * np.clip(0.75 + 0.4 * cloud(rng, scene.size, 14), 0.2, 1)
-    strength = rng.uniform(0.2, 0.6)
+    strength = rng.uniform(0.3, 0.75)
     tone = np.clip(scene.albedo * rng.choice([0.35, 1.7, 2.2]) + 0.02, 0, 1)
     return scene.painted(tone, strength * mark).raised(np.float32(-rng.uniform(0.4, 1.3)) * mark)
 
@@ -75,7 +75,7 @@ def crack(scene: Scene, rng: np.random.Generator) -> Scene:
         at = trunk[int(rng.integers(steps))]
         branch = _walk(rng, (0.0, 0.0), int(rng.integers(4, 10)), 3.5, 0.45)
         paths.append(branch - branch[0] + at)
-    mark = _lines(scene.size, paths, rng.uniform(1.5, 2.8))
+    mark = _lines(scene.size, paths, rng.uniform(1.8, 3.2))
     dark = scene.albedo * np.float32(rng.uniform(0.25, 0.6))
     return scene.painted(dark, rng.uniform(0.4, 0.85) * mark).raised(np.float32(-1.5) * mark)
 
@@ -103,14 +103,14 @@ def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
         for _ in range(int(rng.integers(4, 14))):
             dx, dy = 9 * rng.standard_normal(2)
             grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(
-                rng.uniform(1.4, 3.4)
+                rng.uniform(2, 4.5)
             )
             distance = np.minimum(distance, grain)
         rise = 1.5 * np.sqrt(np.clip(-distance / 2, 0, 1))
         cover = inside(distance)
     else:
         steps = int(rng.integers(14, 34))
-        cover = _lines(scene.size, [_walk(rng, _place(scene, rng), steps, 3, 0.28)], rng.uniform(1.5, 2.8))
+        cover = _lines(scene.size, [_walk(rng, _place(scene, rng), steps, 3, 0.28)], rng.uniform(2, 3.6))
         rise = cover
     texture = 1 + 0.15 * cloud(rng, scene.size, 3)
     matter = np.clip(colour * texture[..., None], 0, 1)

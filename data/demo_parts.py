@@ -204,7 +204,7 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     board = _Board(size, colour)
     unit = size / 256
     copper = np.zeros((size, size), np.float32)
-    for _ in range(int(rng.integers(18, 32))):  # traces run along the axes and at 45 degrees
+    for _ in range(int(rng.integers(10, 20))):  # traces run along the axes and at 45 degrees
         point = rng.integers(0, 33, 2) * 8.0
         points = [point]
         for _ in range(3):

@@ -12,8 +12,10 @@ from data.demo_defects import DRAW_DEFECT
 from data.demo_scene import Array, Scene, draw_camera, expose, photograph
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
-SMALLEST = 40  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew
-LARGEST = 0.12  # share of the picture: likewise for a larger one
+SMALLEST = 150  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
+LARGEST = 0.12  # and so is one that covers a larger share of the picture for each defect,
+FAINTEST = 0.08  # or that changes its mask by less than this on the average
+TRIES = 40
 
 _DRAW_SCENE: Mapping[str, Callable[..., Scene]] = MappingProxyType(
     {
@@ -82,7 +84,9 @@ def render_pair(
     camera = draw_camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
     least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
+    attempts = 0
     while True:
+        attempts += 1
         scene = draw_scene(np.random.default_rng(scene_seed), size)
         faulty_scene = scene
         if "missing" in defects:
@@ -92,7 +96,10 @@ def render_pair(
                 faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
         sound, faulty = photograph(scene, camera), photograph(faulty_scene, camera)
         mask = visible_change(sound, faulty)
-        if not defects or least <= np.count_nonzero(mask) <= most:
+        in_bounds = least <= np.count_nonzero(mask) <= most
+        plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
+        # On a small picture a kind may always be too small: then the next one that can be seen at all will do.
+        if not defects or plain or (attempts > TRIES and mask.any()):
             return expose(sound, camera), expose(faulty, camera), mask
         scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
 

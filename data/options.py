@@ -45,6 +45,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--data_path", type=Path, help="the data set's folder (default: data/NAME)")
     group.add_argument(
+        "--meta",
+        type=Path,
+        help="the list of its images, as meta.json or as JSON lines (.jsonl) with image_path, label, class_name and "
+        "mask_path, relative to the folder; default: the folder's meta.json, which is built if there is none",
+    )
+    group.add_argument(
         "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
     )
     group.add_argument(
@@ -59,7 +65,7 @@ def evaluation_set_from_options(args: argparse.Namespace) -> EvaluationSet:
     """Read the test split that the options name, building its meta.json if there is none."""
     spec = get_spec(args.dataset)
     root = args.data_path or PROJECT / spec.folder
-    meta = read_meta(ensure_meta(spec, root), root)
+    meta = read_meta(args.meta or ensure_meta(spec, root), root)
     return EvaluationSet(spec, root, [entry for entries in meta["test"].values() for entry in entries])
 
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
+from utils.errors import UserError
+
 
 def upsampling_matrix(grid: int, size: int, *, align_corners: bool) -> Tensor:
     """Bilinear interpolation of `grid` samples to `size`, float32 [size, grid], as `torch.nn.functional`'s."""
@@ -20,11 +22,20 @@ def upsampling_matrix(grid: int, size: int, *, align_corners: bool) -> Tensor:
 def gaussian_matrix(size: int, sigma: float) -> Tensor:
     """Gaussian filter of `size` samples, float32 [size, size], as `scipy.ndimage.gaussian_filter`'s defaults.
 
+    A filter that is wider than the signal makes it flat, and is refused.
+
     Args:
         size: samples a side.
-        sigma: standard deviation in samples; 0 filters nothing.
+        sigma: standard deviation in samples; below 0.1 nothing is filtered, as the window is one sample.
+
+    Raises:
+        UserError: sigma is larger than `size`.
     """
-    if sigma == 0:
+    if sigma > size:
+        raise UserError(
+            f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one"
+        )
+    if sigma < 0.1:
         return torch.eye(size)
     units = np.eye(size)
     return torch.from_numpy(gaussian_filter1d(units, sigma, axis=0).astype(np.float32))

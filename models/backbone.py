@@ -1,7 +1,7 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,10 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
-from torch import Tensor
 
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
+from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
 
 # What the towers as they are run here cannot follow, and the value that leaves it off.
@@ -54,18 +53,20 @@ class Backbone:
         weights: the file its parameters came from.
         activation: "gelu" or "quick_gelu".
         image_size: side of the input in pixels.
-        features_list: 1-based numbers of the tapped blocks.
+        features_list: 1-based numbers of the tapped blocks, ascending.
+        text_config: open_clip's settings of the text tower.
         device: where it computes.
         precision: "fp32", or the type of autocast, "bf16" or "fp16".
     """
 
     clip: open_clip.CLIP
-    tokenize: Callable[[list[str]], Tensor]
+    tokenize: open_clip.SimpleTokenizer
     name: str
     weights: Weights
     activation: str
     image_size: int
     features_list: tuple[int, ...]
+    text_config: dict[str, Any]
     device: torch.device
     precision: str
 
@@ -133,7 +134,8 @@ def load_backbone(
         weights=weights,
         activation="quick_gelu" if quick_gelu else "gelu",
         image_size=image_size,
-        features_list=tuple(features_list),
+        features_list=tuple(sorted(features_list)),
+        text_config=config["text_cfg"],
         device=device,
         precision=precision,
     )
@@ -155,6 +157,8 @@ def read_config(model: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"--model {model}: not a readable JSON file ({error})") from error
     if isinstance(config, dict):
+        if isinstance(config.get("preprocess_cfg"), dict):
+            check_normalisation(config["preprocess_cfg"], f"--model {model}")
         config = config.get("model_cfg", config)
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
@@ -188,8 +192,10 @@ def check_servable(
                 )
     if text["pool_type"] != "argmax" or "multimodal_cfg" in config:
         raise UserError(f"--model {model}: its text tower does not end in CLIP's end-of-text token")
+    if not isinstance(config.get("quick_gelu", False), bool):
+        raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch = vision["patch_size"]
-    if not isinstance(patch, int) or not isinstance(image_size, int):
+    if not isinstance(patch, int) or patch < 1 or not isinstance(image_size, int):
         raise UserError(f"--model {model}: patches of {patch} on {image_size} make a grid that is not square")
     if image_size <= 0 or image_size % patch:
         nearest = max(1, round(image_size / patch)) * patch

@@ -11,10 +11,10 @@ from torch import Tensor
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity, FidelityName
 from models.presets import PRESETS, find_preset
-from models.prompts import prompt_files, read_prompts
+from models.prompts import PromptEnsemble, prompt_files
 from models.representative import REP_VECS, RepVecChoice
 from models.text import class_text_features
-from utils.arguments import positive_float, positive_int
+from utils.arguments import non_empty, positive_float, positive_int
 from utils.errors import UserError
 
 DEFAULT_MODEL = "vit-l-14-336"
@@ -66,7 +66,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide on the text features."""
     group = parser.add_argument_group("prompts")
-    group.add_argument("--obj_name", help="call every class this in the prompts, in place of its phrase")
+    group.add_argument(
+        "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
+    )
     group.add_argument(
         "--prompts",
         help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
@@ -89,7 +91,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache_dir",
         type=Path,
-        default=Path(".cache"),
+        default=Path(__file__).resolve().parents[1] / ".cache",
         help="where sentence embeddings are kept between runs (default: %(default)s)",
     )
 
@@ -132,8 +134,8 @@ def resolve_model_options(args: argparse.Namespace) -> None:
     args.fidelity = args.fidelity or preset.clip_ad_fidelity
 
 
-def backbone_from_options(args: argparse.Namespace) -> Backbone:
-    """Load the backbone that resolved options describe."""
+def backbone_from_options(args: argparse.Namespace, device: torch.device) -> Backbone:
+    """Load the backbone that resolved options describe, onto `device`."""
     name: FidelityName = args.fidelity
     return load_backbone(
         model=args.model,
@@ -141,16 +143,15 @@ def backbone_from_options(args: argparse.Namespace) -> Backbone:
         image_size=args.image_size,
         features_list=args.features_list,
         fidelity=Fidelity.named(name),
-        device=find_device(args.device),
+        device=device,
         precision=args.precision,
     )
 
 
 def text_features_from_options(
-    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str]
+    args: argparse.Namespace, backbone: Backbone, prompts: PromptEnsemble, phrases: Mapping[str, str]
 ) -> dict[str, Tensor]:
-    """Text features [D, 2] of every class, from resolved options and what each class is called."""
-    prompts = read_prompts(args.prompts)
+    """Text features [D, 2] of every class, from resolved options, the prompts and what each class is called."""
     choice = RepVecChoice(args.rep_vec, args.dbscan_eps, args.dbscan_min_samples)
     logger = logging.getLogger(__name__)
     features: dict[str, Tensor] = {}

@@ -1,7 +1,9 @@
 """Text features of a class: its sentences through CLIP's text tower, summed up in one vector a state."""
 
+import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +19,12 @@ from models.attention import attend, project
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
+from utils.errors import UserError
 from utils.files import atomic_open
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 256  # sentences at once, which bounds the memory
 
 
 @torch.inference_mode()
@@ -26,8 +33,17 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
 
     The tower is causal and read at the end-of-text token, so what stands behind that token changes nothing:
     sentences of one length are encoded together, without any padding.
+
+    Raises:
+        UserError: a sentence is longer than the context.
     """
     clip = backbone.clip
+    for sentence in sentences:
+        if len(backbone.tokenize.encode(sentence)) + 2 > clip.context_length:  # beside start and end of text
+            raise UserError(
+                f"the sentence '{sentence}' has more than the {clip.context_length} tokens that {backbone.name} reads; "
+                "choose a shorter --obj_name or shorter --prompts"
+            )
     tokens = backbone.tokenize(list(sentences))
     lengths = tokens.argmax(dim=-1) + 1  # the end-of-text token has the highest id
     embeddings = torch.empty(len(tokens), clip.visual.output_dim, device=backbone.device)
@@ -35,7 +51,7 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
         same = lengths == length
         ids = tokens[same, :length].to(backbone.device)  # [m, length]
         with backbone.autocast():
-            x = _encode_one_length(clip, ids)
+            x = torch.cat([_encode_one_length(clip, chunk) for chunk in ids.split(CHUNK)])
         embeddings[same.to(backbone.device)] = F.normalize(x.float(), dim=-1)
     return embeddings
 
@@ -90,6 +106,7 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
     key = json.dumps(
         {
             "weights": backbone.weights.sha256,
+            "text_cfg": backbone.text_config,
             "activation": backbone.activation,
             "precision": backbone.precision,
             "device": backbone.device.type,
@@ -98,14 +115,14 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
         }
     )
     path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    if path.is_file():
-        try:
-            embeddings = load_file(path)["embeddings"]
-            if embeddings.shape == (len(sentences), backbone.clip.visual.output_dim):
-                return embeddings
-        except (SafetensorError, KeyError, OSError):
-            path.unlink(missing_ok=True)
+    with contextlib.suppress(SafetensorError, KeyError, OSError):
+        embeddings = load_file(path)["embeddings"]
+        if embeddings.shape == (len(sentences), backbone.clip.visual.output_dim):
+            return embeddings
     embeddings = encode_sentences(backbone, sentences).cpu().numpy()
-    with atomic_open(path, "wb") as file:
-        file.write(save({"embeddings": embeddings}))
+    try:
+        with atomic_open(path, "wb") as file:
+            file.write(save({"embeddings": embeddings}))
+    except UserError as error:
+        logger.warning("sentence embeddings are not kept in --cache_dir: %s", error)
     return embeddings

@@ -2,16 +2,17 @@
 
 import logging
 import pickle
-import urllib.request
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.utils import get_session
 from open_clip.pretrained import download_pretrained
 from safetensors.torch import load_file
 from torch import Tensor
@@ -33,7 +34,8 @@ class Weights:
     Attributes:
         path: the file.
         sha256: of its content.
-        tag: the open_clip tag it was found by; None for a file of the user's.
+        tag: the open_clip tag it was found by; "openai" for a file that OpenAI published, None for another one of
+            the user's.
     """
 
     path: Path
@@ -54,21 +56,36 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
     """
     path = Path(pretrained)
     if path.is_file():
-        return Weights(path, sha256_of(path), tag=None)
+        digest = sha256_of(path)
+        return Weights(path, digest, tag="openai" if digest in _openai_digests() else None)
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
         known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
         raise UserError(
             f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict"
         )
-    mean = open_clip.get_pretrained_cfg(model, pretrained).get("mean", open_clip.OPENAI_DATASET_MEAN)
-    if tuple(mean) != tuple(open_clip.OPENAI_DATASET_MEAN):
-        raise UserError(
-            f"--pretrained {pretrained}: trained on images normalised by another mean than CLIP's, {mean}, "
-            "which the image transform here does not do; choose another tag"
-        )
+    check_normalisation(open_clip.get_pretrained_cfg(model, pretrained), f"--pretrained {pretrained}")
     path = _published_file(model, pretrained, folder)
     return Weights(path, sha256_of(path), tag=pretrained)
+
+
+def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
+    """Refuse a model whose images are to be normalised otherwise than CLIP's.
+
+    Args:
+        preprocessing: open_clip's settings; without `mean` and `std` they are CLIP's.
+        place: where they come from, for the message.
+
+    Raises:
+        UserError: another mean or standard deviation.
+    """
+    for name, usual in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
+        value = preprocessing.get(name) or usual
+        if value != usual and list(value) != list(usual):
+            raise UserError(
+                f"{place}: trained on images normalised by another {name} than CLIP's, {value}, "
+                "which the image transform here does not do; choose other weights"
+            )
 
 
 def _published_file(model: str, tag: str, folder: Path) -> Path:
@@ -85,8 +102,8 @@ def _published_file(model: str, tag: str, folder: Path) -> Path:
         return Path(cached)
     logger.info("downloading the weights '%s' of %s from %s", tag, model, repository)
     try:
-        with urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=10):
-            pass  # the client below would try a network that is not there for most of a minute
+        # Without a network this fails at once, where the client below would try for most of a minute.
+        get_session().head(ENDPOINT, timeout=10)
         return Path(download_pretrained(config))
     except Exception as error:  # each of the clients below open_clip raises errors of its own
         raise UserError(
@@ -107,10 +124,11 @@ def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
         tag: open_clip tag, None for a user's own file.
     """
     tags = [tag] if tag is not None else open_clip.list_pretrained_tags_by_model(model)
-    quick = bool(tags) and all(
-        open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags
-    )
-    return quick, bool(tags) and all(one == "openai" for one in tags)
+
+    def quick(one: str) -> bool:
+        return one == "openai" or open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False)
+
+    return bool(tags) and all(map(quick, tags)), bool(tags) and set(tags) == {"openai"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -167,13 +185,18 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _read_openai_archive(path: Path) -> dict[str, Tensor]:
-    urls = (open_clip.get_pretrained_url(model, "openai") for model in open_clip.list_openai_models())
-    if sha256_of(path) not in {Path(url).parent.name for url in urls}:
+    if sha256_of(path) not in _openai_digests():
         raise UserError(
             f"{path} is a TorchScript archive but not one that OpenAI published; such a file can run code, so give "
             "a state dict or safetensors instead"
         )
     return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _openai_digests() -> set[str]:
+    """SHA-256 of the files that OpenAI published; their addresses hold them."""
+    urls = (open_clip.get_pretrained_url(model, "openai") for model in open_clip.list_openai_models())
+    return {Path(url).parent.name for url in urls}
 
 
 def _fill_token_embedding(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,9 +1,7 @@
 """Finding weights: the user's file, the published tags, and a machine without network."""
 
-import contextlib
-import urllib.error
-import urllib.request
 from pathlib import Path
+from unittest.mock import Mock
 
 import open_clip
 import pytest
@@ -40,11 +38,12 @@ def no_network(monkeypatch, tmp_path) -> list[str]:
     """A machine without network and without cached downloads; the list holds what was asked for."""
     asked: list[str] = []
 
-    def refuse(request: urllib.request.Request, **options):
-        asked.append(request.full_url)
-        raise urllib.error.URLError("Network is unreachable")
+    class Session:
+        def head(self, url: str, timeout: float):
+            asked.append(url)
+            raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(models.weights, "get_session", Session)
     monkeypatch.setattr(models.weights, "try_to_load_from_cache", lambda repository, name: None)
     return asked
 
@@ -79,7 +78,7 @@ def test_the_hubs_cache_is_used_without_network(tmp_path, no_network, monkeypatc
 
 def test_a_download_is_open_clips(tmp_path, no_network, monkeypatch):
     path = weights_file(tmp_path / "downloaded.safetensors")
-    monkeypatch.setattr(urllib.request, "urlopen", lambda request, **options: contextlib.nullcontext())
+    monkeypatch.setattr(models.weights, "get_session", lambda: Mock(spec=["head"]))
     monkeypatch.setattr(models.weights, "download_pretrained", lambda config: str(path))
     weights = find_weights("ViT-L-14-336", "openai", tmp_path / "none")
     assert weights == Weights(path, sha256_of(path), tag="openai")
@@ -97,6 +96,7 @@ def test_a_download_is_open_clips(tmp_path, no_network, monkeypatch):
         ("ViT-B-16-plus-240", None, (False, False)),
         ("ViT-B-16", "dfn2b", (True, False)),
         ("config.json", None, (False, False)),
+        ("config.json", "openai", (True, True)),  # known by its SHA-256
     ],
 )
 def test_which_weights_were_trained_with_quick_gelu(model, tag, expected):
@@ -111,3 +111,9 @@ def test_a_model_without_published_weights_is_taken_for_gelu():
 def test_a_tag_whose_images_are_normalised_otherwise_is_refused():
     with pytest.raises(UserError, match=r"laion2b_s32b_b82k: trained on images normalised by another mean"):
         find_weights("ViT-L-14", "laion2b_s32b_b82k")
+
+
+def test_a_file_that_openai_published_is_known_by_its_digest(tmp_path, monkeypatch):
+    path = weights_file(tmp_path / "any name.pt")
+    monkeypatch.setattr(models.weights, "_openai_digests", lambda: {sha256_of(path)})
+    assert find_weights("ViT-B-16", str(path)).tag == "openai"

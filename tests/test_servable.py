@@ -39,7 +39,7 @@ def refusal(config: dict[str, Any], image_size: Any = 96, features_list: list[in
         ("roberta-ViT-B-32", "its text tower has hf_model_name=roberta-base"),
         ("ViT-H-14-worldwide", "its text tower has hf_tokenizer_name=facebook/xlm-v-base"),
         ("coca_ViT-L-14", "its image tower has attentional_pool=True"),
-        ("coca_base", "its text tower has embed_cls=True"),
+        ("coca_base", "its text tower has vocab_size=64000"),
         ("ViT-L-14-CLIPA", "its image tower has final_ln_after_pool=True"),
     ],
 )
@@ -74,6 +74,7 @@ def test_every_model_of_open_clip_is_served_or_refused_in_a_sentence():
         ("text", "qk_norm", True),
         ("text", "scale_fc", True),
         ("text", "no_causal_mask", True),
+        ("text", "embed_cls", True),
         ("text", "proj_type", "none"),
         ("text", "vocab_size", 32000),
         ("text", "tokenizer_kwargs", {"clean": "canonicalize"}),
@@ -148,6 +149,14 @@ def test_a_wrong_config_file_is_refused(tmp_path, content, said):
     assert str(caught.value).startswith(f"--model {path}: ")
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_config_file_with_another_normalisation_is_refused(tmp_path, name):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"model_cfg": tiny_clip.config(), "preprocess_cfg": {name: [0.5, 0.5, 0.5]}}))
+    with pytest.raises(UserError, match=f"trained on images normalised by another {name} than CLIP's"):
+        read_config(str(path))
+
+
 @pytest.mark.parametrize("name", ["ViT-L-14-337", "nowhere.json", "hf-hub:timm/ViT-B-16", ""])
 def test_an_unknown_model_is_refused(name):
     with pytest.raises(UserError, match=f"--model {name}: (neither an open_clip model|not a readable JSON)"):
@@ -155,7 +164,7 @@ def test_an_unknown_model_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "config", [changed(embed_size=64), changed({"head_width": 0}), changed({"head_width": 100, "width": 150})]
+    "config", [changed(embed_size=64), changed({"head_width": 0}), changed({"head_width": 40, "width": 130})]
 )
 def test_a_config_that_open_clip_cannot_build_is_refused(tmp_path, config):
     path = tmp_path / "model.json"

@@ -6,8 +6,8 @@ import argparse
 def positive_int(text: str) -> int:
     """An integer of at least 1."""
     value = _number(text, int)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    if not 1 <= value < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 2^31")
     return value
 
 
@@ -33,6 +33,21 @@ def non_negative_float(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
     return value
+
+
+def seed(text: str) -> int:
+    """A seed that every library takes."""
+    value = non_negative_int(text)
+    if value >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text} is not below 2^32")
+    return value
+
+
+def non_empty(text: str) -> str:
+    """Text that is more than space."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text.strip()
 
 
 def _number(text, kind):

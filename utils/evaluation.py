@@ -229,16 +229,17 @@ class _ClassBuffer:
         if legacy_pro:
             measures[LEGACY_PRO] = None
         if self.masks.any():
-            known = self.has_mask
-            maps, masks = (self.maps, self.masks) if known.all() else (self.maps[known], self.masks[known])
-            pixels = pixel_measures(maps, masks, legacy_pro=legacy_pro)
+            known = np.flatnonzero(self.has_mask)
+            for row, source in enumerate(known):  # close the gaps in place: a copy would double the memory
+                if row != source:
+                    self.maps[row], self.masks[row] = self.maps[source], self.masks[source]
+            pixels = pixel_measures(self.maps[: len(known)], self.masks[: len(known)], legacy_pro=legacy_pro)
             measures |= zip(PIXEL_MEASURES, (pixels.auroc, pixels.f1_max, pixels.ap, pixels.pro), strict=True)
             if legacy_pro:
                 measures[LEGACY_PRO] = pixels.legacy_pro
-            if not known.all():
-                notes.append(
-                    f"{np.count_nonzero(~known)} images without a mask are not in the pixel measures"
-                )
+            if len(known) < len(scores):
+                missing = len(scores) - len(known)
+                notes.append(f"{missing} images without a mask are not in the pixel measures")
         else:
             notes.append("no pixel measures: no mask has an anomalous pixel")
 

@@ -83,10 +83,13 @@ def evaluate_and_report(
         description: method, arguments and so on, stored in results.json beside what is measured here.
     """
     logger = logging.getLogger(__name__)
+    for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png"):
+        (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
     on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
     pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
         classes = len({sample.cls_name for sample in samples})
+    origin = {"environment": environment(device), "git_commit": git_commit(Path(__file__).parent)}
     results: list[ClassResult] = []
 
     def write() -> None:
@@ -106,7 +109,6 @@ def evaluate_and_report(
         )
         write_results(outputs.folder, heading, results, {**description, **measured, **origin})
 
-    origin = {"environment": environment(device), "git_commit": git_commit(Path(__file__).parent)}
     with logging_redirect_tqdm():
         for result in evaluate(
             detector,

@@ -25,10 +25,13 @@ def mean_measures(results: Sequence[ClassResult]) -> dict[str, float | None]:
 
 def results_table(results: Sequence[ClassResult]) -> str:
     """Markdown table of the measures in percent, a row a class and their mean; "-" where undefined."""
-    rows = {result.name: result.measures for result in results} | {MEAN: mean_measures(results)}
+    rows = [(result.name, result.measures) for result in results] + [(MEAN, mean_measures(results))]
     cells = [
-        [name, *("-" if value is None else f"{100 * value:.1f}" for value in measures.values())]
-        for name, measures in rows.items()
+        [
+            name.replace("|", "\\|"),
+            *("-" if value is None else f"{100 * value:.1f}" for value in measures.values()),
+        ]
+        for name, measures in rows
     ]
     headers = ["objects", *results[0].measures]
     alignment = ["left", *["right"] * len(results[0].measures)]

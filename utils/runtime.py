@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -16,10 +17,11 @@ PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", 
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators."""
+    """Seed Python's, NumPy's and PyTorch's generators, and keep convolutions in float32 where that was asked for."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that take no generator draw from the global one
     torch.manual_seed(seed)
+    torch.backends.cudnn.allow_tf32 = False  # which PyTorch allows in convolutions, though not in products
 
 
 def start_log(path: Path) -> None:
@@ -40,6 +42,7 @@ def environment(device: torch.device) -> dict[str, str]:
     return {
         "python": platform.python_version(),
         **versions,
+        "opencv": cv2.__version__,  # whose package has several names
         "platform": platform.platform(),
         "device": f"{device} {name}".strip(),
     }
@@ -59,7 +62,7 @@ def git_commit(folder: Path) -> str | None:
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
-    """Largest resident memory of this process so far and, on CUDA, largest allocation, in MiB."""
+    """Largest resident memory so far of this process alone and, on CUDA, largest allocation, in MiB."""
     units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss: bytes there, else KiB
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mib}
     if device.type == "cuda":

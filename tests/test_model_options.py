@@ -1,0 +1,224 @@
+"""Options of the backbone and the prompts: devices, presets, overrides, and what is loaded from them."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+import models.options
+from models.fidelity import Fidelity
+from models.options import (
+    add_model_options,
+    add_prompt_options,
+    backbone_from_options,
+    find_device,
+    resolve_model_options,
+    text_features_from_options,
+)
+from models.presets import PRESETS, find_preset
+from models.prompts import read_prompts
+from models.representative import RepVecChoice
+from models.text import class_text_features
+from tests import tiny_clip
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    add_prompt_options(parser)
+    return parser.parse_args(arguments)
+
+
+def resolved(*arguments: str) -> argparse.Namespace:
+    args = parse(*arguments)
+    resolve_model_options(args)
+    return args
+
+
+def backbone_part(args: argparse.Namespace) -> tuple:
+    return args.model, args.pretrained, args.image_size, args.features_list, args.fidelity
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        (None, ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
+        ("vit-l-14-336", ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
+        ("ViT-L-14-336", ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
+        ("vit-b-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, [3, 6, 9, 12], "released")),
+        ("ViT-B-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, [3, 6, 9, 12], "released")),
+    ],
+)
+def test_presets_fill_in_what_was_left_open(name, expected):
+    assert backbone_part(resolved(*(["--model", name] if name else []))) == expected
+
+
+def test_what_the_user_gave_is_kept():
+    given = ["--pretrained", "own.pt", "--image_size", "336", "--features_list", "3", "9"]
+    for fidelity in ("released", "corrected"):
+        args = resolved("--model", "vit-b-16-plus-240", *given, "--fidelity", fidelity)
+        assert backbone_part(args) == ("ViT-B-16-plus-240", "own.pt", 336, [3, 9], fidelity)
+
+
+def test_each_option_is_overridden_alone():
+    assert backbone_part(resolved("--image_size", "336")) == (
+        *("ViT-L-14-336", "openai"),
+        *(336, [6, 12, 18, 24], "corrected"),
+    )
+
+
+def test_a_model_without_a_preset_needs_weights_and_takes_its_own_defaults():
+    assert find_preset("ViT-B-32") is None
+    with pytest.raises(UserError, match="--model ViT-B-32: say with --pretrained which weights to use"):
+        resolved("--model", "ViT-B-32")
+    args = resolved("--model", "ViT-B-32", "--pretrained", "laion2b_s34b_b79k")
+    assert backbone_part(args) == ("ViT-B-32", "laion2b_s34b_b79k", None, None, "corrected")
+
+
+def test_presets_cannot_be_changed_by_a_run():
+    args = resolved()
+    args.features_list.append(1)
+    assert resolved().features_list == [6, 12, 18, 24]
+    with pytest.raises(TypeError):
+        PRESETS["another"] = PRESETS["vit-l-14-336"]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--image_size", "0"], "0 is not a whole number from 1"),
+        (["--features_list", "6", "0"], "0 is not a whole number from 1"),
+        (["--features_list"], "expected at least one argument"),
+        (["--fidelity", "exact"], "invalid choice: 'exact'"),
+        (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--rep_vec", "median"], "invalid choice: 'median'"),
+        (["--dbscan_eps", "0"], "0 is not a number above 0"),
+        (["--obj_name", " "], "it is empty"),
+        (["--dbscan_min_samples", "1.5"], "'1.5' is not a whole number"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_the_parser(capsys, arguments, said):
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+# Devices
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device("auto") == torch.device("cuda")
+    assert find_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_cuda_device_must_be_there(monkeypatch, count):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    for name, index in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 7)):
+        if index < count:
+            assert find_device(name) == torch.device(name)
+        else:
+            with pytest.raises(UserError, match=f"--device {name}: this machine has {count} CUDA devices"):
+                find_device(name)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("gpu", "not a device; use auto, cpu, cuda or cuda:N"),
+        ("cuda:x", "not a device; use auto, cpu, cuda or cuda:N"),
+        ("", "not a device; use auto, cpu, cuda or cuda:N"),
+        ("mps", "only cpu and cuda are supported"),
+        ("meta", "only cpu and cuda are supported"),
+    ],
+)
+def test_other_devices_are_refused(name, said):
+    with pytest.raises(UserError, match=f"--device {name}: {said}"):
+        find_device(name)
+
+
+# From options to a backbone and its text features
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that name the tiny model."""
+    config_path, weights_path = tiny_clip.save(tmp_path_factory.mktemp("tiny"))
+    return ["--model", str(config_path), "--pretrained", str(weights_path)]
+
+
+@pytest.mark.parametrize("fidelity", ["released", "corrected"])
+def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
+    given = {}
+    monkeypatch.setattr(models.options, "load_backbone", lambda **options: given.update(options))
+    options = [
+        "--image_size",
+        "64",
+        "--features_list",
+        "4",
+        "8",
+        "--precision",
+        "bf16",
+        "--fidelity",
+        fidelity,
+    ]
+    backbone_from_options(resolved(*tiny, *options), CPU)
+    assert given == {
+        "model": tiny[1],
+        "pretrained": tiny[3],
+        "image_size": 64,
+        "features_list": [4, 8],
+        "fidelity": Fidelity.named(fidelity),
+        "device": CPU,
+        "precision": "bf16",
+    }
+
+
+def test_fidelity_names_set_every_switch():
+    assert Fidelity.named("released") == Fidelity(taps_share_buffers=True, gelu_when_resized=True)
+    assert Fidelity.named("corrected") == Fidelity(taps_share_buffers=False, gelu_when_resized=False)
+
+
+def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
+    options = [
+        "--prompts",
+        "medical",
+        "--rep_vec",
+        "dbscan",
+        "--dbscan_eps",
+        "1.9",
+        "--dbscan_min_samples",
+        "3",
+    ]
+    args = resolved(*tiny, *options, "--cache_dir", str(tmp_path))
+    backbone = backbone_from_options(args, CPU)
+    prompts = read_prompts("medical")
+    features = text_features_from_options(args, backbone, prompts, {"isic": "skin", "headct": "head ct"})
+    assert list(features) == ["isic", "headct"]
+    for name, phrase in (("isic", "skin"), ("headct", "head ct")):
+        expected = class_text_features(backbone, prompts, phrase, RepVecChoice("dbscan", 1.9, 3), None)
+        assert torch.equal(features[name], expected)
+    assert len(list((tmp_path / "text").iterdir())) == 2
+    assert warnings_of() == ""
+
+    args.dbscan_eps, args.dbscan_min_samples = 1e-6, 1000
+    text_features_from_options(args, backbone, prompts, {"isic": "skin"})
+    assert warnings_of().count("no cluster among 180 sentences") == 1
+
+
+def test_obj_name_stands_for_every_class(tiny, tmp_path, caplog):
+    caplog.set_level("INFO")
+    args = resolved(*tiny, "--obj_name", "part", "--cache_dir", str(tmp_path))
+    backbone, prompts = backbone_from_options(args, CPU), read_prompts("industrial")
+    features = text_features_from_options(args, backbone, prompts, {"bottle": "bottle", "nut": "metal nut"})
+    assert torch.equal(features["bottle"], features["nut"])
+    assert len(list(Path(tmp_path, "text").iterdir())) == 1
+    assert "class nut is called 'part' in the prompts" in caplog.text
