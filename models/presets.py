@@ -41,6 +41,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             features_list=(3, 6, 9, 12),
             clip_ad_fidelity="released",
         ),
+        "demo": Preset(
+            model=str(PRETRAINED_MODELS / "demo" / "demo.json"),
+            pretrained=str(PRETRAINED_MODELS / "demo" / "demo.safetensors"),
+            image_size=128,
+            features_list=(1, 2, 3, 4),
+        ),
     }
 )
 

@@ -1,0 +1,87 @@
+"""The demonstration model's network: how it starts, how it is written to files."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from captions import Captions
+from pool import Pool, normalise
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from models.sdp import IMAGE_TEMPERATURE
+from utils.files import atomic_open, sha256_of, write_text
+
+POSITION_SCALE = 0.5  # standard deviation of the position embedding at the start
+QUERY_GAIN, VALUE_GAIN, OUTPUT_GAIN = 0.7, 1.0, 0.5
+
+
+def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
+    """The untrained model, with a token embedding of the captions' words alone; word 0 stays zero.
+
+    The image tower starts otherwise than open_clip's, which saves hundreds of steps. The patch embedding whitens
+    the pool's patches, so that fine detail weighs as much as brightness. Positions are sines and cosines, so that
+    near is similar. Attention starts as in Trockman and Kolter's mimetic initialisation (arXiv:2305.09828): a token
+    attends to tokens like itself, and their mean is subtracted from it; what remains is what is unusual about it.
+    """
+    clip = open_clip.CLIP(**copy.deepcopy(config))
+    embedding = nn.Embedding(len(captions.ids) + 1, config["text_cfg"]["width"], padding_idx=0)
+    nn.init.normal_(embedding.weight[1:], std=0.02)
+    clip.token_embedding = embedding
+    with torch.no_grad():
+        clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))
+        visual = clip.visual
+        visual.conv1.weight.copy_(_whitening(pool, *visual.conv1.weight.shape[::3]))
+        visual.positional_embedding[1:] = _positions(
+            visual.grid_size[0], visual.positional_embedding.shape[1]
+        )
+        for block in visual.transformer.resblocks:
+            _start_attention(block.attn)
+    return clip
+
+
+def _positions(grid: int, width: int) -> Tensor:
+    """Sines and cosines of both coordinates [grid^2, width], wavelengths from 4 patches to twice the grid."""
+    count = width // 4
+    wavelengths = 4 * (grid / 2) ** (torch.arange(count) / (count - 1))
+    phase = 2 * math.pi * torch.arange(grid)[:, None] / wavelengths  # [grid, count]
+    line = torch.cat([phase.sin(), phase.cos()], dim=1)
+    both = torch.cat([line[:, None].expand(-1, grid, -1), line[None].expand(grid, -1, -1)], dim=2)
+    return both.flatten(0, 1) * (POSITION_SCALE * math.sqrt(2))
+
+
+def _start_attention(attention: nn.MultiheadAttention) -> None:
+    """Set, in place, equal queries and keys, orthogonal values, and an output that subtracts them."""
+    width, heads = attention.embed_dim, attention.num_heads
+    similar = torch.cat([nn.init.orthogonal_(torch.empty(width // heads, width)) for _ in range(heads)])
+    values = nn.init.orthogonal_(torch.empty(width, width))
+    attention.in_proj_weight.copy_(
+        torch.cat([QUERY_GAIN * similar, QUERY_GAIN * similar, VALUE_GAIN * values])
+    )
+    attention.out_proj.weight.copy_(-OUTPUT_GAIN / VALUE_GAIN * values.T)
+
+
+def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
+    """Filters [width, 3, patch, patch] whose responses to the pool's patches have unit variance, uncorrelated."""
+    pictures = normalise(pool.faulty[:500].astype(np.float32) / 255)
+    patches = F.unfold(pictures, patch, stride=patch).transpose(1, 2).flatten(0, 1)  # [n, 3 patch^2]
+    variances, directions = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+    filters = directions[:, -width:] / (variances[-width:] + 0.01).sqrt()
+    return filters.T.reshape(width, 3, patch, patch)
+
+
+def write_weights(clip: nn.Module, captions: Captions, vocabulary: int, folder: Path) -> None:
+    """Write the weights in half precision, the token embedding by its used rows, and `SHA256SUMS`."""
+    state = {key: value.half().contiguous() for key, value in clip.state_dict().items()}
+    state["token_embedding.rows"] = state.pop("token_embedding.weight")[1:].contiguous()
+    state["token_embedding.ids"] = captions.ids
+    state["token_embedding.size"] = torch.tensor(vocabulary, dtype=torch.int32)
+    with atomic_open(folder / "demo.safetensors", "wb") as file:
+        file.write(save(state))
+    names = [name for name in ("demo.json", "demo.safetensors") if (folder / name).is_file()]
+    write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))

@@ -1,0 +1,116 @@
+"""What the demonstration model is trained for: losses, each on what SDP itself computes."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dual_path import Tap, encode_dual_path
+from models.sdp import IMAGE_TEMPERATURE, token_scores
+
+TOKEN_SCALE = 25.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
+POSITIVE_WEIGHT = 6.0  # anomalous patches are few
+SOUND_WEIGHT, FAULTY_WEIGHT = 2.0, 2 / 3  # one image in four is sound
+CHUNK = 8  # images that are worked on at once: few enough to stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and what is to be learnt of them.
+
+    Attributes:
+        images: normalised [B, 3, S, S].
+        shares: share of each patch that is anomalous [B, N].
+        classes: class numbers [B].
+        general: which images go by a general name instead of their class's, bool [B].
+    """
+
+    images: Tensor
+    shares: Tensor
+    classes: Tensor
+    general: Tensor
+
+    def chunks(self) -> list["Batch"]:
+        """The batch in parts of `CHUNK` images."""
+        fields = (self.images, self.shares, self.classes, self.general)
+        return [Batch(*parts) for parts in zip(*(field.split(CHUNK) for field in fields), strict=True)]
+
+
+def loss_weights(progress: float) -> dict[str, float]:
+    """Weights of the losses, after the share `progress` of all steps.
+
+    The class token cannot tell the state before the patches can; until then its loss would be noise.
+    """
+    ramp = float(np.clip((progress - 0.1) / 0.2, 0, 1))
+    return {"state": 0.05 + 0.45 * ramp, "class": 0.2, "patch": 4.0, "tap": 1.0, "peak": 0.5}
+
+
+def losses(taps: list[Tap], text: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """The losses of a batch.
+
+    "state" and "class" are the class token's, "patch" is that of the patches' state by all taps together, "tap" by
+    each alone. "peak" asks that every faulty image's most anomalous patches score above every sound image's.
+
+    Args:
+        taps: surgery features of the images.
+        text: features of the classes and, last, of a general name [classes + 1, D, 2].
+        batch: the images.
+    """
+    own = text[torch.where(batch.general, len(text) - 1, batch.classes)]  # [B, D, 2]
+    token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]
+    faulty = (batch.shares.amax(1) > 0).long()
+    logits = IMAGE_TEMPERATURE * (token[:, None] @ own)[:, 0]  # [B, 2]
+    importance = torch.where(faulty > 0, FAULTY_WEIGHT, SOUND_WEIGHT)
+    state = (importance * F.cross_entropy(logits, faulty, reduction="none")).mean()
+    by_class = IMAGE_TEMPERATURE * torch.einsum("bd,cds->bcs", token, text[:-1])
+    kind = F.cross_entropy(by_class.logsumexp(-1), batch.classes)
+
+    target = (4 * batch.shares).clamp(max=1)
+    weight = torch.tensor(POSITIVE_WEIGHT)
+
+    def patches(logits: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+
+    together = TOKEN_SCALE * token_scores(taps, own)  # [B, N]
+    alone = [patches(TOKEN_SCALE * len(taps) * token_scores([tap], own)) for tap in taps]
+    peaks = together.logsumexp(dim=1)
+    peak = F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean()
+    parts = {"state": state, "class": kind, "patch": patches(together), "tap": torch.stack(alone).mean()}
+    return parts | {"peak": peak}
+
+
+def backward(
+    clip: nn.Module,
+    text: Tensor,
+    taps_after: Sequence[int],
+    batch: Batch,
+    weights: dict[str, float],
+    executor: Executor,
+) -> dict[str, float]:
+    """Leave a batch's gradients in the parameters of both towers; the mean losses.
+
+    The chunks of the batch are worked on by the executor's threads and added up in their order, so that the
+    number of threads changes nothing.
+    """
+
+    def of_chunk(chunk: Batch) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+        leaf = text.detach().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            taps = encode_dual_path(
+                clip.visual, chunk.images, taps_after, shared_buffers=False, with_ori=False
+            )
+        parts = losses(taps, leaf, chunk)
+        total = sum(weights[name] * value for name, value in parts.items())
+        gradients = torch.autograd.grad(total, [*clip.visual.parameters(), leaf])
+        return gradients, {name: value.item() for name, value in parts.items()}
+
+    results = list(executor.map(of_chunk, batch.chunks()))
+    means = [torch.stack(one).mean(0) for one in zip(*(gradients for gradients, _ in results), strict=True)]
+    text.backward(means[-1])
+    for parameter, gradient in zip(clip.visual.parameters(), means[:-1], strict=True):
+        parameter.grad = gradient
+    return {name: float(np.mean([parts[name] for _, parts in results])) for name in weights}

@@ -1,0 +1,116 @@
+"""Training pictures of the demonstration model: pairs of a sound and a faulty picture, rendered once, then varied."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from data.demo_render import CLASSES, DEFECTS, render_pair
+from datasets.transforms import CLIP_MEAN, CLIP_STD
+
+MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
+KINDS = tuple((name, defect) for name in CLASSES for defect in DEFECTS[name])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rendered pairs.
+
+    Attributes:
+        sound, faulty: uint8 RGB [n, S, S, 3].
+        masks: share of each patch-sized cell's pixels that is anomalous in `faulty`, scaled to uint8 [n, S, S].
+        classes: number of the class in `CLASSES` [n].
+    """
+
+    sound: NDArray[np.uint8]
+    faulty: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+def _render(job: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Render pair number `index` of a seed, with up to `most` defects, and shrink it to `size`."""
+    seed, index, size, most = job
+    name, defect = KINDS[index % len(KINDS)]
+    rng = np.random.default_rng([seed, index])
+    more = int(rng.choice(most, p=MORE_DEFECTS[:most] / MORE_DEFECTS[:most].sum()))
+    defects = [defect, *rng.choice(DEFECTS[name], more)]
+    sound, faulty, mask = render_pair(name, defects, rng)
+
+    def shrink(picture: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
+        return np.asarray(Image.fromarray(picture).resize((size, size), how))
+
+    return (
+        shrink(sound, Image.Resampling.BICUBIC),
+        shrink(faulty, Image.Resampling.BICUBIC),
+        shrink(mask.astype(np.uint8) * 255, Image.Resampling.BILINEAR),
+    )
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
+    """Render `pairs` pairs of `size` pixels, of every class and defect equally many, with up to `most` defects."""
+    jobs = [(seed, index, size, most) for index in range(pairs)]
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as executor:
+        results = executor.map(_render, jobs, chunksize=64)
+        triples = list(tqdm(results, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
+    classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
+    sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
+    return Pool(sound, faulty, masks, np.array(classes))
+
+
+def normalise(pictures: NDArray[np.float32]) -> Tensor:
+    """Pictures [B, S, S, 3], 0 to 1, as CLIP's input [B, 3, S, S]."""
+    mean, std = np.float32(CLIP_MEAN), np.float32(CLIP_STD)
+    return torch.from_numpy(np.ascontiguousarray(((pictures - mean) / std).transpose(0, 3, 1, 2)))
+
+
+def batches(pool: Pool, groups: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Endless batches of groups: three faulty pictures and, second of the four, the sound twin of the first.
+
+    Yields:
+        images [4 groups, 3, S, S]; masks [4 groups, S, S], 0 to 1; class numbers [4 groups].
+    """
+    count = 3 * groups
+    while True:
+        order = rng.permutation(len(pool))
+        for start in range(0, len(order) - count + 1, count):
+            images, masks, classes = [], [], []
+            for place, index in enumerate(order[start : start + count]):
+                sound, faulty, mask = _vary(pool, index, rng)
+                with_twin = place % 3 == 0
+                images += [faulty, sound] if with_twin else [faulty]
+                masks += [mask, np.zeros_like(mask)] if with_twin else [mask]
+                classes += [pool.classes[index]] * (1 + with_twin)
+            yield normalise(np.stack(images)), torch.from_numpy(np.stack(masks)), torch.tensor(classes)
+
+
+def _vary(
+    pool: Pool, index: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """A pair and its mask, 0 to 1, flipped, turned and lit anew, both pictures alike."""
+    views = [pool.sound[index], pool.faulty[index], pool.masks[index]]
+    if rng.random() < 0.5:
+        views = [view.swapaxes(0, 1) for view in views]
+    if rng.random() < 0.5:
+        views = [view[::-1] for view in views]
+    if rng.random() < 0.5:
+        views = [view[:, ::-1] for view in views]
+    pair = np.stack(views[:2]).astype(np.float32) / 255
+    gain = np.float32(rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3))
+    grain = np.float32(rng.uniform(0, 0.01)) * rng.standard_normal(pair.shape[1:], dtype=np.float32)
+    sound, faulty = np.clip(gain * pair + np.float32(rng.uniform(-0.05, 0.05)) + grain, 0, 1)
+    return sound, faulty, views[2].astype(np.float32) / 255

@@ -1,0 +1,109 @@
+"""The demonstration model: its files are whole, it finds defects it was not trained on, its training runs."""
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.demo_baselines import baseline_aurocs
+from data.demo import image_rng
+from data.demo_render import CLASSES, DEFECTS, render
+from datasets.transforms import image_transform, mask_transform, resize_rgb
+from models.backbone import load_backbone
+from models.fidelity import Fidelity
+from models.presets import PRESETS
+from models.prompts import read_prompts
+from models.representative import RepVecChoice
+from models.sdp import SDP
+from models.text import class_text_features
+from utils.measures import ranking_measures
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOLDER = PROJECT / "pretrained_models" / "demo"
+
+
+def _backbone(model: Path, weights: Path, image_size: int):
+    return load_backbone(
+        model=str(model),
+        pretrained=str(weights),
+        image_size=image_size,
+        features_list=None,
+        fidelity=Fidelity.named("corrected"),
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
+
+
+def test_the_files_are_those_of_the_manifest_and_small():
+    lines = (FOLDER / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split() for line in lines)}
+    assert sums.keys() == {"demo.json", "demo.safetensors"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) < 10e6
+
+
+def test_it_finds_defects_where_grey_values_and_edges_do_not():
+    preset = PRESETS["demo"]
+    size = preset.image_size
+    backbone = _backbone(preset.model, preset.pretrained, size)
+    choice = RepVecChoice("mean", 0.5, 15)
+    prompts = read_prompts("industrial")
+    text = {name: class_text_features(backbone, prompts, name, choice, None) for name in CLASSES}
+    detector = SDP(backbone, text, Fidelity.named("corrected"), smoothing=2.0)
+    ours, baselines = [], []
+    for name in CLASSES:
+        kinds = [(defect, k) for defect in DEFECTS[name] for k in range(2)]
+        pairs = [render(name, defect, image_rng(11, name, "test", defect, k)) for defect, k in kinds]
+        images = [Image.fromarray(picture) for picture, _ in pairs]
+        masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
+        batch = torch.stack([image_transform(image, size) for image in images])
+        maps, anomalous = detector.predict(batch, [name] * len(pairs)).maps.numpy(), np.stack(masks)
+        ours.append(ranking_measures(maps[~anomalous], maps[anomalous]).auroc)
+        baselines.append(list(baseline_aurocs([resize_rgb(image, size) for image in images], masks).values()))
+    assert np.mean(ours) > 0.9
+    assert np.mean(ours) > np.mean(baselines, axis=0).max() + 0.1
+
+
+@pytest.fixture(scope="module")
+def tiny_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    config = json.loads((FOLDER / "demo.json").read_text())
+    config["vision_cfg"] |= {"image_size": 32, "width": 64, "head_width": 32}
+    config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
+    (folder / "demo.json").write_text(json.dumps(config))
+    options = {
+        "output": folder,
+        "config": folder / "demo.json",
+        "steps": 2,
+        "pairs": 46,
+        "validation_pairs": 46,
+    }
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    subprocess.run([sys.executable, FOLDER / "train.py", *arguments], check=True, capture_output=True)
+    return folder
+
+
+def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_training):
+    backbone = _backbone(tiny_training / "demo.json", tiny_training / "demo.safetensors", 32)
+    assert all(torch.isfinite(value).all() for value in backbone.clip.state_dict().values())
+    with (tiny_training / "loss.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2"]
+    assert 0 <= float(rows[-1]["pixel_auroc"]) <= 1
+    assert Image.open(tiny_training / "loss.png").size == (720, 300)
+
+
+def test_words_that_no_caption_held_have_zero_embeddings(tiny_training):
+    backbone = _backbone(tiny_training / "demo.json", tiny_training / "demo.safetensors", 32)
+    ids = backbone.tokenize(["damaged zebra"])[0, 1:3].tolist()
+    lengths = backbone.clip.token_embedding.weight[ids].norm(dim=1)
+    assert lengths[0] > 0
+    assert lengths[1] == 0
