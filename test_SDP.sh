@@ -17,7 +17,7 @@ SAVE_PATH=${SAVE_PATH:-results/sdp}       # results go to $SAVE_PATH/<data set>
 # ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
 MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
 PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
-FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, 1-based; empty: the preset's (6 12 18 24)
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
 IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
 FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the preset's (corrected)
 

@@ -72,6 +72,8 @@ def build_meta(
     if not checked.test:
         raise UserError(f"none of the {len(found.test)} test images in {root} can be used; see the warnings")
     out = meta_path(root) if out is None else Path(out)
+    if out.exists():
+        logger.info("%s is there already, and is replaced", out)
     write_meta(out, checked.meta())
     try:
         read_meta(out, root)
@@ -115,11 +117,11 @@ def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
     unlisted = unlisted_images(root, read_meta(path, root))
     if unlisted:
         logger.warning(
-            "%d images in %s are not listed in %s (%s): they were added later (delete it to have it built anew), lie "
-            "where the layout has none, or are of a format that is not read",
-            len(unlisted),
+            "images in %s that %s does not list: %d (%s); they cannot be read, lie where the layout has none, or were "
+            "added since (then delete it to have it built anew)",
             root,
             path,
+            len(unlisted),
             ", ".join(unlisted[:SHOWN]),
         )
 

@@ -172,9 +172,15 @@ def read_config(model: str) -> dict[str, Any]:
 
 
 def check_servable(
-    model: str, config: dict[str, Any], image_size: int, features_list: Sequence[int] | None
+    model: str, config: dict[str, Any], image_size: int | None, features_list: Sequence[int] | None
 ) -> None:
     """Refuse a model that the dual path cannot run on, or a size or taps that do not fit it.
+
+    Args:
+        model: what the messages call it.
+        config: open_clip's.
+        image_size: side of the input in pixels; None for the model's own.
+        features_list: 1-based numbers of the blocks to tap; None for the last of each stage.
 
     Raises:
         UserError: says which, in one sentence.
@@ -195,6 +201,7 @@ def check_servable(
     if not isinstance(config.get("quick_gelu", False), bool):
         raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch = vision["patch_size"]
+    image_size = image_size or vision["image_size"]
     if not isinstance(patch, int) or patch < 1 or not isinstance(image_size, int):
         raise UserError(f"--model {model}: patches of {patch} on {image_size} make a grid that is not square")
     if image_size <= 0 or image_size % patch:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.backbone import Backbone, load_backbone
+from models.backbone import Backbone, check_servable, load_backbone, read_config
 from models.fidelity import Fidelity, FidelityName
 from models.presets import PRESETS, find_preset
 from models.prompts import PromptEnsemble, prompt_files
@@ -124,6 +124,7 @@ def resolve_model_options(args: argparse.Namespace) -> None:
     preset = find_preset(args.model)
     if preset is None:
         if args.pretrained is None:
+            check_servable(args.model, read_config(args.model), args.image_size, args.features_list)
             raise UserError(f"--model {args.model}: say with --pretrained which weights to use")
         args.fidelity = args.fidelity or "corrected"
         return

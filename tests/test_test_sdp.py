@@ -101,7 +101,7 @@ def test_outputs_are_complete(data, model, tmp_path):
         assert saved.dtype == np.float32
         assert saved.shape == (96, 96)
         assert saved.max() == np.float32(scores(out)[name][2])
-        assert cv2.imread(str(out / "imgs" / name)).shape[1] > 3 * 96
+        assert cv2.imread(str(out / "imgs" / f"{name}.png")).shape[1] > 3 * 96
 
 
 def test_batch_size_workers_and_repetition_change_nothing(data, model, tmp_path):

@@ -7,7 +7,7 @@ def positive_int(text: str) -> int:
     """An integer of at least 1."""
     value = _number(text, int)
     if not 1 <= value < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 2^31")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 2^31 - 1")
     return value
 
 

@@ -241,7 +241,7 @@ class _ClassBuffer:
                 missing = len(scores) - len(known)
                 notes.append(f"{missing} images without a mask are not in the pixel measures")
         else:
-            notes.append("no pixel measures: no mask has an anomalous pixel")
+            notes.append("no pixel measures: there is no mask with an anomalous pixel")
 
         labels = np.array([-1 if sample.anomaly is None else sample.anomaly for sample in self.samples])
         image = ranking_measures(scores[labels == 0], scores[labels == 1])

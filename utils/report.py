@@ -169,10 +169,10 @@ class _PictureWriter:
         chosen = _spread([sample.anomaly for sample in group.samples])
         for i, sample in enumerate(group.samples):
             mask = group.masks[i] if group.has_mask[i] else None
-            caption = f"{sample.img_path}  score {group.scores[i]:.3f}"
+            label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
+            caption = f"{sample.img_path}  {label}  score {group.scores[i]:.3f}"
             shown = (self.read_image(sample), group.maps[i], mask, scale)
-            name = sample.img_path if sample.img_path.endswith(".png") else f"{sample.img_path}.png"
-            save_png(self.folder / "imgs" / name, panel(*shown, caption))
+            save_png(self.folder / "imgs" / f"{sample.img_path}.png", panel(*shown, caption))
             if i in chosen:
                 self.panels.append(fitted(panel(*shown), SHEET_PANEL_WIDTH))
                 self.captions.append(caption)

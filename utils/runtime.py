@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import torch
 
+from utils.errors import UserError
+
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
 
 
@@ -25,9 +27,16 @@ def seed_everything(seed: int) -> None:
 
 
 def start_log(path: Path) -> None:
-    """Send the log to stderr and, from an empty file on, to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w", "utf-8")]
+    """Send the log to stderr and, from an empty file on, to `path`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w", "utf-8")]
+    except OSError as error:
+        raise UserError(f"--save_path {path.parent}: no folder to write to ({error.strerror})") from error
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )
