@@ -201,7 +201,8 @@ def check_servable(
     if not isinstance(config.get("quick_gelu", False), bool):
         raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch = vision["patch_size"]
-    image_size = image_size or vision["image_size"]
+    if image_size is None:
+        image_size = vision["image_size"]
     if not isinstance(patch, int) or patch < 1 or not isinstance(image_size, int):
         raise UserError(f"--model {model}: patches of {patch} on {image_size} make a grid that is not square")
     if image_size <= 0 or image_size % patch:

@@ -91,7 +91,8 @@ def test_a_text_tower_with_another_end_is_refused(config):
 
 
 @pytest.mark.parametrize(
-    "vision, image_size", [({"patch_size": [8, 16]}, 96), ({}, [96, 96]), ({}, [96, 64]), ({}, None)]
+    "vision, image_size",
+    [({"patch_size": [8, 16]}, 96), ({}, [96, 96]), ({}, [96, 64]), ({"image_size": None}, None)],
 )
 def test_grids_that_are_not_square_are_refused(vision, image_size):
     assert "make a grid that is not square" in refusal(changed(vision), image_size)
