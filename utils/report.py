@@ -170,7 +170,7 @@ class _PictureWriter:
         for i, sample in enumerate(group.samples):
             mask = group.masks[i] if group.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
-            caption = f"{sample.img_path}  {label}  score {group.scores[i]:.3f}"
+            caption = f"{group.scores[i]:.3f}  {label}  {sample.img_path}"
             shown = (self.read_image(sample), group.maps[i], mask, scale)
             save_png(self.folder / "imgs" / f"{sample.img_path}.png", panel(*shown, caption))
             if i in chosen:
