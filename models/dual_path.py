@@ -25,11 +25,11 @@ class Tap:
     Attributes:
         ori: tokens of the original path [B, 1+N, C], class token first; None where they were not asked for.
         surgery: tokens of the surgery path in the joint embedding [B, 1+N, D], not normalised. Its class token
-            is the original path's.
+            is the original path's. None where they were not asked for.
     """
 
     ori: Tensor | None
-    surgery: Tensor
+    surgery: Tensor | None
 
 
 def encode_dual_path(
@@ -39,6 +39,7 @@ def encode_dual_path(
     *,
     shared_buffers: bool,
     with_ori: bool = True,
+    with_surgery: bool = True,
 ) -> list[Tap]:
     """Run both paths through a ViT and tap them.
 
@@ -49,6 +50,7 @@ def encode_dual_path(
         shared_buffers: reproduce the released code's taps, see `Fidelity.taps_share_buffers`.
         with_ori: return the original path's tokens too. Without them the last block's query, output projection
             and MLP are not computed for all tokens.
+        with_surgery: run the surgery path, too.
 
     Returns:
         One `Tap` for each entry of `features_list`, in its order.
@@ -57,12 +59,10 @@ def encode_dual_path(
     depth = len(blocks)
     stage_length = depth // STAGES
     taps = set(features_list)
-    if shared_buffers:
-        summed_at = {tap: _stage_end(tap, stage_length) for tap in taps}
-        last = max(max(min(tap + 1, depth), summed_at[tap]) for tap in taps)
-    else:
-        summed_at = {tap: tap for tap in taps}
-        last = max(taps)
+    summed_at = {}
+    if with_surgery:
+        summed_at = {tap: _stage_end(tap, stage_length) if shared_buffers else tap for tap in taps}
+    last = max(min(max(taps) + shared_buffers, depth), *summed_at.values(), 0)
     surgery_blocks = {
         n for end in summed_at.values() for n in range(_stage_start(end, stage_length), end + 1)
     }
@@ -90,7 +90,10 @@ def encode_dual_path(
             stage_sum.update((tap, s) for tap, end in summed_at.items() if end == number)
 
     return [
-        Tap(ori=ori[tap] if with_ori else None, surgery=_embed(visual, ori[tap], stage_sum[tap]))
+        Tap(
+            ori=ori[tap] if with_ori else None,
+            surgery=_embed(visual, ori[tap], stage_sum[tap]) if with_surgery else None,
+        )
         for tap in features_list
     ]
 

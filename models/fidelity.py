@@ -17,13 +17,16 @@ class Fidelity:
             path summed over the whole stage. Off: a tap holds z_l, and the sum up to its own block.
         gelu_when_resized: OpenAI's weights were trained with QuickGELU. The released code runs them with plain
             GELU, in both towers, whenever `--image_size` is not the model's own. Off: QuickGELU always.
+        unshuffled_training: the released code trains SDP+ on the images in the order of the meta file, the same
+            in every epoch, so that a batch holds one class. Off: shuffled anew for every epoch, by the seed.
     """
 
     taps_share_buffers: bool
     gelu_when_resized: bool
+    unshuffled_training: bool
 
     @classmethod
     def named(cls, name: FidelityName) -> "Fidelity":
         """All switches as the authors' code has them ("released") or as described ("corrected")."""
         released = name == "released"
-        return cls(taps_share_buffers=released, gelu_when_resized=released)
+        return cls(taps_share_buffers=released, gelu_when_resized=released, unshuffled_training=released)

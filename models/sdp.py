@@ -63,21 +63,32 @@ class SDP:
         self.text_features = text_features
         self.fidelity = fidelity
         upsampling = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=False)
-        smooth = gaussian_matrix(backbone.image_size, smoothing) @ upsampling
-        self.smooth_upsampling = smooth.to(backbone.device)  # [S, g]
+        self.filter = gaussian_matrix(backbone.image_size, smoothing).to(backbone.device)  # [S, S]
+        self.smooth_upsampling = self.filter @ upsampling.to(backbone.device)  # [S, g]
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        text = torch.stack([self.text_features[name] for name in class_names])
+        text = self.text_of(class_names)
+        return self.predict_from_taps(self.encode(images, with_ori=False), text)
+
+    def text_of(self, class_names: Sequence[str]) -> Tensor:
+        """Text features [B, D, 2] of the classes of a batch."""
+        return torch.stack([self.text_features[name] for name in class_names])
+
+    def encode(self, images: Tensor, *, with_ori: bool) -> list[Tap]:
+        """The backbone's taps of normalised images [B, 3, S, S]."""
         with self.backbone.autocast():
-            taps = encode_dual_path(
+            return encode_dual_path(
                 self.backbone.clip.visual,
                 images,
                 self.backbone.features_list,
                 shared_buffers=self.fidelity.taps_share_buffers,
-                with_ori=False,
+                with_ori=with_ori,
             )
+
+    def predict_from_taps(self, taps: Sequence[Tap], text: Tensor) -> Prediction:
+        """Maps and probabilities from a batch's taps and the text of its classes [B, D, 2]."""
         grid = self.backbone.grid
         scores = token_scores(taps, text).unflatten(1, (grid, grid))
         return Prediction(

@@ -1,7 +1,6 @@
 """Where a backbone's weights lie, and how they are read without running code from the file."""
 
 import logging
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.utils import get_session
 from open_clip.pretrained import download_pretrained
-from safetensors.torch import load_file
 from torch import Tensor
 
+from models.checkpoints import read_checkpoint
 from models.presets import PRETRAINED_MODELS
 from utils.errors import UserError
 from utils.files import sha256_of
@@ -141,24 +140,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is damaged, of another kind, or holds more than tensors.
     """
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        elif _is_torchscript(path):
-            content = _read_openai_archive(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is damaged or holds more than tensors, and is not loaded since that could run code from it"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged file makes the readers stumble in every way there is
-        kind = type(error).__name__
-        raise UserError(f"cannot read {path}, which is damaged or holds no weights ({kind})") from error
+    content = _read_openai_archive(path) if _is_torchscript(path) else read_checkpoint(path)
+    content.pop("metadata", None)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
@@ -178,10 +161,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False  # the reader of state dicts says what is wrong with it
 
 
 def _read_openai_archive(path: Path) -> dict[str, Tensor]:

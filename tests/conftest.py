@@ -5,9 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from models.backbone import Backbone
+from tests import tiny_clip
 from tests.builder_data import mvtec_class
 
 REAL_DATA = "CLIP_AD_REAL_DATA"
@@ -20,6 +23,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the authors' code computes of CLIP-AD from the tiny CLIP."""
+    with np.load(Path(__file__).parent / "goldens" / "tiny_sdp.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """The tiny CLIP, in released fidelity."""
+    return tiny_clip.load(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

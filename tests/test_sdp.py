@@ -1,7 +1,5 @@
 """SDP against the released code's numbers, and the corrected taps against a plain implementation."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,27 +15,10 @@ from models.representative import REP_VECS, RepVecChoice
 from models.sdp import SDP
 from models.text import class_text_features
 from tests import tiny_clip
+from tests.compare import relative_error
 
 CLASSES = ["bottle", "metal_nut"]
 RELEASED, CORRECTED = Fidelity.named("released"), Fidelity.named("corrected")
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "goldens" / "tiny_sdp.npz") as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return tiny_clip.load(tmp_path_factory.mktemp("tiny"))
-
-
-def relative_error(value, reference) -> float:
-    """Largest difference, as a share of the reference's largest value."""
-    value, reference = np.asarray(value), np.asarray(reference)
-    assert value.shape == reference.shape
-    return float(np.abs(value - reference).max() / np.abs(reference).max())
 
 
 def encode(backbone: Backbone, features_list=tiny_clip.FEATURES_LIST, images=None, **options) -> list[Tap]:

@@ -154,7 +154,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, zipped):
     trace, path = tmp_path / "trace", tmp_path / "hostile.pt"
     torch.save(STATE | {"x": Hostile(trace)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        UserError, match=r"hostile\.pt is damaged or holds more than tensors, and is not loaded"
+        UserError, match=r"hostile\.pt is damaged or holds more than tensors and numbers, and is not loaded"
     ):
         read_state_dict(path)
     assert not trace.exists()

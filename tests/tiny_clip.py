@@ -77,3 +77,10 @@ def images(count: int = 2, size: int = SIZE) -> Tensor:
     """Normalised images [count, 3, size, size]; the first two are those of the golden numbers."""
     values = np.random.default_rng(7).standard_normal((count, 3, size, size))
     return torch.from_numpy(values.astype(np.float32))
+
+
+def masks(count: int = 2, size: int = SIZE) -> Tensor:
+    """Ground truth of the golden training steps, bool [count, size, size]: a rectangle on the first image."""
+    out = torch.zeros(count, size, size, dtype=torch.bool)
+    out[0, 16:48, 24:64] = True
+    return out

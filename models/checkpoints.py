@@ -1,0 +1,91 @@
+"""Checkpoints of trained adapters: written whole or not at all, and read without running code from them."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.files import atomic_open
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint of tensors, numbers, text and their lists and dicts.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with atomic_open(path, "wb") as file:
+        torch.save(dict(content), file)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, its tensors on the CPU.
+
+    A safetensors file gives a flat state dict, and its metadata under "metadata" if it has any.
+
+    Raises:
+        UserError: the file is absent, damaged, or holds more than data.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+                if file.metadata():
+                    content["metadata"] = dict(file.metadata())
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged or holds more than tensors and numbers, and is not loaded since that could run "
+            "code from it"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file makes the readers stumble in every way there is
+        kind = type(error).__name__
+        raise UserError(f"cannot read {path}, which is damaged or of another kind ({kind})") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} holds no state dict")
+    return content
+
+
+def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
+    """Load a state dict whose every key and shape must fit.
+
+    Args:
+        module: what to load into.
+        state: what the checkpoint holds for it.
+        path: of the checkpoint, for the message.
+        what: what the module is, for the message: "the adapters of ViT-L-14-336 tapped after 6 12 18 24".
+
+    Raises:
+        UserError: it does not fit; both shapes are named.
+    """
+    expected = module.state_dict()
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} does not fit {what}: it holds no state dict of tensors")
+    misfits = [
+        f"{key} has shape {list(value.shape)} there and {list(expected[key].shape)} here"
+        for key, value in state.items()
+        if key in expected and value.shape != expected[key].shape
+    ]
+    misfits += [f"{key} {list(expected[key].shape)} is missing there" for key in expected if key not in state]
+    misfits += [
+        f"{key} {list(value.shape)} has no counterpart here"
+        for key, value in state.items()
+        if key not in expected
+    ]
+    if misfits:
+        more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
+        raise UserError(f"{path} does not fit {what}: {misfits[0]}{more}")
+    broken = next((key for key, value in state.items() if not value.isfinite().all()), None)
+    if broken is not None:
+        raise UserError(f"{path}: {broken} has values that are not finite")
+    module.load_state_dict(state)

@@ -1,0 +1,121 @@
+"""SDP+: SDP's maps plus those of trained linear adapters. CLIP-AD (arXiv:2311.00453), section 3.4."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from models.anomaly_map import resample, upsampling_matrix
+from models.backbone import Backbone
+from models.fidelity import Fidelity
+from models.losses import dice_loss, focal_loss
+from models.sdp import SDP
+from utils.evaluation import Prediction
+
+PATCH_TEMPERATURE = 100.0
+
+
+class LinearAdapters(nn.Module):
+    """One linear layer from the tower's width to the joint embedding for each tap.
+
+    Args:
+        taps: how many.
+        width: of the image tower, C.
+        embed_dim: of the joint embedding, D.
+    """
+
+    def __init__(self, taps: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.fc = nn.ModuleList(nn.Linear(width, embed_dim) for _ in range(taps))
+
+    def forward(self, tokens: Sequence[Tensor], text: Tensor) -> Tensor:
+        """Difference of a patch's anomalous and normal logit; its sigmoid is the softmax's anomalous column.
+
+        Args:
+            tokens: patch tokens of each tap's original path, [B, N, C].
+            text: text features of each image's class [B, D, 2], unit columns.
+
+        Returns:
+            [taps, B, N]
+        """
+        towards_anomalous = (text[..., 1] - text[..., 0])[..., None]  # [B, D, 1]
+        logits = []
+        for layer, x in zip(self.fc, tokens, strict=True):
+            embedded = layer(x)  # [B, N, D]
+            similarity = (embedded @ towards_anomalous).squeeze(-1)
+            logits.append(PATCH_TEMPERATURE * similarity / embedded.norm(dim=-1).clamp_min(1e-12))
+        return torch.stack(logits)
+
+
+def adapters_for(backbone: Backbone) -> LinearAdapters:
+    """Untrained adapters that fit a backbone, on its device."""
+    visual = backbone.clip.visual
+    width, embed_dim = visual.proj.shape
+    return LinearAdapters(len(backbone.features_list), width, embed_dim).to(backbone.device)
+
+
+def anomalous_probabilities(logits: Tensor, upsampling: Tensor) -> Tensor:
+    """Probability that a pixel is anomalous, from a grid of logit differences.
+
+    Args:
+        logits: [..., N], see `LinearAdapters`.
+        upsampling: [S, g].
+
+    Returns:
+        [..., S, S] in [0, 1].
+    """
+    grid = upsampling.shape[1]
+    return resample(logits.unflatten(-1, (grid, grid)), upsampling).sigmoid()
+
+
+def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
+    """Focal and dice loss of the anomalous probability, summed over the taps.
+
+    Args:
+        logits: [taps, B, N], see `LinearAdapters`.
+        masks: ground truth, bool [B, S, S].
+        upsampling: [S, g].
+    """
+    total = logits.new_zeros(())
+    for tap in logits:
+        probability = anomalous_probabilities(tap, upsampling)
+        total = total + focal_loss(probability, masks) + dice_loss(probability, masks)
+    return total
+
+
+def adapter_upsampling(backbone: Backbone) -> Tensor:
+    """The matrix [S, g] that brings the adapters' logits to pixels."""
+    matrix = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=True)
+    return matrix.to(backbone.device)
+
+
+class SDPPlus(SDP):
+    """SDP with the maps of trained adapters added before the Gaussian filter.
+
+    Args:
+        adapters: fitting the backbone.
+        backbone, text_features, fidelity, smoothing: see `SDP`.
+    """
+
+    def __init__(
+        self,
+        adapters: LinearAdapters,
+        backbone: Backbone,
+        text_features: Mapping[str, Tensor],
+        fidelity: Fidelity,
+        smoothing: float,
+    ) -> None:
+        super().__init__(backbone, text_features, fidelity, smoothing)
+        self.adapters = adapters
+        self.upsampling = adapter_upsampling(backbone)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
+        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
+        text = self.text_of(class_names)
+        taps = self.encode(images, with_ori=True)
+        prediction = self.predict_from_taps(taps, text)
+        logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
+        probability = anomalous_probabilities(logits, self.upsampling).sum(dim=0)
+        return replace(prediction, maps=prediction.maps + resample(probability, self.filter))
