@@ -1,6 +1,7 @@
 """Command-line options of the data set, and what they stand for."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY, DatasetSpec, get_spec
 from datasets.transforms import resize_rgb
 from utils.arguments import non_negative_int, positive_int
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "mask_path, relative to the folder; default: the folder's meta.json, which is built if there is none",
     )
     group.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="test these classes only (default: all of the data set)"
+    )
+    group.add_argument(
         "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
     )
     group.add_argument(
@@ -65,8 +70,31 @@ def evaluation_set_from_options(args: argparse.Namespace) -> EvaluationSet:
     """Read the test split that the options name, building its meta.json if there is none."""
     spec = get_spec(args.dataset)
     root = args.data_path or PROJECT / spec.folder
-    meta = read_meta(args.meta or ensure_meta(spec, root), root)
-    return EvaluationSet(spec, root, [entry for entries in meta["test"].values() for entry in entries])
+    return read_evaluation_set(spec, root, args.meta, args.classes)
+
+
+def read_evaluation_set(
+    spec: DatasetSpec, root: Path, meta_file: Path | None = None, classes: Sequence[str] | None = None
+) -> EvaluationSet:
+    """The test split of a data set, or some classes of it.
+
+    Args:
+        spec: the data set.
+        root: its folder.
+        meta_file: the list of its images; None for the folder's own, which is built if there is none.
+        classes: which to take; None for all.
+
+    Raises:
+        UserError: the data set cannot be read, or has no such class.
+    """
+    path = meta_file or ensure_meta(spec, root)
+    test = read_meta(path, root)["test"]
+    if classes is not None:
+        unknown = sorted(set(classes) - set(test))
+        if unknown:
+            raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
+        test = {name: entries for name, entries in test.items() if name in classes}
+    return EvaluationSet(spec, root, [entry for entries in test.values() for entry in entries])
 
 
 def loader_from_options(

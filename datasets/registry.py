@@ -34,6 +34,7 @@ class DatasetSpec:
         phrases: what a class is called in the prompts, for classes not called by their name.
         dbscan_eps, dbscan_min_samples: parameters of the `dbscan` representative vector.
         smoothing: standard deviation in pixels of the Gaussian filter on SDP's anomaly maps.
+        smoothing_sdp_plus: the same for SDP+; `None` where it is SDP's.
         mask_threshold: a mask's pixel is anomalous where its value (0 to 255) exceeds this.
         published: the complete test split's size, `None` for a user's own data.
     """
@@ -45,6 +46,7 @@ class DatasetSpec:
     dbscan_eps: float = 0.5
     dbscan_min_samples: int = 15
     smoothing: float = 8.0
+    smoothing_sdp_plus: float | None = None
     mask_threshold: int = 0
     published: Published | None = None
 
@@ -66,6 +68,7 @@ _SPECS = (
         domain="industrial",
         dbscan_eps=1.5,
         dbscan_min_samples=25,
+        smoothing_sdp_plus=2.0,
         published=Published(12, 962, 1200),
     ),
     DatasetSpec(

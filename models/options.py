@@ -14,7 +14,7 @@ from models.presets import PRESETS, find_preset
 from models.prompts import PromptEnsemble, prompt_files
 from models.representative import REP_VECS, RepVecChoice
 from models.text import class_text_features
-from utils.arguments import non_empty, positive_float, positive_int
+from utils.arguments import non_empty, non_negative_float, positive_float, positive_int
 from utils.errors import UserError
 
 DEFAULT_MODEL = "vit-l-14-336"
@@ -93,6 +93,15 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(__file__).resolve().parents[1] / ".cache",
         help="where sentence embeddings are kept between runs (default: %(default)s)",
+    )
+
+
+def add_map_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the anomaly maps."""
+    parser.add_argument(
+        "--smoothing",
+        type=non_negative_float,
+        help="standard deviation in pixels of the Gaussian filter on the maps; default: the data set's",
     )
 
 

@@ -1,0 +1,84 @@
+"""What every test script does around its detector: the log before it, the evaluation and the results after it."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.options import EvaluationSet, loader_from_options
+from models.backbone import Backbone
+from models.fidelity import Fidelity
+from utils.arguments import seed
+from utils.evaluation import ClassResult, Detector, Stopwatch
+from utils.report import Outputs, evaluate_and_report
+from utils.runtime import seed_everything, start_log
+
+
+def add_seed_option(parser: argparse.ArgumentParser, default: int = 42) -> None:
+    """Add the option of the seed."""
+    parser.add_argument(
+        "--seed", type=seed, default=default, help="seed of all random numbers (default: %(default)s)"
+    )
+
+
+def start_test(args: argparse.Namespace, results: str) -> None:
+    """Decide where the results go, by default to the data set's folder in `results`; start the log, and seed."""
+    args.save_path = args.save_path or Path(results) / args.dataset
+    start_log(args.save_path / "test.log")
+    seed_everything(args.seed)
+
+
+def evaluate_detector(
+    args: argparse.Namespace,
+    detector: Detector,
+    backbone: Backbone,
+    images: EvaluationSet,
+    *,
+    method: str,
+    fidelity: Fidelity,
+    stopwatch: Stopwatch,
+    further: Mapping[str, Any] | None = None,
+) -> list[ClassResult]:
+    """Evaluate a detector on the images of a data set, as the options say, and write its results.
+
+    Args:
+        args: the run's resolved options.
+        detector: the method, made from `backbone`.
+        backbone: the frozen CLIP.
+        images: what to test on.
+        method: what the detector is called.
+        fidelity: its switches.
+        stopwatch: which measured what was done before.
+        further: what else to record in results.json.
+    """
+    return evaluate_and_report(
+        detector,
+        loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
+        images.entries,
+        read_image=partial(images.read_image, image_size=backbone.image_size),
+        device=backbone.device,
+        stopwatch=stopwatch,
+        outputs=Outputs(
+            folder=args.save_path,
+            legacy_pro=args.legacy_pro,
+            save_maps=args.save_maps,
+            visualization=args.visualization,
+        ),
+        title=f"{method} on {args.dataset}",
+        description={
+            "method": method,
+            "dataset": args.dataset,
+            "arguments": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
+            "fidelity": {"name": args.fidelity, **asdict(fidelity)},
+            "backbone": {
+                "name": backbone.name,
+                "image_size": backbone.image_size,
+                "features_list": backbone.features_list,
+                "activation": backbone.activation,
+            },
+            "weights": {"path": str(backbone.weights.path), "sha256": backbone.weights.sha256},
+            **(further or {}),
+        },
+    )
