@@ -163,9 +163,25 @@ def make_loader(
         UserError: while iterating, where an image or a mask cannot be read.
     """
     dataset = AnomalyDataset(entries, root, image_size, mask_threshold=mask_threshold, with_masks=with_masks)
+    return loader_in_order(
+        dataset, range(len(dataset)), batch_size, num_workers, pin_memory=pin_memory, seed=seed
+    )
+
+
+def loader_in_order(
+    dataset: Dataset,
+    order: Sequence[int],
+    batch_size: int,
+    num_workers: int = 0,
+    *,
+    pin_memory: bool = False,
+    seed: int = 0,
+) -> ErrorRaisingLoader:
+    """Batches of a dataset's items with the indices `order`, in that order; for the rest see `make_loader`."""
     return ErrorRaisingLoader(
         dataset,
         batch_size=batch_size,
+        sampler=order,
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import test_sdp
-from tests import tiny_clip
+from tests import small_data, tiny_clip
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -29,25 +29,7 @@ def model(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Two classes in MVTec's layout, with a bright square for a defect."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for name in ("bolt", "nut"):
-        for kind, count in (("good", 2), ("square", 3)):
-            for i in range(count):
-                image = rng.integers(60, 120, (70, 90, 3), dtype=np.uint8)
-                if kind == "square":
-                    mask = np.zeros((70, 90), np.uint8)
-                    mask[20:40, 10 + 5 * i : 40] = 255
-                    image[mask > 0] = 250
-                    write(root / name / "ground_truth" / kind / f"{i:03}_mask.png", mask)
-                write(root / name / "test" / kind / f"{i:03}.png", image)
-    return root
-
-
-def write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
+    return small_data.make(tmp_path_factory.mktemp("data"))
 
 
 def run(data: Path, model: list[str], out: Path, *options: str) -> Path:
@@ -119,7 +101,7 @@ def test_batch_size_workers_and_repetition_change_nothing(data, model, tmp_path)
 
 def test_unlabelled_images_get_scores_and_no_measures(model, tmp_path):
     for i in range(3):
-        write(tmp_path / "parts" / f"{i}.png", np.full((50, 60, 3), 40 * i, np.uint8))
+        small_data.write(tmp_path / "parts" / f"{i}.png", np.full((50, 60, 3), 40 * i, np.uint8))
     out = tmp_path / "out"
     run(tmp_path / "parts", model, out, "--dataset", "folder", "--visualization", "--obj_name", "metal part")
     assert len(scores(out)) == 3
@@ -147,7 +129,7 @@ def test_a_users_mistake_is_one_sentence(data, model, tmp_path, options, message
 
 def test_a_broken_image_stops_the_run_with_its_name(data, model, tmp_path):
     root = tmp_path / "data"
-    write(root / "bolt" / "test" / "good" / "000.png", np.zeros((50, 50, 3), np.uint8))
+    small_data.write(root / "bolt" / "test" / "good" / "000.png", np.zeros((50, 50, 3), np.uint8))
     run(root, model, tmp_path / "out")
     (root / "bolt" / "test" / "good" / "000.png").write_bytes(b"no image any more")
     with pytest.raises(UserError, match=r"000\.png"):

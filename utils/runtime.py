@@ -6,8 +6,10 @@ import random
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,15 +28,36 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.allow_tf32 = False  # which PyTorch allows in convolutions, though not in products
 
 
-def start_log(path: Path) -> None:
-    """Send the log to stderr and, from an empty file on, to `path`.
+def random_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's generators, as data that a checkpoint may hold."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one, see above
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Put the generators back into the states that `random_states` gave."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002 - the global one, see above
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def start_log(path: Path, *, append: bool = False) -> None:
+    """Send the log to stderr and to `path`, from an empty file on unless it is to be appended to.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, "w", "utf-8")]
+        mode = "a" if append else "w"
+        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, mode, "utf-8")]
     except OSError as error:
         raise UserError(f"--save_path {path.parent}: no folder to write to ({error.strerror})") from error
     logging.basicConfig(

@@ -1,0 +1,68 @@
+"""Going on with a training that was stopped: from where, and what it must agree in with the run before."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.checkpoints import read_checkpoint
+from utils.errors import UserError
+from utils.runtime import start_log
+
+
+def add_resume_option(group: argparse._ArgumentGroup) -> None:
+    """Add the option to go on."""
+    group.add_argument(
+        "--resume", action="store_true", help="go on with the training in --save_path, if there is one"
+    )
+
+
+def start_training(
+    args: argparse.Namespace, state_file: Path, free: Collection[str]
+) -> dict[str, Any] | None:
+    """Start the log, and read where an earlier run of this training stopped.
+
+    Args:
+        args: the resolved options.
+        state_file: what training writes after each epoch, `plain_arguments` under "arguments" in it.
+        free: options that may differ from the earlier run's, since what is trained does not depend on them.
+
+    Returns:
+        The state file's content; None to start from the beginning.
+
+    Raises:
+        UserError: there is an earlier run that was not to be gone on with, or that had other options.
+    """
+    if not args.resume:
+        if state_file.exists():
+            raise UserError(
+                f"{args.save_path} holds a training already: go on with it by --resume, choose another --save_path, or "
+                "delete it"
+            )
+        start_log(args.save_path / "train.log")
+        return None
+    start_log(args.save_path / "train.log", append=True)
+    if not state_file.exists():
+        return None
+    state = read_checkpoint(state_file)
+    before = state.get("arguments")
+    if not isinstance(before, Mapping):
+        raise UserError(f"{state_file} is no state to resume from: it has no 'arguments'")
+    for key, value in plain_arguments(args).items():
+        if key not in free and before.get(key) != value:
+            raise UserError(
+                f"--{key} is {value}, but {state_file} was trained with {before.get(key)}: give the same, or "
+                "start anew in another --save_path"
+            )
+    return state
+
+
+def plain_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The options as data that a checkpoint may hold."""
+    return {key: _plain(value) for key, value in vars(args).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,197 @@
+"""Where training gets its patch tokens from: the cache, or the backbone in each epoch anew."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.training import TrainingSet
+from datasets.images import load_mask
+from datasets.loader import loader_in_order
+from datasets.transforms import mask_transform
+from models.backbone import Backbone
+from models.fidelity import Fidelity
+from models.token_cache import DTYPES, GIB, TokenCache, encode_patch_tokens
+from utils.arguments import non_negative_float
+from utils.files import sha256_of
+
+logger = logging.getLogger(__name__)
+
+READERS = 4  # threads that read files
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """What one training step needs.
+
+    Attributes:
+        tokens: patch tokens of each tap, float32 [taps, B, N, C].
+        masks: ground truth, bool [B, S, S].
+        indices: which images they are.
+    """
+
+    tokens: Tensor
+    masks: Tensor
+    indices: list[int]
+
+
+class TokenSource(Protocol):
+    """Gives the batches of an epoch."""
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
+        """The images with the indices `order`, on the backbone's device."""
+
+
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the cache; its folder is that of the prompts' cache."""
+    group = parser.add_argument_group("cache of patch tokens")
+    group.add_argument(
+        "--no_cache", action="store_true", help="keep no tokens: encode every image anew in each epoch"
+    )
+    group.add_argument(
+        "--cache_precision",
+        choices=DTYPES,
+        default="fp16",
+        help="how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)",
+    )
+    group.add_argument(
+        "--cache_memory",
+        type=non_negative_float,
+        default=4.0,
+        metavar="GIB",
+        help="tokens that take no more than this are held in memory, others are mapped from the disk "
+        "(default: %(default)s)",
+    )
+
+
+def token_source_from_options(
+    args: argparse.Namespace, backbone: Backbone, fidelity: Fidelity, images: TrainingSet
+) -> TokenSource:
+    """Where the options say that tokens come from; those that the cache lacks are encoded now.
+
+    Raises:
+        UserError: an image or a mask cannot be read, or the cache cannot be written.
+    """
+    if args.no_cache:
+        return EncodedTokens(backbone, fidelity, images, args.num_workers)
+    cache = TokenCache(args.cache_dir / "tokens", backbone, fidelity, args.cache_precision)
+    digests, masks = _fingerprints_and_masks(images, backbone.image_size)
+    missing = set(cache.missing(digests))
+    if missing:
+        logger.info("%s", cache.reserve(len(missing)))
+        first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
+        source = EncodedTokens(backbone, fidelity, images, args.num_workers)
+        with tqdm(total=len(missing), unit="image", desc="encoding", dynamic_ncols=True) as progress:
+            for batch in source.batches(sorted(first.values()), args.batch_size):
+                for position, index in enumerate(batch.indices):
+                    cache.write(digests[index], batch.tokens[:, position])
+                progress.update(len(batch.indices))
+    else:
+        logger.info("the patch tokens of all %d images are in %s", len(digests), cache.folder)
+    in_memory = len(set(digests)) * cache.image_bytes <= args.cache_memory * GIB
+    return CachedTokens(cache, digests, masks, backbone, in_memory=in_memory)
+
+
+class EncodedTokens:
+    """Tokens that the backbone computes when they are asked for.
+
+    Args:
+        backbone: the frozen CLIP.
+        fidelity: how the taps are taken.
+        images: the training set.
+        num_workers: processes that read ahead.
+    """
+
+    def __init__(self, backbone: Backbone, fidelity: Fidelity, images: TrainingSet, num_workers: int) -> None:
+        self.backbone = backbone
+        self.fidelity = fidelity
+        self.dataset = images.dataset(backbone.image_size)
+        self.num_workers = num_workers
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
+        """See `TokenSource`."""
+        device = self.backbone.device
+        loader = loader_in_order(
+            self.dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda"
+        )
+        for number, batch in enumerate(loader):
+            tokens = encode_patch_tokens(
+                self.backbone, batch.images.to(device, non_blocking=True), self.fidelity
+            )
+            indices = list(order[number * batch_size : (number + 1) * batch_size])
+            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
+
+
+class CachedTokens:
+    """Tokens from the cache, the next batch read while the last is worked on.
+
+    Args:
+        cache: with the tokens of every image.
+        digests: SHA-256 of each image.
+        masks: their ground truth, packed, uint8 [n, S * S / 8].
+        backbone: the frozen CLIP.
+        in_memory: read every file once, and hold the tokens.
+    """
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        digests: Sequence[str],
+        masks: np.ndarray,
+        backbone: Backbone,
+        *,
+        in_memory: bool,
+    ) -> None:
+        self.digests = digests
+        self.masks = masks
+        self.backbone = backbone
+        self.read = cache.read
+        if in_memory:
+            held = {digest: np.array(cache.read(digest)) for digest in set(digests)}
+            self.read = held.__getitem__
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
+        """See `TokenSource`."""
+        parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        with ThreadPoolExecutor(1) as reader:
+            following = reader.submit(self._gather, parts[0])
+            for part, upcoming in zip(parts, [*parts[1:], None], strict=True):
+                tokens, masks = following.result()
+                if upcoming is not None:
+                    following = reader.submit(self._gather, upcoming)
+                device = self.backbone.device
+                yield TokenBatch(tokens.to(device, non_blocking=True).float(), masks.to(device), part)
+
+    def _gather(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Tokens [taps, B, N, C] as they are stored and masks [B, S, S] of some images."""
+        size = self.backbone.image_size
+        tokens = torch.from_numpy(np.stack([self.read(self.digests[i]) for i in indices], axis=1))
+        bits = np.unpackbits(self.masks[list(indices)], axis=1, count=size * size)
+        masks = torch.from_numpy(bits).view(-1, size, size).bool()
+        return (tokens.pin_memory() if self.backbone.device.type == "cuda" else tokens), masks
+
+
+def _fingerprints_and_masks(images: TrainingSet, image_size: int) -> tuple[list[str], np.ndarray]:
+    """SHA-256 of every image's file, and its ground truth at the input's size, packed to bits [n, S * S / 8]."""
+
+    def read(index: int) -> tuple[str, np.ndarray]:
+        part, entry = images.place(index)
+        mask = np.zeros((image_size, image_size), dtype=bool)
+        if entry.anomaly != 0:
+            known = load_mask(part.root / entry.mask_path, part.spec.mask_threshold)
+            mask = mask_transform(known, image_size).numpy()
+        return sha256_of(part.root / entry.img_path), np.packbits(mask)
+
+    count = len(images.entries)
+    with ThreadPoolExecutor(READERS) as readers:
+        results = list(
+            tqdm(readers.map(read, range(count)), total=count, unit="image", desc="masks", dynamic_ncols=True)
+        )
+    return [digest for digest, _ in results], np.stack([mask for _, mask in results])

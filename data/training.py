@@ -1,0 +1,156 @@
+"""Command-line options of the images to train on and to validate on, and what they stand for."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import ConcatDataset
+
+from data.build import PROJECT
+from data.options import EvaluationSet, read_evaluation_set
+from datasets.loader import AnomalyDataset
+from datasets.meta import Entry
+from datasets.registry import REGISTRY, get_spec
+from utils.arguments import non_negative_int, positive_int
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The images of one data set or several, one after another.
+
+    Attributes:
+        parts: the data sets.
+    """
+
+    parts: list[EvaluationSet]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All images, in order."""
+        return [entry for part in self.parts for entry in part.entries]
+
+    @property
+    def classes(self) -> list[tuple[int, str]]:
+        """The number of the data set, and the name of the class, of each image."""
+        return [(i, entry.cls_name) for i, part in enumerate(self.parts) for entry in part.entries]
+
+    def dataset(self, image_size: int) -> ConcatDataset:
+        """The images and masks, read when asked for."""
+        return ConcatDataset(
+            AnomalyDataset(part.entries, part.root, image_size, mask_threshold=part.spec.mask_threshold)
+            for part in self.parts
+        )
+
+    def place(self, index: int) -> tuple[EvaluationSet, Entry]:
+        """The data set of an image, and its entry there."""
+        ends = list(accumulate(len(part.entries) for part in self.parts))
+        number = int(np.searchsorted(ends, index, side="right"))
+        part = self.parts[number]
+        return part, part.entries[index - ends[number]]
+
+
+def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """Add the options that choose the images to train on, and those to validate on."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--train_dataset",
+        required=True,
+        nargs="+",
+        choices=REGISTRY,
+        metavar="NAME",
+        help=f"data sets whose test split is trained on: {', '.join(REGISTRY)}",
+    )
+    group.add_argument(
+        "--train_dataset_dir",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="their folders, in the same order (default: data/NAME)",
+    )
+    group.add_argument(
+        "--train_classes",
+        nargs="+",
+        metavar="CLASS",
+        help="train on these classes only (default: all of the data set)",
+    )
+    group.add_argument(
+        "--test_dataset",
+        choices=REGISTRY,
+        metavar="NAME",
+        help="data set to validate on now and then, which must not be one that is trained on (default: none)",
+    )
+    group.add_argument("--test_dataset_dir", type=Path, help="its folder (default: data/NAME)")
+    group.add_argument("--test_classes", nargs="+", metavar="CLASS", help="validate on these classes only")
+    group.add_argument(
+        "--batch_size", type=positive_int, default=batch_size, help="images a step (default: %(default)s)"
+    )
+    group.add_argument(
+        "--num_workers",
+        type=non_negative_int,
+        default=2,
+        help="processes that read images ahead; 0 reads in the main one (default: %(default)s)",
+    )
+
+
+def training_set_from_options(args: argparse.Namespace) -> TrainingSet:
+    """Read the data sets to train on.
+
+    Raises:
+        UserError: there are not as many folders as names, or a data set cannot be read or trained on.
+    """
+    folders = args.train_dataset_dir or [PROJECT / get_spec(name).folder for name in args.train_dataset]
+    if len(folders) != len(args.train_dataset):
+        raise UserError(
+            f"--train_dataset names {len(args.train_dataset)} data sets, --train_dataset_dir {len(folders)} folders: "
+            "give one folder for each, in the same order"
+        )
+    if args.train_classes and len(folders) > 1:
+        raise UserError("--train_classes goes with one --train_dataset only")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("--train_dataset_dir names one folder twice")
+    return TrainingSet(
+        [
+            _with_masks(read_evaluation_set(get_spec(name), folder, classes=args.train_classes))
+            for name, folder in zip(args.train_dataset, folders, strict=True)
+        ]
+    )
+
+
+def validation_set_from_options(args: argparse.Namespace, training: TrainingSet) -> EvaluationSet | None:
+    """Read the data set to validate on; None where none is named.
+
+    Raises:
+        UserError: it cannot be read, or holds images that are trained on.
+    """
+    if args.test_dataset is None:
+        return None
+    spec = get_spec(args.test_dataset)
+    root = args.test_dataset_dir or PROJECT / spec.folder
+    images = read_evaluation_set(spec, root, classes=args.test_classes)
+    trained_on = {(part.root.resolve(), entry.img_path) for part in training.parts for entry in part.entries}
+    both = next((e.img_path for e in images.entries if (root.resolve(), e.img_path) in trained_on), None)
+    if both is not None:
+        raise UserError(
+            f"{root / both} would be trained on and validated on; choose another --test_dataset, or other "
+            "--train_classes and --test_classes"
+        )
+    return images
+
+
+def _with_masks(images: EvaluationSet) -> EvaluationSet:
+    """The images whose ground truth is known: normal ones, and anomalous ones with a mask."""
+    known = [entry for entry in images.entries if entry.anomaly == 0 or entry.mask_path]
+    if not any(entry.mask_path for entry in known):
+        raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
+    return EvaluationSet(images.spec, images.root, known)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images."""
+    if not shuffled:
+        return range(count)
+    return np.random.default_rng([seed, epoch]).permutation(count).tolist()

@@ -1,0 +1,139 @@
+"""Patch tokens of a frozen tower on the disk: each image is encoded once, whatever is trained on it afterwards."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import PIL
+import torch
+from torch import Tensor
+
+from models.backbone import Backbone
+from models.dual_path import encode_dual_path
+from models.fidelity import Fidelity
+from utils.errors import UserError
+from utils.files import atomic_open
+
+GIB = 1 << 30
+DTYPES = {"fp16": np.float16, "fp32": np.float32}
+SPARE = 0.02  # share of a disk that is left free
+
+
+@torch.inference_mode()
+def encode_patch_tokens(backbone: Backbone, images: Tensor, fidelity: Fidelity) -> Tensor:
+    """Patch tokens of the original path at every tap, of normalised images [B, 3, S, S]: float32 [B, taps, N, C]."""
+    with backbone.autocast():
+        taps = encode_dual_path(
+            backbone.clip.visual,
+            images,
+            backbone.features_list,
+            shared_buffers=fidelity.taps_share_buffers,
+            with_surgery=False,
+        )
+    return torch.stack([tap.ori[:, 1:] for tap in taps], dim=1).float()
+
+
+class TokenCache:
+    """A file of tokens for each image, called by the image's SHA-256.
+
+    Files appear whole under their names, and the same name always means the same content: a run that was killed
+    goes on where it was, and two runs may fill one cache at once.
+
+    Args:
+        folder: of all caches; this one's is named after everything that its tokens depend on.
+        backbone: the frozen CLIP.
+        fidelity: how the taps are taken.
+        precision: "fp16", or "fp32" for twice the space.
+    """
+
+    def __init__(self, folder: Path, backbone: Backbone, fidelity: Fidelity, precision: str) -> None:
+        visual = backbone.clip.visual
+        self.dtype = np.dtype(DTYPES[precision])
+        self.shape = (len(backbone.features_list), backbone.grid**2, visual.proj.shape[0])  # taps, N, C
+        origin = {
+            "weights": backbone.weights.sha256,
+            "activation": backbone.activation,
+            "image_size": backbone.image_size,
+            "features_list": backbone.features_list,
+            "taps_share_buffers": fidelity.taps_share_buffers,
+            "towers": [backbone.precision, backbone.device.type],
+            "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
+            "stored": precision,
+        }
+        key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+        self.folder = folder / key[:32]
+
+    @property
+    def image_bytes(self) -> int:
+        """Space that one image's tokens take."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def missing(self, digests: Collection[str]) -> list[str]:
+        """Which images, by their SHA-256, have no tokens yet; each is named once."""
+        return [digest for digest in dict.fromkeys(digests) if self._open(digest) is None]
+
+    def reserve(self, images: int) -> str:
+        """Say in a sentence what the tokens of this many more images take, and make sure that the disk has it.
+
+        Raises:
+            UserError: it has not.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--cache_dir: cannot make {self.folder} ({error.strerror})") from error
+        disk = shutil.disk_usage(self.folder)
+        needed = images * self.image_bytes
+        text = (
+            f"the patch tokens of {images} images take {needed / GIB:.2f} GiB in {self.folder}, "
+            f"where {disk.free / GIB:.2f} GiB are free"
+        )
+        if needed > disk.free - SPARE * disk.total:
+            raise UserError(
+                f"{text}: too few; name another disk with --cache_dir, or encode anew in each epoch with --no_cache"
+            )
+        return text
+
+    def write(self, digest: str, tokens: Tensor) -> None:
+        """Keep an image's tokens [taps, N, C].
+
+        Raises:
+            UserError: they exceed the range of half precision, or cannot be written.
+        """
+        values = tokens.cpu().numpy()
+        largest = np.abs(values).max()
+        if not largest <= np.finfo(self.dtype).max:
+            raise UserError(
+                f"patch tokens as large as {largest:g} do not fit half precision; use --cache_precision fp32"
+                if np.isfinite(largest)
+                else "the backbone gave patch tokens that are not finite; check its weights and --precision"
+            )
+        with atomic_open(self._path(digest), "wb") as file:
+            np.save(file, values.astype(self.dtype))
+
+    def read(self, digest: str) -> np.ndarray:
+        """An image's tokens [taps, N, C], mapped from the file.
+
+        Raises:
+            UserError: they are gone.
+        """
+        tokens = self._open(digest)
+        if tokens is None:
+            raise UserError(f"{self._path(digest)} is gone or damaged; start again, and it is made anew")
+        return tokens
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / f"{digest}.npy"
+
+    def _open(self, digest: str) -> np.ndarray | None:
+        """The file's content; None where there is none, or one that is damaged."""
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            tokens = np.load(self._path(digest), mmap_mode="r", allow_pickle=False)
+            if tokens.shape == self.shape and tokens.dtype == self.dtype:
+                return tokens
+        return None

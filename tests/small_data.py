@@ -1,0 +1,30 @@
+"""A small data set in MVTec's layout for tests that run an entry point, with bright squares for defects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+KINDS = (("good", 2), ("square", 3))
+
+
+def make(root: Path, classes: Sequence[str] = ("bolt", "nut"), seed: int = 0) -> Path:
+    """Write five test images of 90 x 70 pixels a class to `root`: two normal, three with a square."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        for kind, count in KINDS:
+            for i in range(count):
+                image = rng.integers(60, 120, (70, 90, 3), dtype=np.uint8)
+                if kind == "square":
+                    mask = np.zeros((70, 90), np.uint8)
+                    mask[20:40, 10 + 5 * i : 40] = 255
+                    image[mask > 0] = 250
+                    write(root / name / "ground_truth" / kind / f"{i:03}_mask.png", mask)
+                write(root / name / "test" / kind / f"{i:03}.png", image)
+    return root
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)

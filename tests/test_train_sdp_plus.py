@@ -1,0 +1,251 @@
+"""`train_sdp_plus.py` and `test_sdp_plus.py` as a user runs them, on a tiny CLIP and small data sets."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+import test_sdp_plus
+import train_sdp_plus
+from data.tokens import TokenBatch
+from data.training import epoch_order
+from models.sdp_plus import adapter_upsampling, adapters_for
+from tests import small_data, tiny_clip
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    return ["--model", str(config), "--pretrained", str(weights)]
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory) -> Path:
+    return small_data.make(tmp_path_factory.mktemp("bolts"))
+
+
+@pytest.fixture(scope="module")
+def cogs(tmp_path_factory) -> Path:
+    return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
+
+
+def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
+    """Of a training of three epochs on the bolts; a later value of an option replaces an earlier one."""
+    texts = ["--cache_dir", str(out.parent / "cache"), "--save_path", str(out), *model]
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0"]
+    return [*data, *texts, "--epochs", "3", "--batch_size", "4", "--learning_rate", "0.001", *more]
+
+
+def losses(out: Path) -> list[float]:
+    with (out / "loss.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def trained(out: Path, name: str = "last.pth") -> dict:
+    return torch.load(out / name, weights_only=True)
+
+
+def same_adapters(a: dict, b: dict) -> bool:
+    return all(torch.equal(value, b["linear_layers"][key]) for key, value in a["linear_layers"].items())
+
+
+def test_training_leaves_everything_it_should(bolts, cogs, model, tmp_path):
+    out = tmp_path / "run"
+    test = ["--test_dataset", "mvtec", "--test_dataset_dir", str(cogs), "--save_freq", "2"]
+    train_sdp_plus.main(options(bolts, model, out, *test))
+    assert losses(out)[-1] < losses(out)[0]
+    assert len(losses(out)) == 3 * 3
+    assert {path.name for path in out.glob("*.pth")} == {"epoch_2.pth", "epoch_3.pth", "last.pth"}
+    assert same_adapters(trained(out), trained(out, "epoch_3.pth"))
+    assert not same_adapters(trained(out), trained(out, "epoch_2.pth"))
+    assert trained(out, "epoch_2.pth")["fidelity"] == "corrected"
+    with (out / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["2", "3"]
+    results = json.loads((out / "validation" / "epoch_3" / "results.json").read_text())
+    assert float(rows[1]["ap_px"]) == results["mean"]["ap_px"]
+    for name in ("loss.png", "validation.png"):
+        assert cv2.imread(str(out / name)).shape[1] > 500
+    log = (out / "train.log").read_text()
+    assert "epoch 3 of 3: loss" in log
+    assert str(out / "epoch_3.pth") in log
+
+
+@pytest.mark.parametrize("fidelity", ["released", "corrected"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(bolts, model, tmp_path, fidelity):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_sdp_plus.main(options(bolts, model, whole, "--fidelity", fidelity))
+    train_sdp_plus.main(options(bolts, model, parts, "--fidelity", fidelity, "--epochs", "1"))
+    train_sdp_plus.main(options(bolts, model, parts, "--fidelity", fidelity, "--resume"))
+    assert same_adapters(trained(whole), trained(parts))
+    assert losses(whole) == losses(parts)
+    before = trained(parts)
+    train_sdp_plus.main(options(bolts, model, parts, "--fidelity", fidelity, "--resume"))
+    assert same_adapters(before, trained(parts))
+
+
+def test_a_killed_run_is_resumed_bit_for_bit(bolts, model, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    long = ["--epochs", "40", "--save_freq", "40"]
+    train_sdp_plus.main(options(bolts, model, whole, *long))
+    command = [sys.executable, "train_sdp_plus.py", *options(bolts, model, killed, *long)]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    while not (killed / "last.pth").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert trained(killed)["epoch"] < 40
+    train_sdp_plus.main(options(bolts, model, killed, *long, "--resume"))
+    assert same_adapters(trained(whole), trained(killed))
+    assert losses(whole) == losses(killed)
+
+
+def test_cached_tokens_train_as_those_encoded_anew(bolts, model, tmp_path):
+    for name, more in {
+        "anew": ["--no_cache"],
+        "exact": ["--cache_precision", "fp32"],
+        "half": [],
+        "mapped": ["--cache_memory", "0"],
+    }.items():
+        train_sdp_plus.main(options(bolts, model, tmp_path / name, *more))
+    reference = losses(tmp_path / "anew")
+    assert losses(tmp_path / "exact") == pytest.approx(reference, rel=1e-5)
+    assert losses(tmp_path / "half") == pytest.approx(reference, rel=1e-3)
+    assert losses(tmp_path / "half") != losses(tmp_path / "exact")
+    assert losses(tmp_path / "mapped") == losses(tmp_path / "half")
+
+
+def test_a_second_run_encodes_nothing(bolts, model, tmp_path, monkeypatch):
+    train_sdp_plus.main(options(bolts, model, tmp_path / "first"))
+
+    def never(*_, **__):
+        raise AssertionError("an image was encoded")
+
+    monkeypatch.setattr("data.tokens.encode_patch_tokens", never)
+    train_sdp_plus.main(
+        options(bolts, model, tmp_path / "second", "--learning_rate", "0.01", "--obj_name", "part")
+    )
+    assert losses(tmp_path / "second") != losses(tmp_path / "first")
+
+
+def test_several_data_sets_train_together(bolts, cogs, model, tmp_path):
+    both = ["--train_dataset", "mvtec", "mvtec", "--train_dataset_dir", str(bolts), str(cogs)]
+    train_sdp_plus.main(options(bolts, model, tmp_path / "run", *both))
+    assert "training on 15 images" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_images_are_shuffled_in_corrected_fidelity_only():
+    assert list(epoch_order(5, seed=42, epoch=1, shuffled=False)) == [0, 1, 2, 3, 4]
+    orders = [epoch_order(50, seed, epoch, shuffled=True) for seed in (1, 2) for epoch in (1, 2)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert epoch_order(50, 1, 2, shuffled=True) == orders[1]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--train_dataset", "mvtec", "visa"], "names 2 data sets, --train_dataset_dir 1 folders"),
+        (["--train_classes", "screw"], "has no class screw"),
+        (["--test_dataset", "mvtec", "--test_dataset_dir", "BOLTS"], "would be trained on and validated on"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, more, message):
+    more = [str(bolts) if value == "BOLTS" else value for value in more]
+    with pytest.raises(UserError, match=message) as caught:
+        train_sdp_plus.main(options(bolts, model, tmp_path / "run", *more))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
+    adapters = adapters_for(backbone)
+    before = {key: value.clone() for key, value in adapters.state_dict().items()}
+    tokens = torch.full((4, 1, 144, 128), torch.nan)
+    batch = TokenBatch(tokens, torch.zeros(1, 96, 96, dtype=torch.bool), [7])
+    text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
+    optimizer = torch.optim.Adam(adapters.parameters())
+    with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
+        list(train_sdp_plus.train_epoch(adapters, optimizer, [batch], text, adapter_upsampling(backbone)))
+    assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
+
+
+def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
+    with pytest.raises(UserError, match="holds a training already"):
+        train_sdp_plus.main(options(bolts, model, out))
+    with pytest.raises(UserError, match=r"--seed is 7, but .*last\.pth was trained with 42"):
+        train_sdp_plus.main(options(bolts, model, out, "--resume", "--seed", "7"))
+
+
+def test_a_data_set_without_masks_is_refused(model, tmp_path):
+    for i, name in enumerate(("yes", "no")):
+        image = tiny_clip.images(1)[0, 0].numpy() * 20 + 100
+        small_data.write(tmp_path / "brain_tumor_dataset" / name / f"{i}.png", image.astype("uint8"))
+    arguments = ["--train_dataset", "brainmri", "--train_dataset_dir", str(tmp_path)]
+    with pytest.raises(UserError, match="has no masks to train on"):
+        train_sdp_plus.main(options(tmp_path, model, tmp_path / "run", *arguments))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(bolts, model, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train_sdp_plus.main(options(bolts, model, out, "--epochs", "5", "--fidelity", "released"))
+    return out / "epoch_5.pth"
+
+
+def evaluate(cogs: Path, model: list[str], checkpoint: Path, out: Path, *more: str) -> dict:
+    arguments = [
+        "--dataset",
+        "mvtec",
+        "--data_path",
+        str(cogs),
+        "--save_path",
+        str(out),
+        "--num_workers",
+        "0",
+    ]
+    cache = ["--cache_dir", str(out / "cache")]
+    test_sdp_plus.main([*arguments, *cache, *model, "--checkpoint", str(checkpoint), *more])
+    return json.loads((out / "results.json").read_text())
+
+
+def test_testing_follows_the_checkpoint(cogs, model, checkpoint, tmp_path):
+    results = evaluate(cogs, model, checkpoint, tmp_path, "--visualization", "--save_maps")
+    assert results["complete"] is True
+    assert results["method"] == "SDP+"
+    assert results["fidelity"]["name"] == "released"
+    assert results["checkpoint"]["epoch"] == 5
+    assert len(results["checkpoint"]["sha256"]) == 64
+    assert results["mean"]["auroc_px"] > 0.9  # a bright square is easily learnt
+    assert len(list((tmp_path / "maps").rglob("*.npy"))) == 5
+    assert (tmp_path / "contact_sheet.png").is_file()
+
+
+def test_another_fidelity_than_the_checkpoints_is_warned_of(cogs, model, checkpoint, tmp_path, warnings_of):
+    results = evaluate(cogs, model, checkpoint, tmp_path, "--fidelity", "corrected")
+    assert results["fidelity"]["name"] == "corrected"
+    assert "was trained in released fidelity" in (tmp_path / "test.log").read_text()
+
+
+def test_smoothing_on_visa_is_the_authors(cogs, model, checkpoint, tmp_path):
+    (tmp_path / "visa").mkdir()
+    meta = tmp_path / "visa" / "mine.jsonl"
+    line = {"image_path": "cog/test/good/000.png", "label": 0, "class_name": "cog"}
+    meta.write_text(json.dumps(line) + "\n")
+    results = evaluate(cogs, model, checkpoint, tmp_path / "out", "--dataset", "visa", "--meta", str(meta))
+    assert results["arguments"]["smoothing"] == 2.0

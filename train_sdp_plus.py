@@ -1,0 +1,216 @@
+"""Train SDP+'s linear adapters on a data set with masks; train_SDP_plus.sh runs it with the paper's settings."""
+
+import argparse
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from data.options import EvaluationSet, fill_in_from_data_set, loader_from_options
+from data.resuming import add_resume_option, plain_arguments, start_training
+from data.testing import add_seed_option
+from data.tokens import TokenBatch, add_token_options, token_source_from_options
+from data.training import (
+    add_training_data_options,
+    epoch_order,
+    training_set_from_options,
+    validation_set_from_options,
+)
+from models.backbone import Backbone
+from models.checkpoints import load_into, save_checkpoint
+from models.fidelity import Fidelity
+from models.options import (
+    add_map_options,
+    add_model_options,
+    add_prompt_options,
+    backbone_from_options,
+    find_device,
+    resolve_model_options,
+    text_features_from_options,
+)
+from models.prompts import read_prompts
+from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, training_loss
+from models.sdp_plus_checkpoint import KEY, checkpoint_of
+from utils.arguments import positive_float, positive_int
+from utils.errors import UserError, run
+from utils.evaluation import Stopwatch, evaluate
+from utils.results import mean_measures, results_table, write_results
+from utils.runtime import random_states, restore_random_states, seed_everything
+from utils.training_log import TrainingLog
+
+logger = logging.getLogger(__name__)
+
+# Options that may change when a training is resumed: no parameter of the adapters depends on them.
+FREE = {
+    *("resume", "epochs", "print_freq", "save_freq", "save_path", "num_workers", "device", "smoothing"),
+    *("train_dataset_dir", "test_dataset", "test_dataset_dir", "test_classes", "cache_dir", "cache_memory"),
+}
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Train the linear adapters of SDP+ (CLIP-AD).")
+    add_training_data_options(parser, batch_size=8)
+    add_model_options(parser)
+    add_prompt_options(parser)
+    add_map_options(parser)
+    add_token_options(parser)
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log"
+    )
+    group.add_argument(
+        "--epochs", type=positive_int, default=5, help="passes over the images (default: %(default)s)"
+    )
+    group.add_argument(
+        "--learning_rate", type=positive_float, default=1e-4, help="of Adam (default: %(default)s)"
+    )
+    group.add_argument(
+        "--print_freq",
+        type=positive_int,
+        default=1,
+        help="epochs between two lines of the loss in the log (default: %(default)s)",
+    )
+    group.add_argument(
+        "--save_freq",
+        type=positive_int,
+        default=1,
+        help="epochs between two checkpoints and validations (default: %(default)s)",
+    )
+    add_resume_option(group)
+    add_seed_option(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, and leave checkpoints and curves."""
+    args = parse_arguments(arguments)
+    resolve_model_options(args)
+    fidelity = Fidelity.named(args.fidelity)
+    state_file = args.save_path / "last.pth"
+    state = start_training(args, state_file, FREE)
+    images = training_set_from_options(args)
+    validation = validation_set_from_options(args, images)
+    backbone = backbone_from_options(args, find_device(args.device))
+    texts = [class_texts(args, backbone, part) for part in images.parts]
+    text = torch.stack([texts[part][name] for part, name in images.classes])  # [n, D, 2]
+    tokens = token_source_from_options(args, backbone, fidelity, images)
+
+    seed_everything(args.seed)
+    adapters = adapters_for(backbone)
+    optimizer = torch.optim.Adam(adapters.parameters(), lr=args.learning_rate)
+    log = TrainingLog(args.save_path, state["log"] if state else None)
+    trained = 0
+    if state is not None:
+        load_into(adapters, state[KEY], state_file, "the adapters")
+        optimizer.load_state_dict(state["optimizer"])
+        restore_random_states(state["random_states"])
+        trained = state["epoch"]
+        logger.info("going on after epoch %d", trained)
+    logger.info("training on %d images for %d epochs", len(text), args.epochs)
+
+    upsampling = adapter_upsampling(backbone)
+    steps = -(-len(text) // args.batch_size)
+    for epoch in range(trained + 1, args.epochs + 1):
+        is_last = epoch == args.epochs
+        order = epoch_order(len(text), args.seed, epoch, shuffled=not fidelity.unshuffled_training)
+        batches = tokens.batches(order, args.batch_size)
+        progress = tqdm(batches, total=steps, unit="step", desc=f"epoch {epoch}", dynamic_ncols=True)
+        for loss in train_epoch(adapters, optimizer, progress, text, upsampling):
+            log.add_step(epoch, loss=loss)
+        if is_last or epoch % args.print_freq == 0:
+            logger.info("epoch %d of %d: loss %.4f", epoch, args.epochs, log.epoch_mean(epoch))
+
+        origin = {"epoch": epoch, "train_dataset": args.train_dataset, "train_classes": args.train_classes}
+        checkpoint = checkpoint_of(adapters, backbone, args.fidelity, **origin)
+        if is_last or epoch % args.save_freq == 0:
+            save_checkpoint(args.save_path / f"epoch_{epoch}.pth", checkpoint)
+            if validation is not None:
+                log.add_validation(epoch, validate(args, adapters, backbone, fidelity, validation, epoch))
+            log.write()
+        resuming = {
+            "optimizer": optimizer.state_dict(),
+            "random_states": random_states(),
+            "arguments": plain_arguments(args),
+            "log": log.state(),
+        }
+        save_checkpoint(state_file, checkpoint | resuming)
+    logger.info("the curves of loss and validation are in %s", args.save_path)
+    logger.info("test with --checkpoint %s", args.save_path / f"epoch_{max(trained, args.epochs)}.pth")
+
+
+def class_texts(args: argparse.Namespace, backbone: Backbone, images: EvaluationSet) -> dict[str, Tensor]:
+    """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
+    own = argparse.Namespace(**vars(args))
+    fill_in_from_data_set(own, images.spec)
+    return text_features_from_options(own, backbone, read_prompts(own.prompts), images.phrases)
+
+
+def train_epoch(
+    adapters: LinearAdapters,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[TokenBatch],
+    text: Tensor,
+    upsampling: Tensor,
+) -> Iterable[float]:
+    """Take one step a batch.
+
+    Args:
+        adapters: what is trained.
+        optimizer: of their parameters.
+        batches: tokens and masks.
+        text: text features of every image's class [n, D, 2].
+        upsampling: see `training_loss`.
+
+    Yields:
+        The loss of each step.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    for batch in batches:
+        loss = training_loss(adapters(batch.tokens, text[batch.indices]), batch.masks, upsampling)
+        value = loss.item()
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {value} on the images numbered {batch.indices}: choose a smaller --learning_rate, and "
+                "with --precision fp16 or bf16 try fp32"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield value
+
+
+def validate(
+    args: argparse.Namespace,
+    adapters: LinearAdapters,
+    backbone: Backbone,
+    fidelity: Fidelity,
+    images: EvaluationSet,
+    epoch: int,
+) -> dict[str, float | None]:
+    """Mean measures on the validation set; all of them are written to validation/epoch_N."""
+    own = argparse.Namespace(**vars(args))
+    if own.smoothing is None:
+        own.smoothing = images.spec.smoothing_sdp_plus
+    fill_in_from_data_set(own, images.spec)
+    detector = SDPPlus(adapters, backbone, class_texts(args, backbone, images), fidelity, own.smoothing)
+    loader = loader_from_options(own, images, backbone.image_size, pin_memory=backbone.device.type == "cuda")
+    with logging_redirect_tqdm():
+        results = list(
+            evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch())
+        )
+    title = f"SDP+ on {images.spec.name} after epoch {epoch}"
+    logger.info("%s\n%s", title, results_table(results))
+    description = {"method": "SDP+", "dataset": images.spec.name, "epoch": epoch}
+    write_results(args.save_path / "validation" / f"epoch_{epoch}", title, results, description)
+    return mean_measures(results)
+
+
+if __name__ == "__main__":
+    run(main)
