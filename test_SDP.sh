@@ -37,34 +37,7 @@ PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 SEED=${SEED:-42}
 # --------------------------------------------------------------------------------------------------------------
 
-[[ -n "${VIRTUAL_ENV:-}" || ! -f .venv/bin/activate ]] || source .venv/bin/activate
-
-options=(--model "$MODEL" --rep_vec "$REP_VEC" --batch_size "$BATCH_SIZE" --num_workers "$NUM_WORKERS"
-         --device "$DEVICE" --precision "$PRECISION" --seed "$SEED")
-[[ -z "$PRETRAINED" ]] || options+=(--pretrained "$PRETRAINED")
-[[ -z "$FEATURES_LIST" ]] || options+=(--features_list $FEATURES_LIST)
-[[ -z "$IMAGE_SIZE" ]] || options+=(--image_size "$IMAGE_SIZE")
-[[ -z "$FIDELITY" ]] || options+=(--fidelity "$FIDELITY")
-[[ -z "$SMOOTHING" ]] || options+=(--smoothing "$SMOOTHING")
-[[ -z "$PROMPTS" ]] || options+=(--prompts "$PROMPTS")
-
-tested=0
-failed=
-for dataset in $DATASETS; do
-  if [[ ! -d "$DATA_ROOT/$dataset" ]]; then
-    echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
-    continue
-  fi
-  python test_sdp.py --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
-    "${options[@]}" "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
-  tested=$((tested + 1))
-done
-
-if [[ $tested -eq 0 ]]; then
-  echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
-  exit 2
-fi
-if [[ -n "$failed" ]]; then
-  echo "error: not tested, for the reasons above:$failed" >&2
-  exit 1
-fi
+source utils/scripts.sh
+options_from model pretrained features_list image_size fidelity rep_vec smoothing prompts \
+  batch_size num_workers device precision seed
+test_each test_sdp.py "${options[@]}" "$@"

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state_file = args.save_path / "last.pth"
     state = start_training(args, state_file, FREE)
     images = training_set_from_options(args)
-    validation = validation_set_from_options(args, images)
+    validation_images = validation_set_from_options(args, images)
     backbone = backbone_from_options(args, find_device(args.device))
     texts = [class_texts(args, backbone, part) for part in images.parts]
     text = torch.stack([texts[part][name] for part, name in images.classes])  # [n, D, 2]
@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logger.info("going on after epoch %d", trained)
     logger.info("training on %d images for %d epochs", len(text), args.epochs)
 
+    validate = None
+    if validation_images is not None:
+        validate = validation_from_options(args, adapters, backbone, fidelity, validation_images)
     upsampling = adapter_upsampling(backbone)
     steps = -(-len(text) // args.batch_size)
     for epoch in range(trained + 1, args.epochs + 1):
@@ -129,8 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoint = checkpoint_of(adapters, backbone, args.fidelity, **origin)
         if is_last or epoch % args.save_freq == 0:
             save_checkpoint(args.save_path / f"epoch_{epoch}.pth", checkpoint)
-            if validation is not None:
-                log.add_validation(epoch, validate(args, adapters, backbone, fidelity, validation, epoch))
+            if validate is not None:
+                log.add_validation(epoch, validate(epoch))
             log.write()
         resuming = {
             "optimizer": optimizer.state_dict(),
@@ -156,7 +159,7 @@ def train_epoch(
     batches: Iterable[TokenBatch],
     text: Tensor,
     upsampling: Tensor,
-) -> Iterable[float]:
+) -> Iterator[float]:
     """Take one step a batch.
 
     Args:
@@ -186,30 +189,36 @@ def train_epoch(
         yield value
 
 
-def validate(
+def validation_from_options(
     args: argparse.Namespace,
     adapters: LinearAdapters,
     backbone: Backbone,
     fidelity: Fidelity,
     images: EvaluationSet,
-    epoch: int,
-) -> dict[str, float | None]:
-    """Mean measures on the validation set; all of them are written to validation/epoch_N."""
+) -> Callable[[int], dict[str, float | None]]:
+    """What evaluates the adapters, as they are by then, after an epoch.
+
+    It writes all measures to validation/epoch_N, and returns their means.
+    """
     own = argparse.Namespace(**vars(args))
     if own.smoothing is None:
         own.smoothing = images.spec.smoothing_sdp_plus
     fill_in_from_data_set(own, images.spec)
     detector = SDPPlus(adapters, backbone, class_texts(args, backbone, images), fidelity, own.smoothing)
     loader = loader_from_options(own, images, backbone.image_size, pin_memory=backbone.device.type == "cuda")
-    with logging_redirect_tqdm():
-        results = list(
-            evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch())
-        )
-    title = f"SDP+ on {images.spec.name} after epoch {epoch}"
-    logger.info("%s\n%s", title, results_table(results))
-    description = {"method": "SDP+", "dataset": images.spec.name, "epoch": epoch}
-    write_results(args.save_path / "validation" / f"epoch_{epoch}", title, results, description)
-    return mean_measures(results)
+
+    def validate(epoch: int) -> dict[str, float | None]:
+        with logging_redirect_tqdm():
+            results = list(
+                evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch())
+            )
+        title = f"SDP+ on {images.spec.name} after epoch {epoch}"
+        logger.info("%s\n%s", title, results_table(results))
+        description = {"method": "SDP+", "dataset": images.spec.name, "epoch": epoch}
+        write_results(args.save_path / "validation" / f"epoch_{epoch}", title, results, description)
+        return mean_measures(results)
+
+    return validate
 
 
 if __name__ == "__main__":

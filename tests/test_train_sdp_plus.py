@@ -249,3 +249,46 @@ def test_smoothing_on_visa_is_the_authors(cogs, model, checkpoint, tmp_path):
     meta.write_text(json.dumps(line) + "\n")
     results = evaluate(cogs, model, checkpoint, tmp_path / "out", "--dataset", "visa", "--meta", str(meta))
     assert results["arguments"]["smoothing"] == 2.0
+
+
+def test_the_shell_scripts_train_on_one_data_set_and_test_the_other(bolts, model, tmp_path):
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "mvtec").symlink_to(bolts)
+    settings = {
+        "DATA_ROOT": str(tmp_path / "sets"),
+        "SAVE_PATH": str(tmp_path / "trained"),
+        "CACHE_DIR": str(tmp_path / "cache"),
+        "MODEL": model[1],
+        "PRETRAINED": model[3],
+        "EPOCHS": "1",
+        "NUM_WORKERS": "0",
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    def bash(script: str, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["bash", PROJECT / script, *arguments],
+            env=os.environ | settings | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = bash("train_SDP_plus.sh")
+    assert done.returncode == 0, done.stderr
+    assert "skipping visa" in done.stderr
+    checkpoint = tmp_path / "trained" / "on_mvtec" / "epoch_1.pth"
+    done = bash(
+        "test_SDP_plus.sh",
+        DATASETS="mvtec",
+        SAVE_PATH=str(tmp_path / "tested"),
+        ON_VISA=str(checkpoint),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        json.loads((tmp_path / "tested" / "mvtec" / "results.json").read_text())["checkpoint"]["epoch"] == 1
+    )
+    nothing = bash("train_SDP_plus.sh", TRAIN_ON="visa")
+    assert nothing.returncode == 2
+    assert nothing.stderr.splitlines()[-1].startswith("error: none of the data sets (visa)")

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Train SDP+'s adapters on VisA, then on MVTec, each on its test split and validated on the other:
+#
+#   bash train_SDP_plus.sh                       both, those whose folders are there
+#   TRAIN_ON=visa EPOCHS=10 bash train_SDP_plus.sh   any setting from the environment
+#   bash train_SDP_plus.sh --resume              go on where it was stopped; arguments go to train_sdp_plus.py
+#
+# Relative paths are taken from this folder. Checkpoints: $SAVE_PATH/on_<data set>/epoch_N.pth
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# ---- Data ----------------------------------------------------------------------------------------------------
+TRAIN_ON=${TRAIN_ON:-"visa mvtec"}        # which, in this order
+DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
+SAVE_PATH=${SAVE_PATH:-results/sdp_plus_training}
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the preset's (corrected)
+
+# ---- Backbone of the CLIP-AD authors' scripts: ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released --------
+# MODEL=vit-b-16-plus-240
+
+# ---- Training ------------------------------------------------------------------------------------------------
+EPOCHS=${EPOCHS:-5}
+LEARNING_RATE=${LEARNING_RATE:-0.0001}
+BATCH_SIZE=${BATCH_SIZE:-8}               # images a step
+PRINT_FREQ=${PRINT_FREQ:-1}               # epochs between two lines of the loss
+SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints and validations
+SEED=${SEED:-42}
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 24 GiB for VisA at 518 px; --no_cache for none
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
+# --------------------------------------------------------------------------------------------------------------
+
+source utils/scripts.sh
+options_from model pretrained features_list image_size fidelity epochs learning_rate batch_size print_freq save_freq \
+  seed cache_dir num_workers device precision
+
+trained=0
+train() { # the data set to train on, the one to validate on, and further arguments
+  local on=$1 other=$2
+  shift 2
+  if [[ " $TRAIN_ON " != *" $on "* ]]; then return; fi
+  if [[ ! -d "$DATA_ROOT/$on" ]]; then
+    echo "skipping $on: there is no folder $DATA_ROOT/$on" >&2
+    return
+  fi
+  local validation=()
+  if [[ -d "$DATA_ROOT/$other" ]]; then
+    validation=(--test_dataset "$other" --test_dataset_dir "$DATA_ROOT/$other")
+  fi
+  python train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "$DATA_ROOT/$on" ${validation[@]+"${validation[@]}"} \
+    --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
+  trained=$((trained + 1))
+}
+
+# ---- On VisA, for MVTec and the medical data sets --------------------------------------------------------------
+train visa mvtec "$@"
+
+# ---- On MVTec, for VisA ----------------------------------------------------------------------------------------
+train mvtec visa "$@"
+
+if [[ $trained -eq 0 ]]; then
+  echo "error: none of the data sets ($TRAIN_ON) is in $DATA_ROOT; the README says where to get them" >&2
+  exit 2
+fi

@@ -1,0 +1,40 @@
+# What the scripts of the top level share; they source it after their settings.
+
+[[ -n "${VIRTUAL_ENV:-}" || ! -f .venv/bin/activate ]] || source .venv/bin/activate
+
+# Sets `options` to an option for each setting named after it in capitals that is not empty:
+#   options_from model image_size     gives --model "$MODEL" --image_size "$IMAGE_SIZE"
+options_from() {
+  local name setting
+  options=()
+  for name in "$@"; do
+    setting=$(printf %s "$name" | tr "[:lower:]" "[:upper:]")
+    [[ -z "${!setting:-}" ]] || options+=("--$name" ${!setting})
+  done
+}
+
+# Calls a test script for each data set of $DATASETS whose folder is in $DATA_ROOT, and says at the end which failed:
+#   test_each SCRIPT ARGUMENT...      calls `arguments_for`, if there is such a function, for what depends on the data set
+test_each() {
+  local script=$1 dataset code tested=0 failed=
+  shift
+  for dataset in $DATASETS; do
+    if [[ ! -d "$DATA_ROOT/$dataset" ]]; then
+      echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
+      continue
+    fi
+    own=()
+    ! declare -F arguments_for > /dev/null || arguments_for "$dataset"
+    python "$script" --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
+      ${own[@]+"${own[@]}"} "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
+    tested=$((tested + 1))
+  done
+  if [[ $tested -eq 0 ]]; then
+    echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
+    exit 2
+  fi
+  if [[ -n "$failed" ]]; then
+    echo "error: not tested, for the reasons above:$failed" >&2
+    exit 1
+  fi
+}
