@@ -8,7 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
-from data import brainmri, cvc_clinicdb, demo, folder, headct, isic, mvtec, visa
+from data import (
+    brain,
+    brainmri,
+    btad,
+    colondb,
+    cvc300,
+    cvc_clinicdb,
+    demo,
+    folder,
+    headct,
+    isic,
+    kvasir,
+    liver,
+    mvtec,
+    retina,
+    visa,
+)
 from data.common import check, counts_table, unlisted_images
 from datasets.meta import Meta, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
@@ -22,8 +38,15 @@ LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
     {
         "mvtec": mvtec,
         "visa": visa,
+        "btad": btad,
+        "brain": brain,
+        "liver": liver,
+        "retina": retina,
         "isic": isic,
         "cvc_clinicdb": cvc_clinicdb,
+        "colondb": colondb,
+        "cvc300": cvc300,
+        "kvasir": kvasir,
         "headct": headct,
         "brainmri": brainmri,
         "folder": folder,

@@ -110,6 +110,12 @@ def list_folders(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if path.is_dir()]
 
 
+def subfolder(folder: Path, name: str) -> Path:
+    """The folder `name` in `folder`, whichever case it is written in; `folder / name` if there is none."""
+    same = (path for path in list_folders(folder) if path.name.lower() == name.lower())
+    return min(same, key=lambda path: path.name != name, default=folder / name)
+
+
 def _visible(folder: Path) -> list[Path]:
     try:
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]

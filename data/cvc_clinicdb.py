@@ -6,20 +6,16 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.common import Found, list_images
+from data import polyps
+from data.common import Found, subfolder
 
-EXPECTED = "Original/N.tif and 'Ground Truth/N.tif', or images/N.png and masks/N.png"
+EXPECTED = f"Original/N.tif and 'Ground Truth/N.tif', or {polyps.EXPECTED}"
 
 
 def read(root: Path) -> Found:
     """Entries of all frames, with their masks; either of the two layouts it is distributed in."""
-    found = Found()
-    original = (root / "Original").is_dir()
-    images, masks = ("Original", "Ground Truth") if original else ("images", "masks")
-    found.test = found.pair(
-        root, list_images(root / images), list_images(root / masks), "cvc_clinicdb", "polyp"
-    )
-    return found
+    original = ("Original", "Ground Truth") if subfolder(root, "Original").is_dir() else ()
+    return polyps.read_frames(root, "cvc_clinicdb", *original)
 
 
 if __name__ == "__main__":

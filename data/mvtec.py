@@ -7,17 +7,22 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.common import Found, list_folders, list_images, plain_entries
+from data.common import Found, list_folders, list_images, plain_entries, subfolder
 
 EXPECTED = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/*_mask.png"
 
 
-def read(root: Path) -> Found:
-    """Entries of all classes in `root`; folders that do not look like a class are ignored."""
+def read(root: Path, normal: Collection[str] = ("good",)) -> Found:
+    """Entries of all classes in `root`; folders that do not look like a class are ignored.
+
+    Args:
+        root: the data set's folder.
+        normal: what folders of normal images are called, in lower case.
+    """
     found = Found()
     for folder in list_folders(root):
         if is_class(folder):
-            read_class(folder, root, folder.name, found)
+            read_class(folder, root, folder.name, found, normal)
     return found
 
 
@@ -41,24 +46,25 @@ def read_class(
         root: the data set's folder.
         name: the class's name.
         found: is added to.
-        normal: what folders of normal images are called.
+        normal: what folders of normal images are called, in lower case; theirs may differ.
         masks_optional: whether a class without any `ground_truth` is in order.
     """
     for train in list_folders(folder / "train"):
-        if train.name in normal:
+        if train.name.lower() in normal:
             found.train += plain_entries(root, list_images(train), name, "good", 0)
     truth = folder / "ground_truth"
-    kinds = {kind.name: kind for kind in list_folders(folder / "test")}
-    for kind in kinds.values():
-        if kind.name in normal:
+    kinds = list_folders(folder / "test")
+    for kind in kinds:
+        if kind.name.lower() in normal:
             found.test += plain_entries(root, list_images(kind), name, "good", 0)
             continue
         expected = truth.is_dir() or not masks_optional
         found.test += found.pair(
-            root, list_images(kind), list_images(truth / kind.name), name, kind.name, expected
+            root, list_images(kind), list_images(subfolder(truth, kind.name)), name, kind.name, expected
         )
+    known = {*normal, *(kind.name.lower() for kind in kinds)}
     for kind in list_folders(truth):
-        if kind.name not in kinds and kind.name not in normal:
+        if kind.name.lower() not in known:
             found.pair(root, [], list_images(kind), name, kind.name)
 
 

@@ -11,7 +11,7 @@ from data.build import PROJECT, ensure_meta
 from datasets.images import load_rgb
 from datasets.loader import ErrorRaisingLoader, make_loader
 from datasets.meta import Entry, read_meta
-from datasets.registry import REGISTRY, DatasetSpec, get_spec
+from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from datasets.transforms import resize_rgb
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import UserError
@@ -41,6 +41,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dataset",
         required=True,
+        type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",
         help=f"one of {', '.join(REGISTRY)}; folder is for images of your own",

@@ -1,7 +1,8 @@
 """The data sets this project knows: everything that depends on a data set's name is a value here.
 
-Counts are the published sizes of the test splits. Phrases are what a class is called in a prompt (CLIP-AD's
-choice; a class without one goes by its folder's name). DBSCAN's parameters are those of the CLIP-AD authors.
+Counts are the published sizes of the test splits. Phrases are what a class is called in a prompt: CLIP-AD's
+(for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe what is
+to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
 """
 
 from collections.abc import Mapping
@@ -9,9 +10,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from datasets import described
 from utils.errors import UserError
 
 Domain = Literal["industrial", "medical"]
+Phrases = Mapping[str, str] | str  # of each class, or one where all classes are called alike
+_NO_PHRASES: Phrases = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class DatasetSpec:
         name: what `--dataset` calls it.
         layout: the folder layout, that is the builder in `data/` that reads it.
         domain: which prompt file its classes are described with by default.
-        phrases: what a class is called in the prompts, for classes not called by their name.
+        alias: another name that `--dataset` may call it by.
+        phrases: what CLIP-AD calls a class in the prompts, where that is not the class's name.
+        described: what DP-CLIP calls it, where that is not as in `phrases`.
         dbscan_eps, dbscan_min_samples: parameters of the `dbscan` representative vector.
         smoothing: standard deviation in pixels of the Gaussian filter on SDP's anomaly maps.
         smoothing_sdp_plus: the same for SDP+; `None` where it is SDP's.
@@ -42,7 +48,9 @@ class DatasetSpec:
     name: str
     layout: str
     domain: Domain
-    phrases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    alias: str | None = None
+    phrases: Phrases = field(default_factory=lambda: _NO_PHRASES)
+    described: Phrases = field(default_factory=lambda: _NO_PHRASES)
     dbscan_eps: float = 0.5
     dbscan_min_samples: int = 15
     smoothing: float = 8.0
@@ -55,48 +63,111 @@ class DatasetSpec:
         """Where the data set lies unless the user says otherwise, relative to the project."""
         return f"data/{self.name}"
 
-    def phrase(self, class_name: str) -> str:
-        """What `class_name` is called in a prompt."""
-        return self.phrases.get(class_name, class_name)
+    def phrase(self, class_name: str, *, described: bool = False) -> str:
+        """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
+        for phrases in (self.described, self.phrases) if described else (self.phrases,):
+            phrase = phrases if isinstance(phrases, str) else phrases.get(class_name)
+            if phrase is not None:
+                return phrase
+        return class_name
 
 
 _SPECS = (
-    DatasetSpec(name="mvtec", layout="mvtec", domain="industrial", published=Published(15, 467, 1258)),
+    DatasetSpec(
+        name="mvtec",
+        layout="mvtec",
+        domain="industrial",
+        described=described.MVTEC,
+        published=Published(15, 467, 1258),
+    ),
     DatasetSpec(
         name="visa",
         layout="visa",
         domain="industrial",
+        described=described.VISA,
         dbscan_eps=1.5,
         dbscan_min_samples=25,
         smoothing_sdp_plus=2.0,
         published=Published(12, 962, 1200),
     ),
     DatasetSpec(
-        name="isic",
-        layout="isic",
+        name="mpdd",
+        layout="mvtec",
+        domain="industrial",
+        described=described.MPDD,
+        published=Published(6, 176, 282),
+    ),
+    DatasetSpec(
+        name="btad",
+        layout="btad",
+        domain="industrial",
+        described=described.BTAD,
+        published=Published(3, 451, 290),
+    ),
+    DatasetSpec(
+        name="brain",
+        layout="brain",
         domain="medical",
-        phrases=MappingProxyType({"isic": "skin"}),
-        published=Published(1, 0, 379),
+        described=described.SCAN,
+        published=Published(1, 640, 3075),
+    ),
+    DatasetSpec(
+        name="liver",
+        layout="liver",
+        domain="medical",
+        described=described.SCAN,
+        published=Published(1, 833, 660),
+    ),
+    DatasetSpec(
+        name="retina",
+        layout="retina",
+        domain="medical",
+        described=described.SCAN,
+        published=Published(1, 1041, 764),
+    ),
+    DatasetSpec(
+        name="colondb",
+        layout="colondb",
+        domain="medical",
+        phrases="colon",
+        described=described.COLON,
+        published=Published(1, 0, 380),
     ),
     DatasetSpec(
         name="cvc_clinicdb",
+        alias="clinicdb",
         layout="cvc_clinicdb",
         domain="medical",
-        phrases=MappingProxyType({"cvc_clinicdb": "colon"}),
+        phrases="colon",
+        described=described.COLON,
         published=Published(1, 0, 612),
     ),
     DatasetSpec(
-        name="headct",
-        layout="headct",
+        name="cvc300",
+        layout="cvc300",
         domain="medical",
-        phrases=MappingProxyType({"headct": "head ct"}),
-        published=Published(1, 100, 100),
+        phrases="colon",
+        described=described.COLON,
+        published=Published(1, 0, 60),
+    ),
+    DatasetSpec(
+        name="kvasir",
+        layout="kvasir",
+        domain="medical",
+        phrases="colon",
+        described=described.COLON,
+        mask_threshold=127,  # its masks can be JPEG, which is not black where it should be
+        published=Published(1, 0, 1000),
+    ),
+    DatasetSpec(name="isic", layout="isic", domain="medical", phrases="skin", published=Published(1, 0, 379)),
+    DatasetSpec(
+        name="headct", layout="headct", domain="medical", phrases="head ct", published=Published(1, 100, 100)
     ),
     DatasetSpec(
         name="brainmri",
         layout="brainmri",
         domain="medical",
-        phrases=MappingProxyType({"brainmri": "brain ct"}),
+        phrases="brain ct",
         published=Published(1, 98, 155),
     ),
     DatasetSpec(name="demo", layout="demo", domain="industrial", smoothing=2.0),
@@ -105,14 +176,23 @@ _SPECS = (
 REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
 
 
+def canonical_name(name: str) -> str:
+    """The registry's name for a data set called by its name or alias in any case; others as they are."""
+    for spec in _SPECS:
+        if name.lower() in (spec.name, spec.alias):
+            return spec.name
+    return name
+
+
 def get_spec(name: str) -> DatasetSpec:
-    """Look up a data set by name.
+    """Look up a data set by its name or alias, in any case.
 
     Raises:
         UserError: there is no such data set.
     """
-    if name not in REGISTRY:
+    spec = REGISTRY.get(canonical_name(name))
+    if spec is None:
         raise UserError(
             f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)"
         )
-    return REGISTRY[name]
+    return spec

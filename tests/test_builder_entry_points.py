@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import data.build
-from data.build import GENERATED, LAYOUTS, ensure_meta, main
+from data.build import GENERATED, ensure_meta, main
 from datasets.meta import read_meta
-from datasets.registry import get_spec
+from datasets.registry import REGISTRY, get_spec
 from tests.builder_data import PROJECT, mvtec_class
 from utils.errors import UserError
 
@@ -89,7 +89,7 @@ def test_a_data_sets_folder_does_not_hide_its_builder(project_copy):
     assert Path(result.stdout.strip()) == project_copy / "data" / "mvtec.py"
 
 
-@pytest.mark.parametrize("name", list(LAYOUTS))
+@pytest.mark.parametrize("name", REGISTRY)
 def test_every_script_has_help(tmp_path, name):
     run = [sys.executable, PROJECT / "data" / f"{name}.py", "--help"]
     shown = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -97,7 +97,7 @@ def test_every_script_has_help(tmp_path, name):
     assert ("--split_csv" in shown) == (name == "visa")
 
 
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in GENERATED])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in GENERATED])
 def test_every_script_has_one_sentence_for_a_wrong_folder(tmp_path, name):
     run = [sys.executable, PROJECT / "data" / f"{name}.py", "--root", "nowhere"]
     result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)

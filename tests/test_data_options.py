@@ -1,0 +1,29 @@
+"""The command-line options that choose a data set."""
+
+import argparse
+
+import pytest
+
+from data.options import add_data_options
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    add_data_options(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")]
+)
+def test_a_data_set_may_be_called_as_in_either_paper(called, name):
+    assert parsed("--dataset", called).dataset == name
+
+
+@pytest.mark.parametrize("called", ["", "imagenet"])
+def test_an_unknown_data_set_is_refused_with_those_that_are_known(called, capsys):
+    with pytest.raises(SystemExit):
+        parsed("--dataset", called)
+    said = capsys.readouterr().err
+    assert "argument --dataset: invalid choice" in said
+    assert "kvasir" in said
