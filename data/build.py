@@ -26,7 +26,7 @@ from data import (
     visa,
 )
 from data.common import check, counts_table, unlisted_images
-from datasets.meta import Meta, read_meta, write_meta
+from datasets.meta import Meta, is_json_lines, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
 from utils.errors import UserError
 
@@ -67,12 +67,12 @@ def build_meta(
     decode: bool = True,
     **options: str | None,
 ) -> Path:
-    """Write `meta.json` for the data set in `root`; what is wrong with it is logged as warnings.
+    """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
 
     Args:
         layout: one of `LAYOUTS`.
         root: the data set's folder, which is not written to if `out` lies elsewhere.
-        out: the file to write; default `meta_path(root)`.
+        out: the file to write, see `write_meta`; default `meta_path(root)`.
         mask_threshold: see `load_mask`.
         decode: see `check`.
         options: passed on to the layout's `read`.
@@ -97,6 +97,8 @@ def build_meta(
     out = meta_path(root) if out is None else Path(out)
     if out.exists():
         logger.info("%s is there already, and is replaced", out)
+    if is_json_lines(out) and checked.train:
+        logger.info("JSON lines have no training split: its %d images are left out", len(checked.train))
     write_meta(out, checked.meta())
     try:
         read_meta(out, root)
@@ -190,7 +192,7 @@ def main(
     parser.add_argument(
         "--out",
         help="the file to write (default: meta.json in the data set's folder, or below the project's "
-        ".cache/meta if that is read-only)",
+        ".cache/meta if that is read-only); one called .jsonl gets the test split as JSON lines, as DP-CLIP has it",
     )
     parser.add_argument(
         "--no_check",

@@ -1,4 +1,4 @@
-"""What a data set consists of: `meta.json`, or the JSON lines of DP-CLIP's release, read into one type."""
+"""What a data set consists of: `meta.json`, or the JSON lines of DP-CLIP's release, as one type."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import write_json
+from utils.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise UserError(f"cannot read {path}: {reason}") from error
-    lines = path.suffix.lower() == ".jsonl"
+    lines = is_json_lines(path)
     checker = _Checker(path, root.resolve(), _LINE_KEYS if lines else _META_KEYS)
     meta: Meta = {split: {} for split in SPLITS}
     for split, entry in _line_entries(text, checker) if lines else _meta_entries(text, checker):
@@ -69,16 +69,27 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
 
 
 def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entry]]]) -> None:
-    """Write `meta.json`, atomically.
+    """Write `meta.json`, atomically; or, to a `.jsonl` file, the test split in DP-CLIP's form.
+
+    That form has neither a training split nor the kind of an anomaly.
 
     Raises:
         UserError: the file cannot be written.
     """
+    if is_json_lines(path):
+        entries = (entry for group in meta.get("test", {}).values() for entry in group)
+        write_text(path, "".join(_line(entry) + "\n" for entry in entries))
+        return
     splits = {
         split: {name: [asdict(entry) for entry in entries] for name, entries in meta.get(split, {}).items()}
         for split in SPLITS
     }
     write_json(path, splits)
+
+
+def is_json_lines(path: str | Path) -> bool:
+    """Whether a file is in DP-CLIP's form, as its name says."""
+    return Path(path).suffix.lower() == ".jsonl"
 
 
 def path_problem(path: str, root: Path) -> str | None:
@@ -115,6 +126,17 @@ _LINE_KEYS = _Keys(
     {"img_path": "image_path", "mask_path": "mask_path", "cls_name": "class_name", "anomaly": "label"},
     optional=frozenset({"mask_path", "anomaly"}),
 )
+
+
+def _line(entry: Entry) -> str:
+    """An entry in DP-CLIP's form: labels as floats, no mask path for an image without a mask."""
+    values: dict[str, Any] = {"image_path": entry.img_path}
+    if entry.anomaly is not None:
+        values["label"] = float(entry.anomaly)
+    values["class_name"] = entry.cls_name
+    if entry.mask_path:
+        values["mask_path"] = entry.mask_path
+    return json.dumps(values, ensure_ascii=False)
 
 
 @dataclass

@@ -61,6 +61,20 @@ def test_main_prints_counts_beside_the_published_ones(bottle, tmp_path, capsys):
     assert not (bottle.parent / "meta.json").exists()
 
 
+def test_a_list_may_be_written_as_json_lines(bottle, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    out = tmp_path / "full-shot.jsonl"
+    main("mvtec", arguments=["--root", str(bottle.parent), "--out", str(out)])
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["class_name"], line["label"]) for line in lines] == [
+        ("bottle", 1.0),
+        ("bottle", 1.0),
+        ("bottle", 0.0),
+    ]
+    assert "its 2 images are left out" in caplog.text
+    assert ["bottle", "0", "1", "2", "0"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
 @pytest.fixture
 def project_copy(tmp_path):
     """The project's code in another place, with a data set's folder of the same name beside its builder."""

@@ -53,6 +53,17 @@ def test_the_written_file_has_the_documented_form(tmp_path):
     assert list(written["test"]["bottle"][0]) == list(expected)
 
 
+def test_json_lines_are_written_as_documented(tmp_path):
+    path = tmp_path / "full-shot.jsonl"
+    write_meta(path, {"train": {"bottle": [GOOD]}, "test": {"bottle": [BROKEN, GOOD], "new": [OWN]}})
+    assert path.read_text(encoding="utf-8") == (
+        '{"image_path": "bottle/test/broken/000.png", "label": 1.0, "class_name": "bottle", '
+        '"mask_path": "bottle/ground_truth/broken/000_mask.png"}\n'
+        '{"image_path": "bottle/test/good/000.png", "label": 0.0, "class_name": "bottle"}\n'
+        '{"image_path": "bottle/new.png", "class_name": "bottle"}\n'
+    )
+
+
 def test_class_and_entry_order_is_the_files(tmp_path):
     entries = {name: [raw_entry(cls_name=name, img_path=f"{name}/{n}.png") for n in (2, 1)] for name in "ba"}
     meta = read_meta(write(tmp_path, {"train": {}, "test": entries}), tmp_path)
@@ -220,6 +231,31 @@ def test_the_root_itself_may_be_a_symlink(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     path = write(tmp_path / "link", with_test_entry())
     assert len(read_meta(path, tmp_path / "link")["test"]["bottle"]) == 2
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\:"), min_size=1).filter(
+    lambda name: name not in (".", "..")
+)
+
+
+@st.composite
+def classes_of_entries(draw):
+    """Classes of entries as JSON lines can hold them: the kind is the image's folder."""
+    meta = {}
+    for cls_name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
+        for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
+            anomaly = draw(st.sampled_from([0, 1, None]))
+            mask = f"masks/{cls_name}/{name}" if anomaly == 1 and draw(st.booleans()) else ""
+            meta.setdefault(cls_name, []).append(Entry(f"{cls_name}/a/{name}", mask, cls_name, "a", anomaly))
+    return meta
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(test=classes_of_entries())
+def test_json_lines_are_read_as_they_were_written(tmp_path, test):
+    path = tmp_path / "test.JSONL"
+    write_meta(path, {"test": test})
+    assert read_meta(path, tmp_path) == {"train": {}, "test": test}
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
