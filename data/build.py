@@ -158,18 +158,18 @@ def _existing(layout: str, root: Path) -> Path:
     return root
 
 
-def meta_path(root: Path) -> Path:
-    """Where to write a data set's `meta.json`: its folder, or the project's cache if that is read-only."""
+def meta_path(root: Path, name: str = "meta.json") -> Path:
+    """Where to write a list of a data set's images: its folder, or the project's cache if that is read-only."""
     # The bits are looked at as well, since for root, who could write, they say what is wanted.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
-        return root / "meta.json"
-    logger.info("%s is read-only: its meta.json is kept in the project's cache", root)
-    return _cached(root)
+        return root / name
+    logger.info("%s is read-only: its %s is kept in the project's cache", root, name)
+    return _cached(root, name)
 
 
-def _cached(root: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return PROJECT / ".cache" / "meta" / name / "meta.json"
+def _cached(root: Path, name: str = "meta.json") -> Path:
+    folder = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return PROJECT / ".cache" / "meta" / folder / name
 
 
 def main(
