@@ -38,13 +38,24 @@ class EvaluationSet:
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a data set and how it is read."""
     group = parser.add_argument_group("data")
+    add_data_set_options(group)
+    group.add_argument(
+        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
+    )
+    add_worker_option(group)
+
+
+def add_data_set_options(group: argparse._ArgumentGroup, default: str | None = None) -> None:
+    """Add the options that choose a data set to a group of options; without a default it must be named."""
     group.add_argument(
         "--dataset",
-        required=True,
+        required=default is None,
+        default=default,
         type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",
-        help=f"one of {', '.join(REGISTRY)}; folder is for images of your own",
+        help=f"one of {', '.join(REGISTRY)}; folder is for images of your own"
+        + ("" if default is None else f" (default: {default})"),
     )
     group.add_argument("--data_path", type=Path, help="the data set's folder (default: data/NAME)")
     group.add_argument(
@@ -56,9 +67,10 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="test these classes only (default: all of the data set)"
     )
-    group.add_argument(
-        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
-    )
+
+
+def add_worker_option(group: argparse._ArgumentGroup) -> None:
+    """Add the option of how many processes read ahead."""
     group.add_argument(
         "--num_workers",
         type=non_negative_int,

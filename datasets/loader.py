@@ -105,11 +105,20 @@ class AnomalyDataset(Dataset):
     def _mask(self, entry: Entry) -> torch.Tensor | None:
         if not self.with_masks:
             return None
-        if entry.anomaly == 0:
-            return torch.zeros(self.image_size, self.image_size, dtype=torch.bool)
-        if not entry.mask_path:
-            return None
-        return mask_transform(load_mask(self.root / entry.mask_path, self.mask_threshold), self.image_size)
+        return known_mask(entry, self.root, (self.image_size, self.image_size), self.mask_threshold)
+
+
+def known_mask(entry: Entry, root: Path, size: tuple[int, int], mask_threshold: int) -> torch.Tensor | None:
+    """An image's mask, bool [H, W] of the height and width `size`; `None` where none is known.
+
+    Raises:
+        UserError: the mask cannot be read.
+    """
+    if entry.anomaly == 0:
+        return torch.zeros(size, dtype=torch.bool)
+    if not entry.mask_path:
+        return None
+    return mask_transform(load_mask(root / entry.mask_path, mask_threshold), size)
 
 
 def collate(items: Sequence[Item | UserError]) -> Batch | UserError:

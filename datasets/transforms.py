@@ -32,15 +32,16 @@ def image_transform(image: Image.Image, size: int) -> torch.Tensor:
     return normalize(to_tensor(resize_rgb(image, size)), CLIP_MEAN, CLIP_STD)
 
 
-def mask_transform(mask: np.ndarray, size: int) -> torch.Tensor:
-    """Resize a mask to a square, bilinear and antialiased, and binarise it at one half.
+def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
+    """Resize a mask, bilinear and antialiased, and binarise it at one half.
 
     Args:
         mask: bool [H, W].
-        size: side S of the square in pixels.
+        size: side S of a square in pixels, or height and width.
 
     Returns:
-        bool [S, S].
+        bool [S, S], or of the height and width given.
     """
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
+    height, width = (size, size) if isinstance(size, int) else size
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(grey) > 127.5)

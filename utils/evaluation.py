@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,10 +22,13 @@ LEGACY_PRO = "aupro_200"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of a batch: maps float32 [B, S, S] and the image-text probability [B] in [0, 1]."""
+    """What a detector says of a batch: maps float32 [B, H, W] and the image-text probability [B] in [0, 1].
+
+    A method that has no such probability gives None.
+    """
 
     maps: Tensor
-    text_prob: Tensor
+    text_prob: Tensor | None
 
 
 class Detector(Protocol):
@@ -35,7 +38,7 @@ class Detector(Protocol):
         """Maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
-        """Image scores [n] of one whole class from its images' probabilities and map maxima."""
+        """Image scores [n] of one whole class from its images' probabilities (NaN if it gives none) and map maxima."""
 
 
 class Sample(Protocol):
@@ -50,20 +53,20 @@ class Sample(Protocol):
 class Batch(Protocol):
     """What the loop needs of a batch, in the order of the samples; images without a known mask have none set."""
 
-    images: Tensor  # float32 [B, 3, S, S]
-    masks: Tensor  # bool [B, S, S]
+    images: Tensor  # what the detector takes, float32 [B, 3, S, S] for one that looks at images
+    masks: Tensor  # bool [B, H, W], of the maps' size
     has_mask: Tensor  # bool [B]
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One row of scores.csv."""
+    """One row of scores.csv; what is not known is None."""
 
     image_path: str
     class_name: str
     label: int | None
     score: float
-    text_prob: float
+    text_prob: float | None
     map_max: float
 
 
@@ -83,8 +86,8 @@ class ClassMaps:
 
     Attributes:
         samples: the images.
-        maps: float32 [n, S, S].
-        masks: bool [n, S, S].
+        maps: float32 [n, H, W].
+        masks: bool [n, H, W].
         has_mask: bool [n], whether the mask is known.
         scores: image scores [n].
     """
@@ -119,6 +122,7 @@ def evaluate(
     *,
     device: torch.device,
     stopwatch: Stopwatch,
+    image_scores: Mapping[str, float] | None = None,
     legacy_pro: bool = False,
     on_map: Callable[[Sample, np.ndarray], None] | None = None,
     on_class: Callable[[ClassMaps], None] | None = None,
@@ -131,15 +135,16 @@ def evaluate(
         samples: the images, those of a class one after another.
         device: where the detector computes.
         stopwatch: is given the seconds of loading, prediction, measures and output.
+        image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         legacy_pro: also compute PRO by 200 thresholds.
-        on_map: called with each image and its map [S, S].
+        on_map: called with each image and its map [H, W].
         on_class: called with each class when its last image is done.
 
     Yields:
         A class's result as soon as its last image is done.
 
     Raises:
-        UserError: a detector gave a value that is not finite.
+        UserError: a detector gave a value that is not finite, or maps of two sizes in one class.
     """
     sizes = Counter(sample.cls_name for sample in samples)
     current: _ClassBuffer | None = None
@@ -154,9 +159,12 @@ def evaluate(
                 images = batch.images.to(device, non_blocking=True)
                 prediction = detector.predict(images, [sample.cls_name for sample in part])
                 maps = prediction.maps.float().cpu().numpy()
-                text_prob = prediction.text_prob.double().cpu().numpy()
+                known = prediction.text_prob is not None
+                text_prob = (
+                    prediction.text_prob.double().cpu().numpy() if known else np.full(len(part), np.nan)
+                )
             for i, sample in enumerate(part):
-                if not (np.isfinite(maps[i]).all() and np.isfinite(text_prob[i])):
+                if not (np.isfinite(maps[i]).all() and (np.isfinite(text_prob[i]) or not known)):
                     raise UserError(
                         f"{sample.img_path}: the anomaly map has values that are not finite; "
                         "with --precision fp16 or bf16 try fp32, else check the weights"
@@ -172,7 +180,7 @@ def evaluate(
                         on_map(sample, maps[i])
                 if current.is_full:
                     progress.set_postfix_str(sample.cls_name)
-                    yield current.finish(detector, stopwatch, legacy_pro, on_class)
+                    yield current.finish(detector, stopwatch, image_scores, legacy_pro, on_class)
                     current = None
             position += len(part)
             progress.update(len(part))
@@ -183,6 +191,7 @@ class _ClassBuffer:
 
     def __init__(self, samples: Sequence[Sample], shape: tuple[int, ...], keep_maps: bool) -> None:
         self.samples = samples
+        self.shape = shape
         self.count = 0
         n = len(samples)
         self.text_prob, self.map_max = np.empty(n), np.empty(n)
@@ -198,6 +207,12 @@ class _ClassBuffer:
 
     def add(self, anomaly_map: np.ndarray, text_prob: float, mask: np.ndarray, has_mask: bool) -> None:
         i = self.count
+        if anomaly_map.shape != self.shape:
+            sizes = [f"{height} x {width}" for height, width in (anomaly_map.shape, self.shape)]
+            raise UserError(
+                f"the map of {self.samples[i].img_path} is {sizes[0]} pixels high and wide, that of its class's "
+                f"first image {sizes[1]}: give the maps of a class one size"
+            )
         self.text_prob[i], self.map_max[i], self.has_mask[i] = text_prob, anomaly_map.max(), has_mask
         if self.keeps_maps:
             self.maps[i], self.masks[i] = anomaly_map, mask
@@ -207,18 +222,29 @@ class _ClassBuffer:
         self,
         detector: Detector,
         stopwatch: Stopwatch,
+        image_scores: Mapping[str, float] | None,
         legacy_pro: bool,
         on_class: Callable[[ClassMaps], None] | None,
     ) -> ClassResult:
-        scores = detector.image_scores(self.text_prob, self.map_max)
+        if image_scores is None:
+            scores = detector.image_scores(self.text_prob, self.map_max)
+        else:
+            scores = np.array([image_scores[sample.img_path] for sample in self.samples])
         if on_class is not None:
             with stopwatch("output"):
                 on_class(ClassMaps(self.samples, self.maps, self.masks, self.has_mask, scores))
         with stopwatch("measures"):
             measures, notes = self._measure(scores, legacy_pro)
         images = [
-            ImageScore(sample.img_path, sample.cls_name, sample.anomaly, *map(float, values))
-            for sample, *values in zip(self.samples, scores, self.text_prob, self.map_max, strict=True)
+            ImageScore(
+                sample.img_path,
+                sample.cls_name,
+                sample.anomaly,
+                float(scores[i]),
+                None if np.isnan(self.text_prob[i]) else float(self.text_prob[i]),
+                float(self.map_max[i]),
+            )
+            for i, sample in enumerate(self.samples)
         ]
         return ClassResult(self.samples[0].cls_name, images, measures, notes)
 

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,12 @@ def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> 
         action="store_true",
         help="write every image beside its map and its ground truth to imgs/, and some on a contact sheet",
     )
+    add_measure_options(parser)
+
+
+def add_measure_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what is measured."""
+    group = parser.add_argument_group("measures")
     group.add_argument(
         "--legacy_pro",
         action="store_true",
@@ -66,21 +72,24 @@ def evaluate_and_report(
     loader: Iterable[Batch],
     samples: Sequence[Sample],
     *,
-    read_image: Callable[[Sample], np.ndarray],
     device: torch.device,
     stopwatch: Stopwatch,
     outputs: Outputs,
     title: str,
     description: dict[str, Any],
+    read_image: Callable[[Sample], np.ndarray] | None = None,
+    image_scores: Mapping[str, float] | None = None,
+    remarks: Sequence[str] = (),
 ) -> list[ClassResult]:
     """Run the evaluation loop and write its results, anew with each class; the table is logged as well.
 
     Args:
-        detector, loader, samples, device, stopwatch: see `evaluate`.
-        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3], for the pictures.
+        detector, loader, samples, device, stopwatch, image_scores: see `evaluate`.
         outputs: what is written, and where.
         title: heading of the table.
         description: method, arguments and so on, stored in results.json beside what is measured here.
+        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3]; needed for pictures only.
+        remarks: what is to be said below the table of the whole of it.
     """
     logger = logging.getLogger(__name__)
     for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png"):
@@ -107,7 +116,7 @@ def evaluate_and_report(
         heading = (
             f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
         )
-        write_results(outputs.folder, heading, results, {**description, **measured, **origin})
+        write_results(outputs.folder, heading, results, {**description, **measured, **origin}, remarks)
 
     with logging_redirect_tqdm():
         for result in evaluate(
@@ -116,6 +125,7 @@ def evaluate_and_report(
             samples,
             device=device,
             stopwatch=stopwatch,
+            image_scores=image_scores,
             legacy_pro=outputs.legacy_pro,
             on_map=on_map,
             on_class=pictures,
@@ -123,7 +133,7 @@ def evaluate_and_report(
             results.append(result)
             write()
     logger.info("%s\n%s", title, results_table(results))
-    for note in notes(results):
+    for note in [*remarks, *notes(results)]:
         logger.info("note: %s", note)
     seconds = stopwatch.seconds
     logger.info(

@@ -44,7 +44,11 @@ def notes(results: Sequence[ClassResult]) -> list[str]:
 
 
 def write_results(
-    folder: Path, title: str, results: Sequence[ClassResult], description: dict[str, Any]
+    folder: Path,
+    title: str,
+    results: Sequence[ClassResult],
+    description: dict[str, Any],
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write results.json, results.md and scores.csv.
 
@@ -53,6 +57,7 @@ def write_results(
         title: heading of results.md.
         results: one for each class.
         description: how the measures were come by, stored in results.json beside them.
+        remarks: notes on the whole, above those of the classes.
     """
     write_json(
         folder / "results.json",
@@ -62,11 +67,12 @@ def write_results(
                 result.name: {**result.measures, "images": len(result.images), "notes": result.notes}
                 for result in results
             },
+            "notes": list(remarks),
             **description,
         },
     )
     lines = [f"# {title}", "", results_table(results), ""]
-    lines += [f"- {note}" for note in notes(results)]
+    lines += [f"- {note}" for note in [*remarks, *notes(results)]]
     write_text(folder / "results.md", "\n".join(lines).rstrip() + "\n")
     with atomic_open(folder / "scores.csv", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(ImageScore)])

@@ -1,0 +1,186 @@
+"""`evaluate.py` as a user runs it: on a run's maps, and on maps of other programs."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import evaluate
+import test_sdp
+from datasets.meta import read_meta
+from tests import tiny_clip
+from tests.saved_maps_data import CLASSES, SHAPE, make_data_set, make_maps, mask_of, save_maps
+from utils.errors import UserError
+from utils.evaluation import IMAGE_MEASURES, PIXEL_MEASURES
+from utils.measures import pixel_measures
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def maps(data) -> dict[str, np.ndarray]:
+    return make_maps(data)
+
+
+def run(data: Path, maps: Path, out: Path, *options: str) -> dict:
+    arguments = ["--maps", str(maps), "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
+    evaluate.main([*arguments, *options])
+    return json.loads((out / "results.json").read_text())
+
+
+def rows_of(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "scores.csv").open(newline="") as file:
+        return {row["image_path"]: row for row in csv.DictReader(file)}
+
+
+def measures(content: dict) -> dict:
+    keys = (*PIXEL_MEASURES, *IMAGE_MEASURES)
+    return {name: {key: values[key] for key in keys} for name, values in content["classes"].items()}
+
+
+def test_the_maps_of_a_run_give_its_measures(data, tmp_path):
+    config, weights = tiny_clip.save(tmp_path / "model")
+    model = ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(tmp_path / "cache")]
+    options = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(tmp_path / "run")]
+    test_sdp.main([*options, "--save_maps", "--num_workers", "0", *model])
+    again = run(
+        data,
+        tmp_path / "run" / "maps",
+        tmp_path / "again",
+        "--scores",
+        str(tmp_path / "run" / "scores.csv"),
+        "--legacy_pro",
+    )
+    original = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert measures(again) == measures(original)
+    assert "aupro_200" in again["mean"]
+    for name, row in rows_of(tmp_path / "again").items():
+        before = rows_of(tmp_path / "run")[name]
+        assert (row["score"], row["map_max"], row["label"]) == (
+            before["score"],
+            before["map_max"],
+            before["label"],
+        )
+        assert row["text_prob"] == ""
+
+
+def test_measures_are_those_of_the_maps(data, maps, tmp_path):
+    content = run(data, save_maps(tmp_path / "maps", maps), tmp_path / "out")
+    for name in CLASSES:
+        own = {path: values for path, values in maps.items() if path.startswith(f"{name}/")}
+        masks = np.stack([mask_of(data / path) for path in own])
+        scores = np.stack(list(own.values()))
+        found = content["classes"][name]
+        assert found["auroc_px"] == pytest.approx(roc_auc_score(masks.ravel(), scores.ravel()), abs=1e-12)
+        assert found["aupro"] == pixel_measures(scores.copy(), masks).pro
+        labels = [0 if "/good/" in path else 1 for path in own]
+        assert found["ap_sp"] == pytest.approx(average_precision_score(labels, scores.max((1, 2))), abs=1e-12)
+    assert content["complete"] is True
+    assert content["method"] == "saved maps"
+    assert content["notes"] == [evaluate.MAXIMUM_IS_SCORE]
+    assert f"- {evaluate.MAXIMUM_IS_SCORE}" in (tmp_path / "out" / "results.md").read_text()
+    assert float(rows_of(tmp_path / "out")["bolt/test/good/000.png"]["score"]) == pytest.approx(
+        maps["bolt/test/good/000.png"].max()
+    )
+    assert "results are in" in (tmp_path / "out" / "evaluate.log").read_text()
+
+
+def test_kind_of_file_and_workers_change_nothing(data, maps, tmp_path):
+    reference = run(data, save_maps(tmp_path / "npy", maps), tmp_path / "a")
+    for name, values in maps.items():
+        path = (tmp_path / "tiff" / name).with_suffix(".tiff")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, values)
+    other = run(data, tmp_path / "tiff", tmp_path / "b", "--num_workers", "2", "--dataset", "mvtec")
+    assert measures(other) == measures(reference)
+
+
+def test_a_list_of_images_is_enough_where_their_masks_are(data, maps, tmp_path):
+    """The images are not needed, only what a meta file says of them; JSON lines do as well."""
+    reference = run(data, save_maps(tmp_path / "maps", maps), tmp_path / "a")
+    root = tmp_path / "truth"
+    for name in CLASSES:
+        shutil.copytree(data / name / "ground_truth", root / name / "ground_truth")
+    shutil.copy(data / "meta.json", root / "meta.json")
+    assert measures(run(root, tmp_path / "maps", tmp_path / "b")) == measures(reference)
+    entries = [entry for group in read_meta(root / "meta.json", root)["test"].values() for entry in group]
+    lines = (
+        {"image_path": e.img_path, "mask_path": e.mask_path, "class_name": e.cls_name, "label": e.anomaly}
+        for e in entries
+    )
+    (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    again = run(root, tmp_path / "maps", tmp_path / "c", "--meta", str(tmp_path / "list.jsonl"))
+    assert measures(again) == measures(reference)
+
+
+def test_maps_of_another_size_are_measured_at_their_own(data, maps, tmp_path):
+    halved = {name: values[::2, ::2] for name, values in maps.items()}
+    content = run(data, save_maps(tmp_path / "maps", halved), tmp_path / "out")
+    assert 0.5 < content["classes"]["bolt"]["auroc_px"] < 1
+    halved["bolt/test/good/002.png"] = maps["bolt/test/good/002.png"]
+    save_maps(tmp_path / "maps", halved)
+    with pytest.raises(UserError, match=r"bolt/test/good/002\.png is 24 x 32 pixels.*12 x 16"):
+        run(data, tmp_path / "maps", tmp_path / "out")
+    content = run(data, tmp_path / "maps", tmp_path / "out", "--map_size", "16")
+    assert content["classes"]["bolt"]["auroc_px"] is not None
+    by_class = {n: v if n.startswith("nut") else v[::2, ::2] for n, v in maps.items()}
+    assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["complete"] is True
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (["image_path,points", "a,1"], "has no column 'score'"),
+        (["image_path,score", "a,high"], "line 2: 'high' is not a finite number"),
+        (["image_path,score", "a,nan"], "line 2: 'nan' is not a finite number"),
+        (["image_path,score", "a,1", "a,2"], "line 3: the image a has a score already"),
+        (
+            ["image_path,score", "bolt/test/good/000.png,1"],
+            "no score for 17 of 18 images, the first of them bolt",
+        ),
+    ],
+)
+def test_unfit_scores_are_one_sentence(data, maps, tmp_path, rows, message):
+    (tmp_path / "scores.csv").write_text("\n".join(rows))
+    folder = save_maps(tmp_path / "maps", maps)
+    with pytest.raises(UserError, match=message) as caught:
+        run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_of_other_images_are_warned_of(data, maps, tmp_path):
+    rows = ["image_path,score", "other.png,3", *(f"{name},{i}" for i, name in enumerate(maps))]
+    (tmp_path / "scores.csv").write_text("\n".join(rows))
+    folder = save_maps(tmp_path / "maps", maps)
+    content = run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
+    assert content["notes"] == []
+    assert "of no image: 1, the first of them other.png" in (tmp_path / "out" / "evaluate.log").read_text()
+    assert rows_of(tmp_path / "out")["bolt/test/crack/001.png"]["score"] == "1.0"
+
+
+def test_a_users_mistake_ends_with_code_2_and_one_sentence(data, tmp_path):
+    (tmp_path / "maps").mkdir()
+    command = [PROJECT / "evaluate.py", "--maps", "maps", "--data_path", str(data), "--save_path", "out"]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: maps has no map for 18 of 18 images")
+
+
+def test_data_of_the_tests_is_as_they_suppose(maps):
+    assert {values.shape for values in maps.values()} == {SHAPE}
+    assert len(maps) == 18

@@ -1,0 +1,185 @@
+"""Maps from files of every kind, and what is wrong with them in one sentence."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from datasets.meta import Entry
+from datasets.saved_maps import SavedMapDataset, find_maps, load_map, make_map_loader
+from datasets.transforms import mask_transform
+from utils.errors import UserError
+
+VALUES = np.linspace(-1, 1, 35).reshape(5, 7)
+RANKS = np.random.default_rng(0).permutation(35).reshape(5, 7)
+
+
+def entry(path: str, mask: str = "", anomaly: int | None = 1) -> Entry:
+    return Entry(path, mask, "bottle", "broken", anomaly)
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("suffix", [".npy", ".tiff", ".tif", ".TIFF"])
+def test_floating_point_maps(tmp_path, dtype, suffix):
+    values = VALUES.astype(dtype)
+    path = tmp_path / f"map{suffix}"
+    np.save(path, values) if suffix == ".npy" else tifffile.imwrite(path, values)
+    loaded = load_map(path)
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, values.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("suffix", [".npy", ".tiff", ".png"])
+def test_maps_of_8_and_16_bits_keep_their_values(tmp_path, dtype, suffix):
+    values = (RANKS * (7 if dtype == "uint8" else 1800)).astype(dtype)
+    path = tmp_path / f"map{suffix}"
+    if suffix == ".npy":
+        np.save(path, values)
+    elif suffix == ".tiff":
+        tifffile.imwrite(path, values)
+    else:
+        Image.fromarray(values).save(path)
+    np.testing.assert_array_equal(load_map(path), values)
+
+
+def test_axes_of_length_1_are_dropped(tmp_path):
+    np.save(tmp_path / "map.npy", VALUES[None, :, :, None])
+    assert load_map(tmp_path / "map.npy").shape == VALUES.shape
+
+
+def broken(path: Path, kind: str) -> None:
+    arrays = {
+        "nan": np.where(VALUES[2, 3] == VALUES, np.nan, VALUES),
+        "overflow": np.where(VALUES[2, 3] == VALUES, 1e39, VALUES),
+        "stack": np.zeros((3, 5, 7)),
+        "row": np.zeros(5),
+        "complex": VALUES * 1j,
+        "nothing": np.zeros((0, 5)),
+    }
+    if kind in arrays:
+        np.save(path, arrays[kind])
+    elif kind == "object":
+        np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+    elif kind == "colour":
+        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(path)
+    else:
+        path.write_bytes(b"" if kind == "empty" else b"no map")
+
+
+@pytest.mark.parametrize(
+    "kind, suffix, message",
+    [
+        ("nan", ".npy", "not finite in float32, in row 2, column 3"),
+        ("overflow", ".npy", "not finite in float32, in row 2, column 3"),
+        ("stack", ".npy", r"shape \(3, 5, 7\): expected is height x width"),
+        ("row", ".npy", r"shape \(5,\)"),
+        ("nothing", ".npy", r"shape \(0, 5\)"),
+        ("complex", ".npy", "no real numbers"),
+        ("object", ".npy", "cannot read the map"),
+        ("empty", ".npy", "cannot read the map"),
+        ("text", ".npy", "cannot read the map"),
+        ("text", ".tiff", "cannot read the map"),
+        ("empty", ".tiff", "cannot read the map"),
+        ("text", ".png", "not a PNG file"),
+        ("colour", ".png", "a picture in RGB, not in grey"),
+    ],
+)
+def test_a_broken_map_is_one_sentence_with_its_name(tmp_path, kind, suffix, message):
+    path = tmp_path / f"map{suffix}"
+    broken(path, kind)
+    with pytest.raises(UserError, match=message) as caught:
+        load_map(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read the map .*map\.npy: No such file"):
+        load_map(tmp_path / "map.npy")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/0.png.npy", "a/0.npy", "a/0.tiff", "a/0.tif", "a/0.TIFF", "a/0.png", "a/0.png.png"]
+)
+def test_a_map_is_found_by_its_images_path(tmp_path, name):
+    touch(tmp_path, name)
+    assert find_maps(tmp_path, [entry("a/0.png")]) == [tmp_path / name]
+
+
+def test_maps_in_a_linked_folder_are_found(tmp_path):
+    touch(tmp_path / "elsewhere", "0.npy")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a").symlink_to(tmp_path / "elsewhere")
+    assert find_maps(tmp_path / "maps", [entry("a/0.png")]) == [tmp_path / "maps" / "a" / "0.npy"]
+
+
+def test_maps_that_cannot_be_told_apart_are_refused(tmp_path):
+    touch(tmp_path, "a/0.png.npy", "a/0.tiff")
+    with pytest.raises(UserError, match=r"a/0\.png has two maps, .*0\.png\.npy and .*0\.tiff"):
+        find_maps(tmp_path, [entry("a/0.png")])
+    touch(tmp_path, "b/0.npy")
+    with pytest.raises(UserError, match=r"0\.npy would be the map of both b/0\.png and b/0\.jpg"):
+        find_maps(tmp_path, [entry("b/0.png"), entry("b/0.jpg")])
+
+
+def test_missing_maps_are_counted_and_the_first_is_named(tmp_path):
+    touch(tmp_path, "a/1.npy")
+    with pytest.raises(UserError, match=r"no map for 2 of 3 images, the first of them a/0\.png") as caught:
+        find_maps(tmp_path, [entry(f"a/{i}.png") for i in range(3)])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no folder of maps"):
+        find_maps(tmp_path / "nowhere", [])
+
+
+def test_maps_of_no_image_are_warned_of(tmp_path, warnings_of):
+    touch(tmp_path, "a/0.npy", "a/1.npy", "b/2.tiff", "a/notes.txt")
+    find_maps(tmp_path, [entry("a/0.png")])
+    assert "of no image: 2, the first" in warnings_of()
+    assert str(tmp_path / "a" / "1.npy") in warnings_of()
+
+
+def test_loader_gives_maps_at_their_own_size_with_masks_resized_to_it(tmp_path):
+    mask = np.zeros((30, 20), bool)
+    mask[5:14, 3:9] = True
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    sizes = [(12, 9), (7, 13)]
+    for i, size in enumerate(sizes):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).random(size, np.float32))
+    entries = [entry("0.png", "mask.png"), entry("1.png", anomaly=0)]
+    dataset = SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries))
+    for i, batch in enumerate(make_map_loader(dataset)):
+        np.testing.assert_array_equal(batch.images[0, 0], np.load(tmp_path / f"{i}.npy"))
+        assert batch.masks.shape == (1, *sizes[i])
+        assert batch.has_mask.all()
+    first = next(iter(make_map_loader(dataset)))
+    assert torch.equal(first.masks[0], mask_transform(mask, (12, 9)))
+    assert first.masks.any()
+
+
+def test_maps_can_be_brought_to_one_size(tmp_path):
+    ramp = np.tile(np.arange(40, dtype=np.float32), (20, 1))
+    np.save(tmp_path / "0.npy", ramp)
+    entries = [entry("0.png", anomaly=0)]
+    dataset = SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries), map_size=10)
+    (batch,) = make_map_loader(dataset)
+    assert batch.images.shape == (1, 1, 10, 10)
+    np.testing.assert_allclose(batch.images[0, 0, 0, 1:-1], ramp.reshape(20, 10, 4).mean((0, 2))[1:-1])
+
+
+def test_loader_raises_what_a_user_can_mend(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    touch(tmp_path, "0.npy")
+    entries = [entry("0.png", anomaly=0)]
+    with pytest.raises(UserError, match=r"cannot read the map .*0\.npy"):
+        list(make_map_loader(SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries)), 1))
