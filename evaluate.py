@@ -16,10 +16,10 @@ import torch
 from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
 from data.saved_scores import read_scores
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
-from utils.arguments import positive_int
+from utils.arguments import positive_int, seed
 from utils.errors import run
 from utils.evaluation import Stopwatch
-from utils.report import Outputs, add_measure_options, evaluate_and_report
+from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
 from utils.runtime import start_log
 
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"
@@ -46,6 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="image scores, a CSV file with the columns image_path and score; default: the maps' maxima",
     )
     add_measure_options(parser)
+    parser.add_argument("--seed", type=seed, default=42, help="of the intervals (default: %(default)s)")
     parser.add_argument(
         "--save_path", type=Path, help="folder for the results (default: results/evaluate/NAME)"
     )
@@ -75,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images.entries,
         device=torch.device("cpu"),
         stopwatch=stopwatch,
-        outputs=Outputs(folder=args.save_path, legacy_pro=args.legacy_pro),
+        outputs=Outputs(
+            folder=args.save_path, legacy_pro=args.legacy_pro, bootstrap=bootstrap_from_options(args)
+        ),
         title=f"The maps of {args.maps} on {args.dataset}",
         description={
             "method": "saved maps",

@@ -12,7 +12,7 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
 from utils.evaluation import ClassResult, Detector, Stopwatch
-from utils.report import Outputs, evaluate_and_report
+from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
 from utils.runtime import seed_everything, start_log
 
 
@@ -65,6 +65,7 @@ def evaluate_detector(
             legacy_pro=args.legacy_pro,
             save_maps=args.save_maps,
             visualization=args.visualization,
+            bootstrap=bootstrap_from_options(args),
         ),
         title=f"{method} on {args.dataset}",
         description={

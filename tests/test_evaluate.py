@@ -17,8 +17,8 @@ import test_sdp
 from datasets.meta import read_meta
 from tests import tiny_clip
 from tests.saved_maps_data import CLASSES, SHAPE, make_data_set, make_maps, mask_of, save_maps
+from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.errors import UserError
-from utils.evaluation import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.measures import pixel_measures
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -95,6 +95,23 @@ def test_measures_are_those_of_the_maps(data, maps, tmp_path):
         maps["bolt/test/good/000.png"].max()
     )
     assert "results are in" in (tmp_path / "out" / "evaluate.log").read_text()
+
+
+def test_intervals_lie_around_the_measures(data, maps, tmp_path):
+    options = ["--bootstrap", "200", "--confidence", "99", "--seed", "5"]
+    folder = save_maps(tmp_path / "maps", maps)
+    content = run(data, folder, tmp_path / "out", *options)
+    for name, values in measures(content).items():
+        for key, value in values.items():
+            low, high = content["intervals"]["classes"][name][key]
+            assert low <= value <= high
+            assert low < high
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "- in brackets: 99 % bootstrap intervals" in text
+    assert "in brackets" in (tmp_path / "out" / "evaluate.log").read_text()
+    again = run(data, folder, tmp_path / "again", *options, "--num_workers", "2")
+    assert again["intervals"] == content["intervals"]
+    assert run(data, folder, tmp_path / "out")["classes"] == content["classes"]
 
 
 def test_kind_of_file_and_workers_change_nothing(data, maps, tmp_path):

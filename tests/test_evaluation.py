@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from utils.bootstrap import Bootstrap
 from utils.errors import UserError
 from utils.evaluation import ClassMaps, Prediction, Stopwatch, evaluate
 
@@ -149,6 +150,50 @@ def test_legacy_pro_is_a_column_of_its_own():
     assert with_column[0].measures["aupro_200"] is not None
     assert "aupro_200" not in without[0].measures
     assert with_column[0].measures["aupro"] == without[0].measures["aupro"]
+
+
+def test_draws_of_a_class_depend_on_no_other_class():
+    both, _ = run(make_samples({"bolt": "nnaaa", "nut": "nnaa"}), bootstrap=Bootstrap(20))
+    alone, _ = run(make_samples({"bolt": "nnaaa"}), bootstrap=Bootstrap(20))
+    assert alone[0].measures == both[0].measures
+    assert list(alone[0].draws) == list(both[0].draws) == list(alone[0].measures)
+    for key, values in alone[0].draws.items():
+        assert values.shape == (20,)
+        np.testing.assert_array_equal(values, both[0].draws[key])
+    assert not np.array_equal(both[0].draws["auroc_px"], both[1].draws["auroc_px"])
+
+
+def test_scores_known_beforehand_take_the_place_of_the_detectors():
+    samples = make_samples({"bolt": "nnaa"})
+    known = {sample.img_path: float(i) for i, sample in enumerate(samples)}
+    (result,), _ = run(samples, image_scores=known)
+    assert [image.score for image in result.images] == [0, 1, 2, 3]
+    assert result.measures["auroc_sp"] == 1
+
+
+def test_a_detector_without_probabilities_has_none_in_its_rows():
+    class MapsAlone(FirstChannel):
+        def predict(self, images, class_names):
+            return Prediction(maps=images[:, 0].clone(), text_prob=None)
+
+        def image_scores(self, text_prob, map_max):
+            assert np.isnan(text_prob).all()
+            return map_max
+
+    (result,), (images, _, _) = run(make_samples({"bolt": "na"}), detector=MapsAlone())
+    assert [image.text_prob for image in result.images] == [None, None]
+    assert [image.score for image in result.images] == images[:, 0].amax((1, 2)).tolist()
+
+
+def test_maps_of_two_sizes_in_a_class_are_refused_with_the_image():
+    class Shrinking(FirstChannel):
+        def predict(self, images, class_names):
+            prediction = super().predict(images, class_names)
+            size = 1 if len(images) < 3 else SIZE  # one that would be spread over the whole map
+            return Prediction(prediction.maps[:, :size, :size], prediction.text_prob)
+
+    with pytest.raises(UserError, match=r"bolt/3\.png is 1 x 1 pixels.*first image 8 x 8"):
+        run(make_samples({"bolt": "nnaa"}), detector=Shrinking())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -3,8 +3,12 @@
 import csv
 import json
 
+import numpy as np
+import pytest
+
+from utils.bootstrap import Bootstrap
 from utils.evaluation import ClassResult, ImageScore
-from utils.results import mean_measures, results_table, write_results
+from utils.results import mean_measures, percent, results_table, write_results
 
 RESULTS = [
     ClassResult(
@@ -31,6 +35,43 @@ def test_table_is_in_percent_and_shows_undefined_as_a_dash():
     ]
     assert rows[0] == ["objects", "auroc_px", "auroc_sp"]
     assert rows[2:] == [["bolt", "12.3", "-"], ['n"ut', "50.0", "-"], ["mean", "31.2", "-"]]
+
+
+DRAWS = [
+    ClassResult("bolt", [], {"auroc_px": 0.5, "auroc_sp": None}, [], {"auroc_px": np.arange(101) / 100}),
+    ClassResult(
+        "nut",
+        [],
+        {"auroc_px": 0.9, "auroc_sp": 0.7},
+        [],
+        {"auroc_px": np.full(101, 0.9), "auroc_sp": np.linspace(0.6, 0.8, 101)},
+    ),
+]
+
+
+def test_intervals_stand_behind_the_measures_and_in_the_json(tmp_path):
+    bootstrap = Bootstrap(101, confidence=90, seed=7)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in results_table(DRAWS, bootstrap).splitlines()
+    ]
+    assert rows[2:] == [
+        ["bolt", "50.0 [5.0, 95.0]", "-"],
+        ["nut", "90.0 [90.0, 90.0]", "70.0 [61.0, 79.0]"],
+        ["mean", "70.0 [47.5, 92.5]", "70.0 [61.0, 79.0]"],
+    ]
+    write_results(tmp_path, "SDP", DRAWS, {}, bootstrap=bootstrap)
+    content = json.loads((tmp_path / "results.json").read_text())["intervals"]
+    assert (content["resamples"], content["confidence"], content["seed"]) == (101, 90, 7)
+    assert content["mean"]["auroc_px"] == pytest.approx([0.475, 0.925])
+    assert content["classes"]["bolt"].keys() == {"auroc_px"}
+    assert "70.0 [47.5, 92.5]" in (tmp_path / "results.md").read_text()
+
+
+def test_percent():
+    assert percent(None) == "-"
+    assert percent(0.12345) == "12.3"
+    assert percent(-0.012, (-0.02, 0.001), sign="+") == "-1.2 [-2.0, +0.1]"
 
 
 def test_files_hold_everything(tmp_path):

@@ -56,7 +56,7 @@ def scores(out: Path) -> dict[str, list[float]]:
 
 
 def test_outputs_are_complete(data, model, tmp_path):
-    out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro")
+    out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro", "--bootstrap", "50")
     header = (out / "results.md").read_text().splitlines()[2]
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
         *COLUMNS[:5],
@@ -75,6 +75,7 @@ def test_outputs_are_complete(data, model, tmp_path):
     assert {"model", "text", "loading", "prediction", "measures", "output"} <= results["seconds"].keys()
     assert results["images_per_second"] > 0
     assert results["peak_memory_mib"]["host"] > 10
+    assert results["intervals"]["mean"].keys() == results["mean"].keys() - {"aupro_200"}
     assert "SDP on mvtec" in (out / "test.log").read_text()
     sheet = cv2.imread(str(out / "contact_sheet.png"))
     assert sheet.shape[1] > 4 * 3 * 96

@@ -35,6 +35,14 @@ def non_negative_float(text: str) -> float:
     return value
 
 
+def percentage(text: str) -> float:
+    """A number above 0 and below 100."""
+    value = _number(text, float)
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return value
+
+
 def seed(text: str) -> int:
     """A seed that every library takes."""
     value = non_negative_int(text)

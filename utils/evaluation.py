@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from utils.bootstrap import Bootstrap
+from utils.class_measures import ClassMeasures, measure_class
 from utils.errors import UserError
-from utils.measures import pixel_measures, ranking_measures
-
-PIXEL_MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro")
-IMAGE_MEASURES = ("auroc_sp", "f1_sp", "ap_sp")
-LEGACY_PRO = "aupro_200"
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,21 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """A class's images and measures; a measure that is undefined is None, and a note says why."""
+    """A class's images and measures.
+
+    Attributes:
+        name: of the class.
+        images: their scores.
+        measures: fractions; None where undefined, and a note says why.
+        notes: on the measures.
+        draws: the values [resamples] in bootstrap draws of each measure that is defined; empty if none were made.
+    """
 
     name: str
     images: list[ImageScore]
     measures: dict[str, float | None]
     notes: list[str]
+    draws: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ def evaluate(
     stopwatch: Stopwatch,
     image_scores: Mapping[str, float] | None = None,
     legacy_pro: bool = False,
+    bootstrap: Bootstrap | None = None,
     on_map: Callable[[Sample, np.ndarray], None] | None = None,
     on_class: Callable[[ClassMaps], None] | None = None,
 ) -> Iterator[ClassResult]:
@@ -137,6 +145,7 @@ def evaluate(
         stopwatch: is given the seconds of loading, prediction, measures and output.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         legacy_pro: also compute PRO by 200 thresholds.
+        bootstrap: also measure bootstrap draws of each class's images.
         on_map: called with each image and its map [H, W].
         on_class: called with each class when its last image is done.
 
@@ -146,6 +155,7 @@ def evaluate(
     Raises:
         UserError: a detector gave a value that is not finite, or maps of two sizes in one class.
     """
+    measure = partial(measure_class, legacy_pro=legacy_pro, bootstrap=bootstrap)
     sizes = Counter(sample.cls_name for sample in samples)
     current: _ClassBuffer | None = None
     position = 0
@@ -180,7 +190,7 @@ def evaluate(
                         on_map(sample, maps[i])
                 if current.is_full:
                     progress.set_postfix_str(sample.cls_name)
-                    yield current.finish(detector, stopwatch, image_scores, legacy_pro, on_class)
+                    yield current.finish(detector, stopwatch, image_scores, measure, on_class)
                     current = None
             position += len(part)
             progress.update(len(part))
@@ -223,7 +233,7 @@ class _ClassBuffer:
         detector: Detector,
         stopwatch: Stopwatch,
         image_scores: Mapping[str, float] | None,
-        legacy_pro: bool,
+        measure: Callable[..., ClassMeasures],
         on_class: Callable[[ClassMaps], None] | None,
     ) -> ClassResult:
         if image_scores is None:
@@ -233,8 +243,10 @@ class _ClassBuffer:
         if on_class is not None:
             with stopwatch("output"):
                 on_class(ClassMaps(self.samples, self.maps, self.masks, self.has_mask, scores))
+        name = self.samples[0].cls_name
         with stopwatch("measures"):
-            measures, notes = self._measure(scores, legacy_pro)
+            labels = [sample.anomaly for sample in self.samples]
+            measured = measure(name, labels, scores, self.maps, self.masks, self.has_mask)
         images = [
             ImageScore(
                 sample.img_path,
@@ -246,33 +258,4 @@ class _ClassBuffer:
             )
             for i, sample in enumerate(self.samples)
         ]
-        return ClassResult(self.samples[0].cls_name, images, measures, notes)
-
-    def _measure(self, scores: np.ndarray, legacy_pro: bool) -> tuple[dict[str, float | None], list[str]]:
-        """All measures of the class, and why one is undefined; the maps are used up."""
-        notes = []
-        measures: dict[str, float | None] = dict.fromkeys(PIXEL_MEASURES)
-        if legacy_pro:
-            measures[LEGACY_PRO] = None
-        if self.masks.any():
-            known = np.flatnonzero(self.has_mask)
-            for row, source in enumerate(known):  # close the gaps in place: a copy would double the memory
-                if row != source:
-                    self.maps[row], self.masks[row] = self.maps[source], self.masks[source]
-            pixels = pixel_measures(self.maps[: len(known)], self.masks[: len(known)], legacy_pro=legacy_pro)
-            measures |= zip(PIXEL_MEASURES, (pixels.auroc, pixels.f1_max, pixels.ap, pixels.pro), strict=True)
-            if legacy_pro:
-                measures[LEGACY_PRO] = pixels.legacy_pro
-            if len(known) < len(scores):
-                missing = len(scores) - len(known)
-                notes.append(f"{missing} images without a mask are not in the pixel measures")
-        else:
-            notes.append("no pixel measures: there is no mask with an anomalous pixel")
-
-        labels = np.array([-1 if sample.anomaly is None else sample.anomaly for sample in self.samples])
-        image = ranking_measures(scores[labels == 0], scores[labels == 1])
-        measures |= zip(IMAGE_MEASURES, (image.auroc, image.f1_max, image.ap), strict=True)
-        if image.auroc is None:
-            kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (labels == value).any()]
-            notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
-        return measures, notes
+        return ClassResult(name, images, *measured)

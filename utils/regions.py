@@ -47,13 +47,11 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
             raise ValueError(f"the anomaly map of image {index} has values that are not finite")
         inside = image_scores[mask]
         if inside.size:
-            count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-            label = labels[mask]
             here = anomalous[anomalous_end : anomalous_end + inside.size]
             here.real = inside
-            here.imag = np.bincount(label)[label]
+            here.imag, count = region_sizes(mask)
             anomalous_end += inside.size
-            regions += count - 1  # one label is the background's
+            regions += count
         # What is written ends at or before the end of what was read: later images are still intact.
         outside = image_scores[~mask] if inside.size else image_scores.ravel()
         scores[normal_end : normal_end + outside.size] = outside
@@ -62,6 +60,20 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
     normal.sort()
     anomalous.sort()
     return SplitScores(normal, anomalous.real, anomalous.imag, regions)
+
+
+def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Size of the 8-connected region that each anomalous pixel lies in, and how many regions there are.
+
+    Args:
+        mask: bool [H, W].
+
+    Returns:
+        int64 [p], in the order of `values[mask]`, and the number.
+    """
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    label = labels[mask]
+    return np.bincount(label)[label], count - 1  # one label is the background's
 
 
 def _check(maps: np.ndarray, masks: np.ndarray) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from utils.arguments import percentage, positive_int
+from utils.bootstrap import Bootstrap
 from utils.evaluation import Batch, ClassMaps, ClassResult, Detector, Sample, Stopwatch, evaluate
 from utils.files import atomic_open
 from utils.results import notes, results_table, write_results
@@ -30,12 +32,14 @@ class Outputs:
         legacy_pro: add the column of PRO by 200 thresholds.
         save_maps: write every map as `maps/<img_path>.npy`.
         visualization: write a picture of every image to `imgs/`.
+        bootstrap: add confidence intervals.
     """
 
     folder: Path
     legacy_pro: bool = False
     save_maps: bool = False
     visualization: bool = False
+    bootstrap: Bootstrap | None = None
 
 
 def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> None:
@@ -65,6 +69,24 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add a column with PRO by 200 thresholds, as older tables have it",
     )
+    group.add_argument(
+        "--bootstrap",
+        type=positive_int,
+        metavar="DRAWS",
+        help="give every measure a confidence interval, from this many draws of the images (1000 is usual)",
+    )
+    group.add_argument(
+        "--confidence",
+        type=percentage,
+        default=95.0,
+        metavar="PERCENT",
+        help="confidence of the intervals (default: %(default)g)",
+    )
+
+
+def bootstrap_from_options(args: argparse.Namespace) -> Bootstrap | None:
+    """How intervals are to be made, None if they are not asked for."""
+    return None if args.bootstrap is None else Bootstrap(args.bootstrap, args.confidence, args.seed)
 
 
 def evaluate_and_report(
@@ -92,6 +114,8 @@ def evaluate_and_report(
         remarks: what is to be said below the table of the whole of it.
     """
     logger = logging.getLogger(__name__)
+    if outputs.bootstrap is not None:
+        remarks = [*remarks, f"in brackets: {outputs.bootstrap}"]
     for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png"):
         (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
     on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
@@ -116,7 +140,8 @@ def evaluate_and_report(
         heading = (
             f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
         )
-        write_results(outputs.folder, heading, results, {**description, **measured, **origin}, remarks)
+        about = {**description, **measured, **origin}
+        write_results(outputs.folder, heading, results, about, remarks, outputs.bootstrap)
 
     with logging_redirect_tqdm():
         for result in evaluate(
@@ -127,12 +152,13 @@ def evaluate_and_report(
             stopwatch=stopwatch,
             image_scores=image_scores,
             legacy_pro=outputs.legacy_pro,
+            bootstrap=outputs.bootstrap,
             on_map=on_map,
             on_class=pictures,
         ):
             results.append(result)
             write()
-    logger.info("%s\n%s", title, results_table(results))
+    logger.info("%s\n%s", title, results_table(results, outputs.bootstrap))
     for note in [*remarks, *notes(results)]:
         logger.info("note: %s", note)
     seconds = stopwatch.seconds
