@@ -6,7 +6,7 @@ measures follow from them by the formulas of `utils.measures` and `utils.pro`.
 
 Anomalous scores are the thresholds. Where a class has more than `THRESHOLDS` different ones, neighbours share a
 threshold, as if they and the normal scores between them were equal: the curves are exact in that many points, and
-straight between them. For the set itself this moves the AUROC by at most 1 / (2 THRESHOLDS), and what it was measured to
+straight between them. For the set itself that moves the AUROC by at most 1 / (2 THRESHOLDS); what it was measured to
 change is far below an interval's own noise (benchmarks/README.md). With fewer, as images have, everything is exact.
 """
 
