@@ -13,7 +13,7 @@ from data.build import PROJECT
 from data.options import EvaluationSet, read_evaluation_set
 from datasets.loader import AnomalyDataset
 from datasets.meta import Entry
-from datasets.registry import REGISTRY, get_spec
+from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import UserError
 
@@ -60,6 +60,7 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         "--train_dataset",
         required=True,
         nargs="+",
+        type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",
         help=f"data sets whose test split is trained on: {', '.join(REGISTRY)}",
@@ -79,6 +80,7 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
     )
     group.add_argument(
         "--test_dataset",
+        type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",
         help="data set to validate on now and then, which must not be one that is trained on (default: none)",

@@ -1,0 +1,134 @@
+"""Times SDP+'s training with the cache of patch tokens against training that encodes in every epoch.
+
+    python benchmarks/training.py                    # ViT-B-16-plus-240, 240 px, 32 images, 5 epochs
+
+The backbone has random weights; images and masks are those of the demo data set, which data/demo.py draws. Also says
+how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.timing import medians, ratio_table
+from data.build import PROJECT
+from data.options import EvaluationSet, read_evaluation_set
+from data.tokens import TokenSource, token_source_from_options
+from data.training import TrainingSet, epoch_order
+from datasets.registry import get_spec
+from models.backbone import Backbone, load_backbone
+from models.fidelity import Fidelity
+from models.sdp_plus import adapter_upsampling, adapters_for
+from tests.random_weights import save_random_weights
+from train_sdp_plus import train_epoch
+
+CORRECTED = Fidelity.named("corrected")
+
+
+def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> list[float]:
+    """Losses of every step of a training."""
+    torch.manual_seed(0)
+    adapters = adapters_for(backbone)
+    optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
+    losses = []
+    for epoch in range(1, args.epochs + 1):
+        order = epoch_order(args.images, seed=42, epoch=epoch, shuffled=True)
+        batches = tokens.batches(order, args.batch_size)
+        losses += train_epoch(adapters, optimizer, batches, text, adapter_upsampling(backbone))
+    return losses
+
+
+def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> str:
+    """How a step on tokens at hand divides into its matrix products and the rest."""
+    batch = next(tokens.batches(range(args.batch_size), args.batch_size))
+    adapters = adapters_for(backbone)
+    optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
+    upsampling = adapter_upsampling(backbone)
+    taps, images, patches, width = batch.tokens.shape
+    embed_dim = adapters.fc[0].out_features
+    rows = images * patches
+    x, w = torch.randn(rows, width), torch.randn(width, embed_dim)
+    gradient = torch.randn(rows, embed_dim)
+
+    def products() -> None:  # of one tap: the layer, and the gradient of its weights
+        x @ w
+        gradient.T @ x
+
+    seconds = medians(
+        {
+            "step": lambda: list(train_epoch(adapters, optimizer, [batch], text, upsampling)),
+            "products": lambda: [products() for _ in range(taps)],
+        },
+        args.repeats,
+    )
+    operations = taps * 4 * rows * width * embed_dim
+    return (
+        f"a step on cached tokens takes {seconds['step'] * 1e3:.0f} ms, of which the layers' matrix products alone "
+        f"take {seconds['products'] * 1e3:.0f} ms: {operations / seconds['step'] / 1e9:.0f} of "
+        f"{operations / seconds['products'] / 1e9:.0f} GFLOP/s, {seconds['products'] / seconds['step']:.0%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)"
+    )
+    parser.add_argument("--images", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--batch_size", type=int, default=8, help="images a step (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed steps (default: %(default)s)")
+    args = parser.parse_args()
+    spec = get_spec("demo")
+    demo = read_evaluation_set(spec, PROJECT / spec.folder)
+    stride = len(demo.entries) // args.images
+    images = TrainingSet([EvaluationSet(spec, demo.root, demo.entries[::stride][: args.images])])
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save_random_weights(args.model, Path(folder) / "random.safetensors")
+        backbone = load_backbone(
+            model=args.model,
+            pretrained=str(weights),
+            image_size=None,
+            features_list=None,
+            fidelity=CORRECTED,
+            device=torch.device("cpu"),
+        )
+        embed_dim = backbone.clip.visual.output_dim
+        text = torch.nn.functional.normalize(torch.randn(1, embed_dim, 2), dim=1).expand(args.images, -1, -1)
+        seconds, losses = {}, {}
+        for name, options in {
+            "encoding in every epoch": {"no_cache": True},
+            "cache, fp16": {"cache_precision": "fp16"},
+            "cache, fp32": {"cache_precision": "fp32"},
+        }.items():
+            settings = {"no_cache": False, "cache_precision": "", "cache_memory": 4.0, "num_workers": 2}
+            own = argparse.Namespace(
+                **vars(args) | settings | options, cache_dir=Path(folder) / name.replace(" ", "_")
+            )
+            start = perf_counter()
+            tokens = token_source_from_options(own, backbone, CORRECTED, images)
+            losses[name] = torch.tensor(train(args, tokens, backbone, text))
+            seconds[name] = perf_counter() - start
+        reference = losses["encoding in every epoch"]
+        print(
+            f"{args.model}, {backbone.image_size} px, {args.images} images, {args.epochs} epochs, "
+            f"{torch.get_num_threads()} threads; filling the cache is part of its time\n"
+        )
+        print(ratio_table(seconds))
+        for name in ("cache, fp16", "cache, fp32"):
+            difference = ((losses[name] - reference).abs() / reference).max()
+            print(f"largest relative difference of a loss with {name}: {difference:.1e}")
+        print(step_shares(args, tokens, backbone, text))
+
+
+if __name__ == "__main__":
+    main()
