@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from utils import pro
-from utils.measures import PixelMeasures, Ranking, pixel_measures, ranking_measures
+from utils.measures import PixelMeasures, Ranking, misranked, pixel_measures, ranking_measures
 
 UNDEFINED = PixelMeasures(None, None, None, None, None)
 
@@ -246,3 +246,21 @@ def test_memory_does_not_grow_with_normal_images():
     one_map = 256 * 256 * 4
     assert peak_memory(32) - peak_memory(8) < one_map
     assert peak_memory(32) < 4 * one_map
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0, 1, -1])), min_size=1, max_size=12))
+def test_misranked_is_the_fraction_of_rivals_on_the_wrong_side(items):
+    scores, labels = np.array([s for s, _ in items], float), np.array([label for _, label in items])
+    found = misranked(scores, labels)
+    for score, label, value in zip(scores, labels, found, strict=True):
+        rivals = scores[labels == 1 - label] if label >= 0 else np.array([])
+        if not rivals.size:
+            assert np.isnan(value)
+            continue
+        wrong = rivals < score if label == 0 else rivals > score
+        assert value == pytest.approx(np.mean(wrong + 0.5 * (rivals == score)))
+    if {0, 1} <= set(labels):
+        expected = 1 - ranking_measures(scores[labels == 0], scores[labels == 1]).auroc
+        assert found[labels == 0].mean() == pytest.approx(expected)
+        assert found[labels == 1].mean() == pytest.approx(expected)

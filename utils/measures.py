@@ -8,11 +8,12 @@ thresholds. The conventions are scikit-learn's: equal scores are one threshold.
 All measures are fractions from 0 to 1, and None where they are undefined.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from utils import pro
+from utils.curves import Curves, pixel_curves
 from utils.regions import split_scores
 
 
@@ -38,10 +39,12 @@ class PixelMeasures(Ranking):
     Attributes:
         pro: exact per-region overlap, None without regions or without normal pixels.
         legacy_pro: that of the field's older tables (see `utils.pro`), None if undefined or not asked for.
+        curves: what they are areas under, thinned for drawing; None if there is one label only.
     """
 
     pro: float | None
     legacy_pro: float | None
+    curves: Curves | None = field(default=None, compare=False)
 
 
 def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
@@ -80,7 +83,29 @@ def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False
     exact = pro.exact_pro(split)
     legacy = pro.legacy_pro(split) if legacy_pro else None
     ranking = _sorted_ranking(split.normal, np.ascontiguousarray(split.anomalous))
-    return PixelMeasures(ranking.auroc, ranking.ap, ranking.f1_max, exact, legacy)
+    return PixelMeasures(ranking.auroc, ranking.ap, ranking.f1_max, exact, legacy, pixel_curves(split))
+
+
+def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How wrongly each item is ranked: the fraction of the items of the other label on its wrong side.
+
+    The mean over the anomalous items, as that over the normal ones, is 1 - AUROC; ties count half.
+
+    Args:
+        scores: [n] finite.
+        labels: [n], 1 for anomalous, 0 for normal, anything else where no label is known.
+
+    Returns:
+        [n] float64; NaN without a label, and where no item has the other one.
+    """
+    wrong = np.full(scores.shape, np.nan)
+    for label, other, sign in ((0, 1, 1), (1, 0, -1)):  # a normal item is wrong above its rivals
+        rivals = np.sort(sign * scores[labels == other])
+        if rivals.size:
+            own = sign * scores[labels == label]
+            ranks = np.searchsorted(rivals, own, side="left") + np.searchsorted(rivals, own, side="right")
+            wrong[labels == label] = ranks / (2 * rivals.size)
+    return wrong
 
 
 def _sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:

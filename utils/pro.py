@@ -1,5 +1,7 @@
 """PRO, the per-region overlap: exact, and in the convention of the evaluators behind older tables."""
 
+from typing import Literal
+
 import numpy as np
 from sklearn.metrics import auc
 
@@ -58,15 +60,29 @@ def legacy_pro(split: SplitScores) -> float | None:
         return None
     # As released: in the maps' own precision, where rounding sometimes gives a 201st threshold.
     thresholds = np.arange(low, high, step).astype(np.float32)
-    overlap_from = np.zeros(thresholds.size + 1)
-    for start in range(0, anomalous.size, BLOCK):
-        passed = np.searchsorted(thresholds, anomalous[start : start + BLOCK], side="left")  # those < score
-        weights = 1 / split.region_size[start : start + BLOCK].astype(np.float64)
-        overlap_from += np.bincount(passed, weights, minlength=overlap_from.size)
-    overlap = np.cumsum(overlap_from[::-1])[::-1][1:] / split.regions  # of the scores > threshold
+    overlap = mean_overlap(split, thresholds, side="left")
     rate = (normal.size - np.searchsorted(normal, thresholds, side="right")) / normal.size
     kept = rate < FPR_LIMIT
     rate, overlap = rate[kept], overlap[kept]
     if not rate.size or rate[0] == rate[-1]:
         return None
     return float(auc((rate - rate[-1]) / (rate[0] - rate[-1]), overlap))
+
+
+def mean_overlap(split: SplitScores, thresholds: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+    """Mean over the regions of the fraction of a region's pixels that a threshold marks.
+
+    Args:
+        split: the scores of at least one region.
+        thresholds: [k] ascending.
+        side: "left" marks the scores above a threshold, "right" those equal to it as well.
+
+    Returns:
+        [k] float64.
+    """
+    passed_by = np.zeros(thresholds.size + 1)  # at i, by scores that pass i thresholds
+    for start in range(0, split.anomalous.size, BLOCK):
+        passed = np.searchsorted(thresholds, split.anomalous[start : start + BLOCK], side=side)
+        weights = 1 / split.region_size[start : start + BLOCK].astype(np.float64)
+        passed_by += np.bincount(passed, weights, minlength=passed_by.size)
+    return np.cumsum(passed_by[::-1])[::-1][1:] / split.regions

@@ -1,0 +1,90 @@
+"""Points of the curves behind the measures: each exact, and few enough to draw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.pro import FPR_LIMIT, mean_overlap
+from utils.regions import SplitScores
+
+POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points [k] of a curve as fractions, by falling threshold; an item is positive if its score reaches it."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of one set of scores.
+
+    Attributes:
+        roc: true-positive over false-positive rate, from (0, 0) to (1, 1).
+        pr: precision over recall. Average precision is the area of the steps that have each point at their
+            right end.
+        pro: mean overlap over false-positive rate, from (0, 0) to the rate 0.3; None for images.
+    """
+
+    roc: Curve
+    pr: Curve
+    pro: Curve | None = None
+
+
+def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
+    """ROC and PR of the scores of normal and of anomalous items.
+
+    Args:
+        normal: [N] scores of the normal items, ascending.
+        anomalous: [P] scores of the anomalous items, ascending.
+
+    Returns:
+        The curves, or None where there is one kind of item only.
+    """
+    if not normal.size or not anomalous.size:
+        return None
+    return _ranking_curves(normal, anomalous, _thresholds(normal, anomalous))
+
+
+def pixel_curves(split: SplitScores) -> Curves | None:
+    """ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
+    normal, anomalous = split.normal, np.ascontiguousarray(split.anomalous)
+    if not normal.size or not anomalous.size:
+        return None
+    thresholds = _thresholds(normal, anomalous)
+    curves = _ranking_curves(normal, anomalous, thresholds)
+    overlap = np.append(0, mean_overlap(split, thresholds, side="right")[::-1])
+    rate = curves.roc.x
+    inside = rate < FPR_LIMIT
+    last = np.interp(FPR_LIMIT, rate, overlap)
+    pro = Curve(np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last))
+    return Curves(curves.roc, curves.pr, pro)
+
+
+def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+    """Ascending distinct scores to draw the curves at: all of them if they are few.
+
+    Else spread evenly over the recall and the false-positive rate, more closely where that rate is small,
+    and about the rate where PRO ends. The least score is always among them, so the curves are whole.
+    """
+    n, p = normal.size, anomalous.size
+    if n + p <= 3 * POINTS:
+        return np.unique(np.concatenate([normal, anomalous]))
+    limit = int(FPR_LIMIT * n)
+    from_top = np.concatenate(
+        [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
+    )
+    chosen = normal[n - np.rint(from_top).astype(int)]
+    return np.unique(np.concatenate([chosen, anomalous[np.rint(np.linspace(0, p - 1, POINTS)).astype(int)]]))
+
+
+def _ranking_curves(normal: np.ndarray, anomalous: np.ndarray, thresholds: np.ndarray) -> Curves:
+    falling = thresholds[::-1]
+    false = normal.size - np.searchsorted(normal, falling, side="left")
+    true = anomalous.size - np.searchsorted(anomalous, falling, side="left")
+    recall = true / anomalous.size
+    roc = Curve(np.append(0, false / normal.size), np.append(0, recall))
+    return Curves(roc, Curve(recall, true / (true + false)))
