@@ -22,6 +22,7 @@ from utils.evaluation import Stopwatch
 from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
 from utils.runtime import start_log
 
+PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"
 
 
@@ -46,6 +47,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="image scores, a CSV file with the columns image_path and score; default: the maps' maxima",
     )
     add_measure_options(parser)
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html, the page of all images, maps, scores and curves; the images are read for it",
+    )
     parser.add_argument("--seed", type=seed, default=42, help="of the intervals (default: %(default)s)")
     parser.add_argument(
         "--save_path", type=Path, help="folder for the results (default: results/evaluate/NAME)"
@@ -77,7 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=torch.device("cpu"),
         stopwatch=stopwatch,
         outputs=Outputs(
-            folder=args.save_path, legacy_pro=args.legacy_pro, bootstrap=bootstrap_from_options(args)
+            folder=args.save_path,
+            legacy_pro=args.legacy_pro,
+            report=args.report,
+            bootstrap=bootstrap_from_options(args),
         ),
         title=f"The maps of {args.maps} on {args.dataset}",
         description={
@@ -85,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "dataset": args.dataset,
             "arguments": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         },
+        to_picture=lambda seen: images.read_image(seen.sample, PICTURE_SIZE),
         image_scores=scores,
         remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
     )

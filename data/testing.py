@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.options import EvaluationSet, loader_from_options
+from datasets.transforms import image_from_tensor
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
@@ -58,6 +59,7 @@ def evaluate_detector(
         loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
         images.entries,
         read_image=partial(images.read_image, image_size=backbone.image_size),
+        to_picture=lambda seen: image_from_tensor(seen.image),
         device=backbone.device,
         stopwatch=stopwatch,
         outputs=Outputs(
@@ -65,6 +67,7 @@ def evaluate_detector(
             legacy_pro=args.legacy_pro,
             save_maps=args.save_maps,
             visualization=args.visualization,
+            report=not args.no_report,
             bootstrap=bootstrap_from_options(args),
         ),
         title=f"{method} on {args.dataset}",

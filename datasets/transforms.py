@@ -32,6 +32,12 @@ def image_transform(image: Image.Image, size: int) -> torch.Tensor:
     return normalize(to_tensor(resize_rgb(image, size)), CLIP_MEAN, CLIP_STD)
 
 
+def image_from_tensor(image: torch.Tensor) -> np.ndarray:
+    """The picture that `image_transform` made a tensor of: uint8 [S, S, 3] from float32 [3, S, S]."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (image * (255 * std)).add_(255 * mean).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+
+
 def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
     """Resize a mask, bilinear and antialiased, and binarise it at one half.
 

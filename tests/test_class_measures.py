@@ -40,12 +40,12 @@ def kinds(content: dict) -> np.ndarray:
 @pytest.mark.parametrize("letters", ["nnnaaaa", "nnaaxx?", "anexaan?", "aaaa", "nae"])
 def test_draws_are_the_measures_of_the_images_drawn(letters):
     content = make_class(letters)
-    measures, notes, draws = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
-    assert (measures, notes, {}) == measure_class("bolt", **copy(content))
+    measures, notes, draws, _ = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
+    assert (measures, notes, {}) == measure_class("bolt", **copy(content))[:3]
     defined = [key for key in (*PIXEL_MEASURES, *IMAGE_MEASURES) if measures[key] is not None]
     assert list(draws) == defined
     for number, row in enumerate(BOOTSTRAP.draw("bolt", kinds(content))):
-        expected, _, _ = measure_class("bolt", **drawn(content, row))
+        expected, _, _, _ = measure_class("bolt", **drawn(content, row))
         for key in defined:
             assert draws[key][number] == pytest.approx(expected[key], rel=1e-12), key
 
@@ -55,14 +55,14 @@ def test_a_mask_of_anomalous_pixels_alone_leaves_every_draw_defined():
     content["masks"][:] = True
     content["masks"][2, 3:, :] = False
     content["labels"][2] = 1
-    _, _, draws = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
+    _, _, draws, _ = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
     assert all(np.isfinite(values).all() for values in draws.values())
     assert set(draws) == set(PIXEL_MEASURES)
 
 
 def test_nothing_that_is_undefined_has_draws():
     content = make_class("nnn")
-    measures, _, draws = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
+    measures, _, draws, _ = measure_class("bolt", **copy(content), bootstrap=BOOTSTRAP)
     assert set(measures.values()) == {None}
     assert draws == {}
     content["masks"][:] = True
@@ -72,6 +72,6 @@ def test_nothing_that_is_undefined_has_draws():
 def test_without_maps_the_image_measures_are_drawn_all_the_same():
     content = make_class("nnnnnxxxxx")
     content["maps"], content["masks"] = content["maps"][:0], content["masks"][:0]
-    _, _, draws = measure_class("bolt", **content, bootstrap=BOOTSTRAP)
+    _, _, draws, _ = measure_class("bolt", **content, bootstrap=BOOTSTRAP)
     assert set(draws) == set(IMAGE_MEASURES)
     assert draws["auroc_sp"].std() > 0

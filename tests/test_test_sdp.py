@@ -77,6 +77,9 @@ def test_outputs_are_complete(data, model, tmp_path):
     assert results["peak_memory_mib"]["host"] > 10
     assert results["intervals"]["mean"].keys() == results["mean"].keys() - {"aupro_200"}
     assert "SDP on mvtec" in (out / "test.log").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h1>SDP on mvtec</h1>" in page
+    assert all(f'"{name}"' in page for name in scores(out))
     sheet = cv2.imread(str(out / "contact_sheet.png"))
     assert sheet.shape[1] > 4 * 3 * 96
     for name in scores(out):
@@ -98,6 +101,14 @@ def test_batch_size_workers_and_repetition_change_nothing(data, model, tmp_path)
         assert list(other) == list(reference)
         for key, values in reference.items():
             assert other[key] == pytest.approx(values, rel=1e-6, abs=1e-6)
+
+
+def test_no_report_leaves_the_page_out_and_an_old_one_is_removed(data, model, tmp_path):
+    measured = json.loads((run(data, model, tmp_path) / "results.json").read_text())["mean"]
+    assert (tmp_path / "report.html").is_file()
+    run(data, model, tmp_path, "--no_report")
+    assert not (tmp_path / "report.html").exists()
+    assert json.loads((tmp_path / "results.json").read_text())["mean"] == measured
 
 
 def test_unlabelled_images_get_scores_and_no_measures(model, tmp_path):
@@ -150,6 +161,10 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     assert broken["complete"] is False
     assert broken["classes"] == {"bolt": whole["classes"]["bolt"]}
     assert "not finished" in (tmp_path / "broken" / "results.md").read_text()
+    page = (tmp_path / "broken" / "report.html").read_text(encoding="utf-8")
+    assert "not finished" in page
+    assert "bolt/test/square/002.png" in page
+    assert "nut/test" not in page
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -8,7 +8,14 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from datasets.transforms import CLIP_MEAN, CLIP_STD, image_transform, mask_transform, resize_rgb
+from datasets.transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    image_from_tensor,
+    image_transform,
+    mask_transform,
+    resize_rgb,
+)
 
 
 def noise(height, width):
@@ -44,6 +51,14 @@ def test_the_picture_is_what_the_tensor_holds():
     assert picture.dtype == np.uint8
     tensor = image_transform(image, 48).permute(1, 2, 0) * torch.tensor(CLIP_STD) + torch.tensor(CLIP_MEAN)
     np.testing.assert_allclose(tensor.numpy() * 255, picture, atol=1e-3)
+
+
+def test_the_picture_is_got_back_from_the_tensor():
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    tensor = image_transform(Image.fromarray(picture), 32)
+    before = tensor.clone()
+    np.testing.assert_array_equal(image_from_tensor(tensor), picture)
+    assert torch.equal(tensor, before)
 
 
 def test_a_mask_of_the_right_size_is_kept():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from utils.bootstrap import Bootstrap
+from utils.curves import Curves
 from utils.measures import pixel_measures, ranking_measures
 from utils.weighted_measures import DrawnMeasures, count_images, count_pixels, measures_of_draws
 
@@ -12,7 +13,8 @@ PIXEL_MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro")
 IMAGE_MEASURES = ("auroc_sp", "f1_sp", "ap_sp")
 LEGACY_PRO = "aupro_200"
 
-ClassMeasures = tuple[dict[str, float | None], list[str], dict[str, np.ndarray]]  # measures, notes, draws
+# measures, notes, draws, curves of the pixels
+ClassMeasures = tuple[dict[str, float | None], list[str], dict[str, np.ndarray], Curves | None]
 
 
 def measure_class(
@@ -39,14 +41,15 @@ def measure_class(
         bootstrap: make draws.
 
     Returns:
-        The measures, fractions or None where undefined; notes of why one is, and of what was left out; and, in
-        bootstrap draws, the values [resamples] of each measure that is defined.
+        The measures, fractions or None where undefined; notes of why one is, and of what was left out; in
+        bootstrap draws, the values [resamples] of each measure that is defined; and the curves behind the pixel
+        measures, None where those are undefined.
     """
     label = np.array([-1 if value is None else value for value in labels])
     measures: dict[str, float | None] = dict.fromkeys(PIXEL_MEASURES)
     if legacy_pro:
         measures[LEGACY_PRO] = None
-    notes, draws = [], {}
+    notes, draws, curves = [], {}, None
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     if masks.any():
         known = np.flatnonzero(has_mask)
@@ -61,6 +64,7 @@ def measure_class(
         measures |= zip(PIXEL_MEASURES, (pixels.auroc, pixels.f1_max, pixels.ap, pixels.pro), strict=True)
         if legacy_pro:
             measures[LEGACY_PRO] = pixels.legacy_pro
+        curves = pixels.curves
         if known.size < len(scores):
             notes.append(f"{len(scores) - known.size} images without a mask are not in the pixel measures")
     else:
@@ -73,7 +77,7 @@ def measure_class(
         notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
     elif weights is not None:
         draws |= _named(IMAGE_MEASURES, measures_of_draws(count_images(scores, label), weights))
-    return measures, notes, draws
+    return measures, notes, draws, curves
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from utils.bootstrap import Bootstrap
 from utils.class_measures import ClassMeasures, measure_class
+from utils.curves import Curves
 from utils.errors import UserError
 
 
@@ -78,6 +79,7 @@ class ClassResult:
         measures: fractions; None where undefined, and a note says why.
         notes: on the measures.
         draws: the values [resamples] in bootstrap draws of each measure that is defined; empty if none were made.
+        pixel_curves: those behind the pixel measures; None where these are undefined.
     """
 
     name: str
@@ -85,6 +87,24 @@ class ClassResult:
     measures: dict[str, float | None]
     notes: list[str]
     draws: dict[str, np.ndarray] = field(default_factory=dict)
+    pixel_curves: Curves | None = None
+
+
+@dataclass(frozen=True)
+class ImageMap:
+    """An image and its map.
+
+    Attributes:
+        sample: which image.
+        image: what the detector was given, float32 [C, H, W].
+        anomaly_map: float32 [H, W].
+        mask: bool [H, W] (all False for a normal image), None where it is not known.
+    """
+
+    sample: Sample
+    image: Tensor
+    anomaly_map: np.ndarray
+    mask: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,7 @@ def evaluate(
     image_scores: Mapping[str, float] | None = None,
     legacy_pro: bool = False,
     bootstrap: Bootstrap | None = None,
-    on_map: Callable[[Sample, np.ndarray], None] | None = None,
+    on_map: Callable[[ImageMap], None] | None = None,
     on_class: Callable[[ClassMaps], None] | None = None,
 ) -> Iterator[ClassResult]:
     """Run a detector over images and measure it class by class.
@@ -146,7 +166,7 @@ def evaluate(
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         legacy_pro: also compute PRO by 200 thresholds.
         bootstrap: also measure bootstrap draws of each class's images.
-        on_map: called with each image and its map [H, W].
+        on_map: called with each image and its map.
         on_class: called with each class when its last image is done.
 
     Yields:
@@ -184,10 +204,12 @@ def evaluate(
                     current = _ClassBuffer(
                         samples[first : first + sizes[sample.cls_name]], maps.shape[1:], on_class is not None
                     )
-                current.add(maps[i], text_prob[i], batch.masks[i].numpy(), bool(batch.has_mask[i]))
+                mask = batch.masks[i].numpy()
+                current.add(maps[i], text_prob[i], mask, bool(batch.has_mask[i]))
                 if on_map is not None:
+                    known_mask = mask if batch.has_mask[i] else None
                     with stopwatch("output"):
-                        on_map(sample, maps[i])
+                        on_map(ImageMap(sample, batch.images[i], maps[i], known_mask))
                 if current.is_full:
                     progress.set_postfix_str(sample.cls_name)
                     yield current.finish(detector, stopwatch, image_scores, measure, on_class)

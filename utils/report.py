@@ -1,4 +1,4 @@
-"""Evaluate a detector and leave everything a run leaves: log, table, JSON, scores, maps and pictures."""
+"""Evaluate a detector and leave everything a run leaves: log, table, JSON, scores, page, maps and pictures."""
 
 import argparse
 import logging
@@ -13,12 +13,23 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.arguments import percentage, positive_int
 from utils.bootstrap import Bootstrap
-from utils.evaluation import Batch, ClassMaps, ClassResult, Detector, Sample, Stopwatch, evaluate
+from utils.evaluation import (
+    Batch,
+    ClassMaps,
+    ClassResult,
+    Detector,
+    ImageMap,
+    Sample,
+    Stopwatch,
+    evaluate,
+)
 from utils.files import atomic_open
+from utils.html_report import HtmlReport
 from utils.results import notes, results_table, write_results
 from utils.runtime import environment, git_commit, peak_memory_mib
 from utils.visualization import class_scale, contact_sheet, fitted, panel, save_png
 
+PAGE = "report.html"
 SHEET_COLUMNS = 4  # images of a class on the contact sheet
 SHEET_PANEL_WIDTH = 480  # pixels
 
@@ -32,6 +43,7 @@ class Outputs:
         legacy_pro: add the column of PRO by 200 thresholds.
         save_maps: write every map as `maps/<img_path>.npy`.
         visualization: write a picture of every image to `imgs/`.
+        report: write the page `report.html`.
         bootstrap: add confidence intervals.
     """
 
@@ -39,6 +51,7 @@ class Outputs:
     legacy_pro: bool = False
     save_maps: bool = False
     visualization: bool = False
+    report: bool = False
     bootstrap: Bootstrap | None = None
 
 
@@ -57,6 +70,11 @@ def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> 
         "--visualization",
         action="store_true",
         help="write every image beside its map and its ground truth to imgs/, and some on a contact sheet",
+    )
+    group.add_argument(
+        "--no_report",
+        action="store_true",
+        help="leave out report.html, the page of all images, maps, scores and curves",
     )
     add_measure_options(parser)
 
@@ -100,6 +118,7 @@ def evaluate_and_report(
     title: str,
     description: dict[str, Any],
     read_image: Callable[[Sample], np.ndarray] | None = None,
+    to_picture: Callable[[ImageMap], np.ndarray] | None = None,
     image_scores: Mapping[str, float] | None = None,
     remarks: Sequence[str] = (),
 ) -> list[ClassResult]:
@@ -111,19 +130,31 @@ def evaluate_and_report(
         title: heading of the table.
         description: method, arguments and so on, stored in results.json beside what is measured here.
         read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3]; needed for pictures only.
+        to_picture: gives such an image, of any size, of what the detector was given; needed for the page only.
         remarks: what is to be said below the table of the whole of it.
     """
     logger = logging.getLogger(__name__)
     if outputs.bootstrap is not None:
         remarks = [*remarks, f"in brackets: {outputs.bootstrap}"]
-    for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png"):
+    for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png", PAGE):
         (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
-    on_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
+    page = HtmlReport(len(samples), to_picture) if outputs.report else None
+    write_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
     pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
         classes = len({sample.cls_name for sample in samples})
     origin = {"environment": environment(device), "git_commit": git_commit(Path(__file__).parent)}
     results: list[ClassResult] = []
+
+    def on_map(seen: ImageMap) -> None:
+        for take in filter(None, (page and page.add_image, write_map)):
+            take(seen)
+
+    def heading() -> str:
+        left = classes - len(results)
+        return (
+            f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
+        )
 
     def write() -> None:
         """Write what is known by now: a run that is stopped leaves the classes it finished."""
@@ -136,28 +167,33 @@ def evaluate_and_report(
             "seconds": seconds,
             "peak_memory_mib": peak_memory_mib(device),
         }
-        left = classes - len(results)
-        heading = (
-            f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
-        )
         about = {**description, **measured, **origin}
-        write_results(outputs.folder, heading, results, about, remarks, outputs.bootstrap)
+        write_results(outputs.folder, heading(), results, about, remarks, outputs.bootstrap)
 
-    with logging_redirect_tqdm():
-        for result in evaluate(
-            detector,
-            loader,
-            samples,
-            device=device,
-            stopwatch=stopwatch,
-            image_scores=image_scores,
-            legacy_pro=outputs.legacy_pro,
-            bootstrap=outputs.bootstrap,
-            on_map=on_map,
-            on_class=pictures,
-        ):
-            results.append(result)
-            write()
+    try:
+        with logging_redirect_tqdm():
+            for result in evaluate(
+                detector,
+                loader,
+                samples,
+                device=device,
+                stopwatch=stopwatch,
+                image_scores=image_scores,
+                legacy_pro=outputs.legacy_pro,
+                bootstrap=outputs.bootstrap,
+                on_map=on_map,
+                on_class=pictures,
+            ):
+                results.append(result)
+                if page is not None:
+                    with stopwatch("output"):
+                        page.end_class(result)
+                write()
+    finally:  # once, as it is large, and with the finished classes of a run that is stopped
+        if page is not None and results:
+            with stopwatch("output"):
+                about = {**description, **origin}
+                page.write(outputs.folder / PAGE, heading(), about, remarks, bootstrap=outputs.bootstrap)
     logger.info("%s\n%s", title, results_table(results, outputs.bootstrap))
     for note in [*remarks, *notes(results)]:
         logger.info("note: %s", note)
@@ -169,6 +205,8 @@ def evaluate_and_report(
         ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
     )
     logger.info("results are in %s", outputs.folder)
+    if page is not None:
+        logger.info("to look at them, open %s in a browser", outputs.folder / PAGE)
     if pictures is not None:
         logger.info(
             "a picture of every image is in %s, some of them on %s",
@@ -178,10 +216,10 @@ def evaluate_and_report(
     return results
 
 
-def _map_writer(folder: Path) -> Callable[[Sample, np.ndarray], None]:
-    def write(sample: Sample, anomaly_map: np.ndarray) -> None:
-        with atomic_open(folder / f"{sample.img_path}.npy", "wb") as file:
-            np.save(file, anomaly_map)
+def _map_writer(folder: Path) -> Callable[[ImageMap], None]:
+    def write(seen: ImageMap) -> None:
+        with atomic_open(folder / f"{seen.sample.img_path}.npy", "wb") as file:
+            np.save(file, seen.anomaly_map)
 
     return write
 

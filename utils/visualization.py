@@ -63,14 +63,23 @@ def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.nda
     Returns:
         [H, W, 3] uint8 RGB.
     """
-    if scale.high > scale.low:
-        level = np.clip((scores - scale.low) / (scale.high - scale.low), 0, 1)
-    else:
-        level = np.zeros(scores.shape)
+    colours, opacity = ramp(levels(scores, scale))
+    opacity = opacity[..., None]
+    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
+    """Where scores lie on the scale, from 0 to 1; all 0 on a scale that colours nothing."""
+    if scale.high <= scale.low:
+        return np.zeros(scores.shape)
+    return np.clip((scores - scale.low) / (scale.high - scale.low), 0, 1)
+
+
+def ramp(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The colour of each level [H, W] in [0, 1] (uint8 RGB [H, W, 3]), and how opaque it is (float [H, W])."""
     index = np.rint(RAMP_START + level * (255 - RAMP_START)).astype(np.uint8)
     colours = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1]  # OpenCV gives BGR
-    opacity = MAX_OPACITY * (level**2 * (3 - 2 * level))[..., None]  # smoothstep: flat near the median
-    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))  # smoothstep: flat near the median
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,74 @@
+"""Pages of made-up images for the tests of the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from utils.bootstrap import Bootstrap
+from utils.evaluation import ClassResult, ImageMap, ImageScore
+from utils.html_report import HtmlReport
+from utils.measures import ranking_measures
+
+NASTY = "</script><img src=x onerror=\"document.title='broken in'\">'&<!--\u2028"
+
+
+@dataclass(frozen=True)
+class Sample:
+    img_path: str
+    mask_path: str
+    cls_name: str
+    anomaly: int | None
+
+
+def to_picture(seen: ImageMap) -> np.ndarray:
+    return (255 * seen.image).byte().permute(1, 2, 0).numpy()
+
+
+def class_result(name: str, labels: Sequence[int | None], scores: Sequence[float]) -> ClassResult:
+    images = [
+        ImageScore(f"{name}/{i}.png", name, label, float(score), 0.5, 0.25)
+        for i, (label, score) in enumerate(zip(labels, scores, strict=True))
+    ]
+    parts = [
+        np.array([s for label, s in zip(labels, scores, strict=True) if label == kind]) for kind in (0, 1)
+    ]
+    auroc = ranking_measures(*parts).auroc
+    notes = [] if auroc is not None else ["no image measures: a label is missing"]
+    return ClassResult(name, images, {"auroc_px": None, "auroc_sp": auroc}, notes)
+
+
+def add_images(report: HtmlReport, result: ClassResult, *, size: int = 48, noise: bool = False) -> None:
+    """Give the report a picture and a map of each image of a class; the anomalous have a mask."""
+    rng = np.random.default_rng(0)
+    for image in result.images:
+        mask = None if image.label is None else np.zeros((size, size), bool)
+        if image.label == 1:
+            mask[8:20, 8:16] = True
+        pixels = (
+            rng.random((3, size, size), np.float32) if noise else np.full((3, size, size), 0.5, np.float32)
+        )
+        anomaly_map = cv2.GaussianBlur(rng.random((size, size), np.float32), (0, 0), 4)
+        sample = Sample(image.image_path, "", image.class_name, image.label)
+        report.add_image(ImageMap(sample, torch.from_numpy(pixels), anomaly_map, mask))
+
+
+def write_page(
+    path: Path,
+    results: Sequence[ClassResult],
+    *,
+    title: str = "A page",
+    threshold: float | None = None,
+    bootstrap: Bootstrap | None = None,
+    p_values: Sequence[float] | None = None,
+    **options,
+) -> Path:
+    report = HtmlReport(sum(len(result.images) for result in results), to_picture)
+    for result in results:
+        add_images(report, result, **options)
+        report.end_class(result, p_values)
+    report.write(path, title, {"note": NASTY}, ["a remark"], bootstrap=bootstrap, threshold=threshold)
+    return path

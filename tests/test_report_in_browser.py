@@ -1,0 +1,245 @@
+"""report.html in a headless Chromium; skipped where there is no Chromium with its driver, or no selenium."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report_pages import NASTY, class_result, write_page
+from utils.bootstrap import Bootstrap
+
+webdriver = pytest.importorskip("selenium.webdriver")
+keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+
+LABELS, SCORES = [0, 0, 0, 1, 1, 1], [0.1, 0.8, 0.2, 0.9, 0.3, 1.0]  # 1 and 4 are the wrong ones
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("there is no Chromium, or no chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, "--window-size=1300,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def opened(browser, tmp_path) -> Iterator[Callable]:
+    """Writes a page and opens it; at the end, nothing may have gone wrong on it."""
+
+    def open_page(*results, **options) -> "Shown":
+        browser.get(write_page(tmp_path / "page.html", results, **options).as_uri())
+        return Shown(browser)
+
+    yield open_page
+    assert browser.get_log("browser") == []
+
+
+class Shown:
+    """What a user sees and does."""
+
+    def __init__(self, browser) -> None:
+        self.browser = browser
+
+    def one(self, selector: str):
+        return self.browser.find_element("css selector", selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.text for element in self.browser.find_elements("css selector", selector)]
+
+    @property
+    def names(self) -> list[str]:
+        return [Path(name).stem for name in self.texts("#images td.name")]
+
+    @property
+    def counts(self) -> list[str]:
+        return self.texts("#counts td")
+
+    def header(self, title: str):
+        return next(
+            e for e in self.browser.find_elements("css selector", "th button") if e.text.startswith(title)
+        )
+
+    def choose(self, menu: str, text: str) -> None:
+        options = self.browser.find_elements("css selector", f"{menu} option")
+        next(option for option in options if option.text == text).click()
+
+    def set(self, slider: str, value: float) -> None:
+        """Move a slider, and wait until the page has followed."""
+        self.browser.execute_async_script(
+            "const [id, value, done] = arguments; const slider = document.querySelector(id); slider.value = value;"
+            "slider.dispatchEvent(new Event('input', {bubbles: true}));"
+            "requestAnimationFrame(() => requestAnimationFrame(done));",
+            slider,
+            value,
+        )
+
+    def opacity(self, selector: str) -> float:
+        return float(self.one(selector).value_of_css_property("opacity"))
+
+
+def test_the_worst_misses_come_first(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    assert shown.names == ["1", "4", "2", "0", "3", "5"]  # then by their distance from the threshold
+    assert shown.texts("#images tbody tr:first-child td")[2:5] == ["normal", "false positive", "33.3 %"]
+    assert len(shown.texts(".curve.chosen")) == 2
+    assert shown.texts("#measures td") == ["bolt", "-", "88.9"]
+
+
+def test_threshold_starts_at_the_best_f1_and_counts_follow_it(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    assert shown.one("#threshold-value").get_attribute("value") == "0.3000"
+    assert shown.counts == ["3 TP", "0 FN", "1 FP", "2 TN"]
+    shown.set("#threshold", 0.85)
+    assert shown.counts == ["2 TP", "1 FN", "0 FP", "3 TN"]
+    assert shown.texts(".rates b") == ["100.0 %", "66.7 %", "0.0 %", "80.0 %"]
+    assert shown.texts(".chip.wrong") == ["false negative"]
+    shown.set("#threshold-value", 2)
+    assert shown.counts == ["0 TP", "3 FN", "0 FP", "3 TN"]
+    assert shown.texts(".rates b") == ["-", "0.0 %", "0.0 %", "0.0 %"]
+
+
+def test_slider_moves_by_the_keyboard(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    shown.one("#threshold").send_keys(keys.END)
+    shown.set("#opacity", 100)  # which waits
+    assert shown.counts == ["0 TP", "3 FN", "0 FP", "3 TN"]
+
+
+def test_columns_sort_both_ways(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    shown.header("Score").click()
+    assert shown.names == ["5", "3", "1", "4", "2", "0"]
+    assert shown.one("th[aria-sort]").get_attribute("aria-sort") == "descending"
+    shown.header("Score").click()
+    assert shown.names == ["0", "2", "4", "1", "3", "5"]
+    shown.header("Name").send_keys(keys.ENTER)
+    assert shown.names == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_filters_by_class_outcome_and_name(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES), class_result("nut", [0, 1], [0.2, 0.9]))
+    assert len(shown.names) == 8
+    assert shown.texts(".curve.chosen") == []
+    shown.choose("#outcome", "all errors")
+    assert shown.names == ["1"]
+    shown.choose("#class", "nut")
+    assert shown.names == []
+    assert shown.counts == ["1 TP", "0 FN", "0 FP", "1 TN"]
+    shown.choose("#outcome", "true positive")
+    assert shown.names == ["1"]
+    shown.choose("#outcome", "all")
+    shown.one("#query").send_keys("NUT/0")
+    assert shown.names == ["0"]
+    assert shown.one("#found").text == "1 of 8 images"
+    next(link for link in shown.browser.find_elements("css selector", "#measures .link")).click()
+    assert shown.one("#class").get_attribute("value") == "0"
+
+
+def test_opacity_and_ground_truth(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    assert shown.opacity("#images .heat") == 1
+    shown.set("#opacity", 25)
+    assert shown.opacity("#images .heat") == 0.25
+    assert shown.one("#images .outline").is_displayed()
+    shown.one("#controls .truth").click()
+    assert not shown.one("#images .outline").is_displayed()
+
+
+def test_a_click_shows_an_image_large(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    shown.one(".thumb").click()
+    assert shown.one("#viewer-name").text == "bolt/1.png"
+    picture = shown.one("#viewer .picture").rect
+    assert picture["width"] > 300
+    assert shown.browser.execute_script("return document.querySelector('#viewer img').naturalWidth") == 48
+    shown.set("#viewer-opacity", 50)
+    assert shown.opacity("#images .heat") == shown.opacity("#viewer .heat") == 0.5
+    shown.browser.switch_to.active_element.send_keys(keys.ARROW_RIGHT)
+    assert shown.one("#viewer-name").text == "bolt/4.png"
+    shown.browser.switch_to.active_element.send_keys(keys.ESCAPE)
+    assert not shown.one("#viewer").is_displayed()
+
+
+def test_intervals_stand_behind_the_measures(opened):
+    result = class_result("bolt", LABELS, SCORES)
+    drawn = replace(result, draws={"auroc_sp": np.linspace(0.8, 1, 201)})
+    shown = opened(drawn, bootstrap=Bootstrap(201, 90.0))
+    assert shown.texts("#measures td") == ["bolt", "-", "88.9 [81.0, 99.0]"]
+
+
+def test_without_labels_predictions_are_counted_from_the_calibrated_threshold(opened):
+    result = class_result("photos", [None] * 3, [0.1, 0.5, 0.6])
+    shown = opened(result, threshold=0.4, p_values=[0.5, 0.011, 0.02])
+    assert shown.counts == ["2", "1"]
+    assert shown.names == ["2", "1", "0"]
+    assert shown.texts("#images tbody tr:first-child td")[2:] == [
+        "anomalous",
+        "0.6000",
+        "0.5000",
+        "0.2500",
+        "0.020",
+    ]
+    assert shown.one(".calibrated-line")
+    assert not shown.one("#best").is_displayed()
+    shown.set("#threshold", 0.55)
+    assert shown.counts == ["1", "2"]
+    shown.one("#calibrated").click()
+    shown.set("#opacity", 100)
+    assert shown.counts == ["2", "1"]
+    assert not any(box.is_displayed() for box in shown.browser.find_elements("css selector", ".truth"))
+
+
+@pytest.mark.parametrize("label", [None, 0, 1])
+def test_one_image_is_enough(opened, label):
+    shown = opened(class_result("photo", [label], [0.5]))
+    assert shown.names == ["0"]
+    assert shown.texts("#measures td") == ["photo", "-", "-"]
+    assert shown.texts("#notes li") == ["a remark", "photo: no image measures: a label is missing"]
+    assert shown.texts("#curves figure") == []
+
+
+def test_names_are_shown_as_they_are_and_run_nothing(opened):
+    shown = opened(class_result(NASTY, LABELS, SCORES), title="harmless")
+    assert shown.browser.title == "harmless"
+    assert shown.texts("#images td.name")[0].startswith("</script><img src=x")
+    shown.one(".thumb").click()
+    assert shown.one("#viewer-name").text.startswith("</script><img src=x")
+
+
+def test_a_thousand_images_come_in_pages(opened):
+    shown = opened(class_result("x", [0, 1] * 500, [i % 7 for i in range(1000)]))
+    assert len(shown.names) == 50
+    assert shown.one("#page").text == "1 of 20"
+    first = shown.names
+    shown.one("#next").click()
+    assert shown.one("#page").text == "2 of 20"
+    assert not set(first) & set(shown.names)
+
+
+def test_nothing_is_wider_than_a_narrow_window(opened):
+    shown = opened(
+        class_result("bolt" * 20, LABELS, SCORES), class_result("nut", [0, 1, None], [0.2, 0.9, 0.5])
+    )
+    window = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    try:
+        assert shown.browser.execute_script("return document.documentElement.scrollWidth") <= 400
+    finally:
+        shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

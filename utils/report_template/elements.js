@@ -1,0 +1,43 @@
+/* Pieces of the page. Names come from files, so they are only ever set as text, never as markup. */
+const Elements = (() => {
+  const DASH = "-";
+  const absent = (value) => value === null || value === undefined;
+  const percent = (value) => (absent(value) ? DASH : (100 * value).toFixed(1));
+  const withSign = (value) => (absent(value) ? DASH : `${percent(value)} %`);
+  const number = (value) => (absent(value) ? DASH : value.toFixed(4));
+  const small = (value) => (absent(value) ? DASH : value.toPrecision(2));
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  /** The picture of an image with its ground truth and, if wanted, its map. */
+  function picture({ image, heat, outline }, withMap) {
+    const layer = (className, source) => make("img", { className, src: `data:${source}`, alt: "", decoding: "async" });
+    const box = make("span", { className: "picture" }, layer("", `image/jpeg;base64,${image}`));
+    if (withMap) box.append(layer("heat", `image/png;base64,${heat}`));
+    if (outline) {
+      const line = (kind) => Plots.svg("path", { class: kind, d: outline });
+      box.append(Plots.svg("svg", { class: "outline", viewBox: "0 0 512 512", "aria-hidden": "true" }, line("edge"), line("line")));
+    }
+    return box;
+  }
+
+  /** An outcome in a pill, coloured if it is wrong. */
+  function chip(outcome) {
+    const text = { "+": "anomalous", "-": "normal" }[outcome] ?? Scores.OUTCOMES[outcome];
+    return make("span", { className: outcome[0] === "F" ? "chip wrong" : "chip" }, text);
+  }
+
+  /** Counts by label and prediction. rows: [[label, [key, key]]]; names: whether the keys are shown. */
+  function matrix(counts, rows, names) {
+    const cell = (key) => make("td", { title: Scores.OUTCOMES[key] }, `${counts[key]} `, make("small", {}, names ? key : ""));
+    return make("table", { className: "matrix" },
+      make("thead", {}, make("tr", {}, make("th"), make("th", {}, "predicted anomalous"), make("th", {}, "predicted normal"))),
+      make("tbody", {}, ...rows.map(([label, keys]) => make("tr", {}, make("th", { scope: "row" }, label), ...keys.map(cell)))));
+  }
+
+  return { DASH, absent, percent, withSign, number, small, make, picture, chip, matrix };
+})();
