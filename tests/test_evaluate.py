@@ -114,6 +114,16 @@ def test_intervals_lie_around_the_measures(data, maps, tmp_path):
     assert run(data, folder, tmp_path / "out")["classes"] == content["classes"]
 
 
+def test_the_page_is_written_if_asked_for(data, maps, tmp_path):
+    folder = save_maps(tmp_path / "maps", maps)
+    run(data, folder, tmp_path / "out", "--report")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('"picture":{') == len(maps)
+    assert all(f'"{name}"' in page for name in maps)
+    run(data, folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
 def test_kind_of_file_and_workers_change_nothing(data, maps, tmp_path):
     reference = run(data, save_maps(tmp_path / "npy", maps), tmp_path / "a")
     for name, values in maps.items():

@@ -4,7 +4,11 @@ const Elements = (() => {
   const absent = (value) => value === null || value === undefined;
   const percent = (value) => (absent(value) ? DASH : (100 * value).toFixed(1));
   const withSign = (value) => (absent(value) ? DASH : `${percent(value)} %`);
-  const number = (value) => (absent(value) ? DASH : value.toFixed(4));
+  const number = (value) => {
+    if (absent(value)) return DASH;
+    const size = Math.abs(value); // scores are on any scale
+    return size && size < 0.1 ? value.toPrecision(3) : value.toFixed(size < 1000 ? 4 : 1);
+  };
   const small = (value) => (absent(value) ? DASH : value.toPrecision(2));
 
   function make(tag, properties = {}, ...children) {

@@ -193,7 +193,7 @@
 
   function showAll() {
     at("threshold").value = state.threshold;
-    if (document.activeElement !== at("threshold-value")) at("threshold-value").value = state.threshold.toFixed(4);
+    if (document.activeElement !== at("threshold-value")) at("threshold-value").value = Number(state.threshold.toPrecision(5));
     at("best").disabled = Scores.best(inClass()) === null;
     at("class").value = state.chosen ?? "";
     const counts = Scores.count(inClass(), state.threshold);
