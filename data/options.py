@@ -39,6 +39,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a data set and how it is read."""
     group = parser.add_argument_group("data")
     add_data_set_options(group)
+    add_reading_options(group)
+
+
+def add_reading_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of how images are read: how many at once, and by how many processes."""
     group.add_argument(
         "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
     )

@@ -2,10 +2,11 @@
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -183,16 +184,20 @@ def loader_in_order(
     batch_size: int,
     num_workers: int = 0,
     *,
+    collate_fn: Callable[[list[Any]], Any] = collate,
     pin_memory: bool = False,
     seed: int = 0,
 ) -> ErrorRaisingLoader:
-    """Batches of a dataset's items with the indices `order`, in that order; for the rest see `make_loader`."""
+    """Batches of a dataset's items with the indices `order`, in that order; for the rest see `make_loader`.
+
+    Items become a batch by `collate_fn`.
+    """
     return ErrorRaisingLoader(
         dataset,
         batch_size=batch_size,
         sampler=order,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         pin_memory=pin_memory,
         worker_init_fn=end_quietly,
         generator=torch.Generator().manual_seed(seed),

@@ -43,6 +43,14 @@ def percentage(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """A number above 0 and below 1."""
+    value = _number(text, float)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
 def seed(text: str) -> int:
     """A seed that every library takes."""
     value = non_negative_int(text)

@@ -19,7 +19,7 @@ from utils.files import write_text
 from utils.measures import misranked
 from utils.results import intervals, mean_draws, mean_measures
 from utils.thumbnails import heat_map, jpeg, outline
-from utils.visualization import class_scale, fitted
+from utils.visualization import ColourScale, class_scale, fitted
 
 TEMPLATE = Path(__file__).parent / "report_template"
 SCRIPTS = ("scores.js", "plots.js", "elements.js", "report.js")  # joined to one, in this order
@@ -32,9 +32,17 @@ CURVE_DIGITS = 5
 
 
 @dataclass(frozen=True)
-class _Thumbnail:
+class Thumbnail:
+    """What the page shows of an image.
+
+    Attributes:
+        image: JPEG.
+        scores: its map, reduced, float32 [h, w].
+        outline: of its ground truth, data of an SVG path; None where it is not known.
+    """
+
     image: bytes
-    scores: np.ndarray  # the map, reduced
+    scores: np.ndarray
     outline: str | None
 
 
@@ -53,30 +61,42 @@ class HtmlReport:
         self._to_picture = to_picture
         self._most_bytes = IMAGE_BYTES // min(images, MAX_PICTURES)
         self._side = int(np.clip((self._most_bytes / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES))
-        self._thumbnails: list[_Thumbnail] = []
+        self._thumbnails: list[Thumbnail] = []
         self._results: list[ClassResult] = []
         self._rows: list[dict[str, Any]] = []
 
-    def add_image(self, seen: ImageMap) -> None:
-        """Keep a small picture of the next image of the class that `end_class` will end."""
+    def thumbnail(self, seen: ImageMap) -> Thumbnail:
+        """A small picture of an image."""
         picture = self._to_picture(seen)
-        self._thumbnails.append(
-            _Thumbnail(
-                jpeg(picture, self._side, self._most_bytes),
-                fitted(seen.anomaly_map, MAP_SIDE).copy(),  # not a view of a whole batch
-                None if seen.mask is None else outline(seen.mask),
-            )
+        return Thumbnail(
+            jpeg(picture, self._side, self._most_bytes),
+            fitted(seen.anomaly_map, MAP_SIDE).copy(),  # not a view of a whole batch
+            None if seen.mask is None else outline(seen.mask),
         )
 
-    def end_class(self, result: ClassResult, p_values: Sequence[float] | None = None) -> None:
+    def add_image(self, seen: ImageMap) -> None:
+        """Keep a small picture of the next image of the class that `end_class` will end."""
+        self.add_thumbnail(self.thumbnail(seen))
+
+    def add_thumbnail(self, thumbnail: Thumbnail) -> None:
+        """Keep a picture that `thumbnail` gave, now or in an earlier run."""
+        self._thumbnails.append(thumbnail)
+
+    def end_class(
+        self,
+        result: ClassResult,
+        p_values: Sequence[float] | None = None,
+        scale: ColourScale | None = None,
+    ) -> None:
         """Take a class's scores and measures, when all its images were added.
 
         Args:
             result: of the images added since the last class, in their order.
             p_values: of the images, where there are any.
+            scale: of the maps' colours; None for that of the class.
         """
         wrong = misranked(*_scores_and_labels(result))
-        scale = class_scale(np.stack([thumbnail.scores for thumbnail in self._thumbnails]))
+        scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self._thumbnails]))
         shown = self._worst(result, wrong)
         for i, (image, thumbnail) in enumerate(zip(result.images, self._thumbnails, strict=True)):
             row = {key: value for key, value in asdict(image).items() if key != "class_name"}

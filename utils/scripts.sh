@@ -1,15 +1,17 @@
 # What the scripts of the top level share; they source it after their settings.
 
-[[ -n "${VIRTUAL_ENV:-}" || ! -f .venv/bin/activate ]] || source .venv/bin/activate
+environment=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
+[[ -n "${VIRTUAL_ENV:-}" || ! -f "$environment" ]] || source "$environment"
 
-# Sets `options` to an option for each setting named after it in capitals that is not empty:
-#   options_from model image_size     gives --model "$MODEL" --image_size "$IMAGE_SIZE"
+# Sets `options` to an option for each setting named after it in capitals that is not empty; what ends in _list is split:
+#   options_from model features_list     gives --model "$MODEL" --features_list $FEATURES_LIST
 options_from() {
   local name setting
   options=()
   for name in "$@"; do
     setting=$(printf %s "$name" | tr "[:lower:]" "[:upper:]")
-    [[ -z "${!setting:-}" ]] || options+=("--$name" ${!setting})
+    if [[ -z "${!setting:-}" ]]; then continue; fi
+    if [[ $name == *_list ]]; then options+=("--$name" ${!setting}); else options+=("--$name" "${!setting}"); fi
   done
 }
 

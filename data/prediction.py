@@ -1,0 +1,138 @@
+"""Photographs through a detector, one by one, and a calibration on normal ones."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from data.photographs import find_photographs
+from datasets.loader import loader_in_order
+from datasets.photographs import Photograph, PhotographDataset
+from models.backbone import Backbone
+from utils.calibration import LEAST, Calibration, read_calibration
+from utils.errors import UserError
+from utils.evaluation import Detector
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photograph and what a detector says of it.
+
+    Attributes:
+        index: which of the photographs it is.
+        photograph: as the model took it.
+        anomaly_map: float32 [S, S].
+        text_prob: in [0, 1].
+    """
+
+    index: int
+    photograph: Photograph
+    anomaly_map: np.ndarray
+    text_prob: float
+
+    @property
+    def map_max(self) -> float:
+        """The map's maximum."""
+        return float(self.anomaly_map.max())
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A photograph that could not be predicted, and why."""
+
+    index: int
+    reason: str
+
+
+def predict_photographs(
+    args: argparse.Namespace,
+    detector: Detector,
+    backbone: Backbone,
+    paths: Sequence[Path],
+    order: Sequence[int],
+    description: str,
+) -> Iterator[Seen | Unread]:
+    """Run a detector over photographs.
+
+    Args:
+        args: with `batch_size`, `num_workers` and `object`, which the detector knows as a class.
+        detector: the method.
+        backbone: what it was made from.
+        paths: the photographs.
+        order: indices of those to predict, in the order wanted.
+        description: of the progress bar.
+    """
+    loader = loader_in_order(
+        PhotographDataset(paths, backbone.image_size),
+        order,
+        args.batch_size,
+        min(args.num_workers, len(order)),
+        collate_fn=list,
+    )
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=len(order), unit="image", desc=description, dynamic_ncols=True) as progress,
+    ):
+        for items in loader:
+            yield from _predict_batch(args.object, detector, backbone, items)
+            progress.update(len(items))
+
+
+def _predict_batch(
+    name: str, detector: Detector, backbone: Backbone, items: Sequence[tuple[int, Photograph | UserError]]
+) -> Iterator[Seen | Unread]:
+    """What the detector says of those that could be read, in the order of all."""
+    images = [item.image for _, item in items if isinstance(item, Photograph)]
+    maps: Iterator[np.ndarray] = iter(())
+    probabilities: Iterator[float] = iter(())
+    if images:
+        prediction = detector.predict(torch.stack(images).to(backbone.device), [name] * len(images))
+        maps = iter(prediction.maps.float().cpu().numpy())
+        probabilities = iter(prediction.text_prob.double().cpu().tolist())
+    for index, item in items:
+        if isinstance(item, UserError):
+            yield Unread(index, str(item))
+            continue
+        anomaly_map, probability = next(maps), next(probabilities)
+        if np.isfinite(anomaly_map).all() and np.isfinite(probability):
+            yield Seen(index, item, anomaly_map, probability)
+        else:
+            yield Unread(
+                index, "the anomaly map has values that are not finite; see --precision and the weights"
+            )
+
+
+def calibration_from_options(
+    args: argparse.Namespace, detector: Detector, backbone: Backbone, origin: Mapping[str, Any]
+) -> Calibration | None:
+    """The calibration that the options name, made from normal images or read from a file; None without either.
+
+    Raises:
+        UserError: there are too few normal images that can be read, or the file does not fit.
+    """
+    if args.calibration is not None:
+        return read_calibration(args.calibration, origin)
+    if args.normal_dir is None:
+        return None
+    paths = find_photographs([str(args.normal_dir)], ())
+    seen = []
+    for one in predict_photographs(args, detector, backbone, paths, range(len(paths)), "calibrating"):
+        if isinstance(one, Unread):
+            logger.warning("left out of the calibration: %s", one.reason)
+        else:
+            seen.append((one.text_prob, one.map_max))
+    if len(seen) < LEAST:
+        raise UserError(
+            f"--normal_dir {args.normal_dir}: {len(seen)} images are too few, give at least {LEAST}"
+        )
+    text_prob, map_max = (list(values) for values in zip(*seen, strict=True))
+    return Calibration(text_prob, map_max, args.false_alarm_rate, dict(origin))

@@ -1,0 +1,141 @@
+"""Find anomalies in photographs of your own; predict.sh runs it with settings to edit."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from data.options import add_reading_options, fill_in_from_data_set
+from data.photographs import find_photographs
+from data.prediction import calibration_from_options, predict_photographs
+from data.prediction_writer import PredictionWriter
+from data.testing import add_seed_option
+from datasets.registry import get_spec
+from models.detectors import add_method_options, detector_from_options
+from models.options import add_map_options, add_model_options, add_prompt_options
+from utils.arguments import non_empty, rate
+from utils.calibration import Calibration
+from utils.errors import run
+from utils.prediction_files import PredictionFiles
+from utils.runtime import environment, git_commit, seed_everything, start_log
+
+logger = logging.getLogger(__name__)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Find anomalies in photographs of your own, with a threshold if there are normal ones."
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image files, folders, patterns in quotes like 'parts/**/*.png', or - for a list on standard input",
+    )
+    parser.add_argument(
+        "--object",
+        type=non_empty,
+        default="object",
+        help="what is on them, as in 'metal nut' (default: %(default)s)",
+    )
+    add_method_options(parser)
+    group = parser.add_argument_group("calibration")
+    group.add_argument("--normal_dir", type=Path, help="folder of normal images to calibrate on")
+    group.add_argument("--calibration", type=Path, help="calibration.json of an earlier run, instead")
+    group.add_argument(
+        "--false_alarm_rate",
+        type=rate,
+        default=0.05,
+        help="share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        help="mark what scores above this on the maps, where there is no calibration",
+    )
+    add_model_options(parser)
+    add_prompt_options(parser)
+    parser.add_argument(
+        "--domain",
+        choices=("industrial", "medical"),
+        default="industrial",
+        help="whose prompts to take where --prompts names none (default: %(default)s)",
+    )
+    add_map_options(parser)
+    add_seed_option(parser)
+    add_reading_options(parser.add_argument_group("reading"))
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--save_path",
+        type=Path,
+        default=Path("results/predict"),
+        help="folder for the results (default: %(default)s)",
+    )
+    group.add_argument("--save_maps", action="store_true", help="write every anomaly map to maps/ as .npy")
+    group.add_argument(
+        "--save_masks", action="store_true", help="write the marked pixels of every image to masks/ as .png"
+    )
+    group.add_argument(
+        "--no_overlays", action="store_true", help="leave out overlays/, the images with their maps"
+    )
+    group.add_argument("--resume", action="store_true", help="go on with the prediction in --save_path")
+    args = parser.parse_args(arguments)
+    if args.normal_dir is not None and args.calibration is not None:
+        parser.error("give --normal_dir or --calibration, not both")
+    if args.threshold is not None and (args.normal_dir or args.calibration):
+        parser.error("--threshold is for predictions without calibration, which has its own")
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Predict, and say what was found; 1 if an image could not be read."""
+    args = parse_arguments(arguments)
+    paths = find_photographs(args.inputs, sys.stdin)
+    start_log(args.save_path / "predict.log", append=args.resume)
+    seed_everything(args.seed)
+    fill_in_from_data_set(args, replace(get_spec("folder"), domain=args.domain))
+    detector, backbone, origin = detector_from_options(args, {args.object: args.object})
+    calibration = calibration_from_options(args, detector, backbone, origin)
+
+    settings = origin | {
+        "calibration": None if calibration is None else asdict(calibration),
+        "threshold": args.threshold,
+        "environment": environment(backbone.device),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
+    files = PredictionFiles(args.save_path, settings, resume=args.resume)
+    if calibration is not None:
+        calibration.save(args.save_path / "calibration.json")
+        tell_calibration(calibration, args.save_path)
+    writer = PredictionWriter(args, files, paths, calibration)
+    order = writer.order()
+    logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
+    for one in predict_photographs(args, detector, backbone, paths, order, "predicting"):
+        writer.take(one)
+    return writer.finish(args.object, settings)
+
+
+def tell_calibration(calibration: Calibration, folder: Path) -> None:
+    """Log what the calibration promises."""
+    count = len(calibration.map_max)
+    logger.info(
+        "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous",
+        count,
+        folder / "calibration.json",
+        100 * calibration.promised_rate,
+    )
+    if calibration.promised_rate > calibration.rate:
+        logger.warning(
+            "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised",
+            calibration.rate,
+            calibration.needed_images,
+            count,
+            100 * calibration.promised_rate,
+        )
+
+
+if __name__ == "__main__":
+    run(main)

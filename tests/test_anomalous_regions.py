@@ -1,0 +1,40 @@
+"""Regions above a threshold, in the photograph's own pixels."""
+
+import numpy as np
+import pytest
+
+from utils.anomalous_regions import Region, anomalous_regions, full_size_mask
+
+
+@pytest.fixture
+def anomaly_map() -> np.ndarray:
+    scores = np.zeros((10, 20), np.float32)
+    scores[2:4, 3:6] = 1
+    scores[3, 4] = 2
+    scores[6, 15] = 3
+    scores[7, 16] = 1.5  # touches the last one at a corner
+    return scores
+
+
+def test_regions_are_boxes_with_area_and_peak(anomaly_map):
+    assert anomalous_regions(anomaly_map, 0.5, (20, 10)) == [
+        Region(x=15, y=6, width=2, height=2, area=2, peak=3, peak_x=15, peak_y=6),
+        Region(x=3, y=2, width=3, height=2, area=6, peak=2, peak_x=4, peak_y=3),
+    ]
+
+
+def test_regions_are_stretched_to_the_photograph(anomaly_map):
+    region = anomalous_regions(anomaly_map, 0.5, (200, 50))[1]
+    assert region == Region(x=30, y=10, width=30, height=10, area=300, peak=2, peak_x=45, peak_y=17)
+
+
+def test_the_threshold_itself_is_not_anomalous(anomaly_map):
+    assert len(anomalous_regions(anomaly_map, 2, (20, 10))) == 1
+    assert anomalous_regions(anomaly_map, 3, (20, 10)) == []
+
+
+def test_masks_have_the_photographs_size(anomaly_map):
+    mask = full_size_mask(anomaly_map, 0.5, (40, 20))
+    assert mask.shape == (20, 40)
+    assert set(np.unique(mask)) == {0, 255}
+    np.testing.assert_array_equal(mask[::2, ::2] > 0, anomaly_map > 0.5)

@@ -1,0 +1,254 @@
+"""`predict.py` as a user runs it, on a tiny CLIP."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import predict
+import test_sdp
+import train_sdp_plus
+from tests import small_data, tiny_clip
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    cache = tmp_path_factory.mktemp("cache")
+    return ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(cache)]
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory) -> Path:
+    return small_data.make(tmp_path_factory.mktemp("bolts"), ("bolt",))
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("normal")
+    rng = np.random.default_rng(3)
+    for i in range(12):
+        small_data.write(folder / f"{i}.png", rng.integers(60, 120, (70, 90, 3), dtype=np.uint8))
+    return folder
+
+
+def run(model: list[str], out: Path, *arguments: object) -> int:
+    return predict.main([*map(str, arguments), "--save_path", str(out), "--num_workers", "0", *model])
+
+
+def lines(out: Path) -> dict[str, dict]:
+    rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    return {row["image_path"]: row for row in rows}
+
+
+def table(out: Path) -> list[dict]:
+    with (out / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_values_are_those_of_the_evaluation(bolts, model, tmp_path):
+    arguments = ["--dataset", "mvtec", "--data_path", str(bolts), "--num_workers", "0", "--obj_name", "bolt"]
+    test_sdp.main([*arguments, *model, "--save_path", str(tmp_path / "evaluated"), "--save_maps"])
+    assert run(model, tmp_path / "out", bolts / "bolt" / "test", "--object", "bolt", "--save_maps") == 0
+    evaluated = table(tmp_path / "evaluated")
+    predicted = lines(tmp_path / "out")
+    assert len(predicted) == len(evaluated) == 5
+    for row in evaluated:
+        mine = predicted[str(bolts / row["image_path"])]
+        assert mine["text_prob"] == pytest.approx(float(row["text_prob"]), rel=1e-6)
+        assert mine["map_max"] == pytest.approx(float(row["map_max"]), rel=1e-6)
+        name = row["image_path"].removeprefix("bolt/test/")
+        maps = [tmp_path / "evaluated" / "maps" / row["image_path"], tmp_path / "out" / "maps" / name]
+        first, second = (np.load(f"{path}.npy") for path in maps)
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_without_calibration_nothing_is_called_anomalous(bolts, model, tmp_path):
+    run(model, tmp_path, bolts)
+    assert list(table(tmp_path)[0]) == ["image_path", "text_prob", "map_max", "error"]
+    overlays = sorted((tmp_path / "overlays").rglob("*.png"))
+    assert [path.name for path in overlays if "ground_truth" not in path.parts][:2] == [
+        "000.png.png",
+        "001.png.png",
+    ]
+    assert cv2.imread(str(overlays[0])).shape == (70, 90, 3)
+    assert "nothing is called anomalous" in (tmp_path / "report.html").read_text()
+
+
+def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path):
+    test = bolts / "bolt" / "test"
+    options = ("--normal_dir", normal, "--false_alarm_rate", "0.2", "--save_masks")
+    assert run(model, tmp_path / "a", test, *options) == 0
+    rows = table(tmp_path / "a")
+    saved = json.loads((tmp_path / "a" / "calibration.json").read_text())
+    assert saved["promised_rate"] == 0.2
+    for row in rows:
+        assert (row["is_anomalous"] == "True") == (float(row["p_value"]) <= 0.2) == (float(row["score"]) > 0)
+        marked = float(row["map_max"]) > saved["pixel_threshold"]
+        assert (int(row["regions"]) > 0) == marked
+        name = Path(row["image_path"]).relative_to(test)
+        mask = cv2.imread(str(tmp_path / "a" / "masks" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+        assert mask.shape == (70, 90)
+        assert mask.any() == marked
+    region = next(row for row in lines(tmp_path / "a").values() if row["regions"])["regions"][0]
+    assert region.keys() == {"x", "y", "width", "height", "area", "peak", "peak_x", "peak_y"}
+    run(model, tmp_path / "b", test, "--calibration", tmp_path / "a" / "calibration.json")
+    for mine, other in zip(rows, table(tmp_path / "b"), strict=True):
+        assert mine["p_value"] == other["p_value"]
+
+
+def test_few_normal_images_promise_less_and_say_so(bolts, normal, model, tmp_path):
+    run(model, tmp_path, bolts / "bolt" / "test", "--normal_dir", normal)
+    log = (tmp_path / "predict.log").read_text()
+    assert "at most 15.4 % of normal images are called anomalous" in log
+    assert "a false-alarm rate of 0.05 needs 39 normal images or more" in log
+
+
+def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_path):
+    run(model, tmp_path / "a", bolts, "--normal_dir", normal)
+    with pytest.raises(UserError, match=r"was made with smoothing 8\.0, and this run has 4\.0"):
+        calibration = ("--calibration", tmp_path / "a" / "calibration.json")
+        run(model, tmp_path / "b", bolts, *calibration, "--smoothing", "4")
+
+
+@pytest.fixture
+def junk(bolts, tmp_path) -> Path:
+    folder = tmp_path / "junk"
+    folder.mkdir()
+    good = Image.open(bolts / "bolt" / "test" / "good" / "000.png")
+    good.save(folder / "good.png")
+    good.save(folder / """it's <b>"x"&amp;.png""")
+    (folder / "text.png").write_text("no image")
+    buffer = io.BytesIO()
+    good.save(buffer, "JPEG")
+    (folder / "cut.jpg").write_bytes(buffer.getvalue()[:400])
+    good.resize((1, 1)).save(folder / "dot.png")
+    return folder
+
+
+def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(junk, model, tmp_path):
+    out = tmp_path / "out"
+    assert run(model, out, junk, junk / "gone.png", "--batch_size", "2") == 1
+    rows = lines(out)
+    assert {Path(path).name for path, row in rows.items() if "error" in row} == {
+        "text.png",
+        "cut.jpg",
+        "gone.png",
+    }
+    assert len(rows) == len(table(out)) == 6
+    assert "3 images predicted; 3 could not be" in (out / "predict.log").read_text()
+    page = (out / "report.html").read_text()
+    assert "<b>" not in page.split("<body", 1)[1]
+    assert len(list((out / "overlays").iterdir())) == 3
+
+
+def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path, monkeypatch):
+    run(model, tmp_path / "whole", bolts / "bolt" / "test", "--batch_size", "1")
+    take = predict.PredictionWriter.take
+    seen = []
+
+    def stop_at_the_third(self, one):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(one)
+        take(self, one)
+
+    monkeypatch.setattr(predict.PredictionWriter, "take", stop_at_the_third)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(model, out, bolts / "bolt" / "test", "--batch_size", "1")
+    assert len(lines(out)) == 2
+    monkeypatch.undo()
+    with (out / "scores.jsonl").open("a") as file:
+        file.write('{"image_path": "half a li')
+    with pytest.raises(UserError, match="holds a prediction already"):
+        run(model, out, bolts / "bolt" / "test")
+    with pytest.raises(UserError, match=r"has smoothing 8\.0, and this run has 4\.0"):
+        run(model, out, bolts / "bolt" / "test", "--resume", "--smoothing", "4")
+    assert run(model, out, bolts / "bolt" / "test", "--batch_size", "1", "--resume") == 0
+    assert (out / "scores.csv").read_text() == (tmp_path / "whole" / "scores.csv").read_text()
+    for overlay in (out / "overlays").rglob("*.png"):
+        other = tmp_path / "whole" / overlay.relative_to(out)
+        assert overlay.read_bytes() == other.read_bytes()
+    monkeypatch.setattr(predict.PredictionWriter, "take", None)  # nothing is left to do
+    assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
+
+
+def test_images_that_failed_are_tried_again(junk, model, tmp_path):
+    out = tmp_path / "out"
+    assert run(model, out, junk) == 1
+    Image.new("RGB", (40, 30)).save(junk / "text.png")
+    (junk / "cut.jpg").unlink()
+    assert run(model, out, junk, "--resume") == 0
+    assert len(table(out)) == 4
+
+
+def test_results_do_not_depend_on_the_batch(bolts, model, tmp_path):
+    for size in (1, 4):
+        run(model, tmp_path / str(size), bolts, "--batch_size", size)
+    one, four = (lines(tmp_path / str(size)) for size in (1, 4))
+    for path, row in one.items():
+        assert four[path]["map_max"] == pytest.approx(row["map_max"], rel=1e-6)
+        assert four[path]["text_prob"] == pytest.approx(row["text_prob"], rel=1e-6)
+
+
+def test_one_image_with_trained_adapters(bolts, model, tmp_path):
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0"]
+    train_sdp_plus.main([*data, *model, "--epochs", "1", "--save_path", str(tmp_path / "trained")])
+    image = bolts / "bolt" / "test" / "square" / "000.png"
+    plus = ("--method", "sdp_plus", "--checkpoint", tmp_path / "trained" / "epoch_1.pth")
+    assert run(model, tmp_path / "plus", image, *plus) == 0
+    assert run(model, tmp_path / "sdp", image) == 0
+    assert lines(tmp_path / "plus")[str(image)]["map_max"] > lines(tmp_path / "sdp")[str(image)]["map_max"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere*.png"], "there are no images in nowhere"),
+        ([".", "--method", "sdp_plus"], "--method sdp_plus needs trained adapters"),
+        ([".", "--checkpoint", "x.pth"], "--method sdp takes no --checkpoint"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(bolts)
+    with pytest.raises(UserError, match=message):
+        run(model, tmp_path / "out", *arguments)
+
+
+def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model, tmp_path):
+    (tmp_path / "good ones").symlink_to(normal)
+    settings = {
+        "OBJECT": "steel bolt",
+        "NORMAL_DIR": str(tmp_path / "good ones"),
+        "SAVE_PATH": str(tmp_path / "my results"),
+        "MODEL": model[1],
+        "PRETRAINED": model[3],
+        "NUM_WORKERS": "0",
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    image = bolts / "bolt" / "test" / "good" / "000.png"
+    done = subprocess.run(
+        ["bash", PROJECT / "predict.sh", "-", "--cache_dir", model[5]],
+        input=f"{image}\n{tmp_path / 'gone.png'}\n",
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
+    assert list(lines(tmp_path / "my results")) == [str(image), str(tmp_path / "gone.png")]

@@ -1,0 +1,150 @@
+"""Thresholds from normal images alone, with a false-alarm rate that can be promised: split conformal prediction.
+
+Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World (2005), chapter 2. If the calibration images and a
+further normal image are exchangeable, that image's p-value is at most r with a probability of at most r. Of the two
+scores of an image, each is tested at half the rate (Bonferroni), so that either may raise the alarm.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import write_json
+from utils.visualization import ColourScale
+
+LEAST = 2  # images; with one there is no rate below 1 to promise
+TERMS = 2  # scores of an image that are tested: its probability by the text, and its map's maximum
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of normal images, and what follows from them.
+
+    Attributes:
+        text_prob: probability of each image by the text alone.
+        map_max: maximum of each image's map.
+        rate: share of normal images that may be called anomalous, in (0, 1).
+        origin: what the scores depend on, such as method, weights and object.
+    """
+
+    text_prob: Sequence[float]
+    map_max: Sequence[float]
+    rate: float
+    origin: Mapping[str, Any]
+
+    @property
+    def promised_rate(self) -> float:
+        """The rate that holds for images: that asked for, or the least that so few images allow."""
+        return max(self.rate, TERMS / (len(self.map_max) + 1))
+
+    @property
+    def needed_images(self) -> int:
+        """How many normal images the rate asked for needs."""
+        return int(np.ceil(TERMS / self.rate - 1 - 1e-9))
+
+    @property
+    def text_threshold(self) -> float:
+        """An image's probability above this raises the alarm."""
+        return conformal_quantile(self.text_prob, self.promised_rate / TERMS)
+
+    @property
+    def map_threshold(self) -> float:
+        """A map's maximum above this raises the alarm."""
+        return conformal_quantile(self.map_max, self.promised_rate / TERMS)
+
+    @property
+    def pixel_threshold(self) -> float:
+        """Scores above this are marked; a normal image has any of them with at most the rate asked for, or promised.
+
+        It uses no second score and so is never above `map_threshold`.
+        """
+        return conformal_quantile(self.map_max, max(self.rate, 1 / (len(self.map_max) + 1)))
+
+    def p_value(self, text_prob: float, map_max: float) -> float:
+        """How often a normal image looks as anomalous as this one, at most: in (0, 1]."""
+        least = min(p_value(self.text_prob, text_prob), p_value(self.map_max, map_max))
+        return min(1.0, TERMS * least)
+
+    def score(self, text_prob: float, map_max: float) -> float:
+        """By how much an image exceeds its thresholds, the larger of both, in standard deviations of normal images.
+
+        It is above 0 exactly where the p-value is at most the promised rate.
+        """
+        return max(
+            (text_prob - self.text_threshold) / _spread(self.text_prob),
+            (map_max - self.map_threshold) / _spread(self.map_max),
+        )
+
+    @property
+    def scale(self) -> ColourScale:
+        """Colours that leave half of the normal images as they are, with the pixel threshold in their first half."""
+        low = min(float(np.median(self.map_max)), self.pixel_threshold)
+        step = max(self.pixel_threshold - low, float(np.std(self.map_max)))
+        return ColourScale(low, low + 2 * step)
+
+    def save(self, path: Path) -> None:
+        """Write everything to a JSON file, with the thresholds for the reader's eye."""
+        derived = {
+            "promised_rate": self.promised_rate,
+            "text_threshold": self.text_threshold,
+            "map_threshold": self.map_threshold,
+            "pixel_threshold": self.pixel_threshold,
+        }
+        write_json(path, {**asdict(self), **derived})
+
+
+def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
+    """Read what `Calibration.save` wrote, for predictions of the same origin.
+
+    Raises:
+        UserError: the file cannot be read, is no calibration, or its scores were made otherwise.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lists = [np.asarray(content[key], dtype=float) for key in ("text_prob", "map_max")]
+        rate, before = float(content["rate"]), dict(content["origin"])
+    except OSError as error:
+        raise UserError(f"--calibration {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"--calibration {path} is no calibration that predict.py wrote ({error!r})"
+        ) from error
+    if not (lists[0].ndim == 1 and lists[0].size >= LEAST and len({values.shape for values in lists}) == 1):
+        raise UserError(f"--calibration {path}: its lists of scores are too short or of different lengths")
+    if not (0 < rate < 1 and all(np.isfinite(values).all() for values in lists)):
+        raise UserError(f"--calibration {path}: a score is not finite, or the rate not between 0 and 1")
+    for key, value in origin.items():
+        if before.get(key) != value:
+            raise UserError(
+                f"--calibration {path} was made with {key} {before.get(key)}, and this run has {value}: scores of the "
+                "two cannot be compared; calibrate anew with --normal_dir"
+            )
+    return Calibration(*(values.tolist() for values in lists), rate, before)
+
+
+def conformal_quantile(values: Sequence[float], rate: float) -> float:
+    """The least of `values` that a further exchangeable one exceeds with a probability of at most `rate`.
+
+    Raises:
+        ValueError: there are fewer values than 1 / rate - 1, so that none has this property.
+    """
+    n = len(values)
+    rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))  # less what rounding adds to a whole number
+    if rank > n:
+        raise ValueError(f"{n} values are too few for a rate of {rate}")
+    return float(np.sort(values)[max(rank, 1) - 1])
+
+
+def p_value(values: Sequence[float], value: float) -> float:
+    """Share of `values` and `value` itself that are as large as `value`: in (0, 1]."""
+    return (1 + int(np.count_nonzero(np.asarray(values) >= value))) / (len(values) + 1)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation; 1 where all are the same."""
+    return float(np.std(values)) or 1.0

@@ -1,0 +1,135 @@
+"""What a prediction leaves: a line of JSON for each image as soon as it is done, and a table of all at the end."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import atomic_open, write_json, write_text
+from utils.html_report import Thumbnail
+from utils.visualization import ColourScale
+
+LINES, TABLE, SETTINGS = "scores.jsonl", "scores.csv", "predict.json"
+FREE = ("environment", "git_commit")  # settings that may differ
+SCALE = "colour_scale"  # in the settings file
+Row = dict[str, Any]
+
+
+class PredictionFiles:
+    """The folder of a prediction that can be interrupted and gone on with.
+
+    Args:
+        folder: where to.
+        settings: what the results depend on.
+        resume: keep what an earlier run with the same settings left.
+
+    Raises:
+        UserError: an earlier run had other settings, or is there and is not to be gone on with.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self.rows: dict[str, Row] = {}
+        self.settings = dict(settings)
+        self.scale: ColourScale | None = None
+        path = folder / SETTINGS
+        if (folder / LINES).exists():
+            if not resume:
+                raise UserError(
+                    f"{folder} holds a prediction already: go on with it by --resume, choose another --save_path, or "
+                    "delete it"
+                )
+            before = _read_settings(path)
+            for key, value in settings.items():
+                if key not in FREE and before.get(key) != value:
+                    raise UserError(
+                        f"{path} has {key} {before.get(key)}, and this run has {value}: give the same, or choose "
+                        "another --save_path"
+                    )
+            self.rows = _whole_rows(folder / LINES)
+            if before.get(SCALE) is not None:
+                self.keep_scale(ColourScale(**before[SCALE]))
+        write_json(path, self.settings)
+        write_text(folder / LINES, "".join(map(_line, self.rows.values())))
+
+    def add(self, row: Row) -> None:
+        """Append an image's row, to be found even if the run ends here."""
+        self.rows[row["image_path"]] = row
+        with (self.folder / LINES).open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+
+    def keep_scale(self, scale: ColourScale) -> None:
+        """Keep the colour scale of the overlays for a later run."""
+        self.scale = scale
+        self.settings[SCALE] = asdict(scale)
+        write_json(self.folder / SETTINGS, self.settings)
+
+    def keep_thumbnail(self, name: str, thumbnail: Thumbnail) -> None:
+        """Keep an image's small picture for the page of a later run."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16)
+        )
+        with atomic_open(self._thumbnail(name), "wb") as file:
+            file.write(buffer.getvalue())
+
+    def thumbnail(self, name: str) -> Thumbnail | None:
+        """An image's small picture; None where it is gone or damaged."""
+        try:
+            with np.load(self._thumbnail(name), allow_pickle=False) as content:
+                return Thumbnail(content["image"].tobytes(), content["scores"].astype(np.float32), None)
+        except Exception:  # a damaged file makes the reader stumble in many ways
+            return None
+
+    def write_table(self, names: Iterable[str], columns: Sequence[str]) -> None:
+        """Write the rows of the named images as a table; lists are counted."""
+        with atomic_open(self.folder / TABLE, newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            for name in names:
+                writer.writerow(
+                    {
+                        key: len(value) if isinstance(value, list) else value
+                        for key, value in self.rows[name].items()
+                    }
+                )
+
+    def _thumbnail(self, name: str) -> Path:
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / ".thumbnails" / f"{digest}.npz"
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _whole_rows(path: Path) -> dict[str, Row]:
+    """The images that were done: a line cut short, and images that failed, are to be tried again."""
+    rows = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("image_path"), str) and row.get("error") is None:
+            rows[row["image_path"]] = row
+    return rows
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{path} is missing or damaged, so that its prediction cannot be gone on with; delete the folder"
+        )
+    return settings
