@@ -1,7 +1,8 @@
-"""Measure saved anomaly maps, a run's or another program's, as the tests of this project's methods do.
+"""Measure saved anomaly maps, a run's or another program's, or compare two runs; no model is needed.
 
-    python evaluate.py --maps my_maps --data_path data/mvtec --dataset mvtec
-    python evaluate.py --maps my_maps --data_path my_photos --scores my_scores.csv
+    python evaluate.py --maps my_maps --dataset mvtec --data_path data/mvtec --bootstrap 1000
+    python evaluate.py --maps my_maps --data_path my_data --scores my_scores.csv
+    python evaluate.py --compare results/sdp/mvtec results/sdp_plus/mvtec
 
 The map of an image lies in the folder of maps under the image's path, with .npy, .tiff or .png after its name or
 in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken/000.tiff.
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import torch
 
+from data.comparison import compare_runs
 from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
 from data.saved_scores import read_scores
+from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
-from utils.arguments import positive_int, seed
+from utils.arguments import positive_int
+from utils.bootstrap import Bootstrap
 from utils.errors import run
 from utils.evaluation import Stopwatch
 from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
@@ -24,6 +28,8 @@ from utils.runtime import start_log
 
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"
+COMPARISON_DRAWS = 1000
+ONLY_WITH_MAPS = ("scores", "legacy_pro", "classes", "report")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -31,9 +37,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--maps", type=Path, required=True, help="folder of the maps")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--maps", type=Path, metavar="FOLDER", help="measure the maps in this folder")
+    task.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="the differences between the measures of two finished runs on the same images, with paired bootstrap "
+        "intervals: image measures from their scores.csv, pixel measures if both saved their maps",
+    )
     group = parser.add_argument_group("data")
-    add_data_set_options(group, default="folder")
+    add_data_set_options(group, default="folder, with --compare that of run A")
     add_worker_option(group)
     group.add_argument(
         "--map_size",
@@ -52,18 +67,34 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="write report.html, the page of all images, maps, scores and curves; the images are read for it",
     )
-    parser.add_argument("--seed", type=seed, default=42, help="of the intervals (default: %(default)s)")
+    add_seed_option(parser)
     parser.add_argument(
-        "--save_path", type=Path, help="folder for the results (default: results/evaluate/NAME)"
+        "--save_path",
+        type=Path,
+        help="folder for the results (default: results/evaluate/NAME, with --compare results/compare)",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.compare and (given := [name for name in ONLY_WITH_MAPS if getattr(args, name)]):
+        parser.error(f"--{given[0]} goes with --maps, not with --compare")
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the maps and write the results."""
+    """Measure or compare, and write the results."""
     args = parse_arguments(arguments)
-    args.save_path = args.save_path or Path("results/evaluate") / args.dataset
-    start_log(args.save_path / "evaluate.log")
+    if args.compare:
+        args.save_path = args.save_path or Path("results/compare")
+        start_log(args.save_path / "compare.log")
+        compare_runs(args, Bootstrap(args.bootstrap or COMPARISON_DRAWS, args.confidence, args.seed))
+    else:
+        args.dataset = args.dataset or "folder"
+        args.save_path = args.save_path or Path("results/evaluate") / args.dataset
+        start_log(args.save_path / "evaluate.log")
+        measure_maps(args)
+
+
+def measure_maps(args: argparse.Namespace) -> None:
+    """Measure the maps in `args.maps`, and write what a run writes."""
     stopwatch = Stopwatch()
     with stopwatch("data set"):
         images = evaluation_set_from_options(args)

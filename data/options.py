@@ -51,11 +51,10 @@ def add_reading_options(group: argparse._ArgumentGroup) -> None:
 
 
 def add_data_set_options(group: argparse._ArgumentGroup, default: str | None = None) -> None:
-    """Add the options that choose a data set to a group of options; without a default it must be named."""
+    """Add the options that choose a data set to a group; it must be named unless `default` says what else it is."""
     group.add_argument(
         "--dataset",
         required=default is None,
-        default=default,
         type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",

@@ -24,15 +24,9 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     for line, (image, text) in read_csv(path, ["image_path", "score"]):
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        if not math.isfinite(score):
-            raise UserError(f"{path}, line {line}: '{text}' is not a finite number")
         if image in scores:
             raise UserError(f"{path}, line {line}: the image {image} has a score already")
-        scores[image] = score
+        scores[image] = parse_score(text, f"{path}, line {line}")
     wanted = {entry.img_path: None for entry in entries}
     if missing := [image for image in wanted if image not in scores]:
         raise UserError(
@@ -43,3 +37,18 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
             "scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0]
         )
     return {image: scores[image] for image in wanted}
+
+
+def parse_score(text: str, where: str) -> float:
+    """A finite number.
+
+    Raises:
+        UserError: it is none; the message begins with `where`.
+    """
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{where}: '{text}' is not a finite number")
+    return score

@@ -1,0 +1,131 @@
+"""Compare two finished runs on the same images, from their files."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from data.options import EvaluationSet
+from data.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from utils.bootstrap import Bootstrap
+from utils.class_measures import IMAGE_MEASURES, measure_class
+from utils.comparison import differences, write_comparison
+from utils.errors import UserError
+from utils.evaluation import ClassMaps, ClassResult, Stopwatch, evaluate
+
+logger = logging.getLogger(__name__)
+
+
+def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
+    """Compare the runs in the folders `args.compare`, and write and log the tables.
+
+    The image measures need the runs' scores.csv. The pixel measures need the maps of both as well, and the masks of
+    the data set that the first run's results.json or the options name.
+
+    Raises:
+        UserError: a folder without a finished run, runs on different images, or maps of different sizes.
+    """
+    a, b = (read_run(folder) for folder in args.compare)
+    check_same_images(a, b)
+    notes = [
+        f"no pixel measures: {run.folder} has no maps (--save_maps)"
+        for run in (a, b)
+        if not run.maps.is_dir()
+    ]
+    images = None if notes else ground_truth_of(a, args.dataset, args.data_path, args.meta)
+    if images is None:
+        notes = notes or [
+            "no pixel measures: the data set is not where A found it (say where with --data_path)"
+        ]
+        results = [_from_scores(run, a, bootstrap) for run in (a, b)]
+    else:
+        with logging_redirect_tqdm():
+            results = _from_maps((a, b), images, bootstrap, args.map_size, args.num_workers)
+        notes = list(
+            dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes)
+        )
+    about = {
+        name: {
+            "title": run.title,
+            "folder": str(run.folder),
+            **{
+                key: run.content.get(key)
+                for key in ("method", "dataset", "git_commit", "weights", "arguments")
+            },
+        }
+        for name, run in (("A", a), ("B", b))
+    }
+    rows = differences(*results, bootstrap)
+    text = write_comparison(args.save_path, rows, about, bootstrap, notes)
+    logger.info("%s", text.rstrip())
+    logger.info("the comparison is in %s", args.save_path)
+
+
+def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[ClassResult]:
+    """The image measures, from the scores alone; images are taken in the order of another run on the same ones."""
+    classes: dict[str, list[str]] = {}
+    for image in order.images.values():
+        classes.setdefault(image.class_name, []).append(image.image_path)
+    results = []
+    for name, paths in classes.items():
+        images = [run.images[path] for path in paths]
+        scores = np.array([image.score for image in images])
+        nothing = np.empty((0, 1, 1))
+        measures, _, draws = measure_class(
+            name,
+            [image.label for image in images],
+            scores,
+            nothing.astype(np.float32),
+            nothing.astype(bool),
+            np.zeros(len(images), bool),
+            bootstrap=bootstrap,
+        )
+        results.append(ClassResult(name, [], {key: measures[key] for key in IMAGE_MEASURES}, [], draws))
+    return results
+
+
+def _from_maps(
+    runs: Sequence[SavedRun],
+    images: EvaluationSet,
+    bootstrap: Bootstrap,
+    map_size: int | None,
+    num_workers: int,
+) -> list[list[ClassResult]]:
+    results, sizes = [], []
+    for run in runs:
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def note_shape(group: ClassMaps, shapes: dict = shapes) -> None:
+            shapes[group.samples[0].cls_name] = group.maps.shape[1:]
+
+        dataset = SavedMapDataset(
+            images.entries,
+            images.root,
+            find_maps(run.maps, images.entries),
+            map_size=map_size,
+            mask_threshold=images.spec.mask_threshold,
+        )
+        found = evaluate(
+            SavedMaps(),
+            make_map_loader(dataset, num_workers),
+            images.entries,
+            device=torch.device("cpu"),
+            stopwatch=Stopwatch(),
+            image_scores={image: row.score for image, row in run.images.items()},
+            bootstrap=bootstrap,
+            on_class=note_shape,
+        )
+        results.append(list(found))
+        sizes.append(shapes)
+    for name, size in sizes[0].items():
+        if size != sizes[1][name]:
+            said = [" x ".join(map(str, shapes[name])) for shapes in sizes]
+            raise UserError(
+                f"the maps of class {name} are {said[0]} in {runs[0].folder}, {said[1]} in {runs[1].folder}: "
+                "bring them to one size with --map_size"
+            )
+    return results

@@ -1,0 +1,130 @@
+"""What a run left in its folder: results.json, scores.csv, and the maps if they were saved."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.build import PROJECT
+from data.common import read_csv
+from data.options import EvaluationSet, read_evaluation_set
+from data.saved_scores import parse_score
+from datasets.registry import get_spec
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class SavedImage:
+    """A row of scores.csv; `label` is 0, 1, or None where it is not known."""
+
+    image_path: str
+    class_name: str
+    label: int | None
+    score: float
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        content: of its results.json.
+        images: the rows of its scores.csv, by image.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+    images: Mapping[str, SavedImage]
+
+    @property
+    def maps(self) -> Path:
+        """The folder of its maps, which need not be there; those that `evaluate.py` measured lie elsewhere."""
+        measured = self.content.get("arguments", {}).get("maps")
+        return Path(measured) if measured else self.folder / "maps"
+
+    @property
+    def title(self) -> str:
+        """Method and data set."""
+        return f"{self.content.get('method')} on {self.content.get('dataset')}"
+
+
+def read_run(folder: Path) -> SavedRun:
+    """Read a run's results.
+
+    Raises:
+        UserError: the folder has no results, broken ones, or those of a run that is not finished.
+    """
+    path = folder / "results.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder} is no folder of a run: cannot read {path} ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
+        raise UserError(f"{path} is not what a run writes: it has no 'classes'")
+    if content.get("complete") is not True:
+        raise UserError(f"the run in {folder} is not finished: run it again to its end")
+    images: dict[str, SavedImage] = {}
+    table = folder / "scores.csv"
+    for line, (image, name, label, score) in read_csv(table, ["image_path", "class_name", "label", "score"]):
+        if label not in ("", "0", "1"):
+            raise UserError(f"{table}, line {line}: the label '{label}' is not 0, 1 or empty")
+        where = f"{table}, line {line}"
+        images[image] = SavedImage(image, name, int(label) if label else None, parse_score(score, where))
+    return SavedRun(folder, content, images)
+
+
+def check_same_images(a: SavedRun, b: SavedRun) -> None:
+    """Refuse two runs that are not on the same images with the same labels; the first that differs is named.
+
+    Raises:
+        UserError: an image is in one run alone, or has another class or label there.
+    """
+    for here, there in ((a, b), (b, a)):
+        if missing := [image for image in here.images if image not in there.images]:
+            raise UserError(
+                f"the runs are on different images: {missing[0]} is in {here.folder}, not in {there.folder}"
+            )
+    for image, row in a.images.items():
+        other = b.images[image]
+        if (row.class_name, row.label) != (other.class_name, other.label):
+            raise UserError(
+                f"the runs disagree on {image}: class {row.class_name} and label {row.label} in {a.folder}, "
+                f"class {other.class_name} and label {other.label} in {b.folder}"
+            )
+
+
+def ground_truth_of(
+    run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None
+) -> EvaluationSet | None:
+    """The images a run was on, with their masks: those that its results.json names, or that are named here.
+
+    Returns:
+        None if the folder that results.json names is no longer there.
+
+    Raises:
+        UserError: the folder named here is not there, or a folder has not just the images of the run.
+    """
+    recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
+    spec = get_spec(dataset or str(run.content.get("dataset")))
+    root = data_path or Path(recorded.get("data_path") or PROJECT / spec.folder)
+    if not root.is_dir():
+        if data_path is not None:
+            raise UserError(f"--data_path {data_path}: there is no such folder")
+        return None
+    meta = meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
+    images = read_evaluation_set(spec, root, meta, _classes(run))
+    entries = {entry.img_path: entry for entry in images.entries}
+    for image, row in run.images.items():
+        if image not in entries or entries[image].anomaly != row.label:
+            raise UserError(f"{root} does not have the image {image} of {run.folder}, or with another label")
+    if extra := [image for image in entries if image not in run.images]:
+        raise UserError(f"{root} has the image {extra[0]}, which is not in {run.folder}")
+    return images
+
+
+def _classes(run: SavedRun) -> Sequence[str]:
+    return list(dict.fromkeys(image.class_name for image in run.images.values()))

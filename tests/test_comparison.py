@@ -1,0 +1,251 @@
+"""Comparisons of two runs, from their folders."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+from tests.saved_maps_data import CLASSES, make_data_set, make_maps, mask_of, save_maps
+from utils.bootstrap import Bootstrap
+from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
+from utils.comparison import differences
+from utils.errors import UserError
+from utils.evaluation import ClassResult
+from utils.measures import pixel_measures, ranking_measures
+
+DRAWS = 40
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory) -> Path:
+    """Folders `a` and `b` of finished runs with their maps, b much the better."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seed, shift in (("a", 1, 0.5), ("b", 2, 2.0)):
+        maps = save_maps(folder / name / "maps", make_maps(data, seed, shift))
+        out = ["--save_path", str(folder / name), "--num_workers", "0"]
+        evaluate.main(["--maps", str(maps), "--data_path", str(data), *out])
+    return folder
+
+
+def compare(a: Path, b: Path, out: Path, *options: str) -> dict:
+    arguments = ["--compare", str(a), str(b), "--save_path", str(out), "--num_workers", "0"]
+    evaluate.main([*arguments, "--bootstrap", str(DRAWS), *options])
+    return json.loads((out / "compare.json").read_text())
+
+
+def change_arguments(run: Path, **values: str | None) -> None:
+    content = json.loads((run / "results.json").read_text())
+    content["arguments"] |= values
+    (run / "results.json").write_text(json.dumps(content))
+
+
+def copy_of(runs: Path, name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(runs / name, folder / name))
+
+
+def brute_force(data: Path, name: str, row: np.ndarray, seed: int, shift: float) -> dict[str, float]:
+    """All measures of one class's images, each as often as it was drawn."""
+    maps = {path: m for path, m in make_maps(data, seed, shift).items() if path.startswith(f"{name}/")}
+    ordered = sorted(maps, key=list(maps).index)
+    index = np.repeat(np.arange(len(ordered)), row)
+    scores = np.stack([maps[ordered[i]] for i in index])
+    masks = np.stack([mask_of(data / ordered[i]) for i in index])
+    labels = np.array(["/good/" not in ordered[i] for i in index])
+    image_scores = scores.max((1, 2))
+    image = ranking_measures(image_scores[~labels], image_scores[labels])
+    pixel = pixel_measures(scores, masks)
+    values = (pixel.auroc, pixel.f1_max, pixel.ap, pixel.pro, image.auroc, image.f1_max, image.ap)
+    return dict(zip((*PIXEL_MEASURES, *IMAGE_MEASURES), values, strict=True))
+
+
+def test_differences_are_paired_draw_by_draw(data, runs, tmp_path):
+    """Against drawing the images anew, one draw after another, and measuring both runs on them."""
+    content = compare(runs / "a", runs / "b", tmp_path, "--seed", "9")
+    assert set(content["classes"]) == set(CLASSES)
+    bootstrap = Bootstrap(DRAWS, seed=9)
+    gains = {key: np.zeros(DRAWS) for key in (*PIXEL_MEASURES, *IMAGE_MEASURES)}
+    for name in CLASSES:
+        images = [path for path in make_maps(data) if path.startswith(f"{name}/")]
+        masks = np.stack([mask_of(data / path) for path in images])
+        labels = ["/good/" not in path for path in images]
+        kinds = np.stack([labels, np.ones(len(images)), masks.any((1, 2)), ~masks.all((1, 2))], axis=1)
+        # In the order of the data set, which is not that of the names.
+        order = [entry["img_path"] for entry in json.loads((data / "meta.json").read_text())["test"][name]]
+        place = [images.index(path) for path in order]
+        weights = bootstrap.draw(name, kinds[place].astype(int))
+        by_name = np.zeros_like(weights)
+        by_name[:, place] = weights
+        drawn = {key: np.zeros(DRAWS) for key in gains}
+        for number, row in enumerate(by_name):
+            a, b = brute_force(data, name, row, 1, 0.5), brute_force(data, name, row, 2, 2.0)
+            for key in gains:
+                drawn[key][number] = b[key] - a[key]
+        for key, values in drawn.items():
+            gains[key] += values / len(CLASSES)
+            assert content["classes"][name][key]["interval"] == pytest.approx(bootstrap.interval(values))
+    for key, values in gains.items():
+        found = content["mean"][key]
+        assert found["interval"] == pytest.approx(bootstrap.interval(values))
+        assert found["difference"] == pytest.approx(found["b"] - found["a"])
+
+
+def test_measures_are_those_of_the_runs(runs, tmp_path):
+    content = compare(runs / "a", runs / "b", tmp_path)
+    for name in ("a", "b"):
+        own = json.loads((runs / name / "results.json").read_text())
+        for key, value in own["mean"].items():
+            assert content["mean"][key][name] == value
+    text = (tmp_path / "compare.md").read_text()
+    assert "| B - A" in text
+    assert "**+" in text
+    assert f"- B: saved maps on folder, in {runs / 'b'}" in text
+    assert "the same draws for both runs" in text
+    assert content["runs"]["A"]["method"] == "saved maps"
+    assert content["bootstrap"]["resamples"] == DRAWS
+
+
+def test_a_run_does_not_differ_from_itself(runs, tmp_path):
+    content = compare(runs / "a", runs / "a", tmp_path)
+    for row in (content["mean"], *content["classes"].values()):
+        for value in row.values():
+            assert (value["difference"], value["interval"]) == (0, [0, 0])
+    assert "**" not in (tmp_path / "compare.md").read_text()
+
+
+def test_without_maps_image_measures_are_compared_and_a_note_says_why(runs, tmp_path):
+    b = copy_of(runs, "b", tmp_path)
+    change_arguments(b, maps=None)
+    shutil.rmtree(b / "maps")
+    with_maps = compare(runs / "a", runs / "b", tmp_path / "with")
+    without = compare(runs / "a", b, tmp_path / "without")
+    assert set(without["mean"]) == set(IMAGE_MEASURES)
+    for key in IMAGE_MEASURES:
+        assert without["mean"][key]["difference"] == pytest.approx(with_maps["mean"][key]["difference"])
+    assert without["notes"] == [f"no pixel measures: {b} has no maps (--save_maps)"]
+    assert without["notes"][0] in (tmp_path / "without" / "compare.md").read_text()
+
+
+def test_rows_in_another_order_are_the_same_images(runs, tmp_path):
+    b = copy_of(runs, "b", tmp_path)
+    header, *rows = (b / "scores.csv").read_text().splitlines()
+    (b / "scores.csv").write_text("\n".join([header, *reversed(rows)]))
+    change_arguments(b, maps="nowhere")
+    shuffled, straight = (compare(runs / "a", run, tmp_path / "out") for run in (b, runs / "b"))
+    assert shuffled["mean"]["auroc_sp"]["difference"] == straight["mean"]["auroc_sp"]["difference"]
+
+
+def change(run: Path, old: str, new: str) -> None:
+    text = (run / "scores.csv").read_text()
+    assert old in text
+    (run / "scores.csv").write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        (
+            "bolt/test/crack/001.png",
+            "bolt/test/crack/901.png",
+            r"bolt/test/crack/001\.png is in .*a, not in .*b",
+        ),
+        (
+            "bolt/test/crack/001.png,bolt,1",
+            "bolt/test/crack/001.png,bolt,0",
+            r"disagree on bolt/test/crack/001",
+        ),
+        ("bolt/test/crack/001.png,bolt", "bolt/test/crack/001.png,nut", r"disagree on bolt/test/crack/001"),
+        (
+            "bolt/test/crack/001.png,bolt,1,",
+            "bolt/test/crack/001.png,bolt,2,",
+            "label '2' is not 0, 1 or empty",
+        ),
+        ("bolt/test/crack/001.png,bolt,1,", "bolt/test/crack/001.png,bolt,1,x", "not a finite number"),
+        ("image_path", "path", "no column 'image_path'"),
+    ],
+)
+def test_different_images_are_refused_and_the_first_is_named(runs, tmp_path, old, new, message):
+    b = copy_of(runs, "b", tmp_path)
+    change(b, old, new)
+    with pytest.raises(UserError, match=message) as caught:
+        compare(runs / "a", b, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_only_b_has_is_named(runs, tmp_path):
+    b = copy_of(runs, "b", tmp_path)
+    with (b / "scores.csv").open("a") as file:
+        file.write("bolt/test/new.png,bolt,1,0.5,,0.5\n")
+    with pytest.raises(UserError, match=r"bolt/test/new\.png is in .*b, not in .*a"):
+        compare(runs / "a", b, tmp_path / "out")
+
+
+def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
+    with pytest.raises(UserError, match="is no folder of a run: cannot read"):
+        compare(runs / "a", tmp_path / "nowhere", tmp_path / "out")
+    b = copy_of(runs, "b", tmp_path)
+    path = b / "results.json"
+    whole = path.read_text()
+    for text, message in (
+        ("{", "not valid JSON"),
+        ("[]", "no 'classes'"),
+        (whole.replace('"complete": true', '"complete": false'), "not finished"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            compare(runs / "a", b, tmp_path / "out")
+
+
+def test_the_ground_truth_may_be_elsewhere_but_must_be_of_these_images(data, runs, tmp_path):
+    moved = Path(shutil.copytree(data, tmp_path / "moved"))
+    here = compare(runs / "a", runs / "b", tmp_path / "out")
+    there = compare(runs / "a", runs / "b", tmp_path / "out", "--dataset", "mvtec", "--data_path", str(moved))
+    assert there["classes"] == here["classes"]
+    with pytest.raises(UserError, match="--data_path nowhere: there is no such folder"):
+        compare(runs / "a", runs / "b", tmp_path / "out", "--data_path", "nowhere")
+    lost = copy_of(runs, "a", tmp_path)
+    change_arguments(lost, data_path=str(tmp_path / "gone"))
+    without = compare(lost, runs / "b", tmp_path / "out")
+    assert set(without["mean"]) == set(IMAGE_MEASURES)
+    assert "not where A found it" in without["notes"][0]
+    (moved / "meta.json").unlink()
+    (moved / "bolt" / "test" / "good" / "001.png").unlink()
+    with pytest.raises(UserError, match=r"does not have the image bolt/test/good/001\.png"):
+        compare(runs / "a", runs / "b", tmp_path / "out", "--data_path", str(moved))
+
+
+def test_maps_of_two_sizes_are_compared_at_one(data, runs, tmp_path):
+    small = {name: values[::2, ::2] for name, values in make_maps(data, 2, 2.0).items()}
+    maps = save_maps(tmp_path / "b" / "maps", small)
+    evaluate.main(["--maps", str(maps), "--data_path", str(data), "--save_path", str(tmp_path / "b")])
+    with pytest.raises(UserError, match=r"24 x 32 in .*a, 12 x 16 in .*b: bring them to one size"):
+        compare(runs / "a", tmp_path / "b", tmp_path / "out")
+    content = compare(runs / "a", tmp_path / "b", tmp_path / "out", "--map_size", "12")
+    assert content["mean"]["auroc_px"]["difference"] > 0
+
+
+def test_an_undefined_measure_has_no_difference():
+    a = ClassResult("bolt", [], {"auroc_px": None, "auroc_sp": 0.5}, [], {"auroc_sp": np.array([0.4, 0.6])})
+    b = ClassResult("bolt", [], {"auroc_px": None, "auroc_sp": 0.75}, [], {"auroc_sp": np.array([0.7, 0.8])})
+    rows = differences([a], [b], Bootstrap(2))
+    assert rows["mean"]["auroc_px"].difference is None
+    assert rows["mean"]["auroc_px"].interval is None
+    assert rows["bolt"]["auroc_sp"].difference == 0.25
+    assert rows["bolt"]["auroc_sp"].is_clear
+    with pytest.raises(ValueError, match="same classes"):
+        differences([a], [], Bootstrap(2))
+
+
+@pytest.mark.parametrize("options", [["--scores", "scores.csv"], ["--legacy_pro"], ["--classes", "bolt"]])
+def test_options_of_maps_alone_are_refused(runs, capsys, options):
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(["--compare", str(runs / "a"), str(runs / "b"), *options])
+    assert caught.value.code == 2
+    assert "goes with --maps, not with --compare" in capsys.readouterr().err
