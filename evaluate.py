@@ -1,8 +1,9 @@
-"""Measure saved anomaly maps, a run's or another program's, or compare two runs; no model is needed.
+"""Measure saved anomaly maps, a run's or another program's, or compare runs; no model is needed.
 
     python evaluate.py --maps my_maps --dataset mvtec --data_path data/mvtec --bootstrap 1000
     python evaluate.py --maps my_maps --data_path my_data --scores my_scores.csv
     python evaluate.py --compare results/sdp/mvtec results/sdp_plus/mvtec
+    python evaluate.py --published results/sdp/mvtec
 
 The map of an image lies in the folder of maps under the image's path, with .npy, .tiff or .png after its name or
 in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken/000.tiff.
@@ -16,6 +17,7 @@ import torch
 
 from data.comparison import compare_runs
 from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
+from data.published import write_published
 from data.saved_scores import read_scores
 from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
@@ -47,6 +49,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the differences between the measures of two finished runs on the same images, with paired bootstrap "
         "intervals: image measures from their scores.csv, pixel measures if both saved their maps",
     )
+    task.add_argument(
+        "--published",
+        type=Path,
+        metavar="RUN",
+        help="write published.md into the folder of a finished run: its measures beside the published ones",
+    )
     group = parser.add_argument_group("data")
     add_data_set_options(group, default="folder, with --compare that of run A")
     add_worker_option(group)
@@ -74,15 +82,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder for the results (default: results/evaluate/NAME, with --compare results/compare)",
     )
     args = parser.parse_args(arguments)
-    if args.compare and (given := [name for name in ONLY_WITH_MAPS if getattr(args, name)]):
-        parser.error(f"--{given[0]} goes with --maps, not with --compare")
+    if not args.maps and (given := [name for name in ONLY_WITH_MAPS if getattr(args, name)]):
+        parser.error(f"--{given[0]} goes with --maps")
     return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure or compare, and write the results."""
     args = parse_arguments(arguments)
-    if args.compare:
+    if args.published:
+        path = write_published(args.published)
+        print(f"{path.read_text(encoding='utf-8')}\nwritten to {path}")
+    elif args.compare:
         args.save_path = args.save_path or Path("results/compare")
         start_log(args.save_path / "compare.log")
         compare_runs(args, Bootstrap(args.bootstrap or COMPARISON_DRAWS, args.confidence, args.seed))

@@ -1,6 +1,7 @@
 """What every test script does around its detector: the log before it, the evaluation and the results after it."""
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.options import EvaluationSet, loader_from_options
+from data.published import published_numbers, read_facts, write_published
 from datasets.transforms import image_from_tensor
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -15,6 +17,8 @@ from utils.arguments import seed
 from utils.evaluation import ClassResult, Detector, Stopwatch
 from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
 from utils.runtime import seed_everything, start_log
+
+logger = logging.getLogger(__name__)
 
 
 def add_seed_option(parser: argparse.ArgumentParser, default: int = 42) -> None:
@@ -53,8 +57,13 @@ def evaluate_detector(
         fidelity: its switches.
         stopwatch: which measured what was done before.
         further: what else to record in results.json.
+
+    Raises:
+        UserError: published numbers are asked for that are not known.
     """
-    return evaluate_and_report(
+    if args.compare_published:
+        published_numbers(read_facts(), method, args.dataset)  # so that a lack of them shows before the work
+    results = evaluate_and_report(
         detector,
         loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
         images.entries,
@@ -82,7 +91,14 @@ def evaluate_detector(
                 "features_list": backbone.features_list,
                 "activation": backbone.activation,
             },
-            "weights": {"path": str(backbone.weights.path), "sha256": backbone.weights.sha256},
+            "weights": {
+                "path": str(backbone.weights.path),
+                "sha256": backbone.weights.sha256,
+                "tag": backbone.weights.tag,
+            },
             **(further or {}),
         },
     )
+    if args.compare_published:
+        logger.info("the published numbers are in %s", write_published(args.save_path))
+    return results

@@ -167,6 +167,18 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     assert "nut/test" not in page
 
 
+def test_published_numbers_are_set_beside_the_measures_on_demand(data, model, tmp_path):
+    text = (run(data, model, tmp_path / "a", "--compare_published") / "published.md").read_text()
+    assert "**NOT COMPARABLE" in text
+    assert "CLIP-AD, published" in text
+    assert f"command: `{sys.orig_argv[0]}" in text
+    run(data, model, tmp_path / "a")
+    assert not (tmp_path / "a" / "published.md").exists()  # it would be of the earlier run
+    with pytest.raises(UserError, match="no published numbers on folder are known"):
+        run(data, model, tmp_path / "b", "--dataset", "folder", "--compare_published")
+    assert not (tmp_path / "b" / "results.json").exists()
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_reduced_precision_ranks_pixels_as_float32_does(data, model, tmp_path, precision):
     for name in ("fp32", precision):

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,11 @@ def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> 
         action="store_true",
         help="leave out report.html, the page of all images, maps, scores and curves",
     )
+    group.add_argument(
+        "--compare_published",
+        action="store_true",
+        help="write published.md, with the measures beside those the method was published with",
+    )
     add_measure_options(parser)
 
 
@@ -136,14 +143,18 @@ def evaluate_and_report(
     logger = logging.getLogger(__name__)
     if outputs.bootstrap is not None:
         remarks = [*remarks, f"in brackets: {outputs.bootstrap}"]
-    for name in ("results.json", "results.md", "scores.csv", "contact_sheet.png", PAGE):
+    for name in ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", PAGE):
         (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
     page = HtmlReport(len(samples), to_picture) if outputs.report else None
     write_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
     pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
         classes = len({sample.cls_name for sample in samples})
-    origin = {"environment": environment(device), "git_commit": git_commit(Path(__file__).parent)}
+    origin = {
+        "command": shlex.join(sys.orig_argv),
+        "environment": environment(device),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
     results: list[ClassResult] = []
 
     def on_map(seen: ImageMap) -> None:

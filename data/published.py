@@ -1,0 +1,180 @@
+"""A finished run beside the numbers its method was published with, and what keeps the two from being compared."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from data.build import PROJECT
+from data.saved_runs import SavedRun, read_run
+from datasets.registry import get_spec
+from models.presets import PRESETS
+from utils.errors import UserError
+from utils.files import sha256_of, write_text
+from utils.results import percent
+
+FACTS = PROJECT / "datasets" / "published.json"
+Numbers = dict[str, dict[str, float]]  # method -> measure -> percent
+
+
+def read_facts() -> dict[str, Any]:
+    """The published numbers: what `datasets/published.json` holds."""
+    return json.loads(FACTS.read_text(encoding="utf-8"))
+
+
+def published_numbers(facts: Mapping[str, Any], method: str, dataset: str) -> Numbers:
+    """All numbers published of a data set.
+
+    Args:
+        facts: see `read_facts`.
+        method: of this project.
+        dataset: of the registry.
+
+    Raises:
+        UserError: none are known of the data set, or of the method.
+    """
+    if method not in facts["implemented"]:
+        known = ", ".join(facts["implemented"])
+        raise UserError(f"no published numbers of {method} are known, but of {known}")
+    if dataset not in facts["data_sets"]:
+        known = ", ".join(facts["data_sets"])
+        raise UserError(f"no published numbers on {dataset} are known, but on {known}")
+    numbers: Numbers = {}
+    for level, measures in facts["measures"].items():
+        for name, values in facts["data_sets"][dataset].get(level, {}).items():
+            numbers.setdefault(name, {}).update(zip(measures, values, strict=True))
+    return numbers
+
+
+def write_published(folder: Path) -> Path:
+    """Write published.md into the folder of a finished run; returns its path.
+
+    Raises:
+        UserError: there is no finished run, or no published numbers to set beside it.
+    """
+    run = read_run(folder)
+    facts = read_facts()
+    method, dataset = str(run.content.get("method")), str(run.content.get("dataset"))
+    numbers = published_numbers(facts, method, dataset)
+    listed = facts["implemented"][method]["listed_as"]
+    path = folder / "published.md"
+    lines = [f"# {run.title} beside published numbers", ""]
+    if reasons := not_comparable(run, facts["implemented"][method]["preset"]):
+        lines += [
+            "**NOT COMPARABLE with the published numbers:**",
+            "",
+            *(f"- {reason}" for reason in reasons),
+            "",
+        ]
+    lines += [_own_table(run, numbers[listed], listed), ""]
+    where = facts["data_sets"][dataset]["listed_as"]
+    lines += [
+        f"- in percent; published: {facts['source']}, {listed} on {where}; difference: this run less the published",
+        *(f"- {remark}" for remark in _remarks(run, facts, method, dataset)),
+    ]
+    lines += ["", f"## All methods on {where}, as published", "", _all_table(run, numbers), ""]
+    lines += ["## What made this run", "", *(f"- {line}" for line in _origin(run))]
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
+    """What this run does not share with the published ones, a sentence each.
+
+    Args:
+        run: the finished run.
+        preset_name: the preset that the method was published with.
+    """
+    preset, demo = PRESETS[preset_name], PRESETS["demo"]
+    backbone, weights = run.content.get("backbone", {}), run.content.get("weights", {})
+    reasons = []
+    digest = weights.get("sha256")
+    if digest == sha256_of(demo.pretrained):
+        reasons.append(
+            "these are the weights of the DEMONSTRATION MODEL, which knows ten drawn surfaces alone"
+        )
+    elif weights.get("tag") != preset.pretrained:
+        reasons.append(f"the weights (SHA-256 {digest}) are not known to be those of {preset.pretrained}")
+    settings = {
+        "the backbone": (backbone.get("name"), preset.model),
+        "the image size": (backbone.get("image_size"), preset.image_size),
+        "the list of tapped blocks": (backbone.get("features_list"), list(preset.features_list)),
+    }
+    for what, (own, theirs) in settings.items():
+        if own != theirs:
+            reasons.append(f"{what} is {_plain(own)}, that of the authors' scripts {_plain(theirs)}")
+    spec = get_spec(str(run.content["dataset"]))
+    labels = [image.label for image in run.images.values()]
+    counts = (len(run.content["classes"]), labels.count(0), labels.count(1))
+    if spec.published is not None:
+        complete = (spec.published.classes, spec.published.normal, spec.published.anomalous)
+        if counts != complete:
+            said = "{} classes, {} normal and {} anomalous images"
+            reasons.append(
+                f"the data set is not the published one or a part of it: {said.format(*counts)}, published are "
+                f"{said.format(*complete)}"
+            )
+    return reasons
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _own_table(run: SavedRun, published: Mapping[str, float], listed: str) -> str:
+    limits = run.content.get("intervals", {}).get("mean", {})
+    rows = []
+    for key, value in published.items():
+        own = run.content["mean"].get(key)
+        difference = percent(None if own is None else own - value / 100, sign="+")
+        rows.append([key, f"{value:.1f}", percent(own, limits.get(key)), difference])
+    return _table(["measure", f"{listed}, published", "this run", "difference"], rows)
+
+
+def _all_table(run: SavedRun, numbers: Numbers) -> str:
+    measures = list(next(iter(numbers.values())))
+    rows = [[name, *(f"{values[key]:.1f}" for key in measures)] for name, values in numbers.items()]
+    own = [percent(run.content["mean"].get(key)) for key in measures]
+    return _table(["published", *measures], [*rows, [f"this run: {run.content['method']}", *own]])
+
+
+def _table(headers: list[str], rows: list[list[str]]) -> str:
+    alignment = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+
+def _remarks(run: SavedRun, facts: Mapping[str, Any], method: str, dataset: str) -> list[str]:
+    remarks = []
+    if facts["implemented"][method]["listed_as"] == "CLIP-AD":
+        remarks.append(
+            f"the table lists CLIP-AD; that this is {method}, and with which backbone it was run there, is not recorded"
+        )
+    fidelity = run.content.get("fidelity", {}).get("name")
+    if fidelity != "released":
+        remarks.append(f"fidelity is {fidelity}; the published numbers were made with the released code")
+    if run.content.get("arguments", {}).get("prompts") == "medical":
+        remarks.append("the medical prompts are this project's own")
+    gains = facts["gains_over_winclip"]
+    if dataset == gains["data_set"] and method in gains:
+        said = ", ".join(f"{key} {value:+.1f}" for key, value in gains[method].items())
+        remarks.append(f"published of {method} ({gains['source']}), in points over WinCLIP: {said}")
+    return remarks
+
+
+def _origin(run: SavedRun) -> list[str]:
+    content = run.content
+    command = content.get("command")
+    lines = [
+        f"command: `{command}`" if command else "command: not recorded",
+        f"commit: {content.get('git_commit') or 'not recorded'}",
+        f"weights: {_file(content.get('weights', {}))}",
+    ]
+    if checkpoint := content.get("checkpoint"):
+        lines.append(f"checkpoint: {_file(checkpoint)}")
+    return lines
+
+
+def _file(record: Mapping[str, Any]) -> str:
+    return f"{record.get('path')}, SHA-256 {record.get('sha256')}"
