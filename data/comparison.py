@@ -75,7 +75,7 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
         images = [run.images[path] for path in paths]
         scores = np.array([image.score for image in images])
         nothing = np.empty((0, 1, 1))
-        measures, _, draws = measure_class(
+        measures, _, draws, _ = measure_class(
             name,
             [image.label for image in images],
             scores,

@@ -152,7 +152,13 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
     k = counts.found.shape[1]
     starts = range((k - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
     for start in tqdm(
-        starts, desc=progress, disable=progress is None, leave=False, delay=2, unit="block", dynamic_ncols=True
+        starts,
+        desc=progress,
+        disable=progress is None,
+        leave=False,
+        delay=2,
+        unit="block",
+        dynamic_ncols=True,
     ):
         block = slice(start, start + BLOCK)
         above = counts.above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
