@@ -13,7 +13,7 @@ from data.saved_runs import SavedRun, check_same_images, ground_truth_of, read_r
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, measure_class
-from utils.comparison import differences, write_comparison
+from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import ClassMaps, ClassResult, Stopwatch, evaluate
 
@@ -59,8 +59,8 @@ def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
         }
         for name, run in (("A", a), ("B", b))
     }
-    rows = differences(*results, bootstrap)
-    text = write_comparison(args.save_path, rows, about, bootstrap, notes)
+    comparison = compare_results(*results, bootstrap)
+    text = write_comparison(args.save_path, comparison, about, bootstrap, notes)
     logger.info("%s", text.rstrip())
     logger.info("the comparison is in %s", args.save_path)
 

@@ -11,7 +11,7 @@ import evaluate
 from tests.saved_maps_data import CLASSES, make_data_set, make_maps, mask_of, save_maps
 from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
-from utils.comparison import differences
+from utils.comparison import compare_results
 from utils.errors import UserError
 from utils.evaluation import ClassResult
 from utils.measures import pixel_measures, ranking_measures
@@ -231,16 +231,16 @@ def test_maps_of_two_sizes_are_compared_at_one(data, runs, tmp_path):
     assert content["mean"]["auroc_px"]["difference"] > 0
 
 
-def test_an_undefined_measure_has_no_difference():
-    a = ClassResult("bolt", [], {"auroc_px": None, "auroc_sp": 0.5}, [], {"auroc_sp": np.array([0.4, 0.6])})
-    b = ClassResult("bolt", [], {"auroc_px": None, "auroc_sp": 0.75}, [], {"auroc_sp": np.array([0.7, 0.8])})
-    rows = differences([a], [b], Bootstrap(2))
-    assert rows["mean"]["auroc_px"].difference is None
-    assert rows["mean"]["auroc_px"].interval is None
-    assert rows["bolt"]["auroc_sp"].difference == 0.25
-    assert rows["bolt"]["auroc_sp"].is_clear
+def test_an_undefined_measure_has_no_difference_and_a_class_may_be_called_mean():
+    a = ClassResult("mean", [], {"auroc_px": None, "auroc_sp": 0.5}, [], {"auroc_sp": np.array([0.4, 0.6])})
+    b = ClassResult("mean", [], {"auroc_px": None, "auroc_sp": 0.75}, [], {"auroc_sp": np.array([0.7, 0.8])})
+    comparison = compare_results([a], [b], Bootstrap(2))
+    assert comparison.mean["auroc_px"].difference is None
+    assert comparison.mean["auroc_px"].interval is None
+    assert comparison.classes["mean"]["auroc_sp"].difference == 0.25
+    assert comparison.classes["mean"]["auroc_sp"].is_clear
     with pytest.raises(ValueError, match="same classes"):
-        differences([a], [], Bootstrap(2))
+        compare_results([a], [], Bootstrap(2))
 
 
 @pytest.mark.parametrize("options", [["--scores", "scores.csv"], ["--legacy_pro"], ["--classes", "bolt"]])

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from utils.bootstrap import Bootstrap
 from utils.evaluation import ClassResult
 from utils.files import write_json, write_text
-from utils.results import MEAN, mean_draws, mean_measures, percent
+from utils.results import mean_draws, mean_measures, percent
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,16 @@ class Difference:
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
-def differences(
-    a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap
-) -> dict[str, dict[str, Difference]]:
-    """The differences of each class and, under "mean", of the means.
+@dataclass(frozen=True)
+class Comparison:
+    """The differences of each class by its name, and those of the means; each by measure."""
+
+    classes: dict[str, dict[str, Difference]]
+    mean: dict[str, Difference]
+
+
+def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> Comparison:
+    """The differences between two methods' results.
 
     Args:
         a, b: results of the same classes in the same order, with draws of the same images.
@@ -51,12 +57,12 @@ def differences(
     """
     if [result.name for result in a] != [result.name for result in b]:
         raise ValueError("the results are not of the same classes")
-    rows = {
+    classes = {
         first.name: _differences(first.measures, second.measures, first.draws, second.draws, bootstrap)
         for first, second in zip(a, b, strict=True)
     }
-    rows[MEAN] = _differences(mean_measures(a), mean_measures(b), mean_draws(a), mean_draws(b), bootstrap)
-    return rows
+    mean = _differences(mean_measures(a), mean_measures(b), mean_draws(a), mean_draws(b), bootstrap)
+    return Comparison(classes, mean)
 
 
 def _differences(
@@ -78,7 +84,7 @@ def _differences(
 
 def write_comparison(
     folder: Path,
-    rows: Mapping[str, Mapping[str, Difference]],
+    comparison: Comparison,
     runs: Mapping[str, Mapping[str, Any]],
     bootstrap: Bootstrap,
     notes: Sequence[str],
@@ -87,23 +93,22 @@ def write_comparison(
 
     Args:
         folder: where to.
-        rows: see `differences`.
-        runs: what is to be said of "A" and "B"; `title` and `folder` stand in the text.
+        comparison: of "A" and "B".
+        runs: what is to be said of "A" and of "B"; `title` and `folder` stand in the text.
         bootstrap: what the intervals were made with.
         notes: below the tables.
     """
-    classes = {name: row for name, row in rows.items() if name != MEAN}
+    classes, mean = comparison.classes, comparison.mean
     write_json(
         folder / "compare.json",
         {
             "runs": runs,
             "bootstrap": dataclasses.asdict(bootstrap),
-            "mean": _as_json(rows[MEAN]),
+            "mean": _as_json(mean),
             "classes": {name: _as_json(row) for name, row in classes.items()},
             "notes": list(notes),
         },
     )
-    mean = rows[MEAN]
     summary = [
         ["A", *(percent(value.a) for value in mean.values())],
         ["B", *(percent(value.b) for value in mean.values())],
