@@ -7,7 +7,7 @@ from the reference implementations themselves, applied to the unit vectors; the 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import correlate1d, gaussian_filter1d
 from torch import Tensor
 
 from utils.errors import UserError
@@ -39,6 +39,22 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
         return torch.eye(size)
     units = np.eye(size)
     return torch.from_numpy(gaussian_filter1d(units, sigma, axis=0).astype(np.float32))
+
+
+def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
+    """Gaussian filter of a fixed window, float32 [size, size], as `torchvision.transforms.functional.gaussian_blur`.
+
+    Args:
+        size: samples a side.
+        window: samples of the filter, odd; beyond the border the signal is mirrored without its last sample.
+        sigma: standard deviation in samples.
+    """
+    distance = np.arange(window) - window // 2
+    kernel = np.exp(-0.5 * (distance / sigma) ** 2)
+    units = np.eye(size)
+    return torch.from_numpy(
+        correlate1d(units, kernel / kernel.sum(), axis=0, mode="mirror").astype(np.float32)
+    )
 
 
 def resample(maps: Tensor, matrix: Tensor) -> Tensor:

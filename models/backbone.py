@@ -116,7 +116,7 @@ def load_backbone(
     weights = find_weights(model, pretrained)
     trained_with_quick, openai = quick_gelu_weights(model, weights.tag)
     quick_gelu = config.get("quick_gelu", False) or trained_with_quick
-    if openai and fidelity.gelu_when_resized and image_size != own_size:
+    if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 
     config["quick_gelu"] = quick_gelu

@@ -11,6 +11,7 @@ from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
 from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
+from models.scaling import min_max
 from utils.evaluation import Prediction
 
 IMAGE_TEMPERATURE = 100.0
@@ -95,12 +96,6 @@ class SDP:
             maps=resample(scores, self.smooth_upsampling), text_prob=image_probability(taps[-1], text)
         )
 
-    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""
-        return _min_max(text_prob) + _min_max(map_max)
-
-
-def _min_max(values: np.ndarray) -> np.ndarray:
-    """Values scaled to [0, 1]; unchanged where all are the same, a single image's among them."""
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else values
+        return min_max(text_prob) + min_max(map_max)

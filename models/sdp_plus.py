@@ -6,14 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.anomaly_map import resample, upsampling_matrix
+from models.anomaly_map import resample
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.losses import dice_loss, focal_loss
+from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.sdp import SDP
 from utils.evaluation import Prediction
-
-PATCH_TEMPERATURE = 100.0
 
 
 class LinearAdapters(nn.Module):
@@ -55,20 +54,6 @@ def adapters_for(backbone: Backbone) -> LinearAdapters:
     return LinearAdapters(len(backbone.features_list), width, embed_dim).to(backbone.device)
 
 
-def anomalous_probabilities(logits: Tensor, upsampling: Tensor) -> Tensor:
-    """Probability that a pixel is anomalous, from a grid of logit differences.
-
-    Args:
-        logits: [..., N], see `LinearAdapters`.
-        upsampling: [S, g].
-
-    Returns:
-        [..., S, S] in [0, 1].
-    """
-    grid = upsampling.shape[1]
-    return resample(logits.unflatten(-1, (grid, grid)), upsampling).sigmoid()
-
-
 def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
     """Focal and dice loss of the anomalous probability, summed over the taps.
 
@@ -82,12 +67,6 @@ def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
         probability = anomalous_probabilities(tap, upsampling)
         total = total + focal_loss(probability, masks) + dice_loss(probability, masks)
     return total
-
-
-def adapter_upsampling(backbone: Backbone) -> Tensor:
-    """The matrix [S, g] that brings the adapters' logits to pixels."""
-    matrix = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=True)
-    return matrix.to(backbone.device)
 
 
 class SDPPlus(SDP):

@@ -16,6 +16,12 @@ from tests.builder_data import mvtec_class
 REAL_DATA = "CLIP_AD_REAL_DATA"
 
 
+def golden_numbers(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a file in `tests/goldens/`."""
+    with np.load(Path(__file__).parent / "goldens" / f"{name}.npz") as file:
+        return dict(file)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """The tests' tensors are so small that threads cost more than they gain, most of all on a busy machine."""
@@ -28,8 +34,13 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
     """What the authors' code computes of CLIP-AD from the tiny CLIP."""
-    with np.load(Path(__file__).parent / "goldens" / "tiny_sdp.npz") as file:
-        return dict(file)
+    return golden_numbers("tiny_sdp")
+
+
+@pytest.fixture(scope="session")
+def dp_clip_golden() -> dict[str, np.ndarray]:
+    """What the authors' code computes of DP-CLIP from the tiny CLIP."""
+    return golden_numbers("tiny_dp_clip")
 
 
 @pytest.fixture(scope="session")

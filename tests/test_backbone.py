@@ -168,6 +168,16 @@ def test_activation_of_published_weights(load_as, name, tag, expected):
             assert kinds == {activation == "quick_gelu"}
 
 
+@pytest.mark.parametrize(
+    "name, tag, released", [("ViT-L-14-336", "openai", "gelu"), ("ViT-B-16", "dfn2b", "quick_gelu")]
+)
+@pytest.mark.parametrize("size", [None, 64])
+def test_activation_of_published_weights_in_dp_clip(load_as, name, tag, released, size):
+    for fidelity, activation in (("released", released), ("corrected", "quick_gelu")):
+        backbone = load_as(name, tag, image_size=size, fidelity=Fidelity.named(fidelity, "dp_clip"))
+        assert backbone.activation == activation
+
+
 @pytest.mark.parametrize("fidelity, size", CASES)
 def test_a_config_file_decides_its_activation_itself(files, tmp_path, fidelity, size):
     quick = write_config(tmp_path / "quick.json", quick_gelu=True)

@@ -37,8 +37,8 @@ class FirstChannel:
         assert len(images) == len(class_names)
         return Prediction(maps=images[:, 0].clone(), text_prob=images[:, 1].mean(dim=(1, 2)))
 
-    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
-        return text_prob + map_max
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
+        return text_prob + map_max - map_min
 
 
 def make_samples(kinds: dict[str, str]) -> list[Sample]:
@@ -101,7 +101,7 @@ def test_rows_hold_each_images_scores():
         assert (image.image_path, image.class_name, image.label) == (sample.img_path, "bolt", sample.anomaly)
         assert image.map_max == pytest.approx(pixels[0].max().item())
         assert image.text_prob == pytest.approx(pixels[1].mean().item())
-        assert image.score == pytest.approx(image.text_prob + image.map_max)
+        assert image.score == pytest.approx(image.text_prob + image.map_max - pixels[0].min().item())
 
 
 def test_undefined_measures_are_none_and_a_note_says_why():

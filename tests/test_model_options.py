@@ -1,7 +1,6 @@
 """Options of the backbone and the prompts: devices, presets, overrides, and what is loaded from them."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -181,11 +180,6 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
         "device": CPU,
         "precision": "bf16",
     }
-
-
-@pytest.mark.parametrize("name, value", [("released", True), ("corrected", False)])
-def test_fidelity_names_set_every_switch(name, value):
-    assert set(asdict(Fidelity.named(name)).values()) == {value}
 
 
 def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):

@@ -44,8 +44,16 @@ def test_the_industrial_phrases_are_the_papers():
     }
 
 
+def test_the_dp_clip_sentences_are_the_papers():
+    normal, anomalous = read_prompts("dp_clip").sentences("nut")
+    states = ["nut", "a nut", "the nut"]
+    assert sorted(normal) == sorted([f"{s}." for s in states] + [f"a photo of {s}." for s in states])
+    states = ["a damaged nut", "a broken nut", "a nut with flaw", "a nut with defect", "a nut with damage"]
+    assert sorted(anomalous) == sorted([f"{s}." for s in states] + [f"a photo of {s}." for s in states])
+
+
 def test_every_ensemble_that_comes_along_can_be_read():
-    assert prompt_files() == ["industrial", "medical"]
+    assert prompt_files() == ["dp_clip", "industrial", "medical"]
     for name in prompt_files():
         normal, anomalous = read_prompts(name).sentences("organ")
         assert all(sentence.count("organ") == 1 for sentence in normal + anomalous)
@@ -101,7 +109,7 @@ def test_a_wrong_file_is_refused_by_its_entry(tmp_path, content, said):
 def test_a_missing_file_is_told_with_what_there_is(tmp_path):
     for absent in ("industrail", str(tmp_path)):
         with pytest.raises(
-            UserError, match="neither one of industrial, medical nor a readable file"
+            UserError, match="neither one of dp_clip, industrial, medical nor a readable file"
         ) as caught:
             read_prompts(absent)
         assert str(caught.value).startswith(f"--prompts {absent}: ")

@@ -166,9 +166,11 @@ def test_resampling_is_interpolation_and_scipys_filter(grid, size, sigma, align_
     assert relative_error(resample(scores, gaussian_matrix(size, sigma) @ matrix), expected) < 1e-5
 
 
-def test_image_scores_are_scaled_over_the_class(backbone):
-    detector = SDP(backbone, {}, CORRECTED, smoothing=8)
-    scores = detector.image_scores(np.array([0.2, 0.4, 0.3]), np.array([5.0, 1.0, 3.0]))
-    np.testing.assert_allclose(scores, [1.0, 1.0, 1.0])
-    np.testing.assert_allclose(detector.image_scores(np.array([0.2]), np.array([5.0])), [5.2])
-    np.testing.assert_allclose(detector.image_scores(np.array([0.2, 0.4]), np.array([5.0, 5.0])), [5.0, 6.0])
+def test_image_scores_are_scaled_over_the_class_whatever_the_maps_minima(backbone):
+    def scores(text_prob: list[float], map_max: list[float]) -> np.ndarray:
+        unused = np.full(len(map_max), -3.0)
+        return SDP(backbone, {}, CORRECTED, 8).image_scores(np.array(text_prob), np.array(map_max), unused)
+
+    np.testing.assert_allclose(scores([0.2, 0.4, 0.3], [5.0, 1.0, 3.0]), [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(scores([0.2], [5.0]), [5.2])
+    np.testing.assert_allclose(scores([0.2, 0.4], [5.0, 5.0]), [5.0, 6.0])

@@ -21,9 +21,11 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of a batch: maps float32 [B, H, W] and the image-text probability [B] in [0, 1].
+    """What a detector says of a batch.
 
-    A method that has no such probability gives None.
+    Attributes:
+        maps: float32 [B, H, W], higher where more anomalous.
+        text_prob: how well an image fits the text of an anomaly [B], in [0, 1]; None of a method that does not say.
     """
 
     maps: Tensor
@@ -36,8 +38,8 @@ class Detector(Protocol):
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
 
-    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
-        """Image scores [n] of one whole class from its images' probabilities (NaN if it gives none) and map maxima."""
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
+        """Image scores [n] of a whole class from its images' probabilities (NaN if it gives none), map maxima, minima."""
 
 
 class Sample(Protocol):
@@ -226,7 +228,7 @@ class _ClassBuffer:
         self.shape = shape
         self.count = 0
         n = len(samples)
-        self.text_prob, self.map_max = np.empty(n), np.empty(n)
+        self.text_prob, self.map_max, self.map_min = np.empty(n), np.empty(n), np.empty(n)
         self.has_mask = np.zeros(n, dtype=bool)
         self.keeps_maps = keep_maps or any(sample.mask_path for sample in samples)
         rows = n if self.keeps_maps else 0
@@ -245,7 +247,8 @@ class _ClassBuffer:
                 f"the map of {self.samples[i].img_path} is {sizes[0]} pixels high and wide, that of its class's "
                 f"first image {sizes[1]}: give the maps of a class one size"
             )
-        self.text_prob[i], self.map_max[i], self.has_mask[i] = text_prob, anomaly_map.max(), has_mask
+        self.text_prob[i], self.has_mask[i] = text_prob, has_mask
+        self.map_max[i], self.map_min[i] = anomaly_map.max(), anomaly_map.min()
         if self.keeps_maps:
             self.maps[i], self.masks[i] = anomaly_map, mask
         self.count += 1
@@ -259,7 +262,7 @@ class _ClassBuffer:
         on_class: Callable[[ClassMaps], None] | None,
     ) -> ClassResult:
         if image_scores is None:
-            scores = detector.image_scores(self.text_prob, self.map_max)
+            scores = detector.image_scores(self.text_prob, self.map_max, self.map_min)
         else:
             scores = np.array([image_scores[sample.img_path] for sample in self.samples])
         if on_class is not None:

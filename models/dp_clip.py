@@ -1,0 +1,132 @@
+"""DP-CLIP: zero-shot anomaly detection with feature decoupling and channel purification."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.adapted_tower import AdaptedFeatures, encode_adapted
+from models.adapter import AdapterSettings, ImageAdapter
+from models.anomaly_map import kernel_matrix, resample
+from models.backbone import Backbone
+from models.decoupling import decoupling_loss, state_means, token_labels
+from models.losses import dice_loss, focal_loss
+from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
+from models.prototypes import MomentumPrototypes
+from models.scaling import min_max
+from utils.evaluation import Prediction
+
+# Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
+SMOOTHING: Mapping[str, tuple[int, float]] = MappingProxyType({"industrial": (7, 1.0), "medical": (9, 1.5)})
+
+
+def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
+    """An untrained image adapter that fits a backbone, on its device."""
+    width, embed_dim = backbone.clip.visual.proj.shape
+    return ImageAdapter(width, embed_dim, settings).to(backbone.device)
+
+
+def anomalous_logits(seg: Tensor, text: Tensor) -> Tensor:
+    """Anomalous less normal logit of each token [B, N]; its sigmoid is the softmax's anomalous column.
+
+    Args:
+        seg: unit-length patch tokens [B, N, D].
+        text: text features of each image's class [B, D, 2], unit columns.
+    """
+    return PATCH_TEMPERATURE * (seg @ (text[..., 1:] - text[..., :1]))[..., 0]
+
+
+class DPClipLoss(NamedTuple):
+    """Parts of a batch's loss: of the image label, of the pixels and of the decoupling (not weighted)."""
+
+    classification: Tensor
+    segmentation: Tensor
+    decoupling: Tensor
+
+    def total(self, decoupling_weight: float) -> Tensor:
+        """What is minimised."""
+        return self.classification + self.segmentation + decoupling_weight * self.decoupling
+
+
+def training_loss(
+    features: AdaptedFeatures,
+    text: Tensor,
+    labels: Tensor,
+    masks: Tensor,
+    upsampling: Tensor,
+    prototypes: MomentumPrototypes,
+) -> DPClipLoss:
+    """Loss of a batch; its means are shown to the prototypes, whose update is left to the caller.
+
+    Args:
+        features: of the batch's images.
+        text: text features of each image's class [B, D, 2], unit columns.
+        labels: 0 normal, 1 anomalous, int64 [B].
+        masks: ground truth, bool [B, S, S].
+        upsampling: from tokens to pixels [S, g].
+        prototypes: those of the training.
+    """
+    anomalous = token_labels(masks, upsampling.shape[1])
+    segmentation = decoupling = features.det.new_zeros(())
+    for seg in features.seg:
+        probability = anomalous_probabilities(anomalous_logits(seg, text), upsampling)
+        segmentation = segmentation + focal_loss(probability, masks)
+        segmentation = segmentation + dice_loss(1 - probability, ~masks) + dice_loss(probability, masks)
+        means = state_means(seg, anomalous)
+        if means is not None:
+            decoupling = decoupling + decoupling_loss(means, prototypes.values)
+            prototypes.see(means)
+    similarity = (features.det[:, None] @ text)[:, 0]  # [B, 2]
+    return DPClipLoss(F.cross_entropy(similarity, labels), segmentation, decoupling)
+
+
+class DPClip:
+    """Maps and scores from a frozen CLIP, a trained image adapter and text features.
+
+    Args:
+        backbone: the frozen CLIP.
+        adapter: fitting it.
+        text_features: for each class, unit columns normal and anomalous [D, 2].
+        domain: "industrial" or "medical", which decides how maps are smoothed and images scored.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        adapter: ImageAdapter,
+        text_features: Mapping[str, Tensor],
+        domain: str,
+    ) -> None:
+        self.backbone = backbone
+        self.adapter = adapter
+        self.text_features = text_features
+        self.domain = domain
+        blur = kernel_matrix(backbone.grid, *SMOOTHING[domain]).to(backbone.device)
+        self.smooth_upsampling = adapter_upsampling(backbone) @ blur  # [S, g]
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
+        """Anomaly maps [B, S, S] of normalised images [B, 3, S, S], and `text_prob` [B].
+
+        The latter is the similarity of image and anomalous text, a cosine brought from [-1, 1] to [0, 1].
+        """
+        text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
+        with self.backbone.autocast():
+            seg, det = encode_adapted(self.backbone.clip.visual, self.adapter, images)
+        grid = self.backbone.grid
+        # A token's score (a + 1 - n) / 2 for its logits a, n.
+        scores = sum((anomalous_logits(tap, text) + 1) / 2 for tap in seg).unflatten(1, (grid, grid))
+        similarity = (det * text[..., 1]).sum(dim=-1)
+        return Prediction(maps=resample(scores, self.smooth_upsampling), text_prob=(similarity + 1) / 2)
+
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
+        """Image scores of one class: the maximum of the map, in industry averaged with the image's similarity.
+
+        Maps and similarities are brought to [0, 1] over the class's test images.
+        """
+        highest = min_max(map_max, low=map_min.min())
+        return highest if self.domain == "medical" else (highest + min_max(text_prob)) / 2

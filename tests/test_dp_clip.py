@@ -1,0 +1,264 @@
+"""DP-CLIP against the released code's numbers, and its parts against their definitions written out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from models.adapted_tower import AdaptedFeatures, encode_adapted
+from models.adapter import GRN, ImageAdapter
+from models.anomaly_map import kernel_matrix, resample
+from models.backbone import Backbone
+from models.dp_clip import DPClip, training_loss
+from models.patch_logits import adapter_upsampling
+from models.prompts import read_prompts
+from models.prototypes import MomentumPrototypes
+from models.representative import RepVecChoice
+from models.text import class_text_features
+from tests import tiny_adapter, tiny_clip
+from tests.compare import relative_error
+
+CLASSES = ["bottle", "metal_nut"]
+
+
+@pytest.fixture
+def text(dp_clip_golden) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(dp_clip_golden[f"text_{name}"]) for name in CLASSES}
+
+
+def encode(backbone: Backbone, adapter: ImageAdapter, images=None, **options) -> AdaptedFeatures:
+    with torch.inference_mode():
+        return encode_adapted(
+            backbone.clip.visual, adapter, tiny_clip.images() if images is None else images, **options
+        )
+
+
+def test_text_features_meet_the_goldens(backbone, dp_clip_golden):
+    for name in CLASSES:
+        phrase = {"bottle": "dark bottle", "metal_nut": "metal nut which has four notched edges"}[name]
+        text = class_text_features(backbone, read_prompts("dp_clip"), phrase, RepVecChoice(), cache_dir=None)
+        assert relative_error(text, dp_clip_golden[f"text_{name}"]) < 1e-5
+
+
+@pytest.mark.parametrize("relu, prefix", [(False, ""), (True, "relu_")])
+def test_released_features_meet_the_goldens(backbone, dp_clip_golden, relu, prefix):
+    adapter = tiny_adapter.load(backbone, relu=relu)
+    seg, det = encode(backbone, adapter)
+    for number, tap in zip(tiny_clip.FEATURES_LIST, seg, strict=True):
+        assert relative_error(tap, dp_clip_golden[f"{prefix}seg_{number}"]) < 1e-5
+    assert relative_error(det, dp_clip_golden[f"{prefix}det"]) < 1e-5
+    alone = encode(backbone, adapter, tiny_clip.images()[:1])
+    assert relative_error(alone.det, dp_clip_golden[f"{prefix}det_batch_of_one"]) < 1e-5
+    assert relative_error(alone.seg[-1], dp_clip_golden[f"{prefix}seg_last_batch_of_one"]) < 1e-5
+
+
+@pytest.mark.parametrize("domain", ["Industrial", "Medical"])
+@pytest.mark.parametrize("relu, prefix", [(False, ""), (True, "relu_")])
+def test_released_maps_and_similarities_meet_the_goldens(
+    backbone, dp_clip_golden, text, domain, relu, prefix
+):
+    detector = DPClip(backbone, tiny_adapter.load(backbone, relu=relu), text, domain.lower())
+    prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
+    assert relative_error(prediction.maps, dp_clip_golden[f"{prefix}map_{domain}"]) < 1e-5
+    assert relative_error(prediction.text_prob, dp_clip_golden[f"{prefix}image_pred"]) < 1e-5
+
+
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
+def test_five_training_steps_meet_the_goldens(backbone, dp_clip_golden, text, activation_checkpointing):
+    adapter = tiny_adapter.load(backbone)
+    prototypes = MomentumPrototypes(0.999, repeat_update=True)
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=5e-4, betas=(0.5, 0.999))
+    both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
+    steps = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        features = encode_adapted(
+            backbone.clip.visual,
+            adapter,
+            tiny_clip.images(),
+            activation_checkpointing=activation_checkpointing,
+        )
+        loss = training_loss(
+            features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes
+        )
+        total = loss.total(0.1)
+        total.backward()
+        norm = torch.stack([parameter.grad.norm() for parameter in adapter.parameters()]).norm()
+        steps.append([value.item() for value in (*loss, total, norm)])
+        optimizer.step()
+        prototypes.update()
+    expected = dp_clip_golden["train_cls_seg_dec_total_gradnorm"]
+    assert np.array(steps) == pytest.approx(expected, rel=1e-4)
+    for prototype, name in zip(prototypes.values, ("normal", "anomaly"), strict=True):
+        assert relative_error(prototype, dp_clip_golden[f"prototype_{name}"]) < 1e-4
+
+
+def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter(backbone):
+    seen = []
+    hook = backbone.clip.visual.transformer.resblocks[0].mlp.register_forward_hook(
+        lambda module, arguments, output: seen.append(output.requires_grad)
+    )
+    adapter = tiny_adapter.load(backbone)
+    features = encode_adapted(backbone.clip.visual, adapter, tiny_clip.images())
+    hook.remove()
+    (features.det.sum() + sum(tap.sum() for tap in features.seg)).backward()
+    assert seen == [False]
+    assert all(parameter.grad is None for parameter in backbone.clip.parameters())
+    assert all(parameter.grad.abs().max() > 0 for parameter in adapter.parameters())
+
+
+def plain_features(backbone: Backbone, adapter: ImageAdapter, images) -> AdaptedFeatures:
+    """The tower as described: open_clip's own blocks, adapters and projections written out, one image at a time."""
+
+    def grn(module, x):  # [T, C]
+        g = x.square().sum(dim=0).sqrt()
+        return x + module.weight * (x * (g / (g.mean() + 1e-6))) + module.bias
+
+    visual, settings = backbone.clip.visual, adapter.settings
+    seg, det = [[] for _ in settings.features_list], []
+    for image in images:
+        z = visual._embeds(image[None])
+        for number, block in enumerate(visual.transformer.resblocks):
+            z = block(z)
+            if number in settings.adapt_layers:
+                layer = adapter.layer_adapters[settings.adapt_layers.index(number)]
+                y = F.leaky_relu(grn(layer.grn, z[0] @ layer.fc.weight.T), 0.01)
+                y = y * z[0].norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True)
+                z = (settings.adapt_weight * y + (1 - settings.adapt_weight) * z[0])[None]
+            if number + 1 in settings.features_list:
+                k = settings.features_list.index(number + 1)
+                tokens = visual.ln_post(z[0, 1:])
+                heads = [(seg[k], adapter.seg_proj[k])]
+                heads += [(det, adapter.det_proj)] if number + 1 == settings.features_list[-1] else []
+                for out, head in heads:
+                    projected = grn(head.grn, tokens @ head.fc.weight.T)
+                    projected = F.leaky_relu(projected, 0.01) if settings.relu else projected
+                    out.append(projected / projected.norm(dim=-1, keepdim=True))
+    return AdaptedFeatures([torch.stack(tap) for tap in seg], torch.stack(det).mean(dim=1))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"relu": True},
+        {"adapt_layers": (2, 5), "adapt_weight": 0.6},
+        {"features_list": (3, 7), "adapt_layers": (0,)},
+    ],
+)
+def test_corrected_features_are_those_of_a_plain_implementation(backbone, overrides):
+    adapter = tiny_adapter.load(backbone, grn_over_batch=False, **overrides)
+    with torch.inference_mode():
+        reference = plain_features(backbone, adapter, tiny_clip.images())
+    features = encode(backbone, adapter)
+    for tap, expected in zip(features.seg, reference.seg, strict=True):
+        assert relative_error(tap, expected) < 1e-5
+    assert relative_error(features.det, reference.det) < 1e-5
+
+
+def test_predictions_depend_on_the_batch_in_released_fidelity_only(backbone, text):
+    images, names = tiny_clip.images(5), ["bottle", "metal_nut", "bottle", "bottle", "metal_nut"]
+    for released in (True, False):
+        adapter = tiny_adapter.load(backbone, grn_over_batch=released)
+        detector = DPClip(backbone, adapter, text, "industrial")
+        together = detector.predict(images, names)
+        for i, name in enumerate(names):
+            alone = detector.predict(images[i : i + 1], [name])
+            maps = relative_error(alone.maps[0], together.maps[i])
+            similarity = abs(float(alone.text_prob[0] - together.text_prob[i]))
+            assert (maps < 1e-6) != released
+            assert (similarity < 1e-6) != released
+
+
+def test_a_map_is_the_sum_of_blurred_token_scores_written_out(backbone, text):
+    adapter = tiny_adapter.load(backbone)
+    for domain, kernel, sigma in (("industrial", 7, 1.0), ("medical", 9, 1.5)):
+        expected = torch.zeros(2, 1, 96, 96)
+        for tap in encode(backbone, adapter).seg:
+            logits = 100 * tap @ text["bottle"]  # [B, N, 2]
+            scores = ((logits[..., 1] + 1 - logits[..., 0]) / 2).unflatten(1, (12, 12))[:, None]
+            blurred = gaussian_blur(scores, [kernel, kernel], [sigma, sigma])
+            expected += F.interpolate(blurred, size=96, mode="bilinear", align_corners=True)
+        detector = DPClip(backbone, adapter, text, domain)
+        prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
+        assert relative_error(prediction.maps, expected[:, 0]) < 1e-5
+
+
+@pytest.mark.parametrize("size, window, sigma", [(12, 7, 1.0), (37, 9, 1.5), (5, 9, 1.5)])
+def test_kernel_matrix_is_the_blur_of_torchvision(size, window, sigma):
+    image = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0))
+    expected = gaussian_blur(image, [window, window], [sigma, sigma])
+    assert relative_error(resample(image, kernel_matrix(size, window, sigma)), expected) < 1e-5
+
+
+def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
+    maps = np.random.default_rng(0).normal(size=(6, 4, 4))
+    similarity = np.random.default_rng(1).uniform(size=6)
+    scaled = (maps - maps.min()) / (maps.max() - maps.min())
+    d = (similarity - similarity.min()) / (similarity.max() - similarity.min())
+    for domain, expected in (
+        ("industrial", 0.5 * scaled.max((1, 2)) + 0.5 * d),
+        ("medical", scaled.max((1, 2))),
+    ):
+        detector = DPClip(backbone, tiny_adapter.load(backbone), {}, domain)
+        scores = detector.image_scores(similarity, maps.max((1, 2)), maps.min((1, 2)))
+        np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_training_loss_is_its_definition_written_out(backbone, text):
+    images, masks = tiny_clip.images(), tiny_clip.masks()
+    features = encode(backbone, tiny_adapter.load(backbone), images)
+    both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
+    loss = training_loss(
+        features, both, labels, masks, adapter_upsampling(backbone), MomentumPrototypes(0.999)
+    )
+    target = torch.stack([~masks, masks], dim=1).float()
+    segmentation = 0
+    for tap in features.seg:
+        logits = (100 * tap @ both).transpose(1, 2).unflatten(2, (12, 12))
+        p = F.interpolate(logits, size=96, mode="bilinear", align_corners=True).softmax(dim=1)
+        pt = (p * target.clamp(1e-5, 1 - 1e-5)).sum(dim=1) + 1e-5
+        segmentation += (-((1 - pt) ** 2) * pt.log()).mean()
+        for column in (0, 1):
+            a, m = p[:, column].flatten(1), target[:, column].flatten(1)
+            segmentation += 1 - ((2 * (a * m).sum(1) + 1) / (a.sum(1) + m.sum(1) + 1)).mean()
+    assert float(loss.segmentation) == pytest.approx(float(segmentation), rel=1e-5)
+    pairs = [(f @ t).log_softmax(0)[label] for f, t, label in zip(features.det, both, labels, strict=True)]
+    assert float(loss.classification) == pytest.approx(-float(sum(pairs)) / 2, rel=1e-5)
+    expected = loss.classification + loss.segmentation + 0.25 * loss.decoupling
+    assert float(loss.total(0.25)) == pytest.approx(float(expected))
+
+
+def test_a_batch_of_normal_images_has_no_decoupling_loss(backbone, text):
+    features = encode(backbone, tiny_adapter.load(backbone))
+    prototypes = MomentumPrototypes(0.999)
+    loss = training_loss(
+        features,
+        torch.stack([text[name] for name in CLASSES]),
+        torch.tensor([0, 0]),
+        torch.zeros(2, 96, 96, dtype=torch.bool),
+        adapter_upsampling(backbone),
+        prototypes,
+    )
+    assert loss.decoupling == 0
+    assert prototypes.values is None
+
+
+def test_grn_leaves_tokens_as_they_are_at_the_start():
+    x = torch.randn(2, 5, 7)
+    assert torch.equal(GRN(7)(x), x)
+
+
+def test_reduced_precision_stays_close(backbone, text):
+    adapter = tiny_adapter.load(backbone, grn_over_batch=False)
+    exact, low = (
+        DPClip(replace(backbone, precision=precision), adapter, text, "industrial").predict(
+            tiny_clip.images(), CLASSES
+        )
+        for precision in ("fp32", "bf16")
+    )
+    assert low.maps.dtype == torch.float32
+    assert 0 < relative_error(low.maps, exact.maps) < 0.1
