@@ -51,3 +51,17 @@ def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tenso
     height, width = (size, size) if isinstance(size, int) else size
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(grey) > 127.5)
+
+
+def nearest_mask_transform(mask: np.ndarray, size: int) -> torch.Tensor:
+    """Resize a mask to a square by nearest neighbour, as DP-CLIP does for training.
+
+    Args:
+        mask: bool [H, W].
+        size: side S of the square in pixels.
+
+    Returns:
+        bool [S, S].
+    """
+    resized = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized))

@@ -1,0 +1,86 @@
+"""DP-CLIP's augmentation of training images: colours before, places after the resizing, mask and image alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import functional
+
+COLOUR_PROBABILITY = 0.7
+COLOUR_RANGE = 0.5  # factors from 1 - 0.5 to 1 + 0.5
+PLACE_PROBABILITY = 0.5
+MAX_ANGLE = 30.0  # degrees
+MAX_SHIFT = 0.15  # of the side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to one image; the defaults leave it as it is.
+
+    Attributes:
+        brightness, contrast, saturation: factors, applied in this order.
+        angle: of a rotation about the centre, in degrees.
+        shift: to the right and down, as shares of the side.
+        flip_horizontally, flip_vertically: whether to mirror.
+    """
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    angle: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    flip_horizontally: bool = False
+    flip_vertically: bool = False
+
+    @classmethod
+    def draw(cls, seed: int, epoch: int, index: int) -> "Augmentation":
+        """The augmentation of an image in an epoch, which depends on these three numbers only."""
+        rng = np.random.default_rng((seed, epoch, index))
+
+        def factor() -> float:
+            value = rng.uniform(1 - COLOUR_RANGE, 1 + COLOUR_RANGE)
+            return value if rng.random() < COLOUR_PROBABILITY else 1.0
+
+        def chosen() -> bool:
+            return bool(rng.random() < PLACE_PROBABILITY)
+
+        def within(bound: float, applies: bool) -> float:
+            return rng.uniform(-bound, bound) * applies
+
+        brightness, contrast, saturation = factor(), factor(), factor()
+        angle = within(MAX_ANGLE, chosen())
+        shifted = chosen()
+        return cls(
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            angle=angle,
+            shift=(within(MAX_SHIFT, shifted), within(MAX_SHIFT, shifted)),
+            flip_horizontally=chosen(),
+            flip_vertically=chosen(),
+        )
+
+    def recolour(self, image: Image.Image) -> Image.Image:
+        """An RGB image with its colours changed."""
+        for change, factor in (
+            (functional.adjust_brightness, self.brightness),
+            (functional.adjust_contrast, self.contrast),
+            (functional.adjust_saturation, self.saturation),
+        ):
+            if factor != 1:
+                image = change(image, factor)
+        return image
+
+    def move(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [C, S, S], rotated, shifted and mirrored: nearest neighbour, and 0 where nothing was."""
+        if self.angle:
+            pixels = functional.rotate(pixels, self.angle)
+        if any(self.shift):
+            offset = [round(share * pixels.shape[-1]) for share in self.shift]
+            pixels = functional.affine(pixels, angle=0, translate=offset, scale=1, shear=[0, 0])
+        if self.flip_horizontally:
+            pixels = functional.hflip(pixels)
+        if self.flip_vertically:
+            pixels = functional.vflip(pixels)
+        return pixels
