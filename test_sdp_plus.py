@@ -8,6 +8,7 @@ from pathlib import Path
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
 from data.testing import add_seed_option, evaluate_detector, start_test
 from datasets.registry import get_spec
+from models.adapter_checkpoint import differences
 from models.fidelity import Fidelity
 from models.options import (
     add_map_options,
@@ -20,7 +21,7 @@ from models.options import (
 )
 from models.prompts import read_prompts
 from models.sdp_plus import SDPPlus
-from models.sdp_plus_checkpoint import differences, load_adapters, read_adapters
+from models.sdp_plus_checkpoint import load_adapters, read_adapters
 from utils.errors import run
 from utils.evaluation import Stopwatch
 from utils.report import add_output_options

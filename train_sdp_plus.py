@@ -16,6 +16,7 @@ from data.testing import add_seed_option
 from data.tokens import TokenBatch, add_token_options, token_source_from_options
 from data.training import (
     add_training_data_options,
+    add_validation_options,
     epoch_order,
     training_set_from_options,
     validation_set_from_options,
@@ -55,6 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Train the linear adapters of SDP+ (CLIP-AD).")
     add_training_data_options(parser, batch_size=8)
+    add_validation_options(parser)
     add_model_options(parser)
     add_prompt_options(parser)
     add_map_options(parser)

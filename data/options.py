@@ -27,8 +27,13 @@ class EvaluationSet:
 
     @property
     def phrases(self) -> dict[str, str]:
-        """What each class is called in the prompts."""
+        """What each class is called in CLIP-AD's prompts."""
         return {name: self.spec.phrase(name) for name in dict.fromkeys(e.cls_name for e in self.entries)}
+
+    @property
+    def described_phrases(self) -> dict[str, str]:
+        """What each class is called in DP-CLIP's prompts."""
+        return {name: self.spec.phrase(name, described=True) for name in self.phrases}
 
     def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
         """An image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
@@ -73,6 +78,45 @@ def add_data_set_options(group: argparse._ArgumentGroup, default: str | None = N
     )
 
 
+def add_data_sets_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose one data set or several, and how they are read."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        required=True,
+        nargs="+",
+        type=canonical_name,
+        choices=REGISTRY,
+        metavar="NAME",
+        help=f"one or several of {', '.join(REGISTRY)}; folder is for images of your own",
+    )
+    group.add_argument(
+        "--data_path",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="their folders, in the same order (default: data/NAME)",
+    )
+    group.add_argument(
+        "--meta",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the lists of their images, in the same order, as meta.json or .jsonl; default: each folder's meta.json, "
+        "which is built if there is none",
+    )
+    group.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="test these classes only (default: all of the data set)",
+    )
+    group.add_argument(
+        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
+    )
+    add_worker_option(group)
+
+
 def add_worker_option(group: argparse._ArgumentGroup) -> None:
     """Add the option of how many processes read ahead."""
     group.add_argument(
@@ -88,6 +132,53 @@ def evaluation_set_from_options(args: argparse.Namespace) -> EvaluationSet:
     spec = get_spec(args.dataset)
     root = args.data_path or PROJECT / spec.folder
     return read_evaluation_set(spec, root, args.meta, args.classes)
+
+
+def evaluation_sets_from_options(args: argparse.Namespace) -> list[EvaluationSet]:
+    """Read the test splits of the data sets that the options name, see `add_data_sets_options`.
+
+    Raises:
+        UserError: a data set cannot be read, is named twice, or there are not as many folders or lists as names.
+    """
+    if len(set(args.dataset)) < len(args.dataset):
+        raise UserError("--dataset names one data set twice: test it in two runs")
+    return read_evaluation_sets(args.dataset, args.data_path, args.meta, args.classes)
+
+
+def read_evaluation_sets(
+    names: Sequence[str],
+    folders: Sequence[Path] | None,
+    lists: Sequence[Path] | None,
+    classes: Sequence[str] | None,
+    options: Sequence[str] = ("dataset", "data_path", "meta", "classes"),
+) -> list[EvaluationSet]:
+    """The test splits of several data sets.
+
+    Args:
+        names: of the data sets.
+        folders: theirs; None for the usual ones.
+        lists: of their images; None for the folders' own.
+        classes: which to take, of a single data set; None for all.
+        options: what the four are called on the command line, for the messages.
+
+    Raises:
+        UserError: see `evaluation_sets_from_options`.
+    """
+    for values, option, what in ((folders, options[1], "folders"), (lists, options[2], "lists")):
+        if values is not None and len(values) != len(names):
+            raise UserError(
+                f"--{options[0]} names {len(names)} data sets, --{option} {len(values)} {what}: give one for each, in "
+                "the same order"
+            )
+    if classes and len(names) > 1:
+        raise UserError(f"--{options[3]} goes with one --{options[0]} only")
+    specs = [get_spec(name) for name in names]
+    roots = folders or [PROJECT / spec.folder for spec in specs]
+    files = lists or [None] * len(specs)
+    return [
+        read_evaluation_set(spec, root, file, classes)
+        for spec, root, file in zip(specs, roots, files, strict=True)
+    ]
 
 
 def read_evaluation_set(

@@ -10,10 +10,12 @@ import numpy as np
 from torch.utils.data import ConcatDataset
 
 from data.build import PROJECT
-from data.options import EvaluationSet, read_evaluation_set
+from data.few_shot import draw
+from data.options import EvaluationSet, read_evaluation_set, read_evaluation_sets
 from datasets.loader import AnomalyDataset
 from datasets.meta import Entry
 from datasets.registry import REGISTRY, canonical_name, get_spec
+from datasets.training_images import TrainingImages
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import UserError
 
@@ -45,6 +47,23 @@ class TrainingSet:
             for part in self.parts
         )
 
+    def augmented(self, image_size: int, seed: int, epoch: int, *, augmented: bool = True) -> ConcatDataset:
+        """The images and masks as DP-CLIP is trained on them in an epoch, see `TrainingImages`."""
+        firsts = [0, *accumulate(len(part.entries) for part in self.parts)]
+        return ConcatDataset(
+            TrainingImages(
+                part.entries,
+                part.root,
+                image_size,
+                mask_threshold=part.spec.mask_threshold,
+                first=first,
+                augmented=augmented,
+                seed=seed,
+                epoch=epoch,
+            )
+            for part, first in zip(self.parts, firsts[:-1], strict=True)
+        )
+
     def place(self, index: int) -> tuple[EvaluationSet, Entry]:
         """The data set of an image, and its entry there."""
         ends = list(accumulate(len(part.entries) for part in self.parts))
@@ -54,7 +73,7 @@ class TrainingSet:
 
 
 def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    """Add the options that choose the images to train on, and those to validate on."""
+    """Add the options that choose the images to train on."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--train_dataset",
@@ -79,14 +98,19 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         help="train on these classes only (default: all of the data set)",
     )
     group.add_argument(
-        "--test_dataset",
-        type=canonical_name,
-        choices=REGISTRY,
-        metavar="NAME",
-        help="data set to validate on now and then, which must not be one that is trained on (default: none)",
+        "--train_meta",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the lists of their images, in the same order, as meta.json or .jsonl (default: each folder's meta.json)",
     )
-    group.add_argument("--test_dataset_dir", type=Path, help="its folder (default: data/NAME)")
-    group.add_argument("--test_classes", nargs="+", metavar="CLASS", help="validate on these classes only")
+    group.add_argument(
+        "--shot",
+        type=positive_int,
+        metavar="K",
+        help="few-shot: train on K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py "
+        "draws them (default: on all)",
+    )
     group.add_argument(
         "--batch_size", type=positive_int, default=batch_size, help="images a step (default: %(default)s)"
     )
@@ -98,28 +122,37 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
     )
 
 
+def add_validation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the images to validate on."""
+    group = parser.add_argument_group("validation")
+    group.add_argument(
+        "--test_dataset",
+        type=canonical_name,
+        choices=REGISTRY,
+        metavar="NAME",
+        help="data set to validate on now and then, which must not be one that is trained on (default: none)",
+    )
+    group.add_argument("--test_dataset_dir", type=Path, help="its folder (default: data/NAME)")
+    group.add_argument("--test_classes", nargs="+", metavar="CLASS", help="validate on these classes only")
+
+
 def training_set_from_options(args: argparse.Namespace) -> TrainingSet:
     """Read the data sets to train on.
 
     Raises:
         UserError: there are not as many folders as names, or a data set cannot be read or trained on.
     """
-    folders = args.train_dataset_dir or [PROJECT / get_spec(name).folder for name in args.train_dataset]
-    if len(folders) != len(args.train_dataset):
-        raise UserError(
-            f"--train_dataset names {len(args.train_dataset)} data sets, --train_dataset_dir {len(folders)} folders: "
-            "give one folder for each, in the same order"
-        )
-    if args.train_classes and len(folders) > 1:
-        raise UserError("--train_classes goes with one --train_dataset only")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("--train_dataset_dir names one folder twice")
-    return TrainingSet(
-        [
-            _with_masks(read_evaluation_set(get_spec(name), folder, classes=args.train_classes))
-            for name, folder in zip(args.train_dataset, folders, strict=True)
-        ]
+    parts = read_evaluation_sets(
+        args.train_dataset,
+        args.train_dataset_dir,
+        args.train_meta,
+        args.train_classes,
+        ("train_dataset", "train_dataset_dir", "train_meta", "train_classes"),
     )
+    if len({part.root.resolve() for part in parts}) < len(parts):
+        raise UserError("--train_dataset_dir names one folder twice")
+    parts = [_with_masks(part) for part in parts]
+    return TrainingSet([_few(part, args.shot, args.seed) if args.shot else part for part in parts])
 
 
 def validation_set_from_options(args: argparse.Namespace, training: TrainingSet) -> EvaluationSet | None:
@@ -149,6 +182,15 @@ def _with_masks(images: EvaluationSet) -> EvaluationSet:
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
     return EvaluationSet(images.spec, images.root, known)
+
+
+def _few(images: EvaluationSet, shot: int, seed: int) -> EvaluationSet:
+    """A few images of each class and label."""
+    classes: dict[str, list[Entry]] = {}
+    for entry in images.entries:
+        classes.setdefault(entry.cls_name, []).append(entry)
+    drawn = draw(classes, shot, seed)
+    return EvaluationSet(images.spec, images.root, [entry for entries in drawn.values() for entry in entries])
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -160,7 +161,9 @@ def make_loader(
     pin_memory: bool = False,
     seed: int = 0,
 ) -> ErrorRaisingLoader:
-    """Batches of `entries`, in their order; the last may be smaller.
+    """Batches of `entries`, in their order, each of one class; a class's last may be smaller.
+
+    So a method whose predictions depend on the batch gives a class the same ones whatever else is tested.
 
     Args:
         entries, root, image_size, mask_threshold, with_masks: see `AnomalyDataset`.
@@ -173,9 +176,10 @@ def make_loader(
         UserError: while iterating, where an image or a mask cannot be read.
     """
     dataset = AnomalyDataset(entries, root, image_size, mask_threshold=mask_threshold, with_masks=with_masks)
-    return loader_in_order(
-        dataset, range(len(dataset)), batch_size, num_workers, pin_memory=pin_memory, seed=seed
-    )
+    batches = []
+    for _, group in groupby(range(len(dataset)), key=lambda index: dataset.entries[index].cls_name):
+        batches += _chunks(list(group), batch_size)
+    return _loader(dataset, batches, num_workers, pin_memory=pin_memory, seed=seed)
 
 
 def loader_in_order(
@@ -192,10 +196,32 @@ def loader_in_order(
 
     Items become a batch by `collate_fn`.
     """
+    return _loader(
+        dataset,
+        _chunks(order, batch_size),
+        num_workers,
+        collate_fn=collate_fn,
+        pin_memory=pin_memory,
+        seed=seed,
+    )
+
+
+def _chunks(order: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _loader(
+    dataset: Dataset,
+    batches: Sequence[Sequence[int]],
+    num_workers: int,
+    *,
+    collate_fn: Callable[[list[Any]], Any] = collate,
+    pin_memory: bool,
+    seed: int,
+) -> ErrorRaisingLoader:
     return ErrorRaisingLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate_fn,
         pin_memory=pin_memory,

@@ -182,6 +182,6 @@ class SavedMaps:
         """The maps [B, H, W], without a probability."""
         return Prediction(maps=images[:, 0], text_prob=None)
 
-    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray) -> np.ndarray:
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """The maps' maxima."""
         return map_max

@@ -3,25 +3,32 @@
 import argparse
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.backbone import Backbone, check_servable, load_backbone, read_config
-from models.fidelity import Fidelity, FidelityName
+from models.fidelity import Fidelity, FidelityName, System
 from models.presets import PRESETS, find_preset
-from models.prompts import PromptEnsemble, prompt_files
+from models.prompts import PromptEnsemble, prompt_files, read_prompts
 from models.representative import REP_VECS, RepVecChoice
 from models.text import class_text_features
 from utils.arguments import non_empty, non_negative_float, positive_float, positive_int
 from utils.errors import UserError
 
 DEFAULT_MODEL = "vit-l-14-336"
+CLIP_AD_FIDELITY = "what the published numbers of the preset were made with, else corrected"
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a backbone and how it is run."""
+def add_model_options(parser: argparse.ArgumentParser, fidelity: str = CLIP_AD_FIDELITY) -> None:
+    """Add the options that choose a backbone and how it is run.
+
+    Args:
+        parser: is given the options.
+        fidelity: what `--fidelity` is by default, in words.
+    """
     group = parser.add_argument_group("backbone")
     group.add_argument(
         "--model",
@@ -49,8 +56,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fidelity",
         choices=("released", "corrected"),
-        help="compute as the authors' released code does, or as the paper describes; default: what the "
-        "published numbers of the preset were made with, else corrected",
+        help=f"compute as the authors' released code does, or as the paper describes; default: {fidelity}",
     )
     group.add_argument(
         "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N (default: auto)"
@@ -64,16 +70,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide on the text features."""
+    """Add the options that decide on CLIP-AD's text features."""
     group = parser.add_argument_group("prompts")
-    group.add_argument(
-        "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
-    )
-    group.add_argument(
-        "--prompts",
-        help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
-        "default: those of the data set's domain",
-    )
+    _add_sentence_options(group, "those of the data set's domain")
     group.add_argument(
         "--rep_vec",
         choices=REP_VECS,
@@ -87,6 +86,24 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         "--dbscan_min_samples",
         type=positive_int,
         help="core size of --rep_vec dbscan; default: the data set's",
+    )
+
+
+def add_dp_clip_prompt_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide on DP-CLIP's text features, whose sentences are always summed up by their mean."""
+    _add_sentence_options(parser.add_argument_group("prompts"), "dp_clip")
+    parser.set_defaults(prompts="dp_clip")
+
+
+def _add_sentence_options(group: argparse._ArgumentGroup, prompts: str) -> None:
+    """Add the options of the sentences, whose `--prompts` are `prompts` by default, in words."""
+    group.add_argument(
+        "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
+    )
+    group.add_argument(
+        "--prompts",
+        help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
+        f"default: {prompts}",
     )
     group.add_argument(
         "--cache_dir",
@@ -144,15 +161,17 @@ def resolve_model_options(args: argparse.Namespace) -> None:
     args.fidelity = args.fidelity or preset.clip_ad_fidelity
 
 
-def backbone_from_options(args: argparse.Namespace, device: torch.device) -> Backbone:
-    """Load the backbone that resolved options describe, onto `device`."""
+def backbone_from_options(
+    args: argparse.Namespace, device: torch.device, system: System = "clip_ad"
+) -> Backbone:
+    """Load the backbone that resolved options describe for a system, onto `device`."""
     name: FidelityName = args.fidelity
     return load_backbone(
         model=args.model,
         pretrained=args.pretrained,
         image_size=args.image_size,
         features_list=args.features_list,
-        fidelity=Fidelity.named(name),
+        fidelity=Fidelity.named(name, system),
         device=device,
         precision=args.precision,
     )
@@ -161,8 +180,26 @@ def backbone_from_options(args: argparse.Namespace, device: torch.device) -> Bac
 def text_features_from_options(
     args: argparse.Namespace, backbone: Backbone, prompts: PromptEnsemble, phrases: Mapping[str, str]
 ) -> dict[str, Tensor]:
-    """Text features [D, 2] of every class, from resolved options, the prompts and what each class is called."""
+    """CLIP-AD's text features [D, 2] of every class, from resolved options, prompts and what each class is called."""
     choice = RepVecChoice(args.rep_vec, args.dbscan_eps, args.dbscan_min_samples)
+    return _text_features(args, backbone, prompts, phrases, choice)
+
+
+def dp_clip_text_features_from_options(
+    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str]
+) -> dict[str, Tensor]:
+    """DP-CLIP's text features [D, 2] of every class, in float32 whatever the precision of the image tower."""
+    exact = replace(backbone, precision="fp32")
+    return _text_features(args, exact, read_prompts(args.prompts), phrases, RepVecChoice("mean"))
+
+
+def _text_features(
+    args: argparse.Namespace,
+    backbone: Backbone,
+    prompts: PromptEnsemble,
+    phrases: Mapping[str, str],
+    choice: RepVecChoice,
+) -> dict[str, Tensor]:
     logger = logging.getLogger(__name__)
     features: dict[str, Tensor] = {}
     for class_name, phrase in phrases.items():

@@ -126,3 +126,8 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
     except UserError as error:
         logger.warning("sentence embeddings are not kept in --cache_dir: %s", error)
     return embeddings
+
+
+def discard_text_tower(backbone: Backbone) -> None:
+    """Free the text tower's memory, once all text features are there: no sentence can be encoded afterwards."""
+    del backbone.clip.transformer, backbone.clip.token_embedding

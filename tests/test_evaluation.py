@@ -178,7 +178,7 @@ def test_a_detector_without_probabilities_has_none_in_its_rows():
         def predict(self, images, class_names):
             return Prediction(maps=images[:, 0].clone(), text_prob=None)
 
-        def image_scores(self, text_prob, map_max):
+        def image_scores(self, text_prob, map_max, map_min):
             assert np.isnan(text_prob).all()
             return map_max
 

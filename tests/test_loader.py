@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,12 @@ def test_batches_come_in_the_entries_order(root, num_workers):
     images = torch.cat([batch.images for batch in batches])
     expected = torch.stack([image_transform(load_rgb(root / each.img_path), SIZE) for each in entries])
     assert torch.equal(images, expected)
+
+
+def test_a_batch_holds_images_of_one_class(root):
+    entries = [replace(entry(number), cls_name="ab"[number > 3]) for number in range(7)]
+    batches = list(make_loader(entries, root, SIZE, 3))
+    assert [batch.indices for batch in batches] == [[0, 1, 2], [3], [4, 5, 6]]
 
 
 HALF = torch.zeros(SIZE, SIZE, dtype=torch.bool)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from models.adapter_checkpoint import differences
 from models.sdp_plus import LinearAdapters, adapters_for
-from models.sdp_plus_checkpoint import checkpoint_of, differences, load_adapters, read_adapters
+from models.sdp_plus_checkpoint import checkpoint_of, load_adapters, read_adapters
 from models.weights import Weights
 from utils.errors import UserError
 

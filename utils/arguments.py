@@ -51,6 +51,14 @@ def rate(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = _number(text, float)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
 def seed(text: str) -> int:
     """A seed that every library takes."""
     value = non_negative_int(text)

@@ -39,7 +39,9 @@ class Detector(Protocol):
         """Maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
-        """Image scores [n] of a whole class from its images' probabilities (NaN if it gives none), map maxima, minima."""
+        """Image scores [n] of a whole class from its images' probabilities (NaN if it gives none), map maxima and
+        minima.
+        """
 
 
 class Sample(Protocol):

@@ -47,11 +47,11 @@ class TrainingLog:
     def write(self) -> None:
         """Write the tables and the curves."""
         if self.steps:
-            _write_csv(self.folder / "loss.csv", self.steps)
-            _write_figure(self.folder / "loss.png", self._draw_losses)
+            write_csv(self.folder / "loss.csv", self.steps)
+            write_figure(self.folder / "loss.png", self._draw_losses)
         if self.validations:
-            _write_csv(self.folder / "validation.csv", self.validations)
-            _write_figure(self.folder / "validation.png", self._draw_validations)
+            write_csv(self.folder / "validation.csv", self.validations)
+            write_figure(self.folder / "validation.png", self._draw_validations)
 
     def _draw_losses(self, axes: Axes) -> None:
         names = [name for name in self.steps[0] if name not in ("step", "epoch")]
@@ -74,14 +74,16 @@ class TrainingLog:
         axes.set(xlabel="epoch", ylabel="percent", xticks=epochs)
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows, whose keys are those of the first, as a table."""
     with atomic_open(path, newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _write_figure(path: Path, draw: Callable[[Axes], None]) -> None:
+def write_figure(path: Path, draw: Callable[[Axes], None]) -> None:
+    """Write what `draw` draws as PNG."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     draw(axes)

@@ -1,0 +1,94 @@
+"""DP-CLIP checkpoints in the authors' form, with a record of what the image adapter was trained with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from models.adapter import AdapterSettings, ImageAdapter
+from models.adapter_checkpoint import AdapterCheckpoint, adapter_checkpoint, backbone_record, check_blocks
+from models.backbone import Backbone
+from models.checkpoints import load_into, read_checkpoint
+from models.dp_clip import image_adapter_for
+from models.fidelity import FidelityName
+from utils.errors import UserError
+
+KEY = "image_adapter"
+OPTIMIZER = "image_optimizer"
+
+
+def checkpoint_of(
+    adapter: ImageAdapter,
+    optimizer_state: Mapping[str, Any],
+    backbone: Backbone,
+    fidelity: FidelityName,
+    epoch: int,
+    **origin: Any,
+) -> dict[str, Any]:
+    """What to save of an image adapter: the authors' three entries, and what it takes to use it rightly.
+
+    Args:
+        adapter: the image adapter.
+        optimizer_state: of what trains it.
+        backbone: whose tower it was trained in.
+        fidelity: in which.
+        epoch: after which, counted from 1.
+        origin: what else to record.
+    """
+    return {
+        "epoch": epoch,
+        KEY: adapter.state_dict(),
+        OPTIMIZER: optimizer_state,
+        "method": "DP-CLIP",
+        "fidelity": fidelity,
+        "settings": {
+            "image_adapt_layers": list(adapter.settings.adapt_layers),
+            "image_adapt_weight": adapter.settings.adapt_weight,
+            "relu": adapter.settings.relu,
+        },
+        "backbone": backbone_record(backbone),
+        **origin,
+    }
+
+
+def read_image_adapter(path: Path) -> AdapterCheckpoint:
+    """Read a file of a trained image adapter.
+
+    Raises:
+        UserError: it cannot be read, or is another method's.
+    """
+    content = read_checkpoint(path)
+    state = content.get(KEY)
+    if not isinstance(state, Mapping):
+        raise UserError(
+            f"{path} holds no image adapter of DP-CLIP ('{KEY}'), but {', '.join(map(str, content))[:200]}; give a "
+            "file that train_dp_clip.py wrote or the authors published"
+        )
+    origin = {key: value for key, value in content.items() if key not in (KEY, OPTIMIZER)}
+    return adapter_checkpoint(path, state, origin)
+
+
+def load_image_adapter(
+    checkpoint: AdapterCheckpoint, backbone: Backbone, settings: AdapterSettings
+) -> ImageAdapter:
+    """An image adapter for a backbone with the checkpoint's parameters, in evaluation mode.
+
+    Raises:
+        UserError: it was trained for another width, embedding, number of adapters or taps, or for other blocks.
+    """
+    check_blocks(checkpoint, backbone)
+    adapter = image_adapter_for(backbone, settings)
+    what = (
+        f"the image adapter of {backbone.name} tapped after {' '.join(map(str, settings.features_list))} and adapted "
+        f"after {' '.join(str(number + 1) for number in settings.adapt_layers)}"
+    )
+    load_into(
+        adapter, {key: _vector(key, value) for key, value in checkpoint.state.items()}, checkpoint.path, what
+    )
+    return adapter.eval().requires_grad_(False)
+
+
+def _vector(key: str, value: Tensor) -> Tensor:
+    """A response normalisation's parameters without axes of one, [1, 1, C] being as good as [C]."""
+    return value.flatten() if ".grn." in str(key) and isinstance(value, Tensor) else value

@@ -1,0 +1,90 @@
+"""Command-line options of DP-CLIP's image adapter, and what they stand for."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from models.adapter import AdapterSettings
+from models.adapter_checkpoint import AdapterCheckpoint
+from models.backbone import Backbone
+from models.dual_path import STAGES
+from models.fidelity import Fidelity
+from utils.arguments import non_negative_int, share
+from utils.errors import UserError
+
+DEFAULT_WEIGHT = 0.1
+
+
+def add_adapter_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the image adapter's form, which is the checkpoint's where there is one that says it."""
+    group = parser.add_argument_group("image adapter")
+    group.add_argument(
+        "--image_adapt_layers",
+        type=non_negative_int,
+        nargs="+",
+        metavar="LAYER",
+        help="0-based numbers of the blocks whose output is adapted; default: the first quarter of them "
+        "(0 1 2 3 4 5 of ViT-L-14-336)",
+    )
+    group.add_argument(
+        "--image_adapt_weight",
+        type=share,
+        metavar="WEIGHT",
+        help=f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_WEIGHT})",
+    )
+    group.add_argument(
+        "--relu",
+        action=argparse.BooleanOptionalAction,
+        help="end the projections in a LeakyReLU (default: no)",
+    )
+
+
+def adapter_settings(
+    args: argparse.Namespace,
+    backbone: Backbone,
+    fidelity: Fidelity,
+    checkpoint: AdapterCheckpoint | None = None,
+) -> AdapterSettings:
+    """The form of an image adapter: as the checkpoint records it, else as the options say, else as published.
+
+    Raises:
+        UserError: an option contradicts the checkpoint, or a block is named that is not there, comes after the last
+            tap, or is named twice.
+    """
+    depth = len(backbone.clip.visual.transformer.resblocks)
+    values: dict[str, Any] = {
+        "image_adapt_layers": list(range(depth // STAGES)),
+        "image_adapt_weight": DEFAULT_WEIGHT,
+        "relu": False,
+    }
+    recorded = checkpoint.origin.get("settings") if checkpoint is not None else None
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    for name in values:
+        wanted, trained = getattr(args, name), recorded.get(name)
+        if wanted is not None and trained is not None and wanted != trained:
+            raise UserError(
+                f"--{name} is {_shown(wanted)}, but {checkpoint.path} was trained with {_shown(trained)}: leave the "
+                "option out"
+            )
+        if wanted is not None or trained is not None:
+            values[name] = trained if wanted is None else wanted
+    layers = values["image_adapt_layers"]
+    last = max(backbone.features_list)
+    beyond = next((number for number in layers if number >= last), None)
+    if beyond is not None:
+        raise UserError(
+            f"--image_adapt_layers: {beyond} is not one of the blocks 0 to {last - 1}, which come before the last tap"
+        )
+    if len(set(layers)) < len(layers):
+        raise UserError(f"--image_adapt_layers {_shown(layers)}: give each block once")
+    return AdapterSettings(
+        features_list=backbone.features_list,
+        adapt_layers=tuple(sorted(layers)),
+        adapt_weight=values["image_adapt_weight"],
+        relu=values["relu"],
+        grn_over_batch=fidelity.grn_over_batch,
+    )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

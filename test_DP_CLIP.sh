@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Test DP-CLIP on the paper's eleven data sets in one run, with one table at the end:
+#
+#   bash test_DP_CLIP.sh                              every data set below whose folder is there
+#   DATASETS="mvtec" bash test_DP_CLIP.sh             any setting from the environment
+#   bash test_DP_CLIP.sh --visualization --save_maps  further arguments go to test_dp_clip.py, see its --help
+#
+# Relative paths are taken from this folder. Results: $SAVE_PATH/summary.md, and for each data set
+# $SAVE_PATH/<data set>/results.md, results.json, scores.csv
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# ---- Data ----------------------------------------------------------------------------------------------------
+DATASETS=${DATASETS:-"mvtec btad mpdd visa cvc300 colondb cvc_clinicdb kvasir brain liver retina"}
+DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
+SAVE_PATH=${SAVE_PATH:-results/dp_clip}   # results go there
+
+# ---- Image adapter: as train_DP_CLIP.sh leaves it; several epochs, as on_visa/image_adapter_*.pth, give a curve -------
+CHECKPOINT=${CHECKPOINT:-results/dp_clip_training/on_visa/image_adapter.pth}
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the checkpoint's
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; in released fidelity the results depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+SEED=${SEED:-111}
+# --------------------------------------------------------------------------------------------------------------
+
+source utils/scripts.sh
+options_from checkpoint model pretrained features_list image_size fidelity batch_size num_workers device precision seed
+names=() folders=()
+for dataset in $DATASETS; do
+  if [[ -d "$DATA_ROOT/$dataset" ]]; then
+    names+=("$dataset") folders+=("$DATA_ROOT/$dataset")
+  else
+    echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
+  fi
+done
+if [[ ${#names[@]} -eq 0 ]]; then
+  echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
+  exit 2
+fi
+python test_dp_clip.py --dataset "${names[@]}" --data_path "${folders[@]}" --save_path "$SAVE_PATH" "${options[@]}" "$@"

@@ -1,0 +1,286 @@
+"""`test_dp_clip.py` as a user runs it, on a tiny CLIP and small data sets."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import models.options
+import test_dp_clip
+import train_dp_clip
+from models.adapter import ImageAdapter
+from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
+from tests import small_data, tiny_adapter, tiny_clip
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    return ["--model", str(config), "--pretrained", str(weights)]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> Path:
+    """Three data sets, called by their names, of which the first is trained on."""
+    root = tmp_path_factory.mktemp("sets")
+    small_data.make(root / "mvtec")
+    small_data.make(root / "mpdd", ("cog",), seed=1)
+    for i, mask in enumerate((np.zeros((70, 90), np.uint8), np.eye(70, 90, dtype=np.uint8) * 255)):
+        small_data.write(root / "kvasir" / "images" / f"{i}.png", np.full((70, 90, 3), 90 + 40 * i, np.uint8))
+        small_data.write(root / "kvasir" / "masks" / f"{i}.png", cv2.dilate(mask, np.ones((9, 9), np.uint8)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def training(sets, model, tmp_path_factory) -> Path:
+    """A training of six epochs, with all checkpoints."""
+    out = tmp_path_factory.mktemp("training") / "run"
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(sets / "mvtec"), "--num_workers", "0"]
+    cache = ["--cache_dir", str(out.parent / "cache")]
+    train_dp_clip.main([*data, *model, *cache, "--epochs", "6", "--save_path", str(out)])
+    return out
+
+
+def run(sets: Path, names: list[str], model: list[str], out: Path, checkpoint: Path, *more: str) -> dict:
+    """Test, and return the results of the first data set."""
+    data = ["--dataset", *names, "--data_path", *(str(sets / name) for name in names), "--num_workers", "0"]
+    paths = ["--save_path", str(out), "--cache_dir", str(out / "cache"), "--checkpoint", str(checkpoint)]
+    test_dp_clip.main([*data, *model, *paths, *more])
+    path = next(path for path in out.rglob("results.json") if path.parent.name == names[0])
+    return json.loads(path.read_text())
+
+
+def scores(out: Path, name: str) -> np.ndarray:
+    with (out / name / "scores.csv").open(newline="") as file:
+        return np.array(
+            [[float(row[key]) for key in ("score", "text_prob", "map_max")] for row in csv.DictReader(file)]
+        )
+
+
+def test_several_data_sets_are_tested_in_one_call_with_one_table(sets, model, training, tmp_path):
+    names = ["mpdd", "kvasir"]
+    more = ["--visualization", "--save_maps", "--legacy_pro"]
+    results = run(sets, names, model, tmp_path, training / "image_adapter.pth", *more)
+    assert results["method"] == "DP-CLIP"
+    assert results["complete"] is True
+    assert results["fidelity"]["name"] == "released"
+    assert results["fidelity"]["grn_over_batch"] is True
+    assert results["checkpoint"]["epoch"] == 6
+    assert len(results["checkpoint"]["sha256"]) == 64
+    assert results["arguments"]["domain"] == "industrial"
+    table = (tmp_path / "summary.md").read_text().splitlines()
+    rows = {row.split("|")[1].strip(): row for row in table[4:] if row}
+    assert list(rows) == ["mpdd", "kvasir", "mean"]
+    assert f"{100 * results['mean']['auroc_px']:.1f}" in rows["mpdd"]
+    for name, images in (("mpdd", 5), ("kvasir", 2)):
+        assert {path.name for path in (tmp_path / name).iterdir()} >= {
+            *("results.json", "results.md", "scores.csv", "contact_sheet.png", "maps", "imgs")
+        }
+        assert len(list((tmp_path / name / "maps").rglob("*.npy"))) == images
+    log = (tmp_path / "test.log").read_text()
+    assert "'colon endoscopy image'" in log
+    assert "| kvasir" in log
+
+
+def test_image_scores_are_those_of_their_domain(sets, model, training, tmp_path):
+    checkpoint = training / "image_adapter.pth"
+    for domain in ("industrial", "medical"):
+        run(sets, ["mpdd"], model, tmp_path / domain, checkpoint, "--domain", domain, "--save_maps")
+        score, similarity, map_max = scores(tmp_path / domain, "mpdd").T
+        maps = np.stack([np.load(path) for path in sorted((tmp_path / domain).rglob("*.npy"))])
+        top = (map_max - maps.min()) / (maps.max() - maps.min())
+        d = (similarity - similarity.min()) / (similarity.max() - similarity.min())
+        np.testing.assert_allclose(score, (top + d) / 2 if domain == "industrial" else top, rtol=1e-6)
+
+
+def test_several_epochs_give_a_curve(sets, model, training, tmp_path):
+    epochs = [str(training / f"image_adapter_{epoch}.pth") for epoch in (1, 6)]
+    results = run(
+        sets, ["mpdd"], model, tmp_path, training / "image_adapter_3.pth", "--checkpoint", *epochs[::-1]
+    )
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["data_set"]) for row in rows] == [("1", "mpdd"), ("6", "mpdd")]
+    assert cv2.imread(str(tmp_path / "summary.png")).shape[1] > 500
+    last = json.loads((tmp_path / "epoch_6" / "mpdd" / "results.json").read_text())
+    assert float(rows[1]["ap_px"]) == last["mean"]["ap_px"]
+    assert float(rows[1]["auroc_px"]) > float(rows[0]["auroc_px"])  # bright squares, as in the training
+    assert results["checkpoint"]["epoch"] in (1, 6)
+
+
+def test_text_features_are_computed_once(sets, model, training, tmp_path, monkeypatch):
+    calls, original = [], models.options.class_text_features
+
+    def counted(*arguments):
+        calls.append(arguments[2])
+        return original(*arguments)
+
+    monkeypatch.setattr(models.options, "class_text_features", counted)
+    epochs = [str(training / f"image_adapter_{epoch}.pth") for epoch in (1, 2)]
+    run(sets, ["mpdd", "kvasir"], model, tmp_path, training, "--checkpoint", *epochs)
+    assert sorted(calls) == ["cog", "colon endoscopy image"]
+
+
+@pytest.mark.parametrize("fidelity", ["released", "corrected"])
+def test_batch_size_matters_in_released_fidelity_only(sets, model, training, tmp_path, fidelity):
+    for size in ("1", "4"):
+        more = ["--fidelity", fidelity, "--batch_size", size]
+        run(sets, ["mpdd"], model, tmp_path / size, training / "image_adapter.pth", *more)
+    one, four = (scores(tmp_path / size, "mpdd") for size in ("1", "4"))
+    same = np.allclose(one, four, rtol=1e-6, atol=1e-6)
+    assert same == (fidelity == "corrected")
+    log = (tmp_path / "4" / "test.log").read_text()
+    assert ("the figures hold for --batch_size 4" in log) == (fidelity == "released")
+    assert ("was trained in released fidelity" in log) == (fidelity == "corrected")
+
+
+def test_a_class_has_the_same_figures_whatever_else_is_tested(sets, model, training, tmp_path):
+    """Also in released fidelity, where a batch's images influence each other."""
+    checkpoint = training / "image_adapter.pth"
+    run(sets, ["mvtec"], model, tmp_path / "both", checkpoint, "--batch_size", "4")
+    run(sets, ["mvtec"], model, tmp_path / "nut", checkpoint, "--batch_size", "4", "--classes", "nut")
+    assert np.array_equal(scores(tmp_path / "both", "mvtec")[5:], scores(tmp_path / "nut", "mvtec"))
+
+
+def test_testing_on_what_was_trained_on_is_warned_of(sets, model, training, tmp_path):
+    run(sets, ["mvtec"], model, tmp_path, training / "image_adapter.pth")
+    assert "mvtec is what the checkpoint was trained on" in (tmp_path / "test.log").read_text()
+
+
+@pytest.fixture
+def authors(backbone, tmp_path) -> Path:
+    """A file as the authors' code leaves it, with response normalisations of three axes."""
+    state = tiny_adapter.load(backbone).state_dict()
+    state = {key: value.view(1, 1, -1) if ".grn." in key else value for key, value in state.items()}
+    path = tmp_path / "image_adapter.pth"
+    torch.save({"epoch": 7, "image_adapter": state, "image_optimizer": {"state": {}}}, path)
+    return path
+
+
+def test_the_authors_form_loads_as_released(sets, model, backbone, authors, tmp_path):
+    results = run(sets, ["mpdd"], model, tmp_path / "out", authors)
+    assert results["fidelity"]["name"] == "released"
+    assert results["checkpoint"]["epoch"] == 7
+    adapter = load_image_adapter(read_image_adapter(authors), backbone, tiny_adapter.settings())
+    for key, value in tiny_adapter.load(backbone).state_dict().items():
+        assert torch.equal(adapter.state_dict()[key], value)
+
+
+def test_options_say_what_the_authors_file_does_not(sets, model, authors, tmp_path):
+    for name, more in {"plain": [], "relu": ["--relu"], "weight": ["--image_adapt_weight", "0.5"]}.items():
+        run(sets, ["mpdd"], model, tmp_path / name, authors, *more)
+    plain, relu, weight = (scores(tmp_path / name, "mpdd") for name in ("plain", "relu", "weight"))
+    assert not np.allclose(plain, relu)
+    assert not np.allclose(plain, weight)
+
+
+@pytest.mark.parametrize(
+    "width, embed_dim, changes, message",
+    [
+        (96, 64, {}, r"layer_adapters\.0\.fc\.weight has shape \[96, 96\] there and \[128, 128\] here"),
+        (128, 32, {}, r"seg_proj\.0\.fc\.weight has shape \[32, 128\] there and \[64, 128\] here"),
+        (128, 64, {"adapt_layers": (0,)}, r"layer_adapters\.1\.fc\.weight \[128, 128\] is missing there"),
+        (128, 64, {"features_list": (4, 8)}, r"seg_proj\.2\.fc\.weight \[64, 128\] is missing there"),
+        (
+            128,
+            64,
+            {"adapt_layers": (0, 1, 2)},
+            r"layer_adapters\.2\.fc\.weight \[128, 128\] has no counterpart",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_with_both_shapes(
+    sets, model, tmp_path, width, embed_dim, changes, message
+):
+    path = tmp_path / "other.pth"
+    state = ImageAdapter(width, embed_dim, tiny_adapter.settings(**changes)).state_dict()
+    torch.save({"epoch": 1, "image_adapter": state}, path)
+    with pytest.raises(UserError, match=message) as caught:
+        run(sets, ["mpdd"], model, tmp_path / "out", path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--relu"], r"--relu is True, but .*image_adapter\.pth was trained with False"),
+        (["--image_adapt_layers", "0"], "--image_adapt_layers is 0, but .* was trained with 0 1"),
+        (["--image_adapt_weight", "0.2"], "--image_adapt_weight is 0.2, but .* was trained with 0.1"),
+        (["--features_list", "2", "4"], "was trained on blocks 2 4 6 8"),
+        (["--dataset", "mpdd", "mpdd"], "names one data set twice"),
+        (["--dataset", "mpdd", "kvasir"], "names 2 data sets, --data_path 1 folders"),
+        (["--checkpoint", "nowhere.pth"], "there is no checkpoint nowhere.pth"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(sets, model, training, tmp_path, more, message):
+    with pytest.raises(UserError, match=message) as caught:
+        run(sets, ["mpdd"], model, tmp_path, training / "image_adapter.pth", *more)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_tested_together_are_refused(sets, model, training, tmp_path):
+    last = str(training / "image_adapter.pth")
+    with pytest.raises(UserError, match="two files of one epoch"):
+        run(
+            sets,
+            ["mpdd"],
+            model,
+            tmp_path,
+            training,
+            "--checkpoint",
+            last,
+            str(training / "image_adapter_6.pth"),
+        )
+    other = torch.load(training / "image_adapter_1.pth", weights_only=True) | {"fidelity": "corrected"}
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="trained in different fidelities"):
+        run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(tmp_path / "other.pth"))
+
+
+def test_another_methods_checkpoint_is_refused(sets, model, tmp_path):
+    path = tmp_path / "epoch_5.pth"
+    torch.save({"linear_layers": {"fc.0.weight": torch.zeros(1, 1)}}, path)
+    with pytest.raises(UserError, match="holds no image adapter of DP-CLIP"):
+        run(sets, ["mpdd"], model, tmp_path / "out", path)
+
+
+def test_the_shell_scripts_train_and_test(sets, model, tmp_path):
+    settings = {
+        "TRAIN_ON": "mvtec mpdd",
+        "SHOT": "1",
+        "EPOCHS": "1",
+        "DATASETS": "mvtec kvasir visa",
+        "DATA_ROOT": str(sets),
+        "MODEL": model[1],
+        "PRETRAINED": model[3],
+        "NUM_WORKERS": "0",
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    def script(name: str, **further: str) -> subprocess.CompletedProcess:
+        command = ["bash", PROJECT / name, "--cache_dir", str(tmp_path / "cache")]
+        environment = os.environ | settings | further
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    done = script("train_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "trained"))
+    assert done.returncode == 0, done.stderr
+    assert "on 6 images" in done.stderr
+    checkpoint = str(tmp_path / "trained" / "image_adapter.pth")
+    done = script("test_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "tested"), CHECKPOINT=checkpoint)
+    assert done.returncode == 0, done.stderr
+    assert "skipping visa" in done.stderr
+    assert "| kvasir" in (tmp_path / "tested" / "summary.md").read_text()
+    done = script("test_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "none"), DATASETS="visa", CHECKPOINT=checkpoint)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: none of the data sets")

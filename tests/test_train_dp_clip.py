@@ -1,0 +1,294 @@
+"""`train_dp_clip.py` as a user runs it, on a tiny CLIP and small data sets."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+import train_dp_clip
+from data.training import training_set_from_options
+from models.dp_clip_training import DPClipTraining
+from tests import small_data, tiny_clip
+from tests.compare import relative_error
+from utils.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    return ["--model", str(config), "--pretrained", str(weights)]
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory) -> Path:
+    return small_data.make(tmp_path_factory.mktemp("bolts"))
+
+
+@pytest.fixture(scope="module")
+def cogs(tmp_path_factory) -> Path:
+    return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
+
+
+def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
+    """Of a training of two epochs on the bolts; a later value of an option replaces an earlier one."""
+    texts = ["--cache_dir", str(out.parent / "cache"), "--save_path", str(out), *model]
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0"]
+    return [*data, *texts, "--epochs", "2", *more]
+
+
+def losses(out: Path, name: str = "loss") -> list[float]:
+    with (out / "loss.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def trained(out: Path, name: str = "image_adapter.pth") -> dict:
+    return torch.load(out / name, weights_only=True)
+
+
+def same(a, b) -> bool:
+    """Whether two contents of checkpoints are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def test_training_leaves_everything_it_should(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "5", "--save_freq", "2", "--shot", "2"))
+    assert {path.name for path in out.iterdir()} == {
+        *("image_adapter_2.pth", "image_adapter_4.pth", "image_adapter_5.pth", "image_adapter.pth"),
+        *("last.pth", "loss.csv", "loss.png", "train.log"),
+    }
+    assert len(losses(out)) == 5 * 3  # eight images in batches of three
+    assert sum(losses(out)[-3:]) < 0.9 * sum(losses(out)[:3])
+    parts = ("loss", "classification", "segmentation", "decoupling")
+    for total, *rest in zip(*(losses(out, name) for name in parts), strict=True):
+        assert total == pytest.approx(rest[0] + rest[1] + 0.1 * rest[2], rel=1e-5)
+    checkpoint = trained(out)
+    assert list(checkpoint)[:3] == ["epoch", "image_adapter", "image_optimizer"]
+    assert same(checkpoint, trained(out, "image_adapter_5.pth"))
+    assert not same(checkpoint["image_adapter"], trained(out, "image_adapter_4.pth")["image_adapter"])
+    assert checkpoint["epoch"] == 5
+    assert checkpoint["fidelity"] == "released"
+    assert checkpoint["settings"]["image_adapt_layers"] == [0, 1]
+    assert checkpoint["train_dataset"] == ["mvtec"]
+    assert checkpoint["shot"] == 2
+    assert {key.split(".")[0] for key in checkpoint["image_adapter"]} == {
+        "layer_adapters",
+        "seg_proj",
+        "det_proj",
+    }
+    assert checkpoint["image_optimizer"]["param_groups"][0]["betas"] == (0.5, 0.999)
+    assert cv2.imread(str(out / "loss.png")).shape[1] > 500
+    log = (out / "train.log").read_text()
+    assert "on 8 images for 5 epochs, in released fidelity" in log
+    assert "epoch 5 of 5: loss" in log
+    assert str(out / "image_adapter.pth") in log
+
+
+@pytest.mark.parametrize("fidelity", ["released", "corrected"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does_in_corrected_fidelity(
+    bolts, model, tmp_path, fidelity
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    more = ["--fidelity", fidelity, "--milestones", "3", "--momentum_alpha", "0.5", "--epochs", "3"]
+    train_dp_clip.main(options(bolts, model, whole, *more))
+    train_dp_clip.main(options(bolts, model, parts, *more, "--epochs", "1"))
+    train_dp_clip.main(options(bolts, model, parts, *more, "--resume"))
+    assert same(trained(whole), trained(parts)) == (fidelity == "corrected")
+    assert (losses(whole) == losses(parts)) == (fidelity == "corrected")
+    schedules = [trained(run, "last.pth")["scheduler"] for run in (whole, parts)]
+    steps, rates = zip(*((state["last_epoch"], *state["_last_lr"]) for state in schedules), strict=True)
+    assert steps == ((12, 12) if fidelity == "corrected" else (12, 8))  # of four an epoch
+    assert rates == (5e-4 / 2, 5e-4 / (2 if fidelity == "corrected" else 4))
+    before = trained(parts)
+    train_dp_clip.main(options(bolts, model, parts, *more, "--resume"))
+    assert same(before, trained(parts))
+
+
+def test_a_killed_run_is_resumed_bit_for_bit(bolts, model, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    more = ["--fidelity", "corrected", "--epochs", "6", "--save_freq", "6"]
+    train_dp_clip.main(options(bolts, model, whole, *more))
+    command = [sys.executable, "train_dp_clip.py", *options(bolts, model, killed, *more)]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    while not (killed / "last.pth").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert trained(killed, "last.pth")["epoch"] < 6
+    train_dp_clip.main(options(bolts, model, killed, *more, "--resume"))
+    assert same(trained(whole), trained(killed))
+    assert losses(whole) == losses(killed)
+
+
+def test_workers_and_checkpointing_change_nothing(bolts, model, tmp_path):
+    for name, more in {
+        "one": [],
+        "workers": ["--num_workers", "2"],
+        "lean": ["--activation_checkpointing"],
+    }.items():
+        train_dp_clip.main(options(bolts, model, tmp_path / name, *more))
+    for name in ("workers", "lean"):
+        assert same(trained(tmp_path / "one"), trained(tmp_path / name))
+
+
+def test_accumulated_batches_make_the_step_of_their_mean_gradient(bolts, model, tmp_path):
+    """Without the decoupling loss, which is the batch's own, five batches of one image are as one batch of five."""
+    more = ["--fidelity", "corrected", "--epochs", "1", "--train_classes", "bolt", "--decoupling_weight", "0"]
+    for name, size in {"together": ["5", "--accumulate", "1"], "apart": ["1", "--accumulate", "5"]}.items():
+        train_dp_clip.main(options(bolts, model, tmp_path / name, *more, "--batch_size", *size))
+    assert losses(tmp_path / "apart") == pytest.approx(losses(tmp_path / "together"), rel=1e-5)
+    together, apart = (trained(tmp_path / name)["image_optimizer"]["state"] for name in ("together", "apart"))
+    for key, state in together.items():
+        assert relative_error(apart[key]["exp_avg"], state["exp_avg"]) < 1e-3
+
+
+def test_the_last_step_of_an_epoch_may_have_fewer_batches(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "1", "--accumulate", "3"))
+    assert len(losses(out)) == 2  # ten images in four batches, three and one
+
+
+def test_gradients_are_clipped_only_on_demand(bolts, model, tmp_path):
+    for name, more in {"long": [], "short": ["--clip_gradient", "0.001"]}.items():
+        train_dp_clip.main(options(bolts, model, tmp_path / name, "--epochs", "1", *more))
+    moments = [
+        max(
+            state["exp_avg"].norm() for state in trained(tmp_path / name)["image_optimizer"]["state"].values()
+        )
+        for name in ("long", "short")
+    ]
+    assert moments[0] > 0.1
+    assert moments[1] <= 0.001
+
+
+def test_mixed_precision_trains_alike(bolts, model, tmp_path):
+    for name, more in {"exact": [], "mixed": ["--amp"]}.items():
+        train_dp_clip.main(options(bolts, model, tmp_path / name, "--epochs", "1", *more))
+    exact, mixed = losses(tmp_path / "exact"), losses(tmp_path / "mixed")
+    assert exact != mixed
+    assert exact == pytest.approx(mixed, rel=0.02)
+    assert all(
+        value.dtype == torch.float32 for value in trained(tmp_path / "mixed")["image_adapter"].values()
+    )
+
+
+def test_in_fp16_gradients_that_overflow_are_dropped_and_the_loss_is_scaled_less(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--precision", "fp16", "--train_classes", "bolt"))
+    state = trained(out, "last.pth")
+    dropped = round(torch.tensor(2.0**16 / state["scaler"]["scale"]).log2().item())
+    assert 0 < dropped < 4
+    assert state["scheduler"]["last_epoch"] == 4 - dropped
+    assert {int(one["step"]) for one in state["image_optimizer"]["state"].values()} == {4 - dropped}
+    assert all(value.isfinite().all() for value in state["image_adapter"].values())
+
+
+def test_several_data_sets_and_lists_train_together(bolts, cogs, model, tmp_path):
+    lists = tmp_path / "bolts.jsonl", tmp_path / "cogs.jsonl"
+    for path, name in zip(lists, ("bolt", "cog"), strict=True):
+        lines = [
+            f'{{"image_path": "{name}/test/good/000.png", "label": 0, "class_name": "{name}"}}',
+            f'{{"image_path": "{name}/test/square/000.png", "label": 1, "class_name": "{name}", '
+            f'"mask_path": "{name}/ground_truth/square/000_mask.png"}}',
+        ]
+        path.write_text("\n".join(lines))
+    both = ["--train_dataset", "mvtec", "mvtec", "--train_dataset_dir", str(bolts), str(cogs)]
+    more = [*both, "--train_meta", *map(str, lists), "--epochs", "1"]
+    train_dp_clip.main(options(bolts, model, tmp_path / "run", *more))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "on 4 images" in log
+    assert "class cog is called 'cog'" in log
+
+
+def test_few_shots_are_those_that_are_drawn_for_a_file(bolts, tmp_path):
+    args = train_dp_clip.parse_arguments(options(bolts, [], tmp_path, "--shot", "1"))
+    entries = training_set_from_options(args).entries
+    assert [(entry.cls_name, entry.anomaly) for entry in entries] == [
+        ("bolt", 0),
+        ("bolt", 1),
+        ("nut", 0),
+        ("nut", 1),
+    ]
+
+
+def test_the_paper_settings_are_the_defaults(bolts, tmp_path):
+    args = train_dp_clip.parse_arguments(["--train_dataset", "visa", "--save_path", str(tmp_path)])
+    assert (args.batch_size, args.epochs, args.learning_rate, args.seed) == (3, 20, 5e-4, 111)
+    assert (args.milestones, args.decoupling_weight, args.momentum_alpha) == ([16000, 32000], 0.1, 0.999)
+    assert (args.clip_gradient, args.accumulate, args.shot, args.precision) == (None, 1, None, "fp32")
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_checkpoint(
+    bolts, model, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "1"))
+    before = trained(out)
+    forward_backward, calls = DPClipTraining.forward_backward, []
+
+    def explode(training, images, *rest, **options):
+        calls.append(images)
+        images = images * torch.nan if len(calls) == 2 else images
+        return forward_backward(training, images, *rest, **options)
+
+    monkeypatch.setattr(DPClipTraining, "forward_backward", explode)
+    with pytest.raises(UserError, match=r"the loss of step 6 is not finite, on .*/test/.*\.png") as caught:
+        train_dp_clip.main(options(bolts, model, out, "--resume"))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count(".png") == 3
+    assert same(before, trained(out))
+    monkeypatch.undo()
+    train_dp_clip.main(options(bolts, model, out, "--resume"))
+    assert trained(out)["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--image_adapt_layers", "0", "8"], "8 is not one of the blocks 0 to 7"),
+        (["--image_adapt_layers", "1", "1"], "give each block once"),
+        (["--train_meta", "a.jsonl", "b.jsonl"], "names 1 data sets, --train_meta 2 lists"),
+        (["--train_classes", "screw"], "has no class screw"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, more, message):
+    with pytest.raises(UserError, match=message) as caught:
+        train_dp_clip.main(options(bolts, model, tmp_path / "run", *more))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "1"))
+    with pytest.raises(UserError, match="holds a training already"):
+        train_dp_clip.main(options(bolts, model, out))
+    with pytest.raises(UserError, match=r"--relu is True, but .*last\.pth was trained with None"):
+        train_dp_clip.main(options(bolts, model, out, "--resume", "--relu"))
+
+
+def test_the_demonstration_model_learns_the_demonstration_data(bolts, tmp_path):
+    """A backbone of another depth and width: its only adapter follows the first of four blocks."""
+    demo = ["--model", "demo", "--epochs", "1", "--fidelity", "corrected"]
+    train_dp_clip.main(options(bolts, [], tmp_path / "run", *demo))
+    adapter = trained(tmp_path / "run")["image_adapter"]
+    assert adapter["layer_adapters.0.fc.weight"].shape == (128, 128)
+    assert "layer_adapters.1.fc.weight" not in adapter
+    assert adapter["det_proj.fc.weight"].shape == (64, 128)
