@@ -62,7 +62,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--domain",
         choices=("industrial", "medical"),
         default="industrial",
-        help="whose prompts to take where --prompts names none (default: %(default)s)",
+        help="whose prompts to take where --prompts names none, and dp_clip's form of maps and scores (default: "
+        "%(default)s)",
     )
     add_map_options(parser)
     add_seed_option(parser)
@@ -96,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = find_photographs(args.inputs, sys.stdin)
     start_log(args.save_path / "predict.log", append=args.resume)
     seed_everything(args.seed)
+    if args.method == "dp_clip":
+        args.prompts = args.prompts or "dp_clip"
     fill_in_from_data_set(args, replace(get_spec("folder"), domain=args.domain))
     detector, backbone, origin = detector_from_options(args, {args.object: args.object})
     calibration = calibration_from_options(args, detector, backbone, origin)

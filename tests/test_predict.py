@@ -15,6 +15,7 @@ from PIL import Image
 
 import predict
 import test_sdp
+import train_dp_clip
 import train_sdp_plus
 from tests import small_data, tiny_clip
 from utils.errors import UserError
@@ -211,6 +212,21 @@ def test_one_image_with_trained_adapters(bolts, model, tmp_path):
     assert run(model, tmp_path / "plus", image, *plus) == 0
     assert run(model, tmp_path / "sdp", image) == 0
     assert lines(tmp_path / "plus")[str(image)]["map_max"] > lines(tmp_path / "sdp")[str(image)]["map_max"]
+
+
+@pytest.mark.parametrize("fidelity", ["released", "corrected"])
+def test_dp_clip_predicts_each_image_as_if_alone(bolts, model, tmp_path, fidelity):
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0"]
+    more = ["--epochs", "1", "--fidelity", fidelity, "--save_path", str(tmp_path / "trained")]
+    train_dp_clip.main([*data, *model, *more])
+    trained = ("--method", "dp_clip", "--checkpoint", tmp_path / "trained" / "image_adapter.pth")
+    test = bolts / "bolt" / "test"
+    assert run(model, tmp_path / "all", test, *trained) == 0
+    image = test / "square" / "000.png"
+    assert run(model, tmp_path / "one", image, *trained) == 0
+    mine, alone = lines(tmp_path / "all")[str(image)], lines(tmp_path / "one")[str(image)]
+    assert mine["map_max"] == pytest.approx(alone["map_max"], rel=1e-5)
+    assert mine["text_prob"] == pytest.approx(alone["text_prob"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
