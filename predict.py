@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for one in predict_photographs(args, detector, backbone, paths, order, "predicting"):
         writer.take(one)
-    return writer.finish(args.object, settings)
+    return writer.finish(f"{args.method}: {args.object}", settings)
 
 
 def tell_calibration(calibration: Calibration, folder: Path) -> None:

@@ -34,7 +34,7 @@ SEED=${SEED:-111}
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-options_from checkpoint model pretrained features_list image_size fidelity batch_size num_workers device precision seed
+options_from checkpoint... model pretrained features_list... image_size fidelity batch_size num_workers device precision seed
 names=() folders=()
 for dataset in $DATASETS; do
   if [[ -d "$DATA_ROOT/$dataset" ]]; then

@@ -38,6 +38,6 @@ SEED=${SEED:-42}
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-options_from model pretrained features_list image_size fidelity rep_vec smoothing prompts \
+options_from model pretrained features_list... image_size fidelity rep_vec smoothing prompts \
   batch_size num_workers device precision seed
 test_each test_sdp.py "${options[@]}" "$@"

@@ -44,6 +44,6 @@ SEED=${SEED:-42}
 
 source utils/scripts.sh
 arguments_for() { if [[ $1 == visa ]]; then own=(--checkpoint "$ON_MVTEC"); else own=(--checkpoint "$ON_VISA"); fi; }
-options_from model pretrained features_list image_size fidelity rep_vec smoothing prompts \
+options_from model pretrained features_list... image_size fidelity rep_vec smoothing prompts \
   batch_size num_workers device precision seed
 test_each test_sdp_plus.py "${options[@]}" "$@"

@@ -45,8 +45,8 @@ PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-options_from model pretrained features_list image_size fidelity image_adapt_layers image_adapt_weight \
-  decoupling_weight momentum_alpha shot epochs learning_rate milestones batch_size accumulate save_freq seed \
+options_from model pretrained features_list... image_size fidelity image_adapt_layers... image_adapt_weight \
+  decoupling_weight momentum_alpha shot epochs learning_rate milestones... batch_size accumulate save_freq seed \
   num_workers device precision
 folders=()
 for dataset in $TRAIN_ON; do

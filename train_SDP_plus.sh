@@ -40,7 +40,7 @@ PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-options_from model pretrained features_list image_size fidelity epochs learning_rate batch_size print_freq save_freq \
+options_from model pretrained features_list... image_size fidelity epochs learning_rate batch_size print_freq save_freq \
   seed cache_dir num_workers device precision
 
 trained=0

@@ -157,6 +157,7 @@ class PredictionWriter:
             )
         else:
             remark = "scores are the maxima of the maps; nothing is called anomalous, as there were no normal images"
-        threshold = 0.0 if self.calibration is not None else None
+        # The page calls anomalous what reaches its threshold, and the calibration what exceeds it.
+        threshold = float(np.nextafter(0, 1)) if self.calibration is not None else None
         self.page.write(self.files.folder / PAGE, title, settings, [remark], threshold=threshold)
         return True

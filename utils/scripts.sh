@@ -3,15 +3,20 @@
 environment=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
 [[ -n "${VIRTUAL_ENV:-}" || ! -f "$environment" ]] || source "$environment"
 
-# Sets `options` to an option for each setting named after it in capitals that is not empty; what ends in _list is split:
-#   options_from model features_list     gives --model "$MODEL" --features_list $FEATURES_LIST
+# Sets `options` to an option for each setting named after it in capitals that is not empty; dots say that it is a list:
+#   options_from model features_list...     gives --model "$MODEL" --features_list $FEATURES_LIST
 options_from() {
   local name setting
   options=()
   for name in "$@"; do
-    setting=$(printf %s "$name" | tr "[:lower:]" "[:upper:]")
-    if [[ -z "${!setting:-}" ]]; then continue; fi
-    if [[ $name == *_list ]]; then options+=("--$name" ${!setting}); else options+=("--$name" "${!setting}"); fi
+    setting=$(printf %s "${name%...}" | tr "[:lower:]" "[:upper:]")
+    if [[ -z "${!setting:-}" ]]; then
+      continue
+    elif [[ $name == *... ]]; then
+      options+=("--${name%...}" ${!setting})
+    else
+      options+=("--$name" "${!setting}")
+    fi
   done
 }
 
