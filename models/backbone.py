@@ -107,11 +107,8 @@ def load_backbone(
     """
     config = read_config(model)
     own_size = config["vision_cfg"].get("image_size", CLIPVisionCfg.image_size)
-    image_size = image_size or own_size
-    check_servable(model, config, image_size, features_list)
-    if features_list is None:
-        depth = config["vision_cfg"].get("layers", CLIPVisionCfg.layers)
-        features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
+    image_size = servable_image_size(model, config, image_size, features_list)
+    features_list = features_list or default_taps(config)
 
     weights = find_weights(model, pretrained)
     trained_with_quick, openai = quick_gelu_weights(model, weights.tag)
@@ -119,13 +116,7 @@ def load_backbone(
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 
-    config["quick_gelu"] = quick_gelu
-    config["vision_cfg"]["image_size"] = image_size
-    config.pop("custom_text", None)
-    try:
-        clip = open_clip.CLIP(**config)
-    except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
-        raise UserError(f"--model {model}: open_clip cannot build it ({error})") from error
+    clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
     _load(clip, weights.path, model)
     return Backbone(
         clip=clip.eval().requires_grad_(False).to(device),
@@ -139,6 +130,41 @@ def load_backbone(
         device=device,
         precision=precision,
     )
+
+
+def servable_image_size(
+    model: str, config: dict[str, Any], image_size: int | None, features_list: Sequence[int] | None
+) -> int:
+    """Side of the input in pixels, the model's own where None is given; for the rest see `check_servable`."""
+    image_size = image_size or config["vision_cfg"].get("image_size", CLIPVisionCfg.image_size)
+    check_servable(model, config, image_size, features_list)
+    return image_size
+
+
+def default_taps(config: dict[str, Any]) -> list[int]:
+    """The last block of each stage, 1-based."""
+    depth = config["vision_cfg"].get("layers", CLIPVisionCfg.layers)
+    return [depth * stage // STAGES for stage in range(1, STAGES + 1)]
+
+
+def build_clip(model: str, config: dict[str, Any], image_size: int, *, quick_gelu: bool) -> open_clip.CLIP:
+    """A CLIP with the parameters that open_clip starts from.
+
+    Args:
+        model: what the message calls it.
+        config: open_clip's, found servable.
+        image_size: side of the input in pixels.
+        quick_gelu: the activation.
+
+    Raises:
+        UserError: open_clip cannot build it.
+    """
+    settings = {key: value for key, value in config.items() if key != "custom_text"}
+    settings["vision_cfg"] = config["vision_cfg"] | {"image_size": image_size}
+    try:
+        return open_clip.CLIP(**settings | {"quick_gelu": quick_gelu})
+    except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise UserError(f"--model {model}: open_clip cannot build it ({error})") from error
 
 
 def read_config(model: str) -> dict[str, Any]:

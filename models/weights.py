@@ -53,19 +53,47 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
     Raises:
         UserError: no such file or tag, a tag whose images are normalised otherwise, or the download failed.
     """
+    path = local_weights(model, pretrained, folder) or _download(model, pretrained, folder)
+    digest = sha256_of(path)
+    if path != Path(pretrained):
+        return Weights(path, digest, tag=pretrained)
+    return Weights(path, digest, tag="openai" if digest in _openai_digests() else None)
+
+
+def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Path | None:
+    """The file that `find_weights` finds without a download, None if there must be one.
+
+    Raises:
+        UserError: no such file or tag, or a tag whose images are normalised otherwise.
+    """
     path = Path(pretrained)
     if path.is_file():
-        digest = sha256_of(path)
-        return Weights(path, digest, tag="openai" if digest in _openai_digests() else None)
+        return path
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
         known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
         raise UserError(
             f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict"
         )
-    check_normalisation(open_clip.get_pretrained_cfg(model, pretrained), f"--pretrained {pretrained}")
-    path = _published_file(model, pretrained, folder)
-    return Weights(path, sha256_of(path), tag=pretrained)
+    config = open_clip.get_pretrained_cfg(model, pretrained)
+    check_normalisation(config, f"--pretrained {pretrained}")
+    names = [_saved_name(model, pretrained), f"{model}-{pretrained}.pt"]
+    if config.get("url"):
+        names.append(Path(config["url"]).name)
+    there = next((folder / name for name in names if (folder / name).is_file()), None)
+    if there is not None:
+        return there
+    cached = try_to_load_from_cache(_repository(config), HUB_FILE)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def how_to_get(model: str, tag: str, folder: Path = PRETRAINED_MODELS) -> str:
+    """What to download for a published tag, and where to save it, in a clause."""
+    repository = _repository(open_clip.get_pretrained_cfg(model, tag))
+    return (
+        f"download {HUB_FILE} from https://huggingface.co/{repository} and save it as "
+        f"{folder / _saved_name(model, tag)}"
+    )
 
 
 def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
@@ -87,28 +115,26 @@ def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
             )
 
 
-def _published_file(model: str, tag: str, folder: Path) -> Path:
-    """The published weights of `model` called `tag`: from `folder`, or downloaded by open_clip."""
+def _repository(config: Mapping[str, Any]) -> str:
+    return config["hf_hub"].rstrip("/")
+
+
+def _saved_name(model: str, tag: str) -> str:
+    return f"{model}-{tag}.safetensors"
+
+
+def _download(model: str, tag: str, folder: Path) -> Path:
+    """The published weights of `model` called `tag`, downloaded by open_clip."""
     config = open_clip.get_pretrained_cfg(model, tag)
-    repository = config["hf_hub"].rstrip("/")
-    safetensors_name = f"{model}-{tag}.safetensors"
-    own_name = Path(config["url"]).name if config.get("url") else safetensors_name
-    for name in (safetensors_name, f"{model}-{tag}.pt", own_name):
-        if (folder / name).is_file():
-            return folder / name
-    cached = try_to_load_from_cache(repository, HUB_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    logger.info("downloading the weights '%s' of %s from %s", tag, model, repository)
+    logger.info("downloading the weights '%s' of %s from %s", tag, model, _repository(config))
     try:
         # Without a network this fails at once, where the client below would try for most of a minute.
         get_session().head(ENDPOINT, timeout=10)
         return Path(download_pretrained(config))
     except Exception as error:  # each of the clients below open_clip raises errors of its own
         raise UserError(
-            f"the weights '{tag}' of {model} are not on this machine and {ENDPOINT} gave none: download {HUB_FILE} "
-            f"from https://huggingface.co/{repository} and save it as {folder / safetensors_name}, "
-            "or give the path of your copy with --pretrained"
+            f"the weights '{tag}' of {model} are not on this machine and {ENDPOINT} gave none: "
+            f"{how_to_get(model, tag, folder)}, or give the path of your copy with --pretrained"
         ) from error
 
 
