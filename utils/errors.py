@@ -1,5 +1,7 @@
 """Mistakes that a user can make and mend: one sentence on stderr, no traceback."""
 
+from __future__ import annotations  # doctor.py imports this under an older Python, too
+
 import logging
 import sys
 from collections.abc import Callable

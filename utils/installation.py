@@ -1,0 +1,73 @@
+"""Whether the Python and the packages that are installed are those that the project needs.
+
+This is to tell what is missing, so it imports nothing that may be, and runs under an older Python, too.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from utils.problems import ERROR, WARNING, Problem
+
+OLDEST, NEWEST = (3, 10), (3, 12)  # Python's versions that the project is made for
+INSTALL = "pip install -r requirements.txt"
+# OpenCV's builds: the module `cv2` comes from any of them.
+OPENCV = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+
+
+def check_python(version: tuple[int, int]) -> list[Problem]:
+    """An error where Python is too old, a warning where it is newer than what was tried."""
+    if OLDEST <= version <= NEWEST:
+        return []
+    what = f"Python {_dotted(version)} is {'older' if version < OLDEST else 'newer'} than the project knows"
+    remedy = f"make the environment with Python {_dotted(OLDEST)} to {_dotted(NEWEST)}"
+    return [Problem(ERROR if version < OLDEST else WARNING, what, remedy)]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, whichever of its builds it is; None if there is none."""
+    for name in OPENCV if package in OPENCV else (package,):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def check_packages(requirements: Path) -> list[Problem]:
+    """An error for each package of a requirements file that is missing, or not of a version it allows."""
+    try:
+        from packaging.requirements import InvalidRequirement, Requirement
+    except ImportError:
+        return [Problem(ERROR, "the package packaging is missing, so the others were not checked", INSTALL)]
+    try:
+        lines = requirements.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"cannot read {requirements}: {getattr(error, 'strerror', None) or error}"
+        return [Problem(ERROR, what, "get the project's files anew")]
+    problems = []
+    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            problems.append(
+                Problem(ERROR, f"{requirements} asks for '{line}', which is no package", "correct the line")
+            )
+            continue
+        version = installed_version(requirement.name)
+        if version is None:
+            problems.append(Problem(ERROR, f"the package {requirement.name} is missing", INSTALL))
+        elif not requirement.specifier.contains(version, prereleases=True):
+            what = f"the package {requirement.name} is {version}, and {requirement.specifier} is needed"
+            problems.append(Problem(ERROR, what, f"{INSTALL} --upgrade"))
+    return problems

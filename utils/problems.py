@@ -1,0 +1,45 @@
+"""What a check finds: what is wrong, how bad that is, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning"]
+# A run would stop, or lack some of its images.
+ERROR: Level = "error"
+# A run would go through, but its figures or its chances want a look.
+WARNING: Level = "warning"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        level: see `ERROR` and `WARNING`.
+        what: a clause that says what, and where.
+        remedy: a clause that says what to do.
+    """
+
+    level: Level
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}; {self.remedy}"
+
+
+def exit_code(problems: Sequence[Problem]) -> int:
+    """1 if there is an error, else 0."""
+    return int(any(problem.level == ERROR for problem in problems))
+
+
+def summary(problems: Sequence[Problem]) -> str:
+    """All problems, a line each, errors first, below their number; or that there are none."""
+    if not problems:
+        return "no problems found"
+    lines = [str(problem) for level in (ERROR, WARNING) for problem in problems if problem.level == level]
+    errors = sum(problem.level == ERROR for problem in problems)
+    return "\n".join([f"problems found: errors {errors}, warnings {len(lines) - errors}", *lines])
