@@ -25,8 +25,9 @@ from data import (
     retina,
     visa,
 )
-from data.common import check, counts_table, unlisted_images
-from datasets.meta import Meta, is_json_lines, read_meta, write_meta
+from data.checks import check
+from data.common import completeness, counts_table, unlisted_images
+from datasets.meta import is_json_lines, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
 from utils.errors import UserError
 
@@ -88,8 +89,9 @@ def build_meta(
     checked = check(found, root, mask_threshold, decode)
     for what, where in checked.problems.items():
         if where:
-            more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
-            logger.warning("%s (%d): %s%s", what, len(where), ", ".join(where[:SHOWN]), more)
+            logger.warning(
+                "%s (%d): %s", what.text + ", left out" * what.left_out, len(where), some_of(where)
+            )
     if not found.test:
         raise UserError(f"no test images found in {root}; expected is {LAYOUTS[layout].EXPECTED}")
     if not checked.test:
@@ -124,10 +126,9 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
         logger.info("there is no folder %s: drawing the data set", root)
         GENERATED[spec.layout](root)
     root = _existing(spec.layout, root)
-    for path in (root / "meta.json", _cached(root)):
-        if path.is_file():
-            logger.info("reading %s as it is; delete it if the data set has changed", path)
-            break
+    path = find_meta(root)
+    if path is not None:
+        logger.info("reading %s as it is; delete it if the data set has changed", path)
     else:
         logger.info("%s has no meta.json: building it", root)
         path = build_meta(spec.layout, root, mask_threshold=spec.mask_threshold)
@@ -149,6 +150,17 @@ def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
             len(unlisted),
             ", ".join(unlisted[:SHOWN]),
         )
+
+
+def find_meta(root: Path) -> Path | None:
+    """The `meta.json` of a data set's folder, or the one kept for it in the project's cache; None if there is none."""
+    return next((path for path in (root / "meta.json", _cached(root)) if path.is_file()), None)
+
+
+def some_of(where: Sequence[str]) -> str:
+    """The first few of some places, and how many more there are."""
+    more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
+    return ", ".join(where[:SHOWN]) + more
 
 
 def _existing(layout: str, root: Path) -> Path:
@@ -215,19 +227,4 @@ def main(
     _warn_of_unlisted(spec, Path(values["root"]), out)
     meta = read_meta(out, values["root"])
     print(counts_table(meta, spec.published))
-    print(_completeness(meta, spec))
-
-
-def _completeness(meta: Meta, spec: DatasetSpec) -> str:
-    """How much of the published test split is there, in a sentence."""
-    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
-    there = (len(meta["test"]), labels.count(0), labels.count(1))
-    if spec.published is None:
-        return f"test images: {len(labels)}, classes: {there[0]}"
-    complete = (spec.published.classes, spec.published.normal, spec.published.anomalous)
-    if there == complete:
-        return "the test split is complete, as published"
-    kinds = ("classes", "normal images", "anomalous images")
-    counts = zip(there, complete, kinds, strict=True)
-    parts = [f"{have} of {all_} {kind}" for have, all_, kind in counts if have or all_]
-    return f"a partial or different test split: {', '.join(parts)}"
+    print(completeness(meta, spec.published))

@@ -1,27 +1,21 @@
-"""What the builders share: listing files, pairing masks, reading CSV files, checking, counting."""
+"""What the builders share: listing files, pairing masks, reading CSV files, counting."""
 
 import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
-from tqdm import tqdm
 
-from datasets.images import load_mask, load_rgb
-from datasets.meta import Entry, Meta, path_problem
+from data.kinds import NO_IMAGE, NO_MASK, Kind
+from datasets.meta import Entry, Meta
 from datasets.registry import Published
 from utils.errors import UserError
-from utils.files import sha256_of
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 OTHER_SUFFIXES = frozenset({".gif", ".heic", ".avif", ".dcm"})  # of images that are not read
-NO_MASK = "anomalous images without a mask"
-NO_IMAGE = "masks without an image"
-ABSENT = "images listed but absent, left out"
 
 _MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
@@ -37,7 +31,7 @@ class Found:
 
     train: list[Entry] = field(default_factory=list)
     test: list[Entry] = field(default_factory=list)
-    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    problems: dict[Kind, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def meta(self) -> Meta:
         """The entries grouped by class."""
@@ -150,83 +144,6 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def check(found: Found, root: Path, mask_threshold: int, decode: bool = True) -> Found:
-    """Leave out what cannot be read, and note everything that looks wrong.
-
-    Args:
-        found: what a builder found; it is not changed.
-        root: the data set's folder, resolved.
-        mask_threshold: see `load_mask`.
-        decode: whether to read every image and mask whole, as only this finds a truncated file, and to look
-            for files that are in both splits; paths are checked anyway.
-    """
-    problems = defaultdict(list, {what: list(where) for what, where in found.problems.items()})
-    entries = [*found.train, *found.test]
-    pool = ThreadPoolExecutor()
-    try:
-        results = pool.map(lambda entry: _check_entry(entry, root, mask_threshold, decode), entries)
-        checked = list(tqdm(results, total=len(entries), desc="checking", unit="image", disable=None))
-    finally:
-        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the images still to be read
-    for _, notes in checked:
-        for what, where in notes:
-            problems[what].append(where)
-    kept = [entry for entry, _ in checked]
-    train = [entry for entry in kept[: len(found.train)] if entry is not None]
-    test = [entry for entry in kept[len(found.train) :] if entry is not None]
-    if decode and (both := _in_both_splits(train, test, root)):
-        problems["test images that are training images too"].extend(both)
-    return Found(train, test, problems)
-
-
-def _check_entry(
-    entry: Entry, root: Path, mask_threshold: int, decode: bool
-) -> tuple[Entry | None, list[tuple[str, str]]]:
-    """The entry, corrected, or `None` if it must be left out; and what is wrong and where."""
-    if problem := path_problem(entry.img_path, root):
-        return None, [("images left out for their path", f"{entry.img_path!r} {problem}")]
-    notes = []
-    if problem := path_problem(entry.mask_path, root):
-        notes.append(("masks left out for their path", f"{entry.mask_path!r} {problem}"))
-        entry = replace(entry, mask_path="")
-    if not decode:
-        return entry, notes
-    try:
-        width, height = load_rgb(root / entry.img_path).size
-    except UserError as error:
-        return None, [("images left out as unreadable", str(error))]
-    if not entry.mask_path:
-        return entry, notes
-    try:
-        mask = load_mask(root / entry.mask_path, mask_threshold)
-    except UserError as error:
-        return replace(entry, mask_path=""), [("masks left out as unreadable", str(error))]
-    if mask.shape != (height, width):
-        sizes = f"{mask.shape[1]} x {mask.shape[0]}, its image {width} x {height}"
-        notes.append(("masks of another size than their image", f"{entry.mask_path} ({sizes})"))
-    if entry.anomaly == 1 and not mask.any():
-        notes.append(("empty masks of anomalous images", entry.mask_path))
-    return entry, notes
-
-
-def _in_both_splits(train: Sequence[Entry], test: Sequence[Entry], root: Path) -> list[str]:
-    """Test images whose content is also a training image's; only files of equal size are compared."""
-
-    def by_size(entries: Sequence[Entry]) -> dict[int, list[str]]:
-        sizes = defaultdict(list)
-        for entry in entries:
-            sizes[(root / entry.img_path).stat().st_size].append(entry.img_path)
-        return sizes
-
-    both = []
-    train_sizes = by_size(train)
-    for size, paths in by_size(test).items():
-        known = {sha256_of(root / path): path for path in train_sizes.get(size, [])}
-        hashes = [(path, sha256_of(root / path)) for path in paths] if known else []
-        both += [f"{path} (= {known[digest]})" for path, digest in hashes if digest in known]
-    return both
-
-
 def unlisted_images(root: Path, meta: Meta) -> list[str]:
     """Images anywhere in `root` that are neither an image nor a mask of an entry, those of other formats included."""
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
@@ -248,3 +165,28 @@ def counts_table(meta: Meta, published: Published | None) -> str:
     if published is not None:
         rows.append([f"published, of {published.classes}", "", published.normal, published.anomalous, ""])
     return tabulate(rows, headers=["class", "train", "test normal", "test anomalous", "test unlabelled"])
+
+
+def is_complete(meta: Meta, published: Published | None) -> bool:
+    """Whether the test split has as many classes and images as published; true where nothing was published."""
+    return published is None or _counts(meta) == astuple(published)
+
+
+def _counts(meta: Meta) -> tuple[int, int, int]:
+    """Classes, normal and anomalous images of the test split, as `Published` has them."""
+    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
+    return len(meta["test"]), labels.count(0), labels.count(1)
+
+
+def completeness(meta: Meta, published: Published | None) -> str:
+    """How much of the published test split is there, in a sentence."""
+    there = _counts(meta)
+    if published is None:
+        return f"test images: {sum(map(len, meta['test'].values()))}, classes: {there[0]}"
+    complete = astuple(published)
+    if is_complete(meta, published):
+        return "the test split is complete, as published"
+    kinds = ("classes", "normal images", "anomalous images")
+    counts = zip(there, complete, kinds, strict=True)
+    parts = [f"{have} of {all_} {kind}" for have, all_, kind in counts if have or all_]
+    return f"a partial or different test split: {', '.join(parts)}"

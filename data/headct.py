@@ -6,7 +6,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.common import ABSENT, Found, list_images, plain_entries, read_csv, relative
+from data.common import Found, list_images, plain_entries, read_csv, relative
+from data.kinds import ABSENT, NO_LABEL
 from utils.errors import UserError
 
 EXPECTED = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
@@ -31,9 +32,7 @@ def read(root: Path) -> Found:
         specie = "hemorrhage" if label == "1" else "good"
         found.test += plain_entries(root, [image], "headct", specie, int(label))
     if images:
-        found.problems["images without a label, left out"] += [
-            relative(image, root) for image in images.values()
-        ]
+        found.problems[NO_LABEL] += [relative(image, root) for image in images.values()]
     return found
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.common import ABSENT, NO_IMAGE, NO_MASK, Found, list_images, read_csv, relative
+from data.common import Found, list_images, read_csv, relative
+from data.kinds import ABSENT, NO_IMAGE, NO_MASK
 from datasets.meta import Entry
 from utils.errors import UserError
 

@@ -27,6 +27,11 @@ def load_rgb(path: str | Path) -> Image.Image:
     return _read(path, _to_rgb)
 
 
+def load_rgb_and_mode(path: str | Path) -> tuple[Image.Image, str]:
+    """An image as `load_rgb` gives it, and the mode its file has, by Pillow's name."""
+    return _read(path, lambda image: (_to_rgb(image), image.mode))
+
+
 def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     """Read a mask, upright like its image.
 

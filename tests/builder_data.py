@@ -1,5 +1,6 @@
 """Small data sets for the builders' tests, and what was built from them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 SHAPE = (6, 8)
 
 
-def put(path: Path, value: int = 0, shape: tuple[int, int] = SHAPE) -> Path:
-    """A small grey image of one value."""
+def put(path: Path, value: int | None = None, shape: tuple[int, int] = SHAPE) -> Path:
+    """A small grey image of one value; without one, an image that no other path has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(shape, value, np.uint8)).save(path)
+    pixels = np.full(shape, value or 0, np.uint8)
+    if value is None:
+        pixels = np.random.default_rng(list(os.fsencode(path))).integers(0, 255, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
     return path
 
 
@@ -29,10 +33,10 @@ def put_text(path: Path, text: str) -> None:
 def mvtec_class(folder: Path, normal: str = "good") -> None:
     """One class laid out as MVTec's: two training images, one normal and two cracked test images, masks."""
     for number in (10, 2):  # written in the wrong order
-        put(folder / "train" / normal / f"{number:02}.png", 100 + number)
-        put(folder / "test" / "crack" / f"{number}.png", 200 + number)
+        put(folder / "train" / normal / f"{number:02}.png")
+        put(folder / "test" / "crack" / f"{number}.png")
         put(folder / "ground_truth" / "crack" / f"{number}_mask.png", 255)
-    put(folder / "test" / normal / "0.png", 50)
+    put(folder / "test" / normal / "0.png")
 
 
 def built(layout: str, root: Path, **options: Any) -> Meta:

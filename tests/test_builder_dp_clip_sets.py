@@ -23,11 +23,11 @@ def test_mpdd_is_read_as_mvtec(tmp_path, capsys, warnings_of):
 
 def btad_tree(root, ok="ok", ko="ko"):
     for name, images, masks in (("01", "bmp", "png"), ("02", "png", "png"), ("03", "bmp", "bmp")):
-        put(root / name / "train" / ok / f"0000.{images}", 1)
-        put(root / name / "test" / ok / f"0001.{images}", 2)
+        put(root / name / "train" / ok / f"0000.{images}")
+        put(root / name / "test" / ok / f"0001.{images}")
         put(root / name / "ground_truth" / ok / f"0001.{masks}", 0)
         for number in ("0002", "0010"):
-            put(root / name / "test" / ko / f"{number}.{images}", int(number))
+            put(root / name / "test" / ko / f"{number}.{images}")
             put(root / name / "ground_truth" / ko / f"{number}.{masks}", 255)
 
 
