@@ -1,0 +1,111 @@
+"""What a run takes in memory and on the disk, estimated from the model's dimensions before anything is loaded.
+
+B images a batch, of side S; N patches and a class token; t taps; width C and MLP width H of the image tower;
+P parameters; n images. Numbers are float32, of 4 bytes; half precision by autocast takes no more.
+
+The estimates leave out Python and its libraries (about 0.5 GiB) and the sentences, which are encoded before the images
+and 256 at a time. Attention is taken to be fused, as PyTorch's is on CPUs and GPUs, so that no [T, T] matrix is built.
+Tests hold them against what PyTorch is measured to hold for small models, within a factor of 1.5. What a process grows
+by can be more: 1.4 times the activations were measured on a CPU for ViT-B-16-plus-240 and a batch of 8.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.backbone import build_clip, default_taps, read_config, servable_image_size
+from models.token_cache import DTYPES
+from models.weights import quick_gelu_weights
+
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What of a model decides on its needs.
+
+    Attributes:
+        parameters: P, of both towers.
+        width, hidden: C and H.
+        patches: N.
+        image_size: S in pixels.
+        taps: t.
+        quick_gelu: whether the activation is QuickGELU.
+    """
+
+    parameters: int
+    width: int
+    hidden: int
+    patches: int
+    image_size: int
+    taps: int
+    quick_gelu: bool
+
+
+def dimensions_of(
+    model: str, pretrained: str, image_size: int | None, features_list: Sequence[int] | None
+) -> Dimensions:
+    """Dimensions of a model, of which only the shapes are built; for the arguments see `load_backbone`.
+
+    QuickGELU, the larger, is assumed where the weights were trained with it, though `Fidelity` may say GELU.
+
+    Raises:
+        UserError: the model cannot serve.
+    """
+    config = read_config(model)
+    image_size = servable_image_size(model, config, image_size, features_list)
+    tag = None if Path(pretrained).is_file() else pretrained
+    quick_gelu = config.get("quick_gelu", False) or quick_gelu_weights(model, tag)[0]
+    with torch.device("meta"):
+        clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
+    return Dimensions(
+        parameters=sum(parameter.numel() for parameter in clip.parameters()),
+        width=clip.visual.proj.shape[0],
+        hidden=clip.visual.transformer.resblocks[0].mlp.c_fc.out_features,
+        patches=clip.visual.grid_size[0] ** 2,
+        image_size=image_size,
+        taps=len(features_list or default_taps(config)),
+        quick_gelu=quick_gelu,
+    )
+
+
+def weight_bytes(of: Dimensions) -> int:
+    """Memory of the loaded model: 4 P."""
+    return FLOAT * of.parameters
+
+
+def loading_bytes(of: Dimensions) -> int:
+    """Memory while the model is loaded: it and the state dict that it is filled from, 8 P."""
+    return 2 * weight_bytes(of)
+
+
+def activation_bytes(of: Dimensions, batch_size: int) -> int:
+    """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 5) C + q H) + 5 S^2).
+
+    The most is alive in the last MLP: both paths' tokens of the taps before it; the residual, the stage's sum, the
+    MLP's input and both attentions' outputs; and the hidden layer q times, 3 for QuickGELU and 2 for GELU.
+    Beside them the images, with three channels, and the map before and after smoothing.
+    """
+    token = (2 * (of.taps - 1) + 5) * of.width + (3 if of.quick_gelu else 2) * of.hidden
+    return FLOAT * batch_size * ((1 + of.patches) * token + 5 * of.image_size**2)
+
+
+def read_ahead_bytes(of: Dimensions, batch_size: int, workers: int) -> int:
+    """Memory of the batches that each worker holds ready, and of the one in use: (2 workers + 1) B S^2 (3 * 4 + 1)."""
+    return (2 * workers + 1) * batch_size * of.image_size**2 * (3 * FLOAT + 1)
+
+
+def map_bytes(of: Dimensions, images: int) -> int:
+    """Memory of the maps and masks of a class's n images, which are held until it is measured: n S^2 (4 + 1).
+
+    The measures add 8 bytes for each anomalous pixel.
+    """
+    return images * of.image_size**2 * (FLOAT + 1)
+
+
+def token_bytes(of: Dimensions, images: int, precision: str = "fp16") -> int:
+    """Disk that the cache of patch tokens takes for n images: n t N C numbers, by default of 2 bytes."""
+    return images * of.taps * of.patches * of.width * np.dtype(DTYPES[precision]).itemsize

@@ -1,0 +1,192 @@
+"""What runs are estimated to take, against what they are measured to take."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from datasets.meta import Entry
+from models import needs
+from models.backbone import Backbone, load_backbone
+from models.fidelity import Fidelity
+from models.presets import PRESETS
+from models.sdp import SDP
+from models.sdp_plus import SDPPlus, adapters_for
+from models.token_cache import TokenCache, encode_patch_tokens
+from tests import tiny_clip
+from utils.evaluation import Prediction, Stopwatch, evaluate
+
+FACTOR = 1.5  # an estimate is no more than this many times too high or too low
+RELEASED = Fidelity.named("released")
+
+
+def dimensions(backbone: Backbone) -> needs.Dimensions:
+    weights = str(backbone.weights.path)
+    return needs.dimensions_of(backbone.name, weights, backbone.image_size, backbone.features_list)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Backbone:
+    preset = PRESETS["demo"]
+    return load_backbone(
+        model=preset.model,
+        pretrained=preset.pretrained,
+        image_size=preset.image_size,
+        features_list=preset.features_list,
+        fidelity=RELEASED,
+        device=torch.device("cpu"),
+    )
+
+
+def with_quick_gelu(backbone: Backbone, path: Path) -> Backbone:
+    """The same backbone by a config, written to `path`, that says QuickGELU."""
+    config = json.loads(Path(backbone.name).read_text()) | {"quick_gelu": True}
+    path.write_text(json.dumps(config))
+    return load_backbone(
+        model=str(path),
+        pretrained=str(backbone.weights.path),
+        image_size=backbone.image_size,
+        features_list=backbone.features_list,
+        fidelity=RELEASED,
+        device=backbone.device,
+    )
+
+
+def allocated_at_once(run) -> int:
+    """The most that PyTorch holds, of what is allocated within `run`, in bytes."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        kept = run()
+    del kept
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(changes).max())
+
+
+@pytest.mark.parametrize(
+    "model, pretrained, quick_gelu",
+    [("ViT-L-14-336", "openai", True), ("ViT-L-14", "laion2b_s32b_b82k", False), ("ViT-L-14", "none", False)],
+)
+def test_the_activation_is_that_of_the_weights(model, pretrained, quick_gelu):
+    assert needs.dimensions_of(model, pretrained, None, None).quick_gelu is quick_gelu
+
+
+@pytest.mark.parametrize("name", ["backbone", "demo"])
+def test_dimensions_are_the_loaded_models(name, request):
+    backbone = request.getfixturevalue(name)
+    found = dimensions(backbone)
+    held = sum(value.numel() * value.element_size() for value in backbone.clip.parameters())
+    assert needs.weight_bytes(found) == held
+    assert found.patches == backbone.grid**2
+    assert found.taps == len(backbone.features_list)
+
+
+def test_dimensions_left_open_are_the_models_own(backbone):
+    assert needs.dimensions_of(backbone.name, str(backbone.weights.path), None, None) == dimensions(backbone)
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("method", ["SDP", "SDP+"])
+@pytest.mark.parametrize("name", ["backbone", "demo"])
+def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gelu, request, tmp_path):
+    backbone = request.getfixturevalue(name)
+    if quick_gelu:
+        backbone = with_quick_gelu(backbone, tmp_path / "quick.json")
+    text = {"nut": torch.ones(backbone.clip.visual.output_dim, 2)}
+    detector = SDP(backbone, text, RELEASED, 2.0)
+    if method == "SDP+":
+        detector = SDPPlus(adapters_for(backbone), backbone, text, RELEASED, 2.0)
+    size = backbone.image_size
+
+    def predict() -> Prediction:
+        return detector.predict(torch.zeros(batch_size, 3, size, size), ["nut"] * batch_size)
+
+    estimate = needs.activation_bytes(dimensions(backbone), batch_size)
+    assert 1 / FACTOR < allocated_at_once(predict) / estimate < FACTOR
+
+
+@pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pt"])
+def test_loading_takes_what_is_measured(tmp_path, name):
+    config, weights = map(str, tiny_clip.save(tmp_path))
+    torch.save(load_file(weights), tmp_path / "tiny.pt")
+    settings = {
+        "model": config,
+        "pretrained": str(tmp_path / name),
+        "image_size": None,
+        "features_list": None,
+    }
+
+    def load() -> Backbone:
+        return load_backbone(**settings, fidelity=RELEASED, device=torch.device("cpu"))
+
+    estimate = needs.loading_bytes(needs.dimensions_of(**settings))
+    assert 1 / FACTOR < allocated_at_once(load) / estimate < FACTOR
+
+
+def test_maps_take_what_is_measured():
+    of = needs.Dimensions(1, 1, 1, 1, image_size=128, taps=1, quick_gelu=False)
+    images, batch_size = 48, 4
+    entries = [Entry(f"{i}.png", f"{i}.png" * (i % 2), "nut", "", i % 2) for i in range(images)]
+    masks = torch.zeros(batch_size, 128, 128, dtype=torch.bool)
+    masks[1::2, 30:60, 30:60] = True
+
+    class Batch:
+        images = torch.zeros(batch_size, 3, 128, 128)
+        has_mask = torch.ones(batch_size, dtype=torch.bool)
+
+    Batch.masks = masks
+
+    class Noise:
+        def predict(self, images, class_names):
+            return Prediction(torch.rand(len(images), 128, 128), torch.rand(len(images)))
+
+        def image_scores(self, text_prob, map_max):
+            return text_prob + map_max
+
+    held = []
+    loader = [Batch] * (images // batch_size)
+    keywords = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
+    list(
+        evaluate(
+            Noise(),
+            loader,
+            entries,
+            on_class=lambda group: held.append(group.maps.nbytes + group.masks.nbytes),
+            **keywords,
+        )
+    )
+    assert held == [needs.map_bytes(of, images)]
+
+    tracemalloc.start()
+    try:
+        list(evaluate(Noise(), loader, entries, **keywords))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 1 / FACTOR < peak / needs.map_bytes(of, images) < FACTOR
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_cached_tokens_take_what_is_on_the_disk(backbone, tmp_path, precision):
+    cache = TokenCache(tmp_path, backbone, RELEASED, precision)
+    for i, tokens in enumerate(encode_patch_tokens(backbone, tiny_clip.images(3), RELEASED)):
+        cache.write(str(i), tokens)
+    on_disk = sum(file.stat().st_size for file in cache.folder.iterdir())
+    estimate = needs.token_bytes(dimensions(backbone), 3, precision)
+    assert estimate == 3 * cache.image_bytes
+    assert on_disk == pytest.approx(estimate, rel=0.01)
+
+
+def test_read_ahead_batches_are_those_of_the_loader():
+    of = needs.Dimensions(1, 1, 1, 1, image_size=16, taps=1, quick_gelu=False)
+    images, masks = torch.zeros(8, 3, 16, 16), torch.zeros(8, 16, 16, dtype=torch.bool)
+    one = images.nbytes + masks.nbytes
+    prefetched = torch.utils.data.DataLoader(range(8), num_workers=2).prefetch_factor
+    assert needs.read_ahead_bytes(of, 8, 2) == (2 * prefetched + 1) * one
+    assert needs.read_ahead_bytes(of, 8, 0) == one
