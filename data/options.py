@@ -40,10 +40,10 @@ class EvaluationSet:
         return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a data set and how it is read."""
+def add_data_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add the options that choose a data set, which must be named if it is required, and how it is read."""
     group = parser.add_argument_group("data")
-    add_data_set_options(group)
+    add_data_set_options(group, required=required)
     add_reading_options(group)
 
 
@@ -55,11 +55,14 @@ def add_reading_options(group: argparse._ArgumentGroup) -> None:
     add_worker_option(group)
 
 
-def add_data_set_options(group: argparse._ArgumentGroup, default: str | None = None) -> None:
-    """Add the options that choose a data set to a group; it must be named unless `default` says what else it is."""
+def add_data_set_options(
+    group: argparse._ArgumentGroup, default: str | None = None, *, required: bool = True
+) -> None:
+    """Add the options that choose a data set to a group of options; without a default it must be named if required."""
     group.add_argument(
         "--dataset",
-        required=default is None,
+        required=required and default is None,
+        default=default,
         type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",

@@ -1,0 +1,50 @@
+"""Check the installation, and a data set, before a long run.
+
+    python doctor.py                                          # the installation and the default backbone
+    python doctor.py --dataset mvtec --data_path /data/mvtec  # and every image and mask of a data set
+    python doctor.py --dataset demo --model demo
+
+Ends with the problems, each with what to do; the exit code is 1 if there is an error among them.
+"""
+
+from __future__ import annotations  # an older Python is told so, too
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import run
+from utils.installation import INSTALL, check_packages, check_python
+from utils.problems import ERROR, Problem, exit_code, summary
+
+REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all checks and print what they find; returns the exit code."""
+    problems = [*check_python(sys.version_info[:2]), *check_packages(REQUIREMENTS)]
+    if exit_code(problems):
+        print("nothing but Python and its packages was checked: see to them first\n")
+    else:
+        problems += _examine(arguments)
+    print(summary(problems))
+    return exit_code(problems)
+
+
+def _examine(arguments: Sequence[str] | None) -> list[Problem]:
+    """Check everything but the packages, without which this could not be imported; print what is found on the way."""
+    try:
+        from data.examination import examine, parse_arguments
+    except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
+        what = f"the packages are installed but cannot be imported ({error})"
+        return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]
+    problems = []
+    for text, found in examine(parse_arguments(arguments)):
+        if text:
+            print(f"{text}\n", flush=True)
+        problems += found
+    return problems
+
+
+if __name__ == "__main__":
+    run(main)
