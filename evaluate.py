@@ -25,6 +25,7 @@ from utils.arguments import positive_int
 from utils.bootstrap import Bootstrap
 from utils.errors import run
 from utils.evaluation import Stopwatch
+from utils.lock import locked
 from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
 from utils.runtime import start_log
 
@@ -95,13 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{path.read_text(encoding='utf-8')}\nwritten to {path}")
     elif args.compare:
         args.save_path = args.save_path or Path("results/compare")
-        start_log(args.save_path / "compare.log")
-        compare_runs(args, Bootstrap(args.bootstrap or COMPARISON_DRAWS, args.confidence, args.seed))
+        with locked(args.save_path):
+            start_log(args.save_path / "compare.log")
+            compare_runs(args, Bootstrap(args.bootstrap or COMPARISON_DRAWS, args.confidence, args.seed))
     else:
         args.dataset = args.dataset or "folder"
         args.save_path = args.save_path or Path("results/evaluate") / args.dataset
-        start_log(args.save_path / "evaluate.log")
-        measure_maps(args)
+        with locked(args.save_path):
+            start_log(args.save_path / "evaluate.log")
+            measure_maps(args)
 
 
 def measure_maps(args: argparse.Namespace) -> None:

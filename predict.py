@@ -18,6 +18,7 @@ from models.options import add_map_options, add_model_options, add_prompt_option
 from utils.arguments import non_empty, rate
 from utils.calibration import Calibration
 from utils.errors import run
+from utils.lock import locked
 from utils.prediction_files import PredictionFiles
 from utils.runtime import environment, git_commit, seed_everything, start_log
 
@@ -95,8 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Predict, and say what was found; 1 if an image could not be read."""
     args = parse_arguments(arguments)
     paths = find_photographs(args.inputs, sys.stdin)
-    start_log(args.save_path / "predict.log", append=args.resume)
-    seed_everything(args.seed)
+    with locked(args.save_path):
+        start_log(args.save_path / "predict.log", append=args.resume)
+        seed_everything(args.seed)
+        return predict(args, paths)
+
+
+def predict(args: argparse.Namespace, paths: Sequence[Path]) -> int:
+    """Predict the images at `paths` as the options say; 1 if one could not be read."""
     if args.method == "dp_clip":
         args.prompts = args.prompts or "dp_clip"
     fill_in_from_data_set(args, replace(get_spec("folder"), domain=args.domain))

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.options import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
-from data.testing import add_seed_option, evaluate_detector
+from data.testing import add_seed_option, evaluate_detector, start_test
 from models.adapter import ImageAdapter
 from models.adapter_checkpoint import AdapterCheckpoint, differences
 from models.backbone import Backbone
@@ -29,7 +29,6 @@ from models.text import discard_text_tower
 from utils.errors import UserError, run
 from utils.evaluation import ClassResult, Stopwatch
 from utils.report import add_output_options
-from utils.runtime import seed_everything, start_log
 from utils.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -64,11 +63,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tests and write their results."""
     args = parse_arguments(arguments)
-    args.save_path = args.save_path or Path("results/dp_clip")
-    start_log(args.save_path / "test.log")
-    seed_everything(args.seed)
-    stopwatch = Stopwatch()
+    with start_test(args, Path("results/dp_clip")):
+        test(args)
 
+
+def test(args: argparse.Namespace) -> None:
+    """Test every checkpoint on every data set that the options name, and write the results."""
+    stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(args)
     args.fidelity = args.fidelity or next(iter(checkpoints.values())).fidelity
     resolve_model_options(args)

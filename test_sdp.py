@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
 from data.testing import add_seed_option, evaluate_detector, start_test
@@ -38,9 +39,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the test and write its results."""
     args = parse_arguments(arguments)
-    start_test(args, "results/sdp")
-    stopwatch = Stopwatch()
+    with start_test(args, Path("results/sdp") / args.dataset):
+        test(args)
 
+
+def test(args: argparse.Namespace) -> None:
+    """Test the method that the options describe, and write its results."""
+    stopwatch = Stopwatch()
     resolve_model_options(args)
     fill_in_from_data_set(args, get_spec(args.dataset))
     fidelity = Fidelity.named(args.fidelity)

@@ -50,9 +50,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the test and write its results."""
     args = parse_arguments(arguments)
-    start_test(args, "results/sdp_plus")
-    stopwatch = Stopwatch()
+    with start_test(args, Path("results/sdp_plus") / args.dataset):
+        test(args)
 
+
+def test(args: argparse.Namespace) -> None:
+    """Test the method that the options describe, and write its results."""
+    stopwatch = Stopwatch()
     checkpoint = read_adapters(args.checkpoint)
     args.fidelity = args.fidelity or checkpoint.fidelity
     resolve_model_options(args)

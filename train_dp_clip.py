@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,9 +142,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     args.fidelity = args.fidelity or "released"
     resolve_model_options(args)
-    fidelity = Fidelity.named(args.fidelity, "dp_clip")
     state_file = args.save_path / "last.pth"
-    state = start_training(args, state_file, FREE)
+    with start_training(args, state_file, FREE) as state:
+        train(args, state_file, state)
+
+
+def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | None) -> None:
+    """Train to the last epoch.
+
+    Args:
+        args: the resolved options.
+        state_file: where to keep what `--resume` needs.
+        state: what it held after an earlier run; None to start from the beginning.
+    """
+    fidelity = Fidelity.named(args.fidelity, "dp_clip")
     images = training_set_from_options(args)
     backbone = backbone_from_options(args, find_device(args.device), "dp_clip")
     settings = adapter_settings(args, backbone, fidelity)

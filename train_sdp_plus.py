@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,9 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
     args = parse_arguments(arguments)
     resolve_model_options(args)
-    fidelity = Fidelity.named(args.fidelity)
     state_file = args.save_path / "last.pth"
-    state = start_training(args, state_file, FREE)
+    with start_training(args, state_file, FREE) as state:
+        train(args, state_file, state)
+
+
+def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | None) -> None:
+    """Train to the last epoch.
+
+    Args:
+        args: the resolved options.
+        state_file: where to keep what `--resume` needs.
+        state: what it held after an earlier run; None to start from the beginning.
+    """
+    fidelity = Fidelity.named(args.fidelity)
     images = training_set_from_options(args)
     validation_images = validation_set_from_options(args, images)
     backbone = backbone_from_options(args, find_device(args.device))

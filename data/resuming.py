@@ -1,12 +1,14 @@
 """Going on with a training that was stopped: from where, and what it must agree in with the run before."""
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from models.checkpoints import read_checkpoint
 from utils.errors import UserError
+from utils.lock import locked
 from utils.runtime import start_log
 
 
@@ -17,33 +19,37 @@ def add_resume_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
+@contextmanager
 def start_training(
     args: argparse.Namespace, state_file: Path, free: Collection[str]
-) -> dict[str, Any] | None:
+) -> Iterator[dict[str, Any] | None]:
     """Start the log, and read where an earlier run of this training stopped.
+
+    Other runs are kept out of `--save_path` while the block lasts.
 
     Args:
         args: the resolved options.
         state_file: what training writes after each epoch, `plain_arguments` under "arguments" in it.
         free: options that may differ from the earlier run's, since what is trained does not depend on them.
 
-    Returns:
+    Yields:
         The state file's content; None to start from the beginning.
 
     Raises:
-        UserError: there is an earlier run that was not to be gone on with, or that had other options.
+        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, or that
+            had other options.
     """
-    if not args.resume:
-        if state_file.exists():
+    with locked(args.save_path):
+        if not args.resume and state_file.exists():
             raise UserError(
                 f"{args.save_path} holds a training already: go on with it by --resume, choose another --save_path, or "
                 "delete it"
             )
-        start_log(args.save_path / "train.log")
-        return None
-    start_log(args.save_path / "train.log", append=True)
-    if not state_file.exists():
-        return None
+        start_log(args.save_path / "train.log", append=args.resume)
+        yield _earlier_state(args, state_file, free) if state_file.exists() else None
+
+
+def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[str]) -> dict[str, Any]:
     state = read_checkpoint(state_file)
     before = state.get("arguments")
     if not isinstance(before, Mapping):

@@ -2,7 +2,8 @@
 
 import argparse
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
 from utils.evaluation import ClassResult, Detector, Stopwatch
+from utils.lock import locked
 from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
 from utils.runtime import seed_everything, start_log
 
@@ -28,11 +30,20 @@ def add_seed_option(parser: argparse.ArgumentParser, default: int = 42) -> None:
     )
 
 
-def start_test(args: argparse.Namespace, results: str) -> None:
-    """Decide where the results go, by default to the data set's folder in `results`; start the log, and seed."""
-    args.save_path = args.save_path or Path(results) / args.dataset
-    start_log(args.save_path / "test.log")
-    seed_everything(args.seed)
+@contextmanager
+def start_test(args: argparse.Namespace, default_folder: Path) -> Iterator[None]:
+    """Decide where the results go, start the log, and seed.
+
+    Other runs are kept out of that folder while the block lasts.
+
+    Raises:
+        UserError: another run is writing there, or the folder cannot be written to.
+    """
+    args.save_path = args.save_path or default_folder
+    with locked(args.save_path):
+        start_log(args.save_path / "test.log")
+        seed_everything(args.seed)
+        yield
 
 
 def evaluate_detector(

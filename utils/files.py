@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
     if "b" not in mode:
         kwargs.setdefault("encoding", "utf-8")
         kwargs.setdefault("errors", "backslashreplace")  # names of files need not be valid UTF-8
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # see `is_temporary`
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open(mode.replace("w", "x"), **kwargs) as file:
@@ -41,6 +42,11 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is called as `atomic_open` calls one that is not finished; a killed process leaves it behind."""
+    return re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name) is not None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,0 +1,126 @@
+"""The lock of a run's folder: one process at a time, and none is left behind, however it ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import evaluate
+import predict
+import test_dp_clip
+import test_sdp
+import test_sdp_plus
+import train_dp_clip
+import train_sdp_plus
+from utils.errors import UserError
+from utils.lock import locked
+
+PROJECT = Path(__file__).resolve().parents[1]
+HOLDER = """
+    import os, sys, time
+    from pathlib import Path
+    from utils.lock import locked
+
+    with locked(Path(sys.argv[1])):
+        worker = os.fork()
+        if worker:
+            print(worker, flush=True)
+        time.sleep(600)
+"""
+LEFT_ALONE = [f"{name}.log" for name in ("test", "train", "evaluate", "compare", "predict")]
+LEFT_ALONE += ["results.json", "predict.json", f".{'0' * 32}.tmp"]
+TAKEN = r"another run is writing to --save_path .*run: wait for its end, or choose another --save_path"
+
+
+@contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen]:
+    """Another process that holds the lock, and has a worker that lives on when it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = int(process.stdout.readline())
+    try:
+        yield process
+    finally:
+        process.kill()
+        os.kill(worker, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+    folder = tmp_path / "run"
+    with holder(folder) as process:
+        with pytest.raises(UserError, match=TAKEN), locked(folder):
+            pytest.fail("two processes held the lock")
+        process.kill()
+        process.wait()
+        with locked(folder):  # while the worker lives
+            pass
+
+
+def test_the_lock_ends_with_the_block(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), locked(tmp_path / "run"):
+            raise ZeroDivisionError
+    with holder(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "script, options",
+    [
+        (test_sdp, ["--dataset", "mvtec"]),
+        (test_sdp_plus, ["--dataset", "mvtec", "--checkpoint", "absent.pth"]),
+        (train_sdp_plus, ["--train_dataset", "mvtec"]),
+        (train_sdp_plus, ["--train_dataset", "mvtec", "--resume"]),
+        (test_dp_clip, ["--dataset", "mvtec", "--checkpoint", "absent.pth"]),
+        (train_dp_clip, ["--train_dataset", "mvtec"]),
+        (evaluate, ["--maps", "absent"]),
+        (evaluate, ["--compare", "absent", "absent"]),
+        (predict, [__file__]),
+    ],
+)
+def test_every_script_is_refused_before_it_touches_anything(tmp_path, script, options):
+    folder = tmp_path / "run"
+    with holder(folder):
+        for name in LEFT_ALONE:
+            (folder / name).write_text("the other run's")
+        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+        with pytest.raises(UserError, match=TAKEN):
+            script.main([*options, "--save_path", str(folder)])
+        assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+def test_what_a_killed_run_did_not_finish_is_removed(tmp_path):
+    leftover = f".{'0123456789abcdef' * 2}.tmp"
+    kept = [
+        "results.json",
+        "notes.tmp",
+        ".hidden.tmp",
+        "maps/a.npy",
+        "other_run/.lock",
+        f"other_run/{leftover}",
+    ]
+    for name in [*kept, leftover, f"maps/bolt/{leftover}"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with locked(tmp_path):
+        pass
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted([*kept, ".lock"])
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    said = r"--save_path .*file/run: no folder to write to \(Not a directory\)"
+    with pytest.raises(UserError, match=said), locked(tmp_path / "file" / "run"):
+        pytest.fail("there is no such folder")
