@@ -30,7 +30,7 @@ from utils.files import atomic_open, write_json
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # to be raised with every change of what is drawn
+VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
 MARKER = "generated.json"
 

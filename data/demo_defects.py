@@ -54,63 +54,63 @@ def _blob(scene: Scene, rng: np.random.Generator, radius: float, ragged: float) 
 
 def scratch(scene: Scene, rng: np.random.Generator) -> Scene:
     """One to three thin grooves, bright or dark, that run almost straight."""
-    start, steps = _place(scene, rng), int(rng.integers(16, 50))
+    start, steps = _place(scene, rng), int(rng.integers(20, 50))
     first = _walk(rng, start, steps, 3, 0.06)
     paths = [first]
     for _ in range(int(rng.integers(3))):
         paths.append(first + rng.uniform(-7, 7, 2).astype(np.float32))
-    mark = _lines(scene.size, paths, rng.uniform(2, 3.6))
+    mark = _lines(scene.size, paths, rng.uniform(2.6, 4.6))
     mark = mark * np.clip(0.75 + 0.4 * cloud(rng, scene.size, 14), 0.2, 1)
-    strength = rng.uniform(0.3, 0.75)
+    strength = rng.uniform(0.4, 0.85)
     tone = np.clip(scene.albedo * rng.choice([0.35, 1.7, 2.2]) + 0.02, 0, 1)
     return scene.painted(tone, strength * mark).raised(np.float32(-rng.uniform(0.4, 1.3)) * mark)
 
 
 def crack(scene: Scene, rng: np.random.Generator) -> Scene:
     """A dark jagged line with side branches."""
-    start, steps = _place(scene, rng), int(rng.integers(12, 36))
+    start, steps = _place(scene, rng), int(rng.integers(14, 36))
     trunk = _walk(rng, start, steps, 3.5, 0.45)
     paths = [trunk]
     for _ in range(int(rng.integers(0, 4))):
         at = trunk[int(rng.integers(steps))]
         branch = _walk(rng, (0.0, 0.0), int(rng.integers(4, 10)), 3.5, 0.45)
         paths.append(branch - branch[0] + at)
-    mark = _lines(scene.size, paths, rng.uniform(1.8, 3.2))
+    mark = _lines(scene.size, paths, rng.uniform(2.2, 4.2))
     dark = scene.albedo * np.float32(rng.uniform(0.25, 0.6))
     return scene.painted(dark, rng.uniform(0.4, 0.85) * mark).raised(np.float32(-1.5) * mark)
 
 
 def spot(scene: Scene, rng: np.random.Generator) -> Scene:
     """A stain: the material shows through, darker, lighter or of another tint."""
-    radius = rng.uniform(8, 28)
+    radius = rng.uniform(11, 30)
     cover = inside(_blob(scene, rng, radius, 0.25), rng.uniform(2, 0.7 * radius))
     cover = cover * np.clip(0.85 + 0.15 * cloud(rng, scene.size, 8), 0, 1)
     tint = np.float32(rng.choice([0.5, 0.6, 1.5])) * np.float32(1 + rng.uniform(-0.25, 0.25, 3))
-    return scene.painted(np.clip(scene.albedo * tint, 0, 1), rng.uniform(0.45, 1) * cover)
+    return scene.painted(np.clip(scene.albedo * tint, 0, 1), rng.uniform(0.55, 1) * cover)
 
 
 def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
     """Foreign matter on the part: a crumb, a cluster of grains, or a fibre."""
     kind, colour = int(rng.integers(3)), hue(rng, 0.1, 0.85, 0.35)
     if kind == 0:
-        distance = _blob(scene, rng, rng.uniform(6, 14), 0.3)
+        distance = _blob(scene, rng, rng.uniform(9, 18), 0.3)
         rise = 3 * np.sqrt(np.clip(-distance / 5, 0, 1))
         cover = inside(distance, 1.5)
     elif kind == 1:
         x0, y0 = _place(scene, rng)
         x, y = plane(scene.size)
         distance = np.full((scene.size, scene.size), 1e3, np.float32)
-        for _ in range(int(rng.integers(4, 14))):
+        for _ in range(int(rng.integers(7, 18))):
             dx, dy = 9 * rng.standard_normal(2)
             grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(
-                rng.uniform(2, 4.5)
+                rng.uniform(2.5, 5)
             )
             distance = np.minimum(distance, grain)
         rise = 1.5 * np.sqrt(np.clip(-distance / 2, 0, 1))
         cover = inside(distance)
     else:
         steps = int(rng.integers(14, 34))
-        cover = _lines(scene.size, [_walk(rng, _place(scene, rng), steps, 3, 0.28)], rng.uniform(2, 3.6))
+        cover = _lines(scene.size, [_walk(rng, _place(scene, rng), steps, 3, 0.28)], rng.uniform(2.8, 4.6))
         rise = cover
     texture = 1 + 0.15 * cloud(rng, scene.size, 3)
     matter = np.clip(colour * texture[..., None], 0, 1)
@@ -119,12 +119,12 @@ def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
 
 def dent(scene: Scene, rng: np.random.Generator) -> Scene:
     """A hollow or a bump: colour and pattern stay, the relief changes."""
-    radius = rng.uniform(9, 24)
+    radius = rng.uniform(12, 28)
     distance = _blob(scene, rng, radius, 0.12)
     bowl = np.clip(-distance / np.float32(radius), 0, 1)
     bowl = bowl * bowl * (3 - 2 * bowl)
     sign = -1 if rng.random() < 0.75 else 1
-    bruise = scene.painted(scene.albedo * np.float32(0.8), np.float32(rng.uniform(0, 0.5)) * bowl)
+    bruise = scene.painted(scene.albedo * np.float32(0.8), np.float32(rng.uniform(0.1, 0.7)) * bowl)
     return bruise.raised(np.float32(sign * rng.uniform(0.3, 0.6) * radius) * bowl)
 
 
@@ -137,7 +137,7 @@ def broken(scene: Scene, rng: np.random.Generator) -> Scene:
     on_rim = len(spots) > 0
     at = spots[int(rng.random() * len(spots))] if on_rim else 0
     x0, y0 = (float(x.flat[at]), float(y.flat[at])) if on_rim else _place(scene, rng)
-    radius = rng.uniform(9, 24) if on_rim else rng.uniform(7, 16)
+    radius = rng.uniform(12, 28) if on_rim else rng.uniform(10, 20)
     jag = 0.22 * cloud(rng, scene.size, 0.9 * radius) + 0.12 * cloud(rng, scene.size, 0.35 * radius)
     distance = np.hypot(x - np.float32(x0), y - np.float32(y0)) - np.float32(radius) * (1 + jag)
     edge = np.exp(-((np.clip(distance, 0, None) / 2) ** 2)) * scene.part

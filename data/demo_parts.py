@@ -16,23 +16,22 @@ def _bevel(distance: Array, width: float, rise: float) -> Array:
 
 
 def washer(rng: np.random.Generator, size: int) -> Scene:
-    """One to three turned metal rings of one kind."""
+    """One or two turned metal rings of one kind."""
     layouts = (
         [(0, 0, 1.0)],
-        [(-56, -30, 0.62), (56, 34, 0.62)],
-        [(-58, -52, 0.56), (58, -44, 0.56), (0, 58, 0.56)],
+        [(-58, -36, 0.6), (58, 36, 0.6)],
     )
-    layout = layouts[int(rng.integers(3))]
+    layout = layouts[int(rng.integers(2))]
     u, v = posed_plane(rng, size, np.pi, 6)
-    outer, bore = rng.uniform(78, 98), rng.uniform(0.36, 0.62)
+    outer, bore = rng.uniform(82, 100), rng.uniform(0.34, 0.54)
     colour = hue(rng, 0.35, 0.75, 0.06) * np.float32([[1, 1, 1], [1.15, 0.95, 0.65]][int(rng.integers(2))])
-    rise, flute = rng.uniform(2, 4.5), rng.uniform(0.03, 0.1)
+    rise, flute = rng.uniform(2, 4.5), rng.uniform(0.02, 0.06)
     lathe = rng.standard_normal(600).astype(np.float32)
     lathe = np.convolve(lathe, np.ones(2) / 2, "same").astype(np.float32)
     distance = np.full((size, size), 1e3, np.float32)
     radius = np.zeros((size, size), np.float32)
     for x, y, scale in layout:
-        dx, dy = u - x - rng.uniform(-7, 7), v - y - rng.uniform(-7, 7)
+        dx, dy = u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5)
         round_ = np.hypot(dx, dy)
         ring = np.maximum(round_ - outer * scale, bore * outer * scale - round_)
         radius = np.where(ring < distance, round_, radius)
@@ -41,14 +40,14 @@ def washer(rng: np.random.Generator, size: int) -> Scene:
     wear = 1 + flute * grooves + 0.06 * cloud(rng, size, 40) + 0.03 * cloud(rng, size, 2.5)
     ground = table(rng, size)
     albedo = np.clip(colour * wear[..., None], 0, 1)
-    height = _bevel(distance, 5, rise) + 0.15 * grooves
+    height = _bevel(distance, 5, rise) + 0.08 * grooves
     return Scene(albedo, height.astype(np.float32), inside(distance), ground, 0.65)
 
 
 def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """A cog wheel with bore, keyway and holes; `missing`: one tooth is missing."""
     u, v = posed_plane(rng, size, np.pi, 10)
-    teeth, outer = int(rng.integers(12, 25)), rng.uniform(88, 108)
+    teeth, outer = int(rng.integers(10, 19)), rng.uniform(92, 110)
     depth = rng.uniform(1.6, 2.1) * np.pi * outer / teeth / 2.4
     angle, round_ = np.arctan2(v, u), np.hypot(u, v)
     turn = angle * teeth / (2 * np.pi)
@@ -71,9 +70,9 @@ def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     hub = inside(round_ - bore * 1.7, 4)
     rim = inside(outer - 1.8 * depth - round_, 4)
     colour = hue(rng, 0.25, 0.7, 0.06) * np.float32([[1, 1, 1], [1.1, 0.95, 0.7]][int(rng.integers(2))])
-    wear = 1 + 0.07 * cloud(rng, size, 50) + 0.06 * cloud(rng, size, 3, 2)
+    wear = 1 + 0.07 * cloud(rng, size, 50) + 0.03 * cloud(rng, size, 3, 2)
     ground = table(rng, size)
-    height = _bevel(distance, 3.5, 3) + 2 * hub + 2 * rim + 0.12 * cloud(rng, size, 3)
+    height = _bevel(distance, 3.5, 3) + 2 * hub + 2 * rim + 0.05 * cloud(rng, size, 3)
     albedo = np.clip(colour * wear[..., None], 0, 1)
     return Scene(albedo, height.astype(np.float32), inside(distance), ground, rng.uniform(0.2, 0.6))
 
@@ -102,11 +101,11 @@ def _imprint(rng: np.random.Generator, u: Array, v: Array) -> Array:
 def tablet(rng: np.random.Generator, size: int) -> Scene:
     """A pressed tablet, round to long, with a score line, plain, speckled or in two colours."""
     u, v = posed_plane(rng, size, np.pi, 10)
-    radius = rng.uniform(52, 70)
-    reach = rng.choice([0.0, 0.0, 22.0, 42.0])
+    radius = rng.uniform(60, 76)
+    reach = rng.choice([0.0, 0.0, 20.0, 36.0])
     round_ = np.hypot(np.maximum(np.abs(u) - reach, 0), v)
     distance = round_ - radius
-    first, second = hue(rng, 0.5, 0.9, 0.18), hue(rng, 0.5, 0.9, 0.25)
+    first, second = hue(rng, 0.45, 0.78, 0.18), hue(rng, 0.45, 0.78, 0.25)
     albedo = np.broadcast_to(first, (size, size, 3))
     style = int(rng.integers(3))
     halves, grains = inside(u, 1.5)[..., None], cloud(rng, size, 5)
@@ -119,7 +118,7 @@ def tablet(rng: np.random.Generator, size: int) -> Scene:
     height = rng.uniform(14, 24) * dome + 0.12 * cloud(rng, size, 4, 2)
     line = np.exp(-((u / rng.uniform(2.2, 3.4)) ** 2))
     height = height - rng.uniform(1.5, 3.5) * line * inside(distance + 4, 4)
-    height = height - rng.uniform(1, 2.2) * _imprint(rng, u, v)
+    height = height - rng.uniform(0.8, 1.6) * _imprint(rng, u, v)
     rim = np.exp(-(((distance + radius * 0.16) / 2.5) ** 2))
     height = height - rng.choice([0.0, 1.5]) * rim
     wear = 1 + 0.04 * cloud(rng, size, 40) + 0.035 * cloud(rng, size, 4, 2)
@@ -163,9 +162,9 @@ class _Board:
 
 
 def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fitted: bool) -> None:
-    """Put one component with its solder pads near (cx, cy); its pads alone if not `fitted`."""
+    """Put one component with its solder pads at (cx, cy); its pads alone if not `fitted`."""
     kind, upright = int(rng.integers(4)), bool(rng.integers(2))
-    long_, wide = rng.uniform(9, 15), rng.uniform(6, 9)
+    long_, wide = rng.uniform(14, 20), rng.uniform(9, 12)
     solder, body = hue(rng, 0.62, 0.8, 0.05), hue(rng, 0.06, 0.16, 0.15)
     tan, can = np.float32([0.62, 0.5, 0.36]) * hue(rng, 0.8, 1.1, 0.1), hue(rng, 0.6, 0.8, 0.05)
 
@@ -176,25 +175,25 @@ def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fi
             board.box((cx + dx, cy), (half_x, half_y), colour, rise)
 
     if kind == 0:  # an integrated circuit: legs on both long sides, a mark at one end
-        for leg in np.arange(-long_ + 2.5, long_ - 1.5, 5.5):
-            box(leg, 1.4, wide + 5, solder, 0.8)
+        for leg in np.arange(-long_ + 3, long_ - 2, 7):
+            box(leg, 2, wide + 6, solder, 0.8)
         box(0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2)
         if fitted:
             box(0, long_, wide, body, 4)
-            box(-long_ + 4, 1.5, 1.5, 2.5 * body, 3.5)
+            box(-long_ + 5, 2, 2, 2.5 * body, 3.5)
     elif kind == 1:  # an electrolytic capacitor: a can with a dark mark
-        box(-4, 2.5, 2.5, solder, 0.8)
-        box(4, 2.5, 2.5, solder, 0.8)
+        box(-6, 3.5, 4, solder, 0.8)
+        box(6, 3.5, 4, solder, 0.8)
         if fitted:
-            board.disc((cx, cy), wide + 2, can, 6)
-            box(-wide + 2, 2, 4, body, 6)
+            board.disc((cx, cy), wide + 4, can, 6)
+            box(-wide + 2, 2.5, 6, body, 6)
     else:  # a resistor (dark) or a ceramic capacitor (tan)
-        box(-8, 3.2, 4.2, solder, 0.8)
-        box(8, 3.2, 4.2, solder, 0.8)
+        box(-13, 5, 7, solder, 0.8)
+        box(13, 5, 7, solder, 0.8)
         if fitted:
-            box(0, 8.5, 4, body if kind == 2 else tan, 3)
-            box(-7, 1.8, 4, solder, 3)
-            box(7, 1.8, 4, solder, 3)
+            box(0, 13, 7, body if kind == 2 else tan, 3)
+            box(-11, 2.5, 7, solder, 3)
+            box(11, 2.5, 7, solder, 3)
 
 
 def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -202,41 +201,28 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     mask_colours = ([0.06, 0.3, 0.14], [0.06, 0.16, 0.36], [0.32, 0.06, 0.07], [0.1, 0.1, 0.11])
     colour = np.float32(mask_colours[int(rng.integers(4))]) * hue(rng, 0.8, 1.3, 0.1)
     board = _Board(size, colour)
-    unit = size / 256
-    copper = np.zeros((size, size), np.float32)
-    for _ in range(int(rng.integers(10, 20))):  # traces run along the axes and at 45 degrees
-        point = rng.integers(0, 33, 2) * 8.0
-        points = [point]
-        for _ in range(3):
-            way = int(rng.integers(8)) * np.pi / 4
-            point = point + np.round(np.sqrt(2) * np.float64([np.cos(way), np.sin(way)])) * 8 * rng.integers(
-                1, 8
-            )
-            points.append(point)
-        line = np.rint(np.float64(points) * unit * 16).astype(np.int32)
-        cv2.polylines(copper, [line[:, None]], False, 1.0, max(1, round(1.8 * unit)), cv2.LINE_AA, 4)
-    board.lay((slice(None), slice(None)), copper, np.clip(colour * 1.55 + 0.03, 0, 1), 0.5)
-    for _ in range(int(rng.integers(8, 18))):
-        x, y = rng.integers(-15, 16, 2) * 8.0
-        board.disc((x, y), 3.2, np.float32([0.75, 0.65, 0.4]), 0.7)
-        board.disc((x, y), 1.4, np.float32([0.05, 0.05, 0.05]), 0)
-    cells = [(x, y) for x in (-87, -29, 29, 87) for y in (-87, -29, 29, 87)]
-    absent = int(rng.integers(1, 6))
-    order = rng.permutation(16)
+    copper = np.clip(colour * 1.55 + 0.03, 0, 1)
+    for street in (-108, -36, 36, 108):  # buses of traces run between the rows of components
+        for lane in range(int(rng.integers(2, 5))):
+            board.box((0, street + 5 * lane - 8), (128, 0.9), copper, 0.5)
+        x = 24 * rng.integers(-4, 5)
+        board.disc((x, street - 8), 3.4, np.float32([0.75, 0.65, 0.4]), 0.7)
+        board.disc((x, street - 8), 1.4, np.float32([0.05, 0.05, 0.05]), 0)
+    cells = [(x, y) for x in (-72, 0, 72) for y in (-72, 0, 72)]
     silk = np.zeros((size, size), np.float32)
-    for place, cell in enumerate(order[:-absent]):
+    for place, cell in enumerate(rng.permutation(len(cells))):
         x, y = cells[int(cell)]
-        at = (x + rng.uniform(-9, 9), y + rng.uniform(-9, 9))
+        at = (x + rng.uniform(-4, 4), y + rng.uniform(-3, 3))
         silk = np.maximum(
-            silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] - 10, at[1] + 28), 0.38)
+            silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] + 17, at[1] + 21), 0.38)
         )
         _component(board, rng, *at, fitted=not (missing and place == 0))
     board.lay((slice(None), slice(None)), 0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
-    wear = 1 + 0.05 * cloud(rng, size, 60) + 0.04 * cloud(rng, size, 2.5)
+    wear = 1 + 0.05 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 2.5)
     turn = cv2.getRotationMatrix2D(
-        (size / 2, size / 2), rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.9, 1.15)
+        (size / 2, size / 2), rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.95, 1.15)
     )
-    turn[:, 2] += rng.uniform(-8, 8, 2) * unit
+    turn[:, 2] += rng.uniform(-8, 8, 2) * size / 256
     albedo = cv2.warpAffine(board.albedo, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
     height = cv2.warpAffine(board.height, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
     albedo = np.clip(albedo * wear[..., None], 0, 1)

@@ -12,9 +12,9 @@ from data.demo_defects import DRAW_DEFECT
 from data.demo_scene import Array, Scene, draw_camera, expose, photograph
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
-SMALLEST = 150  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
+SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
 LARGEST = 0.12  # and so is one that covers a larger share of the picture for each defect,
-FAINTEST = 0.08  # or that changes its mask by less than this on the average
+FAINTEST = 0.1  # or that changes its mask by less than this on the average
 TRIES = 40
 
 _DRAW_SCENE: Mapping[str, Callable[..., Scene]] = MappingProxyType(

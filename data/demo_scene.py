@@ -66,7 +66,7 @@ def draw_camera(rng: np.random.Generator, size: int) -> Camera:
     vignette = (x**2 + y**2) / 128**2
     falloff = rng.uniform(0.85, 1.2) * (1 + rng.uniform(0, 0.22) * ramp - rng.uniform(0, 0.12) * vignette)
     grain = rng.standard_normal((size, size, 3), dtype=np.float32)
-    noise = grain * np.float32(rng.uniform(0.004, 0.018))
+    noise = grain * np.float32(rng.uniform(0.004, 0.014))
     return Camera(
         light=(slope * np.cos(angle), slope * np.sin(angle), np.sqrt(1 - slope**2)),
         ambient=rng.uniform(0.35, 0.6),
@@ -159,6 +159,6 @@ def hue(rng: np.random.Generator, low: float, high: float, saturation: float) ->
 def table(rng: np.random.Generator, size: int) -> Array:
     """A plain but uneven ground to lay parts on, float32 [S, S, 3]."""
     colour = hue(rng, 0.12, 0.8, 0.1)
-    grain, scale = rng.uniform(0.04, 0.14), rng.uniform(2.5, 6)
+    grain, scale = rng.uniform(0.02, 0.07), rng.uniform(2.5, 6)
     wear = 1 + 0.05 * cloud(rng, size, 90) + grain * cloud(rng, size, scale, 2)
     return np.clip(colour * wear[..., None], 0, 1)

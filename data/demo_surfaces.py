@@ -57,7 +57,7 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
 
 def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """Foil with a printed repeat of small shapes; `missing`: one of the shapes was not printed."""
-    pitch, shape = rng.uniform(20, 34), int(rng.integers(4))
+    pitch, shape = rng.uniform(26, 38), int(rng.integers(4))
     u, v = posed_plane(rng, size, np.pi, 40)
     row = np.floor(v / pitch)
     u = u + pitch / 2 * (row % 2) * rng.integers(2)
@@ -106,10 +106,10 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     streaks = cv2.warpAffine(streaks, turn, (size, size), flags=cv2.INTER_LINEAR)
     colour = hue(rng, 0.35, 0.65, 0.08)
     u, v = posed_plane(rng, size, np.pi, 30)
-    pitch = rng.uniform(78, 120)
+    pitch = rng.uniform(70, 100)
     column, row = np.floor(u / pitch), np.floor(v / pitch)
     distance = np.hypot(u - (column + 0.5) * pitch, v - (row + 0.5) * pitch)
-    radius = rng.uniform(7, 12)
+    radius = rng.uniform(10, 15)
     missed = (np.floor(rng.uniform(-60, 60) / pitch) == column) & (
         np.floor(rng.uniform(-60, 60) / pitch) == row
     )
@@ -117,14 +117,14 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     head = np.sqrt(np.clip(1 - (distance / radius) ** 2, 0, 1)) * inside(distance - radius)
     wear = 1 + 0.05 * cloud(rng, size, 80)
     hole = inside(distance - 0.6 * radius)
-    height = 0.22 * streaks
+    height = 0.16 * streaks
     if missing:
         empty = missed.astype(np.float32)
         height = height * (1 - empty * hole) + (1 - empty) * 0.35 * radius * head - empty * 1.5 * hole
         wear = wear * (1 - 0.7 * empty * hole)
     else:
         height = height + 0.35 * radius * head
-    albedo = colour * ((1 + 0.09 * streaks * (1 - head)) * wear)[..., None]
+    albedo = colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None]
     return _whole(albedo, height, ground, 0.7)
 
 
@@ -198,10 +198,10 @@ def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     colour = hue(rng, 0.18, 0.55, 0.12) * np.float32([1.25, 0.95, 0.75])
     u, v = posed_plane(rng, size, np.pi, 60)
     v = v + 4 * cloud(rng, size, 150)
-    pitch = rng.uniform(13, 19)
+    pitch = rng.uniform(18, 26)
     number = np.floor(u / pitch)
     x = np.abs(u - (number + 0.5) * pitch)
-    reach, width = pitch * 0.32, rng.uniform(2.0, 3.0)
+    reach, width = pitch * 0.32, rng.uniform(3.0, 4.5)
     distance = np.hypot(np.maximum(x - reach, 0), v) - width
     thread = inside(distance, 1.2)
     thread_height = 1.5 * np.sqrt(np.clip(-distance / width, 0, 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from benchmarks.demo_baselines import baseline_aurocs
@@ -58,18 +59,38 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     prompts = read_prompts("industrial")
     text = {name: class_text_features(backbone, prompts, name, choice, None) for name in CLASSES}
     detector = SDP(backbone, text, Fidelity.named("corrected"), smoothing=2.0)
-    ours, baselines = [], []
+    pixel, image, baselines = [], [], []
     for name in CLASSES:
         kinds = [(defect, k) for defect in DEFECTS[name] for k in range(2)]
-        pairs = [render(name, defect, image_rng(11, name, "test", defect, k)) for defect, k in kinds]
+        kinds += [(None, k) for k in range(8)]
+        pairs = [
+            render(name, defect, image_rng(11, name, "test", defect or "good", k)) for defect, k in kinds
+        ]
         images = [Image.fromarray(picture) for picture, _ in pairs]
         masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
         batch = torch.stack([image_transform(image, size) for image in images])
-        maps, anomalous = detector.predict(batch, [name] * len(pairs)).maps.numpy(), np.stack(masks)
-        ours.append(ranking_measures(maps[~anomalous], maps[anomalous]).auroc)
+        found = detector.predict(batch, [name] * len(pairs))
+        maps, anomalous = found.maps.numpy(), np.stack(masks)
+        pixel.append(ranking_measures(maps[~anomalous], maps[anomalous]).auroc)
+        scores = detector.image_scores(found.text_prob.numpy(), maps.max((1, 2)), maps.min((1, 2)))
+        faulty = np.array([defect is not None for defect, _ in kinds])
+        image.append(ranking_measures(scores[~faulty], scores[faulty]).auroc)
         baselines.append(list(baseline_aurocs([resize_rgb(image, size) for image in images], masks).values()))
-    assert np.mean(ours) > 0.9
-    assert np.mean(ours) > np.mean(baselines, axis=0).max() + 0.1
+    assert np.mean(pixel) > 0.9
+    assert np.mean(pixel) > np.mean(baselines, axis=0).max() + 0.1
+    assert np.mean(image) > 0.8
+
+
+def test_attention_while_training_is_that_of_torch(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from objective import ExplicitAttention
+
+    query, key, value = torch.randn(3, 2, 2, 5, 8, generator=torch.manual_seed(0))
+    for causal in (False, True):
+        expected = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        with ExplicitAttention():
+            found = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.fixture(scope="module")

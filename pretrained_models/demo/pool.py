@@ -16,7 +16,8 @@ from data.demo_render import CLASSES, DEFECTS, render_pair
 from datasets.transforms import CLIP_MEAN, CLIP_STD
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
-KINDS = tuple((name, defect) for name in CLASSES for defect in DEFECTS[name])
+PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects
+KINDS = tuple((name, defect) for name in (*CLASSES, *PARTS) for defect in DEFECTS[name])
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _one_thread() -> None:
 
 
 def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
-    """Render `pairs` pairs of `size` pixels, of every class and defect equally many, with up to `most` defects."""
+    """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
     jobs = [(seed, index, size, most) for index in range(pairs)]
     with ProcessPoolExecutor(workers, initializer=_one_thread) as executor:
         results = executor.map(_render, jobs, chunksize=64)
@@ -78,23 +79,21 @@ def normalise(pictures: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(((pictures - mean) / std).transpose(0, 3, 1, 2)))
 
 
-def batches(pool: Pool, groups: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches of groups: three faulty pictures and, second of the four, the sound twin of the first.
+def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Endless batches of pairs, each faulty picture followed by its sound twin.
 
     Yields:
-        images [4 groups, 3, S, S]; masks [4 groups, S, S], 0 to 1; class numbers [4 groups].
+        images [2 pairs, 3, S, S]; masks [2 pairs, S, S], 0 to 1; class numbers [2 pairs].
     """
-    count = 3 * groups
     while True:
         order = rng.permutation(len(pool))
-        for start in range(0, len(order) - count + 1, count):
+        for start in range(0, len(order) - pairs + 1, pairs):
             images, masks, classes = [], [], []
-            for place, index in enumerate(order[start : start + count]):
+            for index in order[start : start + pairs]:
                 sound, faulty, mask = _vary(pool, index, rng)
-                with_twin = place % 3 == 0
-                images += [faulty, sound] if with_twin else [faulty]
-                masks += [mask, np.zeros_like(mask)] if with_twin else [mask]
-                classes += [pool.classes[index]] * (1 + with_twin)
+                images += [faulty, sound]
+                masks += [mask, np.zeros_like(mask)]
+                classes += [pool.classes[index]] * 2
             yield normalise(np.stack(images)), torch.from_numpy(np.stack(masks)), torch.tensor(classes)
 
 

@@ -30,6 +30,7 @@ from pool import Pool, batches, normalise, render_pool  # noqa: E402
 from record import Row, write_record  # noqa: E402
 
 from data.demo_render import CLASSES  # noqa: E402
+from datasets.registry import get_spec  # noqa: E402
 from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix  # noqa: E402
 from models.dual_path import STAGES, encode_dual_path  # noqa: E402
 from models.prompts import read_prompts  # noqa: E402
@@ -38,8 +39,10 @@ from utils.arguments import positive_float, positive_int  # noqa: E402
 from utils.errors import UserError, run  # noqa: E402
 
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
+WARMUP = 100  # steps
+FALL = 1 / 4  # share of the steps, the last, over which the learning rate falls
+REST = 1 / 3  # share of the highest learning rate that it falls to
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
-SMOOTHING = 4.0  # standard deviation of the Gaussian filter on the maps, in pixels, when validating
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,14 +51,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--config", type=Path, default=HERE / "demo.json", help="open_clip model config")
-    parser.add_argument("--steps", type=positive_int, default=3000, help="optimiser steps")
-    parser.add_argument("--pairs", type=positive_int, default=12000, help="pairs of pictures rendered")
+    parser.add_argument("--steps", type=positive_int, default=3200, help="optimiser steps")
+    parser.add_argument("--pairs", type=positive_int, default=6400, help="pairs of pictures rendered")
     parser.add_argument(
-        "--validation_pairs", type=positive_int, default=276, help="pairs rendered to validate on"
+        "--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on"
     )
-    parser.add_argument("--groups", type=positive_int, default=8, help="groups of four pictures a step")
+    parser.add_argument("--batch", type=positive_int, default=16, help="pairs of pictures a step")
     parser.add_argument("--lr", type=positive_float, default=1.5e-3, help="highest learning rate")
-    parser.add_argument("--sentences", type=positive_int, default=4, help="per class and state a step")
+    parser.add_argument("--sentences", type=positive_int, default=2, help="per class and state a step")
     parser.add_argument("--seed", type=positive_int, default=20240, help="of everything random")
     parser.add_argument("--threads", type=positive_int, default=2, help="to compute with")
     parser.add_argument("--validate_every", type=positive_int, default=200, help="steps between validations")
@@ -67,7 +70,8 @@ def validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[i
     """SDP's pixel and image AUROC, mean over classes, on pictures that were not trained on."""
     text = torch.cat([encode(clip, [captions.every(name)]) for name in CLASSES])
     grid, size = clip.visual.grid_size[0], pool.masks.shape[1]
-    smooth = gaussian_matrix(size, SMOOTHING) @ upsampling_matrix(grid, size, align_corners=False)
+    smoothing = gaussian_matrix(size, get_spec("demo").smoothing)
+    smooth = smoothing @ upsampling_matrix(grid, size, align_corners=False)
     pixel, image = [], []
     for number in range(len(CLASSES)):
         rows = np.flatnonzero(pool.classes == number)
@@ -92,7 +96,7 @@ def validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[i
 def make_optimiser(
     clip: nn.Module, lr: float, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, weight decay on matrices alone; linear warm-up over at most 100 steps, then a half cosine."""
+    """AdamW, weight decay on matrices alone; the rate warms up, stays, and falls at the end."""
     clip.logit_scale.requires_grad_(False)  # SDP's temperature is fixed
     named = [(name, value) for name, value in clip.named_parameters() if value.requires_grad]
     decayed = {name for name, value in named if value.ndim > 1 and "embedding" not in name}
@@ -101,10 +105,10 @@ def make_optimiser(
         {"params": [value for name, value in named if name not in decayed], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    warmup = min(100, math.ceil(steps / 10))
 
     def factor(step: int) -> float:
-        return min((step + 1) / warmup, 0.01 + 0.495 * (1 + math.cos(math.pi * min(1, step / steps))))
+        fallen = (step / steps - (1 - FALL)) / FALL  # 0 where the fall begins, 1 where it ends
+        return min((step + 1) / WARMUP, 1, 1 - (1 - REST) * fallen)
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
@@ -124,19 +128,21 @@ def main() -> None:
     held_out = render_pool(args.seed + 1, args.validation_pairs, size, args.threads, most=1)
     clip = build(config, captions, pool)
     optimiser, schedule = make_optimiser(clip, args.lr, args.steps)
-    stream = batches(pool, args.groups, rng)
+    stream = batches(pool, args.batch, np.random.default_rng([args.seed, 1]))
     rows: list[Row] = []
     began = time.monotonic()
     with ThreadPoolExecutor(args.threads, initializer=lambda: torch.set_num_threads(1)) as executor:
         bar = tqdm(range(1, args.steps + 1), desc="training", unit="step", dynamic_ncols=True)
+        upcoming = executor.submit(next, stream)
         for step in bar:
-            images, masks, classes = next(stream)
+            images, masks, classes = upcoming.result()
+            upcoming = executor.submit(next, stream)  # made while the text tower works
             shares = F.avg_pool2d(masks[:, None], patch).flatten(1)  # [B, N]
             general = torch.from_numpy(rng.random(len(classes)) < GENERAL_SHARE)
             with torch.autocast("cpu", torch.bfloat16):
                 text = encode(clip, [captions.draw(name, args.sentences, rng) for name in draw_names(rng)])
             optimiser.zero_grad()
-            weights = loss_weights(step / args.steps)
+            weights = loss_weights(step)
             batch = Batch(images, shares, classes, general)
             parts = backward(clip, text, taps_after, batch, weights, executor)
             nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
