@@ -18,8 +18,13 @@ from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for
 from models.dp_clip_checkpoint import KEY, OPTIMIZER, checkpoint_of
-from models.dp_clip_options import adapter_settings, add_adapter_options
-from models.dp_clip_training import DPClipTraining, TrainingSettings
+from models.dp_clip_options import (
+    adapter_settings,
+    add_adapter_options,
+    add_optimisation_options,
+    training_settings,
+)
+from models.dp_clip_training import DPClipTraining
 from models.fidelity import Fidelity
 from models.options import (
     add_dp_clip_prompt_options,
@@ -30,7 +35,7 @@ from models.options import (
     resolve_model_options,
 )
 from models.text import discard_text_tower
-from utils.arguments import non_negative_float, positive_float, positive_int, share
+from utils.arguments import positive_int
 from utils.errors import UserError, run
 from utils.runtime import random_states, restore_random_states, seed_everything
 from utils.training_log import TrainingLog
@@ -60,13 +65,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_model_options(parser, fidelity="released")
     add_dp_clip_prompt_options(parser)
     add_adapter_options(parser)
-    add_training_options(parser)
-    add_seed_option(parser, default=111)
-    return parser.parse_args(arguments)
-
-
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the training itself."""
+    add_optimisation_options(parser)
     group = parser.add_argument_group("training")
     group.add_argument(
         "--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log"
@@ -75,58 +74,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=positive_int, default=20, help="passes over the images (default: %(default)s)"
     )
     group.add_argument(
-        "--learning_rate", type=positive_float, default=5e-4, help="of Adam (default: %(default)s)"
-    )
-    group.add_argument(
-        "--milestones",
-        type=positive_int,
-        nargs="+",
-        metavar="STEP",
-        default=[16000, 32000],
-        help="steps after which the learning rate is halved (default: 16000 32000)",
-    )
-    group.add_argument(
-        "--decoupling_weight",
-        type=non_negative_float,
-        default=0.1,
-        metavar="WEIGHT",
-        help="weight of the decoupling loss (default: %(default)s)",
-    )
-    group.add_argument(
-        "--momentum_alpha",
-        type=share,
-        default=0.999,
-        metavar="ALPHA",
-        help="share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)",
-    )
-    group.add_argument(
         "--no_augmentation", action="store_true", help="train on the images as they are tested"
-    )
-    group.add_argument(
-        "--accumulate",
-        type=positive_int,
-        default=1,
-        metavar="K",
-        help="take a step every K batches, with the mean of their gradients; losses and prototypes remain those of "
-        "each batch (default: %(default)s)",
-    )
-    group.add_argument(
-        "--clip_gradient",
-        type=positive_float,
-        metavar="LENGTH",
-        help="shorten gradients that are longer than this (default: no)",
-    )
-    group.add_argument(
-        "--amp",
-        dest="precision",
-        action="store_const",
-        const="bf16",
-        help="mixed precision, short for --precision bf16; with fp16, the loss is scaled",
-    )
-    group.add_argument(
-        "--activation_checkpointing",
-        action="store_true",
-        help="keep the blocks' inputs only and compute the rest again: less memory, more time, the same result",
     )
     group.add_argument(
         "--save_freq",
@@ -135,6 +83,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="epochs between two checkpoints image_adapter_EPOCH.pth (default: %(default)s)",
     )
     add_resume_option(group)
+    add_seed_option(parser, default=111)
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -167,7 +117,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
 
     seed_everything(args.seed)
     adapter = image_adapter_for(backbone, settings)
-    training = DPClipTraining(backbone, adapter, fidelity, _training_settings(args))
+    training = DPClipTraining(backbone, adapter, fidelity, training_settings(args))
     log = TrainingLog(args.save_path, state["log"] if state else None)
     trained = 0
     if state is not None:
@@ -217,17 +167,6 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
         log.write()
     logger.info("the curves of the loss are in %s", args.save_path)
     logger.info("test with --checkpoint %s", args.save_path / "image_adapter.pth")
-
-
-def _training_settings(args: argparse.Namespace) -> TrainingSettings:
-    return TrainingSettings(
-        learning_rate=args.learning_rate,
-        milestones=tuple(args.milestones),
-        decoupling_weight=args.decoupling_weight,
-        momentum_alpha=args.momentum_alpha,
-        clip_gradient=args.clip_gradient,
-        activation_checkpointing=args.activation_checkpointing,
-    )
 
 
 def _epoch_loader(

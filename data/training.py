@@ -112,7 +112,7 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         "draws them (default: on all)",
     )
     group.add_argument(
-        "--batch_size", type=positive_int, default=batch_size, help="images a step (default: %(default)s)"
+        "--batch_size", type=positive_int, default=batch_size, help="images a batch (default: %(default)s)"
     )
     group.add_argument(
         "--num_workers",

@@ -84,6 +84,19 @@ def training_loss(
     return DPClipLoss(F.cross_entropy(similarity, labels), segmentation, decoupling)
 
 
+def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
+    """Maps [B, S, S]: a token scores (a + 1 - n) / 2 for its logits a and n, summed over the taps.
+
+    Args:
+        seg: unit-length patch tokens of each tap [B, N, D].
+        text: text features of each image's class [B, D, 2], unit columns.
+        matrix: from tokens to smooth pixels [S, g].
+    """
+    grid = matrix.shape[1]
+    scores = sum((anomalous_logits(tap, text) + 1) / 2 for tap in seg)
+    return resample(scores.unflatten(1, (grid, grid)), matrix)
+
+
 class DPClip:
     """Maps and scores from a frozen CLIP, a trained image adapter and text features.
 
@@ -117,11 +130,9 @@ class DPClip:
         text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
         with self.backbone.autocast():
             seg, det = encode_adapted(self.backbone.clip.visual, self.adapter, images)
-        grid = self.backbone.grid
-        # A token's score (a + 1 - n) / 2 for its logits a, n.
-        scores = sum((anomalous_logits(tap, text) + 1) / 2 for tap in seg).unflatten(1, (grid, grid))
         similarity = (det * text[..., 1]).sum(dim=-1)
-        return Prediction(maps=resample(scores, self.smooth_upsampling), text_prob=(similarity + 1) / 2)
+        maps = anomaly_maps(seg, text, self.smooth_upsampling)
+        return Prediction(maps=maps, text_prob=(similarity + 1) / 2)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: the maximum of the map, in industry averaged with the image's similarity.

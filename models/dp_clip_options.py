@@ -1,4 +1,4 @@
-"""Command-line options of DP-CLIP's image adapter, and what they stand for."""
+"""Command-line options of DP-CLIP's image adapter and its training, and what they stand for."""
 
 import argparse
 from collections.abc import Mapping
@@ -7,9 +7,10 @@ from typing import Any
 from models.adapter import AdapterSettings
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
+from models.dp_clip_training import TrainingSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from utils.arguments import non_negative_int, share
+from utils.arguments import non_negative_float, non_negative_int, positive_float, positive_int, share
 from utils.errors import UserError
 
 DEFAULT_WEIGHT = 0.1
@@ -83,6 +84,74 @@ def adapter_settings(
         adapt_weight=values["image_adapt_weight"],
         relu=values["relu"],
         grn_over_batch=fidelity.grn_over_batch,
+    )
+
+
+def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the optimisation."""
+    group = parser.add_argument_group("optimisation")
+    group.add_argument(
+        "--learning_rate", type=positive_float, default=5e-4, help="of Adam (default: %(default)s)"
+    )
+    group.add_argument(
+        "--milestones",
+        type=positive_int,
+        nargs="+",
+        metavar="STEP",
+        default=[16000, 32000],
+        help="steps after which the learning rate is halved (default: 16000 32000)",
+    )
+    group.add_argument(
+        "--decoupling_weight",
+        type=non_negative_float,
+        default=0.1,
+        metavar="WEIGHT",
+        help="weight of the decoupling loss (default: %(default)s)",
+    )
+    group.add_argument(
+        "--momentum_alpha",
+        type=share,
+        default=0.999,
+        metavar="ALPHA",
+        help="share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--accumulate",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="take a step every K batches, with the mean of their gradients; losses and prototypes remain those of "
+        "each batch (default: %(default)s)",
+    )
+    group.add_argument(
+        "--clip_gradient",
+        type=positive_float,
+        metavar="LENGTH",
+        help="shorten gradients that are longer than this (default: no)",
+    )
+    group.add_argument(
+        "--amp",
+        dest="precision",
+        action="store_const",
+        const="bf16",
+        help="mixed precision, short for --precision bf16; with fp16, the loss is scaled",
+    )
+    group.add_argument(
+        "--activation_checkpointing",
+        action="store_true",
+        help="keep the blocks' inputs only and compute the rest again: less memory, more time, the same result",
+    )
+
+
+def training_settings(args: argparse.Namespace) -> TrainingSettings:
+    """What the options of the optimisation stand for."""
+    return TrainingSettings(
+        learning_rate=args.learning_rate,
+        milestones=tuple(args.milestones),
+        decoupling_weight=args.decoupling_weight,
+        momentum_alpha=args.momentum_alpha,
+        clip_gradient=args.clip_gradient,
+        activation_checkpointing=args.activation_checkpointing,
     )
 
 
