@@ -100,7 +100,7 @@ def test(args: argparse.Namespace) -> None:
             results = _test(
                 args, folder, checkpoint, adapters[name], backbone, images, text, fidelity, stopwatch
             )
-            summary.add(checkpoint.origin.get("epoch", 0), images.spec.name, results)
+            summary.add(checkpoint.origin["epoch"], images.spec.name, results)
     logger.info("DP-CLIP, means over the classes\n%s", summary.table())
     logger.info("the tables are in %s", args.save_path / "summary.md")
 
@@ -116,8 +116,8 @@ def _read_checkpoints(args: argparse.Namespace) -> dict[str, AdapterCheckpoint]:
         raise UserError(
             "--checkpoint names files trained in different fidelities: test them in separate runs"
         )
-    read.sort(key=lambda checkpoint: checkpoint.origin.get("epoch", 0))
-    named = {f"epoch_{checkpoint.origin.get('epoch', 0)}": checkpoint for checkpoint in read}
+    read.sort(key=lambda checkpoint: checkpoint.origin["epoch"])
+    named = {f"epoch_{checkpoint.origin['epoch']}": checkpoint for checkpoint in read}
     if len(named) < len(read):
         raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
     return named

@@ -16,6 +16,7 @@ from utils.errors import UserError
 
 KEY = "image_adapter"
 OPTIMIZER = "image_optimizer"
+ORIGIN = ("epoch", "method", "fidelity", "settings", "backbone", "train_dataset", "train_classes", "shot")
 
 
 def checkpoint_of(
@@ -55,8 +56,11 @@ def checkpoint_of(
 def read_image_adapter(path: Path) -> AdapterCheckpoint:
     """Read a file of a trained image adapter.
 
+    Of the file's further entries those that `checkpoint_of` writes are taken over; an absent epoch counts as 0, and
+    absent settings, as in the authors' files, are left to the caller.
+
     Raises:
-        UserError: it cannot be read, or is another method's.
+        UserError: it cannot be read, is another method's, or has entries of another form.
     """
     content = read_checkpoint(path)
     state = content.get(KEY)
@@ -65,8 +69,24 @@ def read_image_adapter(path: Path) -> AdapterCheckpoint:
             f"{path} holds no image adapter of DP-CLIP ('{KEY}'), but {', '.join(map(str, content))[:200]}; give a "
             "file that train_dp_clip.py wrote or the authors published"
         )
-    origin = {key: value for key, value in content.items() if key not in (KEY, OPTIMIZER)}
+    origin = {key: content[key] for key in ORIGIN if key in content}
+    if not isinstance(origin.setdefault("epoch", 0), int):
+        raise UserError(f"{path}: 'epoch' is {origin['epoch']!r}, not a whole number")
+    if not _are_settings(origin.setdefault("settings", {})):
+        raise UserError(f"{path}: 'settings' are {origin['settings']!r}, not those of an image adapter")
     return adapter_checkpoint(path, state, origin)
+
+
+def _are_settings(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    layers = value.get("image_adapt_layers", [])
+    return (
+        isinstance(layers, list)
+        and all(isinstance(layer, int) for layer in layers)
+        and isinstance(value.get("image_adapt_weight", 0.0), float)
+        and isinstance(value.get("relu", False), bool)
+    )
 
 
 def load_image_adapter(

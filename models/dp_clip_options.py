@@ -1,7 +1,6 @@
 """Command-line options of DP-CLIP's image adapter and its training, and what they stand for."""
 
 import argparse
-from collections.abc import Mapping
 from typing import Any
 
 from models.adapter import AdapterSettings
@@ -58,8 +57,7 @@ def adapter_settings(
         "image_adapt_weight": DEFAULT_WEIGHT,
         "relu": False,
     }
-    recorded = checkpoint.origin.get("settings") if checkpoint is not None else None
-    recorded = recorded if isinstance(recorded, Mapping) else {}
+    recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
     for name in values:
         wanted, trained = getattr(args, name), recorded.get(name)
         if wanted is not None and trained is not None and wanted != trained:

@@ -124,4 +124,9 @@ class DPClipTraining:
         self.scaler.load_state_dict(state["scaler"])
         if not self.fidelity.resume_starts_anew:
             self.scheduler.load_state_dict(state["scheduler"])
-            self.prototypes.load_state_dict(state["prototypes"])
+            self.prototypes.load_state_dict(
+                {
+                    name: value if value is None else value.to(self.backbone.device)
+                    for name, value in state["prototypes"].items()
+                }
+            )

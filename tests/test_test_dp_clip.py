@@ -247,6 +247,27 @@ def test_files_that_cannot_be_tested_together_are_refused(sets, model, training,
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(tmp_path / "other.pth"))
 
 
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"epoch": "../../elsewhere"}, "'epoch' is '../../elsewhere', not a whole number"),
+        ({"settings": {"image_adapt_weight": "much"}}, "'settings' are .*much"),
+        ({"settings": {"image_adapt_layers": ["0"]}}, "'settings' are .*image_adapt_layers"),
+        ({"settings": [0.1]}, r"'settings' are \[0\.1\]"),
+        ({"fidelity": "other"}, "neither 'released' nor 'corrected'"),
+    ],
+)
+def test_entries_of_another_form_are_refused(authors, entry, message):
+    torch.save(torch.load(authors, weights_only=True) | entry, authors)
+    with pytest.raises(UserError, match=message):
+        read_image_adapter(authors)
+
+
+def test_a_files_further_entries_are_left_alone(authors):
+    torch.save(torch.load(authors, weights_only=True) | {"text_adapter": torch.zeros(3)}, authors)
+    assert set(read_image_adapter(authors).origin) == {"epoch", "settings"}
+
+
 def test_another_methods_checkpoint_is_refused(sets, model, tmp_path):
     path = tmp_path / "epoch_5.pth"
     torch.save({"linear_layers": {"fc.0.weight": torch.zeros(1, 1)}}, path)
