@@ -28,6 +28,7 @@ FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the ch
 # ---- Run -----------------------------------------------------------------------------------------------------
 BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; in released fidelity the results depend on it
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
 PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 SEED=${SEED:-111}
@@ -47,4 +48,4 @@ if [[ ${#names[@]} -eq 0 ]]; then
   echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
   exit 2
 fi
-python test_dp_clip.py --dataset "${names[@]}" --data_path "${folders[@]}" --save_path "$SAVE_PATH" "${options[@]}" "$@"
+launch test_dp_clip.py --dataset "${names[@]}" --data_path "${folders[@]}" --save_path "$SAVE_PATH" "${options[@]}" "$@"

@@ -26,6 +26,7 @@ from models.options import (
     resolve_model_options,
 )
 from models.text import discard_text_tower
+from utils.distributed import is_main
 from utils.errors import UserError, run
 from utils.evaluation import ClassResult, Stopwatch
 from utils.report import add_output_options
@@ -100,9 +101,11 @@ def test(args: argparse.Namespace) -> None:
             results = _test(
                 args, folder, checkpoint, adapters[name], backbone, images, text, fidelity, stopwatch
             )
-            summary.add(checkpoint.origin["epoch"], images.spec.name, results)
-    logger.info("DP-CLIP, means over the classes\n%s", summary.table())
-    logger.info("the tables are in %s", args.save_path / "summary.md")
+            if is_main():
+                summary.add(checkpoint.origin["epoch"], images.spec.name, results)
+    if is_main():
+        logger.info("DP-CLIP, means over the classes\n%s", summary.table())
+        logger.info("the tables are in %s", args.save_path / "summary.md")
 
 
 def _read_checkpoints(args: argparse.Namespace) -> dict[str, AdapterCheckpoint]:
@@ -191,4 +194,4 @@ def _test(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

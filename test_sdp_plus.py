@@ -94,4 +94,4 @@ def test(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

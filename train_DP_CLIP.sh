@@ -40,6 +40,7 @@ SEED=${SEED:-111}
 
 # ---- Run -----------------------------------------------------------------------------------------------------
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
 PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 # --------------------------------------------------------------------------------------------------------------
@@ -52,5 +53,5 @@ folders=()
 for dataset in $TRAIN_ON; do
   folders+=("$DATA_ROOT/$dataset")
 done
-python train_dp_clip.py --train_dataset $TRAIN_ON --train_dataset_dir "${folders[@]}" --save_path "$SAVE_PATH" \
+launch train_dp_clip.py --train_dataset $TRAIN_ON --train_dataset_dir "${folders[@]}" --save_path "$SAVE_PATH" \
   "${options[@]}" "$@"

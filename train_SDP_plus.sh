@@ -35,6 +35,7 @@ SEED=${SEED:-42}
 # ---- Run -----------------------------------------------------------------------------------------------------
 CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 24 GiB for VisA at 518 px; --no_cache for none
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
 PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
 # --------------------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ train() { # the data set to train on, the one to validate on, and further argume
   if [[ -d "$DATA_ROOT/$other" ]]; then
     validation=(--test_dataset "$other" --test_dataset_dir "$DATA_ROOT/$other")
   fi
-  python train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "$DATA_ROOT/$on" ${validation[@]+"${validation[@]}"} \
+  launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "$DATA_ROOT/$on" ${validation[@]+"${validation[@]}"} \
     --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
   trained=$((trained + 1))
 }

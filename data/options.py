@@ -14,6 +14,7 @@ from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from datasets.transforms import resize_rgb
 from utils.arguments import non_negative_int, positive_int
+from utils.distributed import first_of_machine_first, rank, world_size
 from utils.errors import UserError
 
 
@@ -198,7 +199,8 @@ def read_evaluation_set(
     Raises:
         UserError: the data set cannot be read, or has no such class.
     """
-    path = meta_file or ensure_meta(spec, root)
+    with first_of_machine_first():
+        path = meta_file or ensure_meta(spec, root)
     test = read_meta(path, root)["test"]
     if classes is not None:
         unknown = sorted(set(classes) - set(test))
@@ -211,7 +213,7 @@ def read_evaluation_set(
 def loader_from_options(
     args: argparse.Namespace, images: EvaluationSet, image_size: int, *, pin_memory: bool
 ) -> ErrorRaisingLoader:
-    """Batches of the test set."""
+    """Batches of the test set, or this process's share of them."""
     return make_loader(
         images.entries,
         images.root,
@@ -219,6 +221,7 @@ def loader_from_options(
         args.batch_size,
         args.num_workers,
         mask_threshold=images.spec.mask_threshold,
+        share=slice(rank(), None, world_size()),
         pin_memory=pin_memory,
         seed=args.seed,
     )

@@ -15,6 +15,7 @@ from datasets.transforms import image_from_tensor
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
+from utils.distributed import is_main
 from utils.evaluation import ClassResult, Detector, Stopwatch
 from utils.lock import locked
 from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
@@ -110,6 +111,6 @@ def evaluate_detector(
             **(further or {}),
         },
     )
-    if args.compare_published:
+    if args.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(args.save_path))
     return results

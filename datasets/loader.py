@@ -158,6 +158,7 @@ def make_loader(
     *,
     mask_threshold: int = 0,
     with_masks: bool = True,
+    share: slice = slice(None),
     pin_memory: bool = False,
     seed: int = 0,
 ) -> ErrorRaisingLoader:
@@ -169,6 +170,7 @@ def make_loader(
         entries, root, image_size, mask_threshold, with_masks: see `AnomalyDataset`.
         batch_size: images a batch.
         num_workers: processes that read ahead; 0 reads in this one.
+        share: which of the batches to give; the others are other processes'.
         pin_memory: hand batches over in page-locked memory.
         seed: of the workers' random numbers; torch's global generator is left untouched.
 
@@ -179,7 +181,7 @@ def make_loader(
     batches = []
     for _, group in groupby(range(len(dataset)), key=lambda index: dataset.entries[index].cls_name):
         batches += _chunks(list(group), batch_size)
-    return _loader(dataset, batches, num_workers, pin_memory=pin_memory, seed=seed)
+    return _loader(dataset, batches[share], num_workers, pin_memory=pin_memory, seed=seed)
 
 
 def loader_in_order(

@@ -16,6 +16,7 @@ from models.prompts import PromptEnsemble, prompt_files, read_prompts
 from models.representative import REP_VECS, RepVecChoice
 from models.text import class_text_features
 from utils.arguments import non_empty, non_negative_float, positive_float, positive_int
+from utils.distributed import first_of_machine_first, local_rank, world_size
 from utils.errors import UserError
 
 DEFAULT_MODEL = "vit-l-14-336"
@@ -123,13 +124,17 @@ def add_map_options(parser: argparse.ArgumentParser) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device called `name`, where "auto" is CUDA if there is one.
+    """The device called `name`, where "auto" is CUDA if there is one; of several processes, each has a GPU of its own.
 
     Raises:
-        UserError: no such device here.
+        UserError: no such device here, or fewer than processes.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if world_size() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise UserError(f"--device {name}: of several processes, each has its own; give cuda or auto")
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -138,6 +143,8 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: only cpu and cuda are supported")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if world_size() > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
@@ -202,8 +209,10 @@ def _text_features(
 ) -> dict[str, Tensor]:
     logger = logging.getLogger(__name__)
     features: dict[str, Tensor] = {}
-    for class_name, phrase in phrases.items():
-        phrase = args.obj_name or phrase
-        logger.info("class %s is called '%s' in the prompts", class_name, phrase)
-        features[class_name] = class_text_features(backbone, prompts, phrase, choice, args.cache_dir / "text")
+    with first_of_machine_first():
+        for class_name, phrase in phrases.items():
+            phrase = args.obj_name or phrase
+            logger.info("class %s is called '%s' in the prompts", class_name, phrase)
+            cache = args.cache_dir / "text"
+            features[class_name] = class_text_features(backbone, prompts, phrase, choice, cache)
     return features

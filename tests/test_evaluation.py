@@ -25,6 +25,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
+    indices: range
     images: torch.Tensor
     masks: torch.Tensor
     has_mask: torch.Tensor
@@ -66,7 +67,8 @@ def make_images(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor, 
 def run(samples, batch_size=3, detector=None, **options):
     tensors = make_images(samples)
     batches = [
-        Batch(*(tensor[i : i + batch_size] for tensor in tensors)) for i in range(0, len(samples), batch_size)
+        Batch(range(len(samples))[i : i + batch_size], *(tensor[i : i + batch_size] for tensor in tensors))
+        for i in range(0, len(samples), batch_size)
     ]
     results = evaluate(
         detector or FirstChannel(),
@@ -218,7 +220,7 @@ def test_results_come_as_soon_as_a_class_is_done():
     def batches():
         for i in range(0, 4, 2):
             taken.append(i)
-            yield Batch(*(tensor[i : i + 2] for tensor in tensors))
+            yield Batch(range(i, i + 2), *(tensor[i : i + 2] for tensor in tensors))
 
     results = evaluate(FirstChannel(), batches(), samples, device=torch.device("cpu"), stopwatch=Stopwatch())
     assert next(results).name == "bolt"

@@ -3,8 +3,11 @@
 from __future__ import annotations  # doctor.py imports this under an older Python, too
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -12,23 +15,55 @@ class UserError(Exception):
     """Something the user can put right; the message says what was wrong, where, and what to do."""
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
+def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
     """Run an entry point's `main` and exit with its code.
 
     That is 2 where the user can mend what went wrong (a `UserError`, a file that cannot be reached, too little
-    memory) and 130 on Ctrl-C.
+    memory) and 130 on Ctrl-C. Of several processes under torchrun, one says what went wrong, and torchrun ends all.
+
+    Args:
+        main: what to run.
+        parallel: whether several processes can share its work; else they are refused.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
+        _run_in_processes(main, parallel=parallel)
     try:
         sys.exit(main() or 0)
-    except UserError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        _report(error)
+        raise
+
+
+def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
+    # Imported here, as it imports PyTorch, which takes seconds and many a program does without.
+    from utils.distributed import finish, is_lost_connection, may_report, start
+
+    store = start()
+    try:
+        if not parallel:
+            raise UserError(f"{Path(sys.argv[0]).name} runs in one process: start it by python, not torchrun")
+        code = main() or 0
+        finish()
+        sys.exit(code)
+    except (Exception, KeyboardInterrupt) as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # which torchrun sends once more
+        if not may_report(store):
+            sys.exit(1)
+        if is_lost_connection(error):
+            _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
+        _report(error)
+        raise
+
+
+def _report(error: BaseException) -> None:
+    """Exit with a sentence if there is one for the error."""
+    if isinstance(error, UserError):
         _stop(f"error: {error}", 2)
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         _stop("interrupted; files that were written are whole", 130)
-    except OSError as error:
+    if isinstance(error, OSError):
         _stop(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}", 2)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
-            raise
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _stop("error: out of memory: try a smaller --batch_size, or --device cpu", 2)
 
 

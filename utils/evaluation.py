@@ -16,6 +16,7 @@ from tqdm import tqdm
 from utils.bootstrap import Bootstrap
 from utils.class_measures import ClassMeasures, measure_class
 from utils.curves import Curves
+from utils.distributed import in_turn, is_main
 from utils.errors import UserError
 
 
@@ -56,9 +57,22 @@ class Sample(Protocol):
 class Batch(Protocol):
     """What the loop needs of a batch, in the order of the samples; images without a known mask have none set."""
 
+    indices: Sequence[int]  # which samples they are
     images: Tensor  # what the detector takes, float32 [B, 3, S, S] for one that looks at images
     masks: Tensor  # bool [B, H, W], of the maps' size
     has_mask: Tensor  # bool [B]
+
+
+@dataclass(frozen=True)
+class _PredictedBatch:
+    """A batch and what the detector says of it; without images where nothing needs them."""
+
+    indices: Sequence[int]
+    images: Tensor | None
+    masks: np.ndarray
+    has_mask: np.ndarray
+    maps: np.ndarray
+    text_prob: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,11 @@ class Stopwatch:
         finally:
             self.seconds[part] += time.perf_counter() - start
 
+    @property
+    def until_predicted(self) -> float:
+        """Seconds from files to predictions, those of other processes included."""
+        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]
+
 
 def evaluate(
     detector: Detector,
@@ -161,12 +180,16 @@ def evaluate(
 ) -> Iterator[ClassResult]:
     """Run a detector over images and measure it class by class.
 
+    Several processes share the batches: each predicts its own, and the main one measures and yields.
+
     Args:
         detector: the method.
-        loader: batches of `samples`, in their order.
+        loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
+            batch from the r-th on.
         samples: the images, those of a class one after another.
         device: where the detector computes.
-        stopwatch: is given the seconds of loading, prediction, measures and output.
+        stopwatch: is given the seconds of loading, prediction, measures and output, and, where there are several
+            processes, of waiting for the others' predictions.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         legacy_pro: also compute PRO by 200 thresholds.
         bootstrap: also measure bootstrap draws of each class's images.
@@ -182,44 +205,68 @@ def evaluate(
     measure = partial(measure_class, legacy_pro=legacy_pro, bootstrap=bootstrap)
     sizes = Counter(sample.cls_name for sample in samples)
     current: _ClassBuffer | None = None
-    position = 0
-    batches = iter(loader)
-    with tqdm(total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True) as progress:
-        while position < len(samples):
-            with stopwatch("loading"):
-                batch = next(batches)
-            part = samples[position : position + len(batch.images)]
-            with stopwatch("prediction"):
-                images = batch.images.to(device, non_blocking=True)
-                prediction = detector.predict(images, [sample.cls_name for sample in part])
-                maps = prediction.maps.float().cpu().numpy()
-                known = prediction.text_prob is not None
-                text_prob = (
-                    prediction.text_prob.double().cpu().numpy() if known else np.full(len(part), np.nan)
-                )
-            for i, sample in enumerate(part):
-                if not (np.isfinite(maps[i]).all() and (np.isfinite(text_prob[i]) or not known)):
+    predictions = _predictions(
+        detector, loader, samples, device=device, stopwatch=stopwatch, with_images=on_map is not None
+    )
+    with tqdm(
+        total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True, disable=not is_main()
+    ) as progress:
+        for batch in in_turn(predictions, UserError, partial(stopwatch, "waiting")):
+            maps, text_prob = batch.maps, batch.text_prob
+            known = text_prob is not None
+            for i, index in enumerate(batch.indices):
+                sample = samples[index]
+                probability = text_prob[i] if known else np.nan
+                if not (np.isfinite(maps[i]).all() and (np.isfinite(probability) or not known)):
                     raise UserError(
                         f"{sample.img_path}: the anomaly map has values that are not finite; "
                         "with --precision fp16 or bf16 try fp32, else check the weights"
                     )
                 if current is None:
-                    first = position + i
-                    current = _ClassBuffer(
-                        samples[first : first + sizes[sample.cls_name]], maps.shape[1:], on_class is not None
-                    )
-                mask = batch.masks[i].numpy()
-                current.add(maps[i], text_prob[i], mask, bool(batch.has_mask[i]))
+                    group = samples[index : index + sizes[sample.cls_name]]
+                    current = _ClassBuffer(group, maps.shape[1:], on_class is not None)
+                mask, has_mask = batch.masks[i], bool(batch.has_mask[i])
+                current.add(maps[i], probability, mask, has_mask)
                 if on_map is not None:
-                    known_mask = mask if batch.has_mask[i] else None
                     with stopwatch("output"):
-                        on_map(ImageMap(sample, batch.images[i], maps[i], known_mask))
+                        on_map(ImageMap(sample, batch.images[i], maps[i], mask if has_mask else None))
                 if current.is_full:
                     progress.set_postfix_str(sample.cls_name)
                     yield current.finish(detector, stopwatch, image_scores, measure, on_class)
                     current = None
-            position += len(part)
-            progress.update(len(part))
+            progress.update(len(batch.indices))
+
+
+def _predictions(
+    detector: Detector,
+    loader: Iterable[Batch],
+    samples: Sequence[Sample],
+    *,
+    device: torch.device,
+    stopwatch: Stopwatch,
+    with_images: bool,
+) -> Iterator[_PredictedBatch]:
+    """What the detector says of each batch of the loader."""
+    batches = iter(loader)
+    while True:
+        with stopwatch("loading"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        with stopwatch("prediction"):
+            images = batch.images.to(device, non_blocking=True)
+            prediction = detector.predict(images, [samples[index].cls_name for index in batch.indices])
+            maps = prediction.maps.float().cpu().numpy()
+            text_prob = prediction.text_prob
+            text_prob = None if text_prob is None else text_prob.double().cpu().numpy()
+        yield _PredictedBatch(
+            batch.indices,
+            batch.images if with_images else None,
+            batch.masks.numpy(),
+            batch.has_mask.numpy(),
+            maps,
+            text_prob,
+        )
 
 
 class _ClassBuffer:

@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.arguments import percentage, positive_int
 from utils.bootstrap import Bootstrap
+from utils.distributed import is_main, world_size
 from utils.evaluation import (
     Batch,
     ClassMaps,
@@ -131,6 +132,8 @@ def evaluate_and_report(
 ) -> list[ClassResult]:
     """Run the evaluation loop and write its results, anew with each class; the table is logged as well.
 
+    Of several processes, the main one writes and has the results, the others have none.
+
     Args:
         detector, loader, samples, device, stopwatch, image_scores: see `evaluate`.
         outputs: what is written, and where.
@@ -143,8 +146,9 @@ def evaluate_and_report(
     logger = logging.getLogger(__name__)
     if outputs.bootstrap is not None:
         remarks = [*remarks, f"in brackets: {outputs.bootstrap}"]
-    for name in ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", PAGE):
-        (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
+    if is_main():
+        for name in ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", PAGE):
+            (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
     page = HtmlReport(len(samples), to_picture) if outputs.report else None
     write_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
     pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
@@ -174,8 +178,9 @@ def evaluate_and_report(
         measured = {
             "complete": len(results) == classes,
             "images": done,
-            "images_per_second": done / (seconds["loading"] + seconds["prediction"]),
+            "images_per_second": done / stopwatch.until_predicted,
             "seconds": seconds,
+            "processes": world_size(),
             "peak_memory_mib": peak_memory_mib(device),
         }
         about = {**description, **measured, **origin}
@@ -192,7 +197,7 @@ def evaluate_and_report(
                 image_scores=image_scores,
                 legacy_pro=outputs.legacy_pro,
                 bootstrap=outputs.bootstrap,
-                on_map=on_map,
+                on_map=on_map if page or write_map else None,
                 on_class=pictures,
             ):
                 results.append(result)
@@ -205,6 +210,8 @@ def evaluate_and_report(
             with stopwatch("output"):
                 about = {**description, **origin}
                 page.write(outputs.folder / PAGE, heading(), about, remarks, bootstrap=outputs.bootstrap)
+    if not is_main():
+        return results
     logger.info("%s\n%s", title, results_table(results, outputs.bootstrap))
     for note in [*remarks, *notes(results)]:
         logger.info("note: %s", note)
@@ -212,7 +219,7 @@ def evaluate_and_report(
     logger.info(
         "%d images, %.1f a second (%s)",
         len(samples),
-        len(samples) / (seconds["loading"] + seconds["prediction"]),
+        len(samples) / stopwatch.until_predicted,
         ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
     )
     logger.info("results are in %s", outputs.folder)

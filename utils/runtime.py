@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 
+from utils.distributed import is_main, rank
 from utils.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
@@ -51,9 +52,18 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 def start_log(path: Path, *, append: bool = False) -> None:
     """Send the log to stderr and to `path`, from an empty file on unless it is to be appended to.
 
+    Of several processes, all but the main one send their warnings to stderr only.
+
     Raises:
         UserError: the file cannot be written.
     """
+    if not is_main():
+        logging.basicConfig(
+            level=logging.WARNING,
+            format=f"%(asctime)s %(levelname)s process {rank()}: %(message)s",
+            force=True,
+        )
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = "a" if append else "w"

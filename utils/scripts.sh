@@ -20,6 +20,15 @@ options_from() {
   done
 }
 
+# Runs a Python script; in $NPROC processes by torchrun, if that is more than one:
+#   launch SCRIPT ARGUMENT...
+launch() {
+  if [[ ${NPROC:-1} == 1 ]]; then python "$@"; return; fi
+  trap "exit 130" INT # torchrun's own code on Ctrl-C is that of any failure
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(getconf _NPROCESSORS_ONLN) + NPROC - 1) / NPROC))} # else torchrun takes 1
+  python -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$@"
+}
+
 # Calls a test script for each data set of $DATASETS whose folder is in $DATA_ROOT, and says at the end which failed:
 #   test_each SCRIPT ARGUMENT...      calls `arguments_for`, if there is such a function, for what depends on the data set
 test_each() {
@@ -32,7 +41,7 @@ test_each() {
     fi
     own=()
     ! declare -F arguments_for > /dev/null || arguments_for "$dataset"
-    python "$script" --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
+    launch "$script" --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
       ${own[@]+"${own[@]}"} "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
     tested=$((tested + 1))
   done

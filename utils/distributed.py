@@ -1,0 +1,149 @@
+"""Several processes that share one run, as `torchrun` starts them; in a single process everything here does nothing.
+
+Tensors travel by gloo from a CPU and by NCCL from a GPU, objects by gloo.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)  # for the slowest process to come to where the others wait
+HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
+
+
+def start() -> dist.Store:
+    """Join the other processes, and return the store that all of them can reach until the end."""
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
+    return store
+
+
+def finish() -> None:
+    """Leave when all have done their work: one that left before would look like one that died."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def may_report(store: dist.Store) -> bool:
+    """Whether this process is the one to say why the run ends: the first to ask, which the main one is if it can."""
+    if not is_main():
+        time.sleep(HEAD_START)
+    try:
+        return store.add("failed", 1) == 1
+    except dist.DistError:  # the store's machine is gone already
+        return False
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says that another process is gone or too late, not that this one did something wrong."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+
+
+def rank() -> int:
+    """This process's number, from 0 on."""
+    return dist.get_rank() if _is_shared() else 0
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if _is_shared() else 1
+
+
+def local_rank() -> int:
+    """This process's number among those on its machine, from 0 on."""
+    return int(os.environ["LOCAL_RANK"]) if _is_shared() else 0
+
+
+def local_world_size() -> int:
+    """The number of processes on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if _is_shared() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and the log."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all processes to come here."""
+    if _is_shared():
+        dist.barrier()
+
+
+@contextmanager
+def first_of_machine_first() -> Iterator[None]:
+    """A block that one process of each machine runs before the others, which find on the disk what it left there."""
+    if local_rank() > 0:
+        barrier()
+    yield
+    if local_rank() == 0:
+        barrier()
+
+
+def in_turn(
+    items: Iterable[T],
+    error_type: type[Exception],
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[T]:
+    """In the main process, the items of all: its own first one, the first of process 1, and so on, then the seconds.
+
+    The other processes hand their items over and yield none. Of a process's items, no more than one is under way.
+
+    Args:
+        items: this process's.
+        error_type: of errors that another process's items may raise; the main process raises them in their turn.
+        waiting: a context to wait in for another process's item.
+    """
+    if world_size() == 1:
+        yield from items
+    elif is_main():
+        sources = [
+            iter(items),
+            *(_received(source, error_type, waiting) for source in range(1, world_size())),
+        ]
+        while sources:
+            for source in list(sources):
+                try:
+                    yield next(source)
+                except StopIteration:
+                    sources.remove(source)
+    else:
+        _hand_over(items, error_type)
+
+
+def _hand_over(items: Iterable[Any], error_type: type[Exception]) -> None:
+    try:
+        for item in items:
+            dist.send_object_list([item], dst=0)
+    except error_type as error:
+        dist.send_object_list([error], dst=0)
+        dist.barrier()  # until the main process, having raised the error, ends the run
+    dist.send_object_list([StopIteration()], dst=0)
+
+
+def _received(
+    source: int, error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]]
+) -> Iterator[Any]:
+    while True:
+        received: list[Any] = [None]
+        with waiting():
+            dist.recv_object_list(received, src=source)
+        (item,) = received
+        if isinstance(item, StopIteration):
+            return
+        if isinstance(item, error_type):
+            raise item
+        yield item
+
+
+def _is_shared() -> bool:
+    return dist.is_available() and dist.is_initialized()
