@@ -19,6 +19,7 @@ from data.training import (
     add_training_data_options,
     add_validation_options,
     epoch_order,
+    shared_steps,
     training_set_from_options,
     validation_set_from_options,
 )
@@ -38,6 +39,7 @@ from models.prompts import read_prompts
 from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, training_loss
 from models.sdp_plus_checkpoint import KEY, checkpoint_of
 from utils.arguments import positive_float, positive_int
+from utils.distributed import is_main, sum_gradients, world_size
 from utils.errors import UserError, run
 from utils.evaluation import Stopwatch, evaluate
 from utils.results import mean_measures, results_table, write_results
@@ -131,13 +133,20 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     if validation_images is not None:
         validate = validation_from_options(args, adapters, backbone, fidelity, validation_images)
     upsampling = adapter_upsampling(backbone)
-    steps = -(-len(text) // args.batch_size)
+    step_count = -(-len(text) // (args.batch_size * world_size()))
     for epoch in range(trained + 1, args.epochs + 1):
         is_last = epoch == args.epochs
         order = epoch_order(len(text), args.seed, epoch, shuffled=not fidelity.unshuffled_training)
         batches = tokens.batches(order, args.batch_size)
-        progress = tqdm(batches, total=steps, unit="step", desc=f"epoch {epoch}", dynamic_ncols=True)
-        for loss in train_epoch(adapters, optimizer, progress, text, upsampling):
+        steps = tqdm(
+            shared_steps(batches, len(text), args.batch_size),
+            total=step_count,
+            unit="step",
+            desc=f"epoch {epoch}",
+            dynamic_ncols=True,
+            disable=not is_main(),
+        )
+        for loss in train_epoch(adapters, optimizer, steps, text, upsampling):
             log.add_step(epoch, loss=loss)
         if is_last or epoch % args.print_freq == 0:
             logger.info("epoch %d of %d: loss %.4f", epoch, args.epochs, log.epoch_mean(epoch))
@@ -170,16 +179,16 @@ def class_texts(args: argparse.Namespace, backbone: Backbone, images: Evaluation
 def train_epoch(
     adapters: LinearAdapters,
     optimizer: torch.optim.Optimizer,
-    batches: Iterable[TokenBatch],
+    steps: Iterable[tuple[TokenBatch | None, float]],
     text: Tensor,
     upsampling: Tensor,
 ) -> Iterator[float]:
-    """Take one step a batch.
+    """Take the steps of an epoch.
 
     Args:
         adapters: what is trained.
         optimizer: of their parameters.
-        batches: tokens and masks.
+        steps: tokens and masks, and their share of the step's images, see `shared_steps`.
         text: text features of every image's class [n, D, 2].
         upsampling: see `training_loss`.
 
@@ -189,18 +198,22 @@ def train_epoch(
     Raises:
         UserError: a loss is not finite.
     """
-    for batch in batches:
-        loss = training_loss(adapters(batch.tokens, text[batch.indices]), batch.masks, upsampling)
-        value = loss.item()
+    for batch, share in steps:
+        optimizer.zero_grad()
+        loss = torch.zeros((), device=text.device)
+        if batch is not None:
+            loss = training_loss(adapters(batch.tokens, text[batch.indices]), batch.masks, upsampling)
         if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is {value} on the images numbered {batch.indices}: choose a smaller --learning_rate, and "
-                "with --precision fp16 or bf16 try fp32"
+                f"the loss is {loss.item()} on the images numbered {batch.indices}: choose a smaller --learning_rate, "
+                "and with --precision fp16 or bf16 try fp32"
             )
-        optimizer.zero_grad()
-        loss.backward()
+        if batch is not None:
+            (share * loss).backward()
+        value = share * loss.detach()
+        sum_gradients(adapters.parameters(), value)
         optimizer.step()
-        yield value
+        yield value.item()
 
 
 def validation_from_options(
@@ -212,7 +225,7 @@ def validation_from_options(
 ) -> Callable[[int], dict[str, float | None]]:
     """What evaluates the adapters, as they are by then, after an epoch.
 
-    It writes all measures to validation/epoch_N, and returns their means.
+    It writes all measures to validation/epoch_N, and returns their means; of several processes, the main one does.
     """
     own = argparse.Namespace(**vars(args))
     if own.smoothing is None:
@@ -226,6 +239,8 @@ def validation_from_options(
             results = list(
                 evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch())
             )
+        if not is_main():
+            return {}
         title = f"SDP+ on {images.spec.name} after epoch {epoch}"
         logger.info("%s\n%s", title, results_table(results))
         description = {"method": "SDP+", "dataset": images.spec.name, "epoch": epoch}
@@ -236,4 +251,4 @@ def validation_from_options(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

@@ -21,7 +21,7 @@ from benchmarks.timing import medians, ratio_table
 from data.build import PROJECT
 from data.options import EvaluationSet, read_evaluation_set
 from data.tokens import TokenSource, token_source_from_options
-from data.training import TrainingSet, epoch_order
+from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
@@ -41,7 +41,8 @@ def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, tex
     for epoch in range(1, args.epochs + 1):
         order = epoch_order(args.images, seed=42, epoch=epoch, shuffled=True)
         batches = tokens.batches(order, args.batch_size)
-        losses += train_epoch(adapters, optimizer, batches, text, adapter_upsampling(backbone))
+        steps = shared_steps(batches, args.images, args.batch_size)
+        losses += train_epoch(adapters, optimizer, steps, text, adapter_upsampling(backbone))
     return losses
 
 
@@ -63,7 +64,7 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
 
     seconds = medians(
         {
-            "step": lambda: list(train_epoch(adapters, optimizer, [batch], text, upsampling)),
+            "step": lambda: list(train_epoch(adapters, optimizer, [(batch, 1.0)], text, upsampling)),
             "products": lambda: [products() for _ in range(taps)],
         },
         args.repeats,

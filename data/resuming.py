@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints import read_checkpoint
+from utils.distributed import from_main, is_main, world_size
 from utils.errors import UserError
 from utils.lock import locked
 from utils.runtime import start_log
@@ -40,13 +41,13 @@ def start_training(
             had other options.
     """
     with locked(args.save_path):
-        if not args.resume and state_file.exists():
+        if is_main() and not args.resume and state_file.exists():
             raise UserError(
                 f"{args.save_path} holds a training already: go on with it by --resume, choose another --save_path, or "
                 "delete it"
             )
         start_log(args.save_path / "train.log", append=args.resume)
-        yield _earlier_state(args, state_file, free) if state_file.exists() else None
+        yield from_main(lambda: _earlier_state(args, state_file, free) if state_file.exists() else None)
 
 
 def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[str]) -> dict[str, Any]:
@@ -56,16 +57,18 @@ def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[
         raise UserError(f"{state_file} is no state to resume from: it has no 'arguments'")
     for key, value in plain_arguments(args).items():
         if key not in free and before.get(key) != value:
+            together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
             raise UserError(
-                f"--{key} is {value}, but {state_file} was trained with {before.get(key)}: give the same, or "
+                f"--{key} is {value}{together}, but {state_file} was trained with {before.get(key)}: give the same, or "
                 "start anew in another --save_path"
             )
     return state
 
 
 def plain_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The options as data that a checkpoint may hold."""
-    return {key: _plain(value) for key, value in vars(args).items()}
+    """The options as data that a checkpoint may hold; the size of a batch is that of all processes together."""
+    plain = {key: _plain(value) for key, value in vars(args).items()}
+    return plain | {"batch_size": args.batch_size * world_size()}
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import DTYPES, GIB, TokenCache, encode_patch_tokens
 from utils.arguments import non_negative_float
+from utils.distributed import barrier, is_main, local_rank, local_world_size, rank, shared_out, world_size
 from utils.files import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -83,20 +84,33 @@ def token_source_from_options(
         return EncodedTokens(backbone, fidelity, images, args.num_workers)
     cache = TokenCache(args.cache_dir / "tokens", backbone, fidelity, args.cache_precision)
     digests, masks = _fingerprints_and_masks(images, backbone.image_size)
-    missing = set(cache.missing(digests))
-    if missing:
-        logger.info("%s", cache.reserve(len(missing)))
-        first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
-        source = EncodedTokens(backbone, fidelity, images, args.num_workers)
-        with tqdm(total=len(missing), unit="image", desc="encoding", dynamic_ncols=True) as progress:
-            for batch in source.batches(sorted(first.values()), args.batch_size):
-                for position, index in enumerate(batch.indices):
-                    cache.write(digests[index], batch.tokens[:, position])
-                progress.update(len(batch.indices))
-    else:
-        logger.info("the patch tokens of all %d images are in %s", len(digests), cache.folder)
-    in_memory = len(set(digests)) * cache.image_bytes <= args.cache_memory * GIB
+    source = EncodedTokens(backbone, fidelity, images, args.num_workers)
+    # All processes share the work, and then those of a machine what its own disk still lacks.
+    for part in dict.fromkeys([(rank(), world_size()), (local_rank(), local_world_size())]):
+        _fill(cache, digests, source, args.batch_size, *part)
+        barrier()
+    in_memory = len(set(digests)) * cache.image_bytes * local_world_size() <= args.cache_memory * GIB
     return CachedTokens(cache, digests, masks, backbone, in_memory=in_memory)
+
+
+def _fill(
+    cache: TokenCache, digests: Sequence[str], source: TokenSource, batch_size: int, part: int, parts: int
+) -> None:
+    """Encode what the cache lacks; of several parts, one, which depends on nothing but the images."""
+    missing = set(cache.missing(digests))
+    if not missing:
+        logger.info("the patch tokens of all %d images are in %s", len(digests), cache.folder)
+        return
+    logger.info("%s", cache.reserve(len(missing)))
+    first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
+    own = sorted(index for digest, index in first.items() if int(digest, 16) % parts == part)
+    with tqdm(
+        total=len(own), unit="image", desc="encoding", dynamic_ncols=True, disable=not is_main()
+    ) as progress:
+        for batch in source.batches(own, batch_size):
+            for position, index in enumerate(batch.indices):
+                cache.write(digests[index], batch.tokens[:, position])
+            progress.update(len(batch.indices))
 
 
 class EncodedTokens:
@@ -160,6 +174,8 @@ class CachedTokens:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """See `TokenSource`."""
         parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        if not parts:
+            return
         with ThreadPoolExecutor(1) as reader:
             following = reader.submit(self._gather, parts[0])
             for part, upcoming in zip(parts, [*parts[1:], None], strict=True):
@@ -189,9 +205,18 @@ def _fingerprints_and_masks(images: TrainingSet, image_size: int) -> tuple[list[
             mask = mask_transform(known, image_size).numpy()
         return sha256_of(part.root / entry.img_path), np.packbits(mask)
 
-    count = len(images.entries)
-    with ThreadPoolExecutor(READERS) as readers:
-        results = list(
-            tqdm(readers.map(read, range(count)), total=count, unit="image", desc="masks", dynamic_ncols=True)
-        )
+    def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(
+                tqdm(
+                    readers.map(read, indices),
+                    total=len(indices),
+                    unit="image",
+                    desc="masks",
+                    dynamic_ncols=True,
+                    disable=not is_main(),
+                )
+            )
+
+    results = shared_out(read_all, len(images.entries))
     return [digest for digest, _ in results], np.stack([mask for _, mask in results])

@@ -1,10 +1,11 @@
 """Command-line options of the images to train on and to validate on, and what they stand for."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch.utils.data import ConcatDataset
@@ -17,7 +18,17 @@ from datasets.meta import Entry
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from datasets.training_images import TrainingImages
 from utils.arguments import non_negative_int, positive_int
+from utils.distributed import rank, world_size
 from utils.errors import UserError
+
+
+class Indexed(Protocol):
+    """A batch that knows which images it holds."""
+
+    indices: list[int]
+
+
+BatchT = TypeVar("BatchT", bound=Indexed)
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,10 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         "draws them (default: on all)",
     )
     group.add_argument(
-        "--batch_size", type=positive_int, default=batch_size, help="images a batch (default: %(default)s)"
+        "--batch_size",
+        type=positive_int,
+        default=batch_size,
+        help="images a batch and process (default: %(default)s)",
     )
     group.add_argument(
         "--num_workers",
@@ -193,8 +207,28 @@ def _few(images: EvaluationSet, shot: int, seed: int) -> EvaluationSet:
     return EvaluationSet(images.spec, images.root, [entry for entries in drawn.values() for entry in entries])
 
 
+def shared_steps(
+    batches: Iterable[BatchT], count: int, batch_size: int
+) -> Iterator[tuple[BatchT | None, float]]:
+    """The steps of an epoch, in which every process takes `batch_size` images, or as many as there are.
+
+    Args:
+        batches: of this process's images, which are every n-th of the epoch's from its rank on.
+        count: number of images of all processes.
+        batch_size: images of a batch.
+
+    Yields:
+        This process's part of a step, None where the last step has no image for it, and what share of the step's
+        images that is.
+    """
+    batches = iter(batches)
+    together = batch_size * world_size()
+    for first in range(0, count, together):
+        part = next(batches, None)
+        yield part, 0.0 if part is None else len(part.indices) / min(together, count - first)
+
+
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
-    """The order in which an epoch, counted from 1, takes the images."""
-    if not shuffled:
-        return range(count)
-    return np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]

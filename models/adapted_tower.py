@@ -52,7 +52,7 @@ def encode_adapted(
             return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False)
         return step(*arguments)
 
-    z = visual._embeds(images)  # [B, 1+N, C]
+    z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg = []
     last = max(settings.features_list)
     for number, block in enumerate(visual.transformer.resblocks[:last], 1):

@@ -9,18 +9,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import atomic_open
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint of tensors, numbers, text and their lists and dicts.
+    """Write a checkpoint of tensors, numbers, text and their lists and dicts; of several processes, the main one does.
 
     Raises:
         UserError: the file cannot be written.
     """
-    with atomic_open(path, "wb") as file:
-        torch.save(dict(content), file)
+    if is_main():
+        with atomic_open(path, "wb") as file:
+            torch.save(dict(content), file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,17 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import test_dp_clip
 import test_sdp
 import train_dp_clip
+import train_sdp_plus
 from data.build import ensure_meta
 from datasets.registry import get_spec
 from tests import small_data, tiny_clip
 
 PROJECT = Path(__file__).resolve().parents[1]
-MAINS = {"test_dp_clip": test_dp_clip, "test_sdp": test_sdp, "train_dp_clip": train_dp_clip}
+MAINS = {"test_dp_clip": test_dp_clip, "test_sdp": test_sdp, "train_sdp_plus": train_sdp_plus}
 
 
 def command(processes: int, script: str, *arguments: str) -> list[str]:
@@ -113,6 +116,44 @@ def test_an_evaluation_is_the_same_bit_for_bit(bolts, model, tmp_path):
     log = (tmp_path / "together" / "dp_clip" / "test.log").read_text()
     assert log.count("WARNING") == 1  # that it was trained on what it is tested on, by the main process
     assert output.count("WARNING process 2: ") == 1
+
+
+def losses(run: Path) -> np.ndarray:
+    with (run / "loss.csv").open(newline="") as file:
+        return np.array([[float(value) for value in row.values()] for row in csv.DictReader(file)])
+
+
+def same_training(a: Path, b: Path, name: str, key: str) -> bool:
+    """Whether two trainings have the same losses and parameters but for the rounding of sums."""
+    assert {path.name for path in a.iterdir()} == {path.name for path in b.iterdir()}
+    np.testing.assert_allclose(losses(a), losses(b), rtol=1e-5)
+    one, other = (torch.load(run / name, weights_only=True)[key] for run in (a, b))
+    return all(torch.allclose(value, other[name], rtol=1e-5, atol=1e-6) for name, value in one.items())
+
+
+def test_a_training_is_that_with_the_batches_of_all_processes_together(bolts, model, tmp_path):
+    """Ten images in steps of three, the last of which has one image for three processes."""
+    cogs = small_data.make(tmp_path / "cogs", ("cog",), seed=1)
+
+    def calls(run: str, batch_size: int, *more: str) -> list[tuple[str, list[str]]]:
+        out, size = tmp_path / run, str(batch_size)
+        data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), *model, "--epochs", "2"]
+        common = [*data, "--batch_size", size, "--cache_dir", str(tmp_path / "cache" / run), *more]
+        test = ["--test_dataset", "mvtec", "--test_dataset_dir", str(cogs)]
+        return [
+            ("train_sdp_plus", [*common, *test, "--save_path", str(out / "cached")]),
+            ("train_sdp_plus", [*common, "--no_cache", "--save_path", str(out / "encoded")]),
+        ]
+
+    for name, arguments in calls("alone", 3):
+        MAINS[name].main(arguments)
+    for name, arguments in calls("together", 3, "--epochs", "1")[1:]:
+        MAINS[name].main(arguments)
+    run_mains(3, calls("together", 1, "--resume"))
+    for run in ("cached", "encoded"):
+        assert same_training(
+            tmp_path / "alone" / run, tmp_path / "together" / run, "last.pth", "linear_layers"
+        )
 
 
 def test_an_error_in_another_process_is_told_once_and_keeps_what_was_finished(bolts, model, tmp_path):

@@ -179,7 +179,11 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
     text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
     optimizer = torch.optim.Adam(adapters.parameters())
     with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
-        list(train_sdp_plus.train_epoch(adapters, optimizer, [batch], text, adapter_upsampling(backbone)))
+        list(
+            train_sdp_plus.train_epoch(
+                adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)
+            )
+        )
     assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
 
 

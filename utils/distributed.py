@@ -5,13 +5,14 @@ Tensors travel by gloo from a CPU and by NCCL from a GPU, objects by gloo.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -87,6 +88,47 @@ def first_of_machine_first() -> Iterator[None]:
     yield
     if local_rank() == 0:
         barrier()
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What `make`, called in the main process alone, gives there, in all processes."""
+    made = [make() if is_main() else None]
+    if _is_shared():
+        dist.broadcast_object_list(made, src=0)
+    return made[0]
+
+
+def shared_out(make: Callable[[Sequence[int]], Sequence[T]], count: int) -> list[T]:
+    """Items 0 to `count` - 1 in all processes, of which each makes every n-th.
+
+    Args:
+        make: gives the items with the indices that it is given.
+        count: how many there are.
+    """
+    ranks, step = world_size(), slice(rank(), None, world_size())
+    parts: list[Any] = [list(make(range(count)[step]))]
+    if ranks > 1:
+        parts, (own,) = [None] * ranks, parts
+        dist.all_gather_object(parts, own)
+    items: list[Any] = [None] * count
+    for number, part in enumerate(parts):
+        items[number::ranks] = part
+    return items
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
+    """Replace gradients, and values beside them, by their sums over the processes; no gradient counts as zero."""
+    if not _is_shared():
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    tensors = [*(parameter.grad for parameter in parameters), *values]
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def in_turn(

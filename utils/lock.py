@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import is_temporary
 
@@ -20,6 +21,8 @@ def locked(folder: Path) -> Iterator[None]:
     else. It is the process's own (`lockf`; `flock` would be shared with the processes that read images, and those
     live on for some seconds when the main one is killed).
 
+    Of several processes of one run, the main one takes the lock.
+
     What an earlier run was writing when it was killed lies there under temporary names, and is removed.
 
     Args:
@@ -28,6 +31,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another run holds the lock, or the folder cannot be written to.
     """
+    if not is_main():
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / NAME).open("a")

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.distributed import is_main
 from utils.files import atomic_open
 
 Row = Mapping[str, float | int | None]
@@ -45,7 +46,9 @@ class TrainingLog:
         return sum(values) / len(values)
 
     def write(self) -> None:
-        """Write the tables and the curves."""
+        """Write the tables and the curves; of several processes, the main one does."""
+        if not is_main():
+            return
         if self.steps:
             write_csv(self.folder / "loss.csv", self.steps)
             write_figure(self.folder / "loss.png", self._draw_losses)
