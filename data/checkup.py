@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Problem
 
 EMPTY: Meta = {"train": {}, "test": {}}
+REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 
 
 def check_data_set(
@@ -29,10 +30,11 @@ def check_data_set(
     Returns:
         The images that can be read, and the problems.
     """
+    path = meta_file
     try:
         if not root.is_dir():
             return EMPTY, [_no_folder(spec, root)]
-        path = meta_file or find_meta(root)
+        path = path or find_meta(root)
         found = LAYOUTS[spec.layout].read(root.resolve()) if path is None else _listed(path, root)
         found, unknown = _only(classes, found, path or root)
         checked = check(found, root.resolve(), spec.mask_threshold)
@@ -40,7 +42,7 @@ def check_data_set(
         if spec.published is None and classes is None:
             unlisted = unlisted_images(root, found.meta())
     except UserError as error:
-        return EMPTY, [Problem(ERROR, str(error), _expected(spec))]
+        return EMPTY, [Problem(ERROR, str(error), _expected(spec) if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
         what = f"cannot read {error.filename or root}: {error.strerror or error}"
         return EMPTY, [Problem(ERROR, what, "see to its permissions and its disk")]

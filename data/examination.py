@@ -24,7 +24,7 @@ from models.options import (
     resolve_model_options,
 )
 from models.prompts import read_prompts
-from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights
+from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights, unreadable
 from utils.errors import UserError
 from utils.machine import GIB, Room, check_room, device_memory, disk, host_memory
 from utils.problems import ERROR, WARNING, Problem
@@ -90,7 +90,7 @@ def examine(args: argparse.Namespace) -> Iterator[Findings]:
     if needs.loading_bytes(dimensions) > memory.free:
         yield "they were not loaded to see whether they fit: there is too little memory", []
     else:
-        yield _backbone(args, device)
+        yield _backbone(args, device, path)
 
 
 def _device(name: str) -> tuple[torch.device, list[Problem]]:
@@ -168,12 +168,14 @@ def _trainable(classes: dict[str, list[Entry]]) -> int:
     return len(known) if any(entry.mask_path for entry in known) else 0
 
 
-def _backbone(args: argparse.Namespace, device: torch.device) -> Findings:
-    """Load the weights for good, as nothing less shows that they are whole and fit."""
+def _backbone(args: argparse.Namespace, device: torch.device, path: Path) -> Findings:
+    """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
     try:
         backbone = backbone_from_options(args, device)
-    except (UserError, OSError) as error:
+    except UserError as error:
         return "", [Problem(ERROR, str(error), ANEW)]
+    except OSError as error:
+        return "", [unreadable(path, error)]
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         return "", [Problem(ERROR, what, "free memory, or try --device cpu")]

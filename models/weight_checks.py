@@ -34,7 +34,7 @@ def check_sums(folder: Path) -> list[Problem]:
                 what = f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}"
                 problems.append(Problem(ERROR, what, ANEW))
         except OSError as error:
-            problems.append(_unreadable(file, error))
+            problems.append(unreadable(file, error))
     return problems
 
 
@@ -49,13 +49,14 @@ def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Proble
     except UserError as error:
         return None, [Problem(ERROR, str(error), "see --help for what --model and --pretrained take")]
     except OSError as error:
-        return None, [_unreadable(Path(pretrained), error)]
+        return None, [unreadable(Path(pretrained), error)]
     if path is not None:
         return path, []
     what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
     return None, [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
 
 
-def _unreadable(file: Path, error: OSError) -> Problem:
+def unreadable(file: Path, error: OSError) -> Problem:
+    """The problem that a file cannot be read."""
     what = f"cannot read {error.filename or file}: {error.strerror or error}"
     return Problem(ERROR, what, "see to its permissions and its disk")

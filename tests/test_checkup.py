@@ -194,6 +194,7 @@ def test_a_broken_list_is_one_error(bottle, content):
     (problem,) = check(bottle.parent)
     assert problem.level == "error"
     assert problem.what.startswith(str(path))
+    assert problem.remedy.startswith("correct the list")
 
 
 def test_a_list_that_is_not_there_is_one_error(bottle, tmp_path):

@@ -76,6 +76,16 @@ def test_a_data_set_that_is_not_there_is_an_error(examined, tmp_path):
     assert error.startswith(f"error: there is no folder {tmp_path / 'none'}; put the data set there")
 
 
+def test_weights_that_may_not_be_read_are_an_error(examined, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied", "demo.safetensors")
+
+    monkeypatch.setattr(examination, "backbone_from_options", refuse)
+    code, (_, error) = examined()
+    assert code == 1
+    assert error.startswith("error: cannot read demo.safetensors: Permission denied; see to its permissions")
+
+
 def test_truncated_weights_are_an_error(examined, tmp_path):
     weights = tmp_path / "cut.safetensors"
     weights.write_bytes((DEMO / "demo.safetensors").read_bytes()[:-1000])

@@ -1,5 +1,6 @@
 """How much memory and disk the machine has, and whether that is enough."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -50,9 +51,11 @@ def device_memory(device: torch.device) -> Room:
 
 
 def disk(folder: Path) -> Room:
-    """The disk that a folder is on, or would be once it is made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    usage = shutil.disk_usage(there)
+    """The disk that a folder is on, or would be once it is made; the nearest folder that may be looked at decides."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(path)
+            break
     return Room(f"disk of {folder}", usage.free, usage.total)
 
 
