@@ -41,7 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Check the installation, and a data set if one is named, before a long run: give the options of "
         "the run. Nothing is downloaded or written. The exit code is 1 if there is an error.",
     )
-    add_data_options(parser, required=False)
+    add_data_options(parser, default="none, and the installation alone is checked")
     add_model_options(parser)
     add_prompt_options(parser)
     return parser.parse_args(arguments)

@@ -41,10 +41,10 @@ class EvaluationSet:
         return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
 
 
-def add_data_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the options that choose a data set, which must be named if it is required, and how it is read."""
+def add_data_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the options that choose a data set and how it is read; for `default` see `add_data_set_options`."""
     group = parser.add_argument_group("data")
-    add_data_set_options(group, required=required)
+    add_data_set_options(group, default)
     add_reading_options(group)
 
 
@@ -56,14 +56,11 @@ def add_reading_options(group: argparse._ArgumentGroup) -> None:
     add_worker_option(group)
 
 
-def add_data_set_options(
-    group: argparse._ArgumentGroup, default: str | None = None, *, required: bool = True
-) -> None:
-    """Add the options that choose a data set to a group of options; without a default it must be named if required."""
+def add_data_set_options(group: argparse._ArgumentGroup, default: str | None = None) -> None:
+    """Add the options that choose a data set to a group; it must be named unless `default` says what else it is."""
     group.add_argument(
         "--dataset",
-        required=required and default is None,
-        default=default,
+        required=default is None,
         type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",

@@ -146,7 +146,7 @@ def test_maps_take_what_is_measured():
         def predict(self, images, class_names):
             return Prediction(torch.rand(len(images), 128, 128), torch.rand(len(images)))
 
-        def image_scores(self, text_prob, map_max):
+        def image_scores(self, text_prob, map_max, map_min):
             return text_prob + map_max
 
     held = []
