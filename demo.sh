@@ -9,6 +9,8 @@ cd "$(dirname "$0")"
 
 SAVE_PATH=${SAVE_PATH:-results/demo}      # where the results go
 SEED=${SEED:-0}                           # of the drawn images
+TRAIN_CLASSES=${TRAIN_CLASSES:-"circuit fabric foil gear leather"}   # what SDP+ and DP-CLIP are trained on
+TEST_CLASSES=${TEST_CLASSES:-"metal tablet tile washer wood"}        # and tested on
 
 if [[ -z "${VIRTUAL_ENV:-}" ]]; then
   [[ -x .venv/bin/python ]] || { echo "== making the environment .venv"; python3 -m venv .venv; }
@@ -25,10 +27,31 @@ python data/demo.py --seed "$SEED"
 echo "== baselines: how far grey values and edges alone get"
 python benchmarks/demo_baselines.py
 
-echo "== SDP"
+echo "== SDP, without training, on all ten classes"
 python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --visualization "$@"
+
+echo "== SDP+ and DP-CLIP, trained on five classes and tested on the others"
+rm -rf "$SAVE_PATH/sdp_plus_training" "$SAVE_PATH/dp_clip_training"
+held_out=(--dataset demo --model demo --classes $TEST_CLASSES)
+train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
+python train_sdp_plus.py "${train[@]}" --epochs 5 --learning_rate 0.001 --save_freq 5 \
+  --save_path "$SAVE_PATH/sdp_plus_training"
+python train_dp_clip.py "${train[@]}" --epochs 5 --save_freq 5 --save_path "$SAVE_PATH/dp_clip_training"
+python test_sdp.py "${held_out[@]}" --save_path "$SAVE_PATH/held_out/sdp" "$@"
+python test_sdp_plus.py "${held_out[@]}" --checkpoint "$SAVE_PATH/sdp_plus_training/epoch_5.pth" \
+  --save_path "$SAVE_PATH/held_out/sdp_plus" --visualization "$@"
+python test_dp_clip.py "${held_out[@]}" --checkpoint "$SAVE_PATH/dp_clip_training/image_adapter.pth" \
+  --save_path "$SAVE_PATH/held_out/dp_clip" --visualization "$@"
 
 echo
 cat "$SAVE_PATH/sdp/results.md"
 echo
+echo "# Means over the classes that nothing was trained on ($TEST_CLASSES)"
+echo
+sed -n 's/objects/method /p; /^|---/p' "$SAVE_PATH/held_out/sdp/results.md"
+sed -n 's/^| mean */| SDP       /p' "$SAVE_PATH/held_out/sdp/results.md"
+sed -n 's/^| mean */| SDP+      /p' "$SAVE_PATH/held_out/sdp_plus/results.md"
+sed -n 's/^| mean */| DP-CLIP   /p' "$SAVE_PATH/held_out/dp_clip/demo/results.md"
+echo
+echo "pages to look at:  $SAVE_PATH/sdp/report.html, $SAVE_PATH/held_out/*/report.html"
 echo "pictures of some images of each class: $SAVE_PATH/sdp/contact_sheet.png"
