@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from datasets.loader import Batch
 from datasets.meta import Entry
 from models import needs
 from models.backbone import Backbone, load_backbone
@@ -136,12 +137,6 @@ def test_maps_take_what_is_measured():
     masks = torch.zeros(batch_size, 128, 128, dtype=torch.bool)
     masks[1::2, 30:60, 30:60] = True
 
-    class Batch:
-        images = torch.zeros(batch_size, 3, 128, 128)
-        has_mask = torch.ones(batch_size, dtype=torch.bool)
-
-    Batch.masks = masks
-
     class Noise:
         def predict(self, images, class_names):
             return Prediction(torch.rand(len(images), 128, 128), torch.rand(len(images)))
@@ -150,7 +145,16 @@ def test_maps_take_what_is_measured():
             return text_prob + map_max
 
     held = []
-    loader = [Batch] * (images // batch_size)
+    loader = [
+        Batch(
+            images=torch.zeros(batch_size, 3, 128, 128),
+            masks=masks,
+            has_mask=torch.ones(batch_size, dtype=torch.bool),
+            indices=list(range(start, start + batch_size)),
+            entries=entries[start : start + batch_size],
+        )
+        for start in range(0, images, batch_size)
+    ]
     keywords = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
     list(
         evaluate(
