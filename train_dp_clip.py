@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ from tqdm import tqdm
 
 from data.resuming import add_resume_option, plain_arguments, start_training
 from data.testing import add_seed_option
-from data.training import TrainingSet, add_training_data_options, epoch_order, training_set_from_options
-from datasets.loader import ErrorRaisingLoader, loader_in_order
+from data.training import (
+    TrainingSet,
+    add_training_data_options,
+    epoch_order,
+    shared_steps,
+    step_count,
+    training_set_from_options,
+)
+from datasets.loader import Batch, ErrorRaisingLoader, empty_batch, loader_in_order
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for
@@ -36,6 +43,7 @@ from models.options import (
 )
 from models.text import discard_text_tower
 from utils.arguments import positive_int
+from utils.distributed import is_main
 from utils.errors import UserError, run
 from utils.runtime import random_states, restore_random_states, seed_everything
 from utils.training_log import TrainingLog
@@ -136,12 +144,15 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
 
     for epoch in range(trained + 1, args.epochs + 1):
         loader = _epoch_loader(args, images, backbone, epoch)
+        batches = shared_steps(loader, len(text), args.batch_size)
+        count = step_count(len(text), args.batch_size)
         steps = tqdm(
-            train_epoch(training, loader, images, text, args.accumulate, len(log.steps)),
-            total=-(-len(loader) // args.accumulate),
+            train_epoch(training, batches, count, images, text, args.accumulate, len(log.steps)),
+            total=-(-count // args.accumulate),
             unit="step",
             desc=f"epoch {epoch}",
             dynamic_ncols=True,
+            disable=not is_main(),
         )
         for losses in steps:
             log.add_step(epoch, **losses)
@@ -185,7 +196,8 @@ def _epoch_loader(
 
 def train_epoch(
     training: DPClipTraining,
-    loader: ErrorRaisingLoader,
+    batches: Iterable[tuple[Batch | None, float]],
+    count: int,
     images: TrainingSet,
     text: Tensor,
     accumulate: int,
@@ -195,7 +207,8 @@ def train_epoch(
 
     Args:
         training: whose steps.
-        loader: the epoch's batches.
+        batches: the epoch's, this process's part of each and what share of it that is, see `shared_steps`.
+        count: how many there are.
         images: the training set.
         text: text features of every image's class [n, D, 2].
         accumulate: batches a step; the last step may have fewer.
@@ -209,15 +222,19 @@ def train_epoch(
     """
     device = text.device
     parts: list[dict[str, float]] = []
-    for number, batch in enumerate(loader):
+    for number, (own, share_of_batch) in enumerate(batches):
+        batch = own or empty_batch(training.backbone.image_size)
         first = number - number % accumulate
-        batches = min(accumulate, len(loader) - first)
+        in_step = min(accumulate, count - first)
         losses = training.forward_backward(
             batch.images.to(device, non_blocking=True),
             batch.masks.to(device, non_blocking=True),
-            torch.tensor([int(entry.anomaly != 0) for entry in batch.entries], device=device),
+            torch.tensor(
+                [int(entry.anomaly != 0) for entry in batch.entries], dtype=torch.int64, device=device
+            ),
             text[batch.indices],
-            share=1 / batches,
+            share=1 / in_step,
+            part=share_of_batch,
         )
         if losses is None:
             places = (images.place(index) for index in batch.indices)
@@ -228,11 +245,11 @@ def train_epoch(
                 "checkpoint of the epoch before is kept"
             )
         parts.append(losses)
-        if len(parts) == batches:
+        if len(parts) == in_step:
             training.step()
-            yield {name: sum(part[name] for part in parts) / batches for name in losses}
+            yield {name: sum(part[name] for part in parts) / in_step for name in losses}
             parts = []
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

@@ -20,6 +20,7 @@ from data.training import (
     add_validation_options,
     epoch_order,
     shared_steps,
+    step_count,
     training_set_from_options,
     validation_set_from_options,
 )
@@ -39,7 +40,7 @@ from models.prompts import read_prompts
 from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, training_loss
 from models.sdp_plus_checkpoint import KEY, checkpoint_of
 from utils.arguments import positive_float, positive_int
-from utils.distributed import is_main, sum_gradients, world_size
+from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError, run
 from utils.evaluation import Stopwatch, evaluate
 from utils.results import mean_measures, results_table, write_results
@@ -133,14 +134,13 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     if validation_images is not None:
         validate = validation_from_options(args, adapters, backbone, fidelity, validation_images)
     upsampling = adapter_upsampling(backbone)
-    step_count = -(-len(text) // (args.batch_size * world_size()))
     for epoch in range(trained + 1, args.epochs + 1):
         is_last = epoch == args.epochs
         order = epoch_order(len(text), args.seed, epoch, shuffled=not fidelity.unshuffled_training)
         batches = tokens.batches(order, args.batch_size)
         steps = tqdm(
             shared_steps(batches, len(text), args.batch_size),
-            total=step_count,
+            total=step_count(len(text), args.batch_size),
             unit="step",
             desc=f"epoch {epoch}",
             dynamic_ncols=True,

@@ -222,10 +222,15 @@ def shared_steps(
         images that is.
     """
     batches = iter(batches)
-    together = batch_size * world_size()
+    together = batch_size * world_size()  # see `step_count`
     for first in range(0, count, together):
         part = next(batches, None)
         yield part, 0.0 if part is None else len(part.indices) / min(together, count - first)
+
+
+def step_count(count: int, batch_size: int) -> int:
+    """Number of the steps of an epoch of `count` images, of which each process takes `batch_size` a step."""
+    return -(-count // (batch_size * world_size()))
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:

@@ -63,6 +63,12 @@ class Batch:
         )
 
 
+def empty_batch(image_size: int) -> Batch:
+    """A batch without an image."""
+    nothing = torch.zeros(0, image_size, image_size, dtype=torch.bool)
+    return Batch(torch.zeros(0, 3, image_size, image_size), nothing, torch.zeros(0, dtype=torch.bool), [], [])
+
+
 class AnomalyDataset(Dataset):
     """The images of a list of entries, with the masks that are known.
 

@@ -52,6 +52,7 @@ def encode_adapted(
             return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False)
         return step(*arguments)
 
+    # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
     z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg = []
     last = max(settings.features_list)

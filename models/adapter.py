@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from utils.distributed import sum_over_processes, world_size
+
 LEAKY_SLOPE = 0.01
 
 
@@ -35,7 +37,8 @@ class GRN(nn.Module):
 
     Args:
         channels: size C of the last axis.
-        over_batch: take the length over the images of a batch instead, token by token.
+        over_batch: take the length over the images of a batch instead, token by token; in training, over those of
+            all processes.
     """
 
     def __init__(self, channels: int, *, over_batch: bool = False) -> None:
@@ -47,6 +50,9 @@ class GRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, T, C], normalised."""
         length = torch.linalg.vector_norm(x, dim=0 if self.over_batch else 1, keepdim=True)
+        if self.over_batch and self.training and world_size() > 1:
+            squares = sum_over_processes(length.float().square())
+            length = squares.clamp_min(torch.finfo().tiny).sqrt().to(length.dtype)
         response = length / (length.mean(dim=-1, keepdim=True) + 1e-6)
         return x * (1 + self.weight * response) + self.bias
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.distributed import sum_over_processes
+
 
 def token_labels(masks: Tensor, grid: int) -> Tensor:
     """Which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
@@ -12,7 +14,7 @@ def token_labels(masks: Tensor, grid: int) -> Tensor:
 
 
 def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
-    """Unit-length means of all normal and of all anomalous tokens of a batch.
+    """Unit-length means of all normal and of all anomalous tokens of a batch, that of all processes together.
 
     Args:
         tokens: unit-length patch tokens [B, N, D].
@@ -21,10 +23,11 @@ def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
     Returns:
         Rows normal and anomalous [2, D], or None where the batch has tokens of one kind only.
     """
-    if not anomalous.any() or anomalous.all():
-        return None
-    means = torch.stack([tokens[~anomalous].mean(dim=0), tokens[anomalous].mean(dim=0)])
-    return F.normalize(means, dim=-1)
+    kinds = torch.stack([~anomalous, anomalous])
+    sums = torch.stack([tokens[kind].sum(dim=0) for kind in kinds])
+    counts = kinds.sum(dim=(1, 2)).to(sums.dtype)[:, None]
+    sums, counts = sum_over_processes(torch.cat([sums, counts], dim=1)).split([sums.shape[1], 1], dim=1)
+    return F.normalize(sums / counts, dim=-1) if counts.all() else None
 
 
 def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:

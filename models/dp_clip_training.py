@@ -14,6 +14,7 @@ from models.dp_clip import training_loss
 from models.fidelity import Fidelity
 from models.patch_logits import adapter_upsampling
 from models.prototypes import MomentumPrototypes
+from utils.distributed import sum_gradients, sum_over_processes
 
 BETAS = (0.5, 0.999)
 DECAY = 0.5  # of the learning rate, at each milestone
@@ -66,7 +67,13 @@ class DPClipTraining:
         )
 
     def forward_backward(
-        self, images: Tensor, masks: Tensor, labels: Tensor, text: Tensor, share: float = 1.0
+        self,
+        images: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        text: Tensor,
+        share: float = 1.0,
+        part: float = 1.0,
     ) -> dict[str, float] | None:
         """Add a batch's gradients to those that are there, and let the prototypes follow it.
 
@@ -76,9 +83,11 @@ class DPClipTraining:
             labels: 0 normal, 1 anomalous, int64 [B].
             text: text features of each image's class [B, D, 2].
             share: what the gradients are multiplied by.
+            part: what share of the batch's images these are; those of other processes are the rest.
 
         Returns:
-            The loss and its parts, before any weighting; None where the loss is not finite, and nothing was done.
+            The loss of the whole batch and its parts, before any weighting; None where that of these images is not
+            finite, and nothing was done.
         """
         with self.backbone.autocast():
             features = encode_adapted(
@@ -89,17 +98,20 @@ class DPClipTraining:
             )
         loss = training_loss(features, text, labels, masks, self.upsampling, self.prototypes)
         total = loss.total(self.settings.decoupling_weight)
-        if not total.isfinite():
+        if len(images) and not total.isfinite():
             return None
-        self.scaler.scale(share * total).backward()
+        self.scaler.scale(share * part * total).backward()
         self.prototypes.update()
-        return {"loss": total.item(), **{name: value.item() for name, value in loss._asdict().items()}}
+        losses = torch.stack([total, *loss]).detach()
+        losses = sum_over_processes(part * losses if len(images) else torch.zeros_like(losses))
+        return dict(zip(("loss", *loss._fields), losses.tolist(), strict=True))
 
     def step(self) -> None:
         """Move the parameters along the gradients that were added up.
 
         Where these have overflowed in fp16, they are dropped and the loss is scaled less from then on.
         """
+        sum_gradients(self.adapter.parameters())
         if self.settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.settings.clip_gradient)

@@ -116,6 +116,23 @@ def shared_out(make: Callable[[Sequence[int]], Sequence[T]], count: int) -> list
     return items
 
 
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of every process's tensor, all of one shape; the gradient is that of the sum of their losses."""
+    return _Sum.apply(x) if _is_shared() else x
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
     """Replace gradients, and values beside them, by their sums over the processes; no gradient counts as zero."""
     if not _is_shared():
