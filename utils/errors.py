@@ -36,7 +36,7 @@ def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
 
 def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
     # Imported here, as it imports PyTorch, which takes seconds and many a program does without.
-    from utils.distributed import finish, is_lost_connection, may_report, start
+    from utils.distributed import finish, is_lost_connection, is_main, may_report, start
 
     store = start()
     try:
@@ -49,6 +49,8 @@ def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoRe
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # which torchrun sends once more
         if not may_report(store):
             sys.exit(1)
+        if not is_main():
+            print(file=sys.stderr)  # below the main process's progress bar
         if is_lost_connection(error):
             _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
         _report(error)
