@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 import test_sdp
 from tests import small_data, tiny_clip
 from utils.errors import UserError
+from utils.thumbnails import heat_map
 
 PROJECT = Path(__file__).resolve().parents[1]
 COLUMNS = ["objects", "auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp"]
@@ -165,6 +166,28 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     assert "not finished" in page
     assert "bolt/test/square/002.png" in page
     assert "nut/test" not in page
+
+
+@pytest.mark.parametrize("picture, classes", [(2, []), (7, ["bolt"])])
+def test_a_run_interrupted_in_a_class_has_the_page_of_those_before(
+    data, model, tmp_path, monkeypatch, picture, classes
+):
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == picture:
+            raise KeyboardInterrupt
+        return heat_map(*arguments)
+
+    monkeypatch.setattr("utils.html_report.heat_map", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, model, tmp_path)
+    assert (tmp_path / "report.html").exists() == bool(classes)
+    if classes:
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "bolt/test/square/002.png" in page
+        assert "nut/test" not in page
 
 
 def test_published_numbers_are_set_beside_the_measures_on_demand(data, model, tmp_path):

@@ -98,6 +98,7 @@ class HtmlReport:
         wrong = misranked(*_scores_and_labels(result))
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self._thumbnails]))
         shown = self._worst(result, wrong)
+        rows = []
         for i, (image, thumbnail) in enumerate(zip(result.images, self._thumbnails, strict=True)):
             row = {key: value for key, value in asdict(image).items() if key != "class_name"}
             row["class"] = len(self._results)
@@ -110,7 +111,8 @@ class HtmlReport:
                     "heat": base64.b64encode(heat_map(thumbnail.scores, scale)).decode(),
                     "outline": thumbnail.outline,
                 }
-            self._rows.append(row)
+            rows.append(row)
+        self._rows += rows  # at once, for the page of a run that is stopped on the way
         self._results.append(result)
         self._thumbnails.clear()
 

@@ -200,10 +200,10 @@ def evaluate_and_report(
                 on_map=on_map if page or write_map else None,
                 on_class=pictures,
             ):
-                results.append(result)
                 if page is not None:
                     with stopwatch("output"):
                         page.end_class(result)
+                results.append(result)
                 write()
     finally:  # once, as it is large, and with the finished classes of a run that is stopped
         if page is not None and results:
