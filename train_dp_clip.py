@@ -174,8 +174,8 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
             "arguments": plain_arguments(args),
             "log": log.state(),
         }
+        log.write()  # before the state: a run that goes on after this epoch does not write it again
         save_checkpoint(state_file, checkpoint | resuming)
-        log.write()
     logger.info("the curves of the loss are in %s", args.save_path)
     logger.info("test with --checkpoint %s", args.save_path / "image_adapter.pth")
 

@@ -64,6 +64,7 @@ class PredictionWriter:
             return todo
         count = min(SAMPLE, len(self.paths))
         self.sample = {len(self.paths) * k // count for k in range(count)}
+        self.files.drop(self.paths[i] for i in self.sample)
         return sorted(self.sample) + [i for i in todo if i not in self.sample]
 
     def take(self, one: Seen | Unread) -> None:
@@ -123,15 +124,17 @@ class PredictionWriter:
         self.sample.discard(one.index)
         if self.sample or not self.waiting:
             return
-        if self.scale is None:
+        is_new = self.scale is None
+        if is_new:
             self.scale = class_scale(np.stack([seen.anomaly_map for seen in self.waiting]))
-            self.files.keep_scale(self.scale)
         for seen in self.waiting:
             picture = seen.photograph.picture
             scores = cv2.resize(seen.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
             path = self.files.folder / "overlays" / f"{self.names[seen.index]}.png"
             save_png(path, overlay(picture, scores, self.scale))
         self.waiting.clear()
+        if is_new:  # only now: a run that ends before is to make the overlays of the sample again
+            self.files.keep_scale(self.scale)
 
     def _write_page(self, title: str, settings: Mapping[str, Any], rows: Sequence[Row]) -> bool:
         """Write the page of all images that a small picture was kept of; False if there is none."""

@@ -57,13 +57,19 @@ class PredictionFiles:
             if before.get(SCALE) is not None:
                 self.keep_scale(ColourScale(**before[SCALE]))
         write_json(path, self.settings)
-        write_text(folder / LINES, "".join(map(_line, self.rows.values())))
+        self._write_lines()
 
     def add(self, row: Row) -> None:
         """Append an image's row, to be found even if the run ends here."""
         self.rows[row["image_path"]] = row
         with (self.folder / LINES).open("a", encoding="utf-8") as file:
             file.write(_line(row))
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget the rows of images that are predicted anew."""
+        for name in names:
+            self.rows.pop(name, None)
+        self._write_lines()
 
     def keep_scale(self, scale: ColourScale) -> None:
         """Keep the colour scale of the overlays for a later run."""
@@ -100,6 +106,9 @@ class PredictionFiles:
                         for key, value in self.rows[name].items()
                     }
                 )
+
+    def _write_lines(self) -> None:
+        write_text(self.folder / LINES, "".join(map(_line, self.rows.values())))
 
     def _thumbnail(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
