@@ -115,6 +115,7 @@ def test_auto_is_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device("auto") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert find_device("auto") == torch.device("cuda")
     assert find_device("cpu") == torch.device("cpu")
 
