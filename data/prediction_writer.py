@@ -128,7 +128,7 @@ class PredictionWriter:
         if is_new:
             self.scale = class_scale(np.stack([seen.anomaly_map for seen in self.waiting]))
         for seen in self.waiting:
-            picture = seen.photograph.picture
+            picture = seen.photograph.picture.numpy()
             scores = cv2.resize(seen.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
             path = self.files.folder / "overlays" / f"{self.names[seen.index]}.png"
             save_png(path, overlay(picture, scores, self.scale))

@@ -21,12 +21,14 @@ class Photograph:
 
     Attributes:
         image: normalised, float32 [3, S, S].
-        picture: the photograph itself, no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3].
+        picture: the photograph itself, no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]; a tensor, since
+            tensors reach the main process by shared memory. Arrays go through a pipe, and a worker with a full pipe
+            lives on for ever when the main process is killed.
         size: width and height of the file's image in pixels.
     """
 
     image: torch.Tensor
-    picture: np.ndarray
+    picture: torch.Tensor
     size: tuple[int, int]
 
 
@@ -50,6 +52,6 @@ class PhotographDataset(Dataset):
             image = load_rgb(self.paths[index])
             prepared, size = image_transform(image, self.image_size), image.size
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            return index, Photograph(prepared, np.array(image), size)
+            return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)
         except UserError as error:
             return index, error

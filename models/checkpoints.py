@@ -1,5 +1,6 @@
 """Checkpoints of trained adapters: written whole or not at all, and read without running code from them."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +22,10 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         UserError: the file cannot be written.
     """
     if is_main():
+        buffer = io.BytesIO()  # since PyTorch, if it meets a full disk itself, does not say so
+        torch.save(dict(content), buffer)
         with atomic_open(path, "wb") as file:
-            torch.save(dict(content), file)
+            file.write(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

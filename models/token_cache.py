@@ -17,7 +17,7 @@ from models.backbone import Backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from utils.errors import UserError
-from utils.files import atomic_open
+from utils.files import atomic_open, remove_old_temporary_files
 
 GIB = 1 << 30
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
@@ -80,6 +80,8 @@ class TokenCache:
     def reserve(self, images: int) -> str:
         """Say in a sentence what the tokens of this many more images take, and make sure that the disk has it.
 
+        What runs that were killed did not finish is removed before.
+
         Raises:
             UserError: it has not.
         """
@@ -87,6 +89,7 @@ class TokenCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--cache_dir: cannot make {self.folder} ({error.strerror})") from error
+        remove_old_temporary_files(self.folder)
         disk = shutil.disk_usage(self.folder)
         needed = images * self.image_bytes
         text = (

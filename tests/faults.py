@@ -173,11 +173,16 @@ class Runner:
         return [path for path in self.files() if is_temporary(path.name)]
 
     def content(self) -> dict[str, object]:
-        """What a run that ended left, without what no two runs have the same."""
+        """What a run that ended left, without what no two runs have the same.
+
+        Unfinished files are part of it but for those in the cache, which are removed after an hour only, as other
+        runs may be writing there.
+        """
+        in_cache = [path for path in self.unfinished() if path.is_relative_to(self.cache)]
         return {
             str(path): CONTENTS.get(path.name, CONTENTS.get(path.suffix, sha256_of))(path)
             for path in self.files()
-            if path.suffix != ".log" and path.name != LOCK
+            if path.suffix != ".log" and path.name != LOCK and path not in in_cache
         }
 
 

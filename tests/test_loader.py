@@ -177,3 +177,35 @@ def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, m
     assert capsys.readouterr().err == ""
     sys.excepthook(ValueError, ValueError("real"), None)
     assert "ValueError: real" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("death", ["os._exit(3)", "os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_worker_that_dies_is_one_sentence(root, death):
+    script = f"""
+        import os, signal, sys
+        sys.path[0] = {str(PROJECT)!r}
+        import datasets.loader
+        from datasets.meta import Entry
+        from utils.errors import run
+
+        def die(path):
+            {death}
+
+        def main():
+            entries = [Entry("0.png", "", "thing", "", 0)] * 8
+            list(datasets.loader.make_loader(entries, {str(root)!r}, 64, 4, num_workers=2))
+
+        datasets.loader.load_rgb = die
+        run(main)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
+    )

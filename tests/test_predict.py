@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import predict
 import test_sdp
 import train_dp_clip
 import train_sdp_plus
+from datasets.photographs import PhotographDataset
 from tests import small_data, tiny_clip
 from utils.errors import UserError
 
@@ -268,3 +270,11 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     assert done.returncode == 1, done.stderr
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(tmp_path / "gone.png")]
+
+
+def test_a_worker_sends_little_through_its_pipe(tmp_path):
+    """A killed run's worker, left with more than its pipe holds (64 KiB), would never end."""
+    small_data.write(tmp_path / "a.png", np.zeros((900, 1200, 3), np.uint8))
+    item = PhotographDataset([tmp_path / "a.png"], 96)[0]
+    assert item[1].picture.shape == (768, 1024, 3)
+    assert len(ForkingPickler.dumps(item)) < 4096

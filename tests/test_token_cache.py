@@ -1,5 +1,7 @@
 """The cache of patch tokens: exact, complete or absent, and safe from other runs."""
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -91,6 +93,16 @@ def test_a_write_that_breaks_off_leaves_nothing(cache, tokens, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cache.write("a", tokens[0])
     assert list(cache.folder.iterdir()) == []
+
+
+def test_what_a_killed_run_did_not_finish_is_removed_after_an_hour(cache):
+    cache.reserve(1)
+    names = [f".{digit * 32}.tmp" for digit in "01"]
+    for name, age in zip([*names, "old.tmp"], (3700, 3500, 3700), strict=True):
+        (cache.folder / name).touch()
+        os.utime(cache.folder / name, (time.time() - age,) * 2)
+    cache.reserve(1)
+    assert {path.name for path in cache.folder.iterdir()} == {names[1], "old.tmp"}
 
 
 def test_two_runs_may_write_the_same_image(cache, tokens):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # doctor.py imports this under an older Python, too
 
+import contextlib
 import logging
 import os
 import signal
@@ -65,6 +66,8 @@ def _report(error: BaseException) -> None:
         _stop("interrupted; files that were written are whole", 130)
     if isinstance(error, OSError):
         _stop(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}", 2)
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        _stop("error: a process that reads images died, perhaps for want of memory: try --num_workers 0", 2)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _stop("error: out of memory: try a smaller --batch_size, or --device cpu", 2)
 
@@ -72,6 +75,8 @@ def _report(error: BaseException) -> None:
 def _stop(message: str, code: int) -> NoReturn:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):  # the log of the run; what follows is for the terminal
-            handler.stream.write(f"{message}\n")
+            with contextlib.suppress(OSError):  # a disk that is full may be what the message is about
+                handler.stream.write(f"{message}\n")
+                handler.stream.flush()
     print(message, file=sys.stderr)
     sys.exit(code)

@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from utils.errors import UserError
+
+ABANDONED = 3600  # seconds without a change, after which nobody writes a file any more
 
 
 @contextlib.contextmanager
@@ -38,7 +41,8 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        # NumPy and Pillow say how far they got, but not why.
+        raise UserError(f"cannot write {path}: {error.strerror or f'{error}; is the disk full?'}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -47,6 +51,14 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
 def is_temporary(name: str) -> bool:
     """Whether a file is called as `atomic_open` calls one that is not finished; a killed process leaves it behind."""
     return re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name) is not None
+
+
+def remove_old_temporary_files(folder: Path) -> None:
+    """Remove what killed processes did not finish directly in a folder that several may be writing to now."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process may remove it, too
+            if is_temporary(path.name) and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

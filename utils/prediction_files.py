@@ -60,10 +60,18 @@ class PredictionFiles:
         self._write_lines()
 
     def add(self, row: Row) -> None:
-        """Append an image's row, to be found even if the run ends here."""
+        """Append an image's row, to be found even if the run ends here.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         self.rows[row["image_path"]] = row
-        with (self.folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+        path = self.folder / LINES
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget the rows of images that are predicted anew."""

@@ -49,6 +49,16 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends the run with a sentence where it cannot be written, as on a full disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {self.baseFilename}: {error.strerror}") from error
+        super().handleError(record)
+
+
 def start_log(path: Path, *, append: bool = False) -> None:
     """Send the log to stderr and to `path`, from an empty file on unless it is to be appended to.
 
@@ -67,7 +77,7 @@ def start_log(path: Path, *, append: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = "a" if append else "w"
-        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(path, mode, "utf-8")]
+        handlers: list[logging.Handler] = [logging.StreamHandler(), _LogFile(path, mode, "utf-8")]
     except OSError as error:
         raise UserError(f"--save_path {path.parent}: no folder to write to ({error.strerror})") from error
     logging.basicConfig(
