@@ -12,6 +12,7 @@ from models.sdp_plus import LinearAdapters, adapters_for
 from utils.errors import UserError
 
 KEY = "linear_layers"
+ORIGIN = ("epoch", "method", "fidelity", "backbone", "train_dataset", "train_classes")
 
 
 def checkpoint_of(
@@ -37,22 +38,24 @@ def checkpoint_of(
 def read_adapters(path: Path) -> AdapterCheckpoint:
     """Read a file of trained adapters.
 
+    Of its further entries those that a training writes of itself are taken over, and not what is for going on with it.
+
     Raises:
         UserError: it cannot be read, or is another method's.
     """
     content = read_checkpoint(path)
     if path.suffix == ".safetensors":
-        origin = content.pop("metadata", {})
+        entries = content.pop("metadata", {})
         state = {key.removeprefix(f"{KEY}."): value for key, value in content.items()}
     else:
-        origin = {key: value for key, value in content.items() if key != KEY}
+        entries = content
         state = content.get(KEY)
     if not isinstance(state, Mapping) or not any(str(key).startswith("fc.") for key in state):
         raise UserError(
             f"{path} holds no adapters of SDP+ ('{KEY}' with fc.0.weight and so on), but "
             f"{', '.join(map(str, content))[:200]}; give a file that train_sdp_plus.py wrote or the authors published"
         )
-    return adapter_checkpoint(path, state, origin)
+    return adapter_checkpoint(path, state, {key: entries[key] for key in ORIGIN if key in entries})
 
 
 def load_adapters(checkpoint: AdapterCheckpoint, backbone: Backbone) -> LinearAdapters:

@@ -10,43 +10,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 import test_dp_clip
 import test_sdp
+import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
 from data.build import ensure_meta
 from datasets.registry import get_spec
 from tests import small_data, tiny_clip
 from tests.compare import relative_error
+from utils.errors import run
 
 PROJECT = Path(__file__).resolve().parents[1]
-MAINS = {module.__name__: module for module in (test_dp_clip, test_sdp, train_dp_clip, train_sdp_plus)}
+MAINS = {
+    module.__name__: module.main
+    for module in (test_dp_clip, test_sdp, test_sdp_plus, train_dp_clip, train_sdp_plus)
+}
+Calls = list[tuple[str, list[str]]]  # entry points and their arguments
 
 
-def command(processes: int, script: str, *arguments: str) -> list[str]:
-    options = ["--standalone", f"--nproc_per_node={processes}"]
-    return [sys.executable, "-m", "torch.distributed.run", *options, script, *arguments]
-
-
-def start(processes: int, script: str, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(processes, script, *arguments),
+def torchrun(processes: int, script: str, *arguments: str) -> tuple[int, str]:
+    """The exit code of a script in several processes, and all that is printed."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    result = subprocess.run(
+        [sys.executable, *launcher, script, *arguments],
         cwd=PROJECT,
-        env=environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=300,
     )
-
-
-def run_mains(processes: int, calls: list[tuple[str, list[str]]]) -> str:
-    """What all processes print in running the entry points one after another."""
-    process = start(processes, "tests/several_mains.py", json.dumps(calls))
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
+    return result.returncode, result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -56,67 +53,81 @@ def model(tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def bolts(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("bolts"))
+def runs(model, tmp_path_factory) -> Path:
+    """A folder with the results of one process, in `alone`, and of three, in `together`, and what these printed."""
+    root = tmp_path_factory.mktemp("runs")
+    bolts = small_data.make(root / "bolts")
+    cogs = small_data.make(root / "cogs", ("cog",), seed=1)
 
-
-def table(path: Path) -> list[list[str]]:
-    with path.open(newline="") as file:
-        return list(csv.reader(file))
-
-
-def same_results(a: Path, b: Path) -> bool:
-    """Whether two tests left the same files and the same measures, maps and scores, bit for bit."""
-    files = {path.relative_to(a) for path in a.rglob("*") if path.is_file()}
-    assert files == {path.relative_to(b) for path in b.rglob("*") if path.is_file()}
-    assert sum(path.suffix == ".npy" for path in files) > 0
-    assert Path("report.html") in {Path(path.name) for path in files}
-    results = [
-        [json.loads((run / path).read_text()) for path in sorted(files) if path.name == "results.json"]
-        for run in (a, b)
-    ]
-    for one, other in zip(*results, strict=True):
-        assert other["complete"] is True
-        for key in ("classes", "mean", "images"):
-            assert one[key] == other[key]
-    return all(
-        (a / path).read_bytes() == (b / path).read_bytes()
-        for path in files
-        if path.suffix in (".npy", ".png", ".csv", ".md")
-    )
-
-
-def test_an_evaluation_is_the_same_bit_for_bit(bolts, model, tmp_path):
-    """In three processes: two batches each; one batch for all; and batches of which the predictions depend."""
-    cache = ["--cache_dir", str(tmp_path / "cache")]
-    trained = tmp_path / "trained" / "image_adapter.pth"
-    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--epochs", "1"]
-    train_dp_clip.main([*data, *model, *cache, "--save_path", str(trained.parent)])
-
-    def calls(out: Path) -> list[tuple[str, list[str]]]:
-        common = ["--dataset", "mvtec", "--data_path", str(bolts), *model, *cache, "--save_maps"]
-        more = ["--visualization", "--bootstrap", "20", "--batch_size", "2", "--save_path", str(out / "sdp")]
-        one = ["--classes", "nut", "--save_path", str(out / "one")]
-        dp_clip = ["--checkpoint", str(trained), "--batch_size", "3", "--save_path", str(out / "dp_clip")]
+    def trainings(run: str, batch_size: int, *more: str) -> Calls:
+        data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), *model, "--epochs", "2"]
+        size = ["--batch_size", str(batch_size), "--cache_dir", str(root / "cache" / run)]
+        validation = ["--test_dataset", "mvtec", "--test_dataset_dir", str(cogs)]
+        fast = ["--learning_rate", "0.002"]  # so that the normalisation over the batch has an effect
+        released = [*fast, "--fidelity", "released", "--activation_checkpointing"]
+        corrected = [*fast, "--fidelity", "corrected", "--accumulate", "3"]
         return [
-            ("test_sdp", [*common, *more]),
-            ("test_sdp", [*common, *one]),
-            ("test_dp_clip", [*common, *dp_clip]),
+            (name, [*data, *size, *own, *more, "--save_path", str(root / run / folder)])
+            for folder, name, own in (
+                ("cached", "train_sdp_plus", validation),
+                ("released", "train_dp_clip", released),
+                ("encoded", "train_sdp_plus", ["--no_cache"]),
+                ("corrected", "train_dp_clip", corrected),
+            )
         ]
 
-    for name, arguments in calls(tmp_path / "alone"):
-        MAINS[name].main(arguments)
-    output = run_mains(3, calls(tmp_path / "together"))
-    assert same_results(tmp_path / "alone", tmp_path / "together")
-    results = json.loads((tmp_path / "together" / "sdp" / "results.json").read_text())
-    assert results["processes"] == 3
-    assert results["seconds"]["waiting"] > 0
-    assert (
-        output.count("class bolt is called 'bolt'") == 2
-    )  # once a run that has the class, not once a process
-    log = (tmp_path / "together" / "dp_clip" / "test.log").read_text()
-    assert log.count("WARNING") == 1  # that it was trained on what it is tested on, by the main process
-    assert output.count("WARNING process 2: ") == 1
+    def evaluations(run: str) -> Calls:
+        """Three batches a class, shared by three processes; one batch for all; batches that predictions depend on."""
+        common = ["--dataset", "mvtec", "--data_path", str(bolts), *model, "--save_maps"]
+        trained = root / "alone"
+        return [
+            (name, [*common, *own, "--cache_dir", str(root / "cache"), "--save_path", str(root / run / name)])
+            for name, own in (
+                ("test_sdp", ["--batch_size", "2", "--visualization", "--bootstrap", "20"]),
+                (
+                    "test_sdp_plus",
+                    ["--classes", "nut", "--checkpoint", str(trained / "encoded" / "last.pth")],
+                ),
+                (
+                    "test_dp_clip",
+                    ["--batch_size", "3", "--checkpoint", str(trained / "released" / "last.pth")],
+                ),
+            )
+        ]
+
+    begun = trainings("together", 3, "--epochs", "1")[2:]  # by one process, and gone on with by three
+    for name, arguments in [*trainings("alone", 3), *begun, *evaluations("alone")]:
+        MAINS[name](arguments)
+    calls = [*trainings("together", 1, "--resume"), *evaluations("together")]
+    code, output = torchrun(3, "tests/several_mains.py", json.dumps(calls))
+    assert code == 0, output
+    (root / "output.txt").write_text(output)
+    return root
+
+
+@pytest.mark.parametrize("name", ["test_sdp", "test_sdp_plus", "test_dp_clip"])
+def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
+    alone, together = runs / "alone" / name, runs / "together" / name
+    files = {path.relative_to(alone) for path in alone.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(together) for path in together.rglob("*") if path.is_file()}
+    assert {path.suffix for path in files} >= {".npy", ".csv", ".md", ".html", ".json"}
+    for path in files:
+        if path.suffix in (".npy", ".png", ".csv", ".md"):
+            assert (alone / path).read_bytes() == (together / path).read_bytes(), path
+    one, other = (json.loads(next(run.rglob("results.json")).read_text()) for run in (alone, together))
+    for key in ("complete", "images", "classes", "mean"):
+        assert one[key] == other[key]
+    assert (one["processes"], other["processes"]) == (1, 3)
+    assert ("waiting" in one["seconds"], "waiting" in other["seconds"]) == (False, name != "test_sdp_plus")
+
+
+def test_the_main_process_alone_writes_the_log_and_others_warn(runs):
+    output = (runs / "output.txt").read_text()
+    warning = "is what the checkpoint was trained on"
+    assert (runs / "together" / "test_dp_clip" / "test.log").read_text().count(warning) == 1
+    assert output.count("going on after epoch 1") == 2  # of two trainings, not by six processes
+    for number in (1, 2):
+        assert output.count(f"WARNING process {number}: mvtec {warning}") == 1
 
 
 def losses(run: Path) -> np.ndarray:
@@ -124,70 +135,42 @@ def losses(run: Path) -> np.ndarray:
         return np.array([[float(value) for value in row.values()] for row in csv.DictReader(file)])
 
 
-def assert_same_training(a: Path, b: Path) -> None:
-    """Two trainings have the same losses and parameters but for the rounding of sums."""
-    assert {path.name for path in a.iterdir()} == {path.name for path in b.iterdir()}
-    np.testing.assert_allclose(losses(a), losses(b), rtol=1e-5)
-    states = (torch.load(run / "last.pth", weights_only=True) for run in (a, b))
-    one, other = (state.get("linear_layers") or state["image_adapter"] for state in states)
-    for name, value in one.items():
-        assert relative_error(other[name], value) < 1e-5, name
-
-
-def test_a_training_is_that_with_the_batches_of_all_processes_together(bolts, model, tmp_path):
+@pytest.mark.parametrize("name", ["cached", "released", "encoded", "corrected"])
+def test_a_training_is_that_with_the_batches_of_all_processes_together(runs, name):
     """Ten images in steps of three, the last of which has one image for three processes."""
-    cogs = small_data.make(tmp_path / "cogs", ("cog",), seed=1)
-
-    def calls(run: str, batch_size: int, *more: str) -> list[tuple[str, list[str]]]:
-        data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), *model, "--epochs", "2"]
-        size = ["--batch_size", str(batch_size), "--cache_dir", str(tmp_path / "cache" / run)]
-        test = ["--test_dataset", "mvtec", "--test_dataset_dir", str(cogs)]
-        fast = ["--learning_rate", "0.002"]  # so that the normalisation over the batch has an effect
-        return [
-            (name, [*data, *size, *own, *more, "--save_path", str(tmp_path / run / folder)])
-            for folder, name, own in (
-                ("cached", "train_sdp_plus", test),
-                (
-                    "released",
-                    "train_dp_clip",
-                    [*fast, "--fidelity", "released", "--activation_checkpointing"],
-                ),
-                ("encoded", "train_sdp_plus", ["--no_cache"]),
-                ("corrected", "train_dp_clip", [*fast, "--fidelity", "corrected", "--accumulate", "3"]),
-            )
-        ]
-
-    for name, arguments in calls("alone", 3):
-        MAINS[name].main(arguments)
-    for name, arguments in calls("together", 3, "--epochs", "1")[2:]:  # which are gone on with by three
-        MAINS[name].main(arguments)
-    run_mains(3, calls("together", 1, "--resume"))
-    for folder in ("cached", "released", "encoded", "corrected"):
-        assert_same_training(tmp_path / "alone" / folder, tmp_path / "together" / folder)
+    alone, together = runs / "alone" / name, runs / "together" / name
+    assert {path.name for path in alone.iterdir()} == {path.name for path in together.iterdir()}
+    np.testing.assert_allclose(losses(together), losses(alone), rtol=1e-5)
+    states = (torch.load(run / "last.pth", weights_only=True) for run in (alone, together))
+    one, other = (state.get("linear_layers") or state["image_adapter"] for state in states)
+    for key, value in one.items():
+        assert relative_error(other[key], value) < 1e-5, key
 
 
-def test_an_error_in_another_process_is_told_once_and_keeps_what_was_finished(bolts, model, tmp_path):
+def test_an_error_in_another_process_is_told_once_and_keeps_what_was_finished(model, tmp_path):
     broken = small_data.make(tmp_path / "broken")
     ensure_meta(get_spec("mvtec"), broken)
-    (broken / "nut" / "test" / "square" / "002.png").write_text("no image")
+    picture = broken / "nut" / "test" / "square" / "002.png"
+    picture.write_text("no image")
     out = tmp_path / "out"
     paths = ["--data_path", str(broken), "--save_path", str(out), "--cache_dir", str(tmp_path / "cache")]
-    arguments = ["--dataset", "mvtec", *paths, *model, "--batch_size", "5"]
-    process = start(2, "test_sdp.py", *arguments)  # the nuts are the second process's
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1  # torchrun's own
-    sentence = f"error: {broken / 'nut' / 'test' / 'square' / '002.png'} is not an image"
-    assert output.count(sentence) == 1
+    # One batch a class: the nuts are the second process's.
+    code, output = torchrun(2, "test_sdp.py", "--dataset", "mvtec", *paths, *model, "--batch_size", "5")
+    assert code == 1  # torchrun's own
+    assert output.count(f"error: {picture} is not an image") == 1
     assert "exitcode  : 2" in output
     assert output.count("Traceback") == 1  # torchrun's own
-    assert sentence in (out / "test.log").read_text()
+    assert f"error: {picture} is not an image" in (out / "test.log").read_text()
     assert list(json.loads((out / "results.json").read_text())["classes"]) == ["bolt"]
     assert (out / "report.html").exists()
 
 
-SCRIPT = """
+def test_a_process_that_is_killed_ends_the_run(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
 import os, signal, sys
-sys.path.insert(0, {project!r})
+sys.path.insert(0, {str(PROJECT)!r})
 from utils.distributed import barrier, rank
 from utils.errors import run
 
@@ -197,23 +180,24 @@ def main():
         os.kill(os.getpid(), signal.SIGKILL)
     barrier()
 
-run(main, parallel={parallel})
+run(main, parallel=True)
 """
-
-
-@pytest.mark.parametrize(
-    "parallel, sentence",
-    [
-        (True, "error: another process of this run is gone"),
-        (False, "error: script.py runs in one process: start it by python, not torchrun"),
-    ],
-)
-def test_a_killed_process_ends_the_run_and_programs_of_one_process_refuse_more(tmp_path, parallel, sentence):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(project=str(PROJECT), parallel=parallel))
-    process = start(2, str(script))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert output.count(sentence) == 1
-    assert ("SIGKILL" in output) == parallel
+    )
+    code, output = torchrun(2, str(script))
+    assert code == 1
+    assert "Signal 9 (SIGKILL) received by PID" in output
     assert output.count("Traceback") == 1  # torchrun's own
+
+
+def test_a_program_that_does_not_share_its_work_refuses_to_run_several_times(monkeypatch, capsys):
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("utils.distributed.start", dist.HashStore)
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
+    monkeypatch.setattr("sys.argv", ["a/predict.py"])
+    with pytest.raises(SystemExit) as caught:
+        run(lambda: pytest.fail("it ran"))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: predict.py runs in one process: start it by python, not torchrun\n"
+    )

@@ -30,7 +30,7 @@ def start() -> dist.Store:
 
 def finish() -> None:
     """Leave when all have done their work: one that left before would look like one that died."""
-    dist.barrier()
+    barrier()
     dist.destroy_process_group()
 
 
@@ -77,7 +77,7 @@ def is_main() -> bool:
 def barrier() -> None:
     """Wait for all processes to come here."""
     if _is_shared():
-        dist.barrier()
+        dist.all_reduce(torch.zeros(1))  # on the CPU, where no process has to have chosen its GPU yet
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _hand_over(items: Iterable[Any], error_type: type[Exception]) -> None:
             dist.send_object_list([item], dst=0)
     except error_type as error:
         dist.send_object_list([error], dst=0)
-        dist.barrier()  # until the main process, having raised the error, ends the run
+        barrier()  # until the main process, having raised the error, ends the run
     dist.send_object_list([StopIteration()], dst=0)
 
 
