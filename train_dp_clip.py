@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.resuming import add_resume_option, plain_arguments, start_training
+from data.resuming import add_resume_option, plain_arguments, restoring, start_training
 from data.testing import add_seed_option
 from data.training import (
     TrainingSet,
@@ -126,13 +126,15 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     seed_everything(args.seed)
     adapter = image_adapter_for(backbone, settings)
     training = DPClipTraining(backbone, adapter, fidelity, training_settings(args))
-    log = TrainingLog(args.save_path, state["log"] if state else None)
+    log = TrainingLog(args.save_path)
     trained = 0
     if state is not None:
-        load_into(adapter, state[KEY], state_file, "the image adapter")
-        training.resume(state[OPTIMIZER], state)
-        restore_random_states(state["random_states"])
-        trained = state["epoch"]
+        with restoring(state_file):
+            load_into(adapter, state[KEY], state_file, "the image adapter")
+            training.resume(state[OPTIMIZER], state)
+            restore_random_states(state["random_states"])
+            log = TrainingLog(args.save_path, state["log"])
+            trained = int(state["epoch"])
         logger.info("going on after epoch %d", trained)
     logger.info(
         "training %d parameters on %d images for %d epochs, in %s fidelity",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data.options import EvaluationSet, fill_in_from_data_set, loader_from_options
-from data.resuming import add_resume_option, plain_arguments, start_training
+from data.resuming import add_resume_option, plain_arguments, restoring, start_training
 from data.testing import add_seed_option
 from data.tokens import TokenBatch, add_token_options, token_source_from_options
 from data.training import (
@@ -120,13 +120,15 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     seed_everything(args.seed)
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=args.learning_rate)
-    log = TrainingLog(args.save_path, state["log"] if state else None)
+    log = TrainingLog(args.save_path)
     trained = 0
     if state is not None:
-        load_into(adapters, state[KEY], state_file, "the adapters")
-        optimizer.load_state_dict(state["optimizer"])
-        restore_random_states(state["random_states"])
-        trained = state["epoch"]
+        with restoring(state_file):
+            load_into(adapters, state[KEY], state_file, "the adapters")
+            optimizer.load_state_dict(state["optimizer"])
+            restore_random_states(state["random_states"])
+            log = TrainingLog(args.save_path, state["log"])
+            trained = int(state["epoch"])
         logger.info("going on after epoch %d", trained)
     logger.info("training on %d images for %d epochs", len(text), args.epochs)
 

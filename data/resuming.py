@@ -65,6 +65,22 @@ def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[
     return state
 
 
+@contextmanager
+def restoring(state_file: Path) -> Iterator[None]:
+    """Say in one sentence that a state file's content, which the block restores, is not what a training leaves.
+
+    Raises:
+        UserError: the block stumbled over it.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(
+            f"{state_file} is no state to resume from ({reason}): start anew without it"
+        ) from error
+
+
 def plain_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The options as data that a checkpoint may hold; the size of a batch is that of all processes together."""
     plain = {key: _plain(value) for key, value in vars(args).items()}

@@ -16,6 +16,7 @@ from utils.files import write_json, write_text
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
+SHOWN = 100  # characters of a name that a message takes over whole
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ def path_problem(path: str, root: Path) -> str | None:
     return None if inside else "leads out of the data set's folder through a symlink"
 
 
+def _shown(text: str) -> str:
+    """A text as a message shows it: in quotes, on one line, and not longer than it must be."""
+    return repr(text) if len(text) <= SHOWN else reprlib.repr(text)
+
+
 @dataclass(frozen=True)
 class _Keys:
     """What a file calls the fields of `Entry`, and which of them it may leave out."""
@@ -197,7 +203,7 @@ class _Checker:
         entry = Entry(**values)
         first = self.seen.setdefault((split, entry.img_path), where)
         if first != where:
-            raise self.fail(where, f"the image '{entry.img_path}' is listed already as {first}")
+            raise self.fail(where, f"the image {_shown(entry.img_path)} is listed already as {first}")
         return entry
 
     def _key(self, name: str) -> str:
@@ -234,7 +240,8 @@ def _meta_entries(text: str, checker: _Checker) -> Iterator[tuple[str, Entry]]:
         if not isinstance(raw[split], dict):
             raise checker.fail(split, "expected an object with a list of entries for each class")
         for name, entries in raw[split].items():
-            place = f"{split}/{name if name.isprintable() else reprlib.repr(name)}"
+            short = name.isprintable() and len(name) <= SHOWN
+            place = f"{split}/{name if short else reprlib.repr(name)}"
             if not isinstance(entries, list):
                 raise checker.fail(place, "expected a list of entries")
             if not entries and split == "test":

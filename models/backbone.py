@@ -10,6 +10,7 @@ import open_clip
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
 
+from models.checkpoints import check_finite
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
@@ -250,7 +251,7 @@ def check_servable(
 
 
 def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
-    """Load the state dict in `path`; every key and every shape but the position grid's must fit."""
+    """Load the state dict in `path`; every key and every shape but the position grid's must fit, values be finite."""
     state = read_state_dict(path)
     position = state.get("visual.positional_embedding")
     own = clip.visual.positional_embedding
@@ -270,4 +271,5 @@ def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
     if misfits:
         more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
         raise UserError(f"{path} does not fit {model}: {misfits[0]}{more}")
+    check_finite(state, path)
     clip.load_state_dict(state)

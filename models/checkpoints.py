@@ -1,7 +1,9 @@
 """Checkpoints of trained adapters: written whole or not at all, and read without running code from them."""
 
+import errno
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 if file.metadata():
                     content["metadata"] = dict(file.metadata())
         else:
+            _check_sums(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
@@ -52,13 +55,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "code from it"
         ) from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        # A damaged directory of an archive may place a record before the file's beginning.
+        reason = "it is damaged" if error.errno == errno.EINVAL else error.strerror or error
+        raise UserError(f"cannot read {path}: {reason}") from error
     except Exception as error:  # a damaged file makes the readers stumble in every way there is
         kind = type(error).__name__
         raise UserError(f"cannot read {path}, which is damaged or of another kind ({kind})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path} holds no state dict")
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the records of an archive with their checksums, which PyTorch writes but does not read.
+
+    Raises:
+        BadZipFile: a record is damaged.
+    """
+    if zipfile.is_zipfile(path):  # older files are none
+        with zipfile.ZipFile(path) as archive:
+            if (record := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(record)
 
 
 def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
@@ -90,7 +107,16 @@ def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
     if misfits:
         more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
         raise UserError(f"{path} does not fit {what}: {misfits[0]}{more}")
+    check_finite(state, path)
+    module.load_state_dict(state)
+
+
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a state dict, read from `path`, with a NaN or an infinity in it.
+
+    Raises:
+        UserError: it has one; its parameter is named.
+    """
     broken = next((key for key, value in state.items() if not value.isfinite().all()), None)
     if broken is not None:
         raise UserError(f"{path}: {broken} has values that are not finite")
-    module.load_state_dict(state)

@@ -35,7 +35,7 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
     sentences of one length are encoded together, without any padding.
 
     Raises:
-        UserError: a sentence is longer than the context.
+        UserError: a sentence is longer than the context, or an embedding not finite.
     """
     clip = backbone.clip
     for sentence in sentences:
@@ -53,6 +53,11 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
         with backbone.autocast():
             x = torch.cat([_encode_one_length(clip, chunk) for chunk in ids.split(CHUNK)])
         embeddings[same.to(backbone.device)] = F.normalize(x.float(), dim=-1)
+    if not embeddings.isfinite().all():
+        raise UserError(
+            f"{backbone.name} gave sentence embeddings that are not finite: with --precision fp16 or bf16 try fp32, "
+            "else check the weights"
+        )
     return embeddings
 
 

@@ -136,7 +136,11 @@ class TokenCache:
     def _open(self, digest: str) -> np.ndarray | None:
         """The file's content; None where there is none, or one that is damaged."""
         with contextlib.suppress(OSError, ValueError, EOFError):
-            tokens = np.load(self._path(digest), mmap_mode="r", allow_pickle=False)
-            if tokens.shape == self.shape and tokens.dtype == self.dtype:
+            path = self._path(digest)
+            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+            whole = (
+                tokens.offset + tokens.nbytes == path.stat().st_size
+            )  # else the header's length is damaged
+            if whole and tokens.shape == self.shape and tokens.dtype == self.dtype:
                 return tokens
         return None

@@ -229,3 +229,13 @@ def test_weights_that_do_not_fit_are_refused_by_key_and_shape(files, tmp_path, c
     with pytest.raises(UserError, match=said) as caught:
         load(files[0], path)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(files, tmp_path, value):
+    state = load_file(files[1])
+    state["visual.transformer.resblocks.3.mlp.c_fc.bias"][5] = value
+    save_file(state, tmp_path / "broken.safetensors")
+    said = r"broken\.safetensors: visual\.transformer\.resblocks\.3\.mlp\.c_fc\.bias has values that are not finite"
+    with pytest.raises(UserError, match=said):
+        load(files[0], tmp_path / "broken.safetensors")

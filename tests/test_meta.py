@@ -296,6 +296,126 @@ def test_arbitrary_json_gives_entries_or_one_sentence(tmp_path, value, suffix):
         assert {type(entry.anomaly) for entry in entries} <= {int, type(None)}
 
 
+TRICKS = [
+    *(
+        "..",
+        ".",
+        "",
+        "~",
+        "~root",
+        "/",
+        "//",
+        "\\",
+        "..\\a",
+        "C:",
+        "c:x",
+        "\\\\?\\C:",
+        "file:",
+        "%2e%2e",
+        "$HOME",
+    ),
+    *(
+        "a\0b",
+        "\ud800",
+        "\n",
+        "\x1b[31m",
+        "\u2024\u2024",
+        "\uff0e\uff0e",
+        "\u202e",
+        "e\u0301",
+        "\xe9",
+        "a" * 300,
+        "con",
+    ),
+    *("out", "up", "loop", "absolute", "inner", "file.png", "new.png"),
+]
+paths = st.lists(st.sampled_from(TRICKS) | st.text(max_size=4), max_size=5).map("/".join) | st.just(
+    "a/" * 3000
+)
+tricky_entries = st.fixed_dictionaries(
+    {
+        "img_path": paths,
+        "mask_path": paths,
+        "cls_name": st.just("bottle") | paths,
+        "specie_name": paths,
+        "anomaly": st.sampled_from([0, 1, None]),
+    }
+)
+
+
+@st.composite
+def tricky_files(draw):
+    """The name and content of a file whose paths try to lead out, with a few bytes of it replaced or not."""
+    entries = draw(st.lists(tricky_entries, min_size=1, max_size=3))
+    if draw(st.booleans()):
+        keys = {
+            "img_path": "image_path",
+            "mask_path": "mask_path",
+            "cls_name": "class_name",
+            "anomaly": "label",
+        }
+        lines = [{line: entry[name] for name, line in keys.items()} for entry in entries]
+        name, content = "meta.jsonl", "\n".join(map(json.dumps, lines)).encode()
+    else:
+        train = {draw(paths): entries} if draw(st.booleans()) else {}
+        name, content = "meta.json", json.dumps({"train": train, "test": {"bottle": entries}}).encode()
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + draw(st.binary(max_size=3)) + content[at + 1 :]
+    return name, content
+
+
+@pytest.fixture
+def root_with_links(tmp_path) -> Path:
+    """A data set's folder with a file, a folder, and symbolic links that stay and that lead out."""
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    (root / "file.png").touch()
+    links = {
+        "out": tmp_path,
+        "up": Path(".."),
+        "loop": root / "loop",
+        "absolute": Path("/etc"),
+        "in": root / "inner",
+    }
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+    return root
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(file=tricky_files())
+def test_no_path_leads_out_whatever_a_file_holds(root_with_links, file):
+    root = root_with_links
+    (root / file[0]).write_bytes(file[1])
+    try:
+        meta = read_meta(root / file[0], root)
+    except UserError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
+        return
+    for entry in (entry for classes in meta.values() for entries in classes.values() for entry in entries):
+        for path in filter(None, (entry.img_path, entry.mask_path)):
+            assert (root / path).resolve().is_relative_to(root.resolve())
+
+
+@pytest.mark.parametrize("path", ["a\nb.png", "a\x1b[31m.png", "a/" * 3000 + "b.png"])
+def test_an_image_that_is_there_twice_is_named_in_one_short_line(tmp_path, path):
+    value = {"train": {}, "test": {"bottle": [raw_entry(img_path=path), raw_entry(img_path=path)]}}
+    with pytest.raises(UserError, match=r"is listed already|not a usable path") as caught:
+        read_meta(write(tmp_path, value), tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\nb"])
+def test_a_class_with_an_unwieldy_name_is_named_shortly(tmp_path, name):
+    with pytest.raises(UserError, match="the class has no images") as caught:
+        read_meta(write(tmp_path, {"train": {}, "test": {name: []}}), tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(max_size=60), suffix=st.sampled_from([".json", ".jsonl"]))
 def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):

@@ -181,3 +181,12 @@ def test_a_cache_that_cannot_be_written_is_a_warning(backbone, tmp_path, warning
     (tmp_path / "file").touch()
     assert torch.equal(features(backbone, tmp_path / "file"), features(backbone, None))
     assert warnings_of().startswith("sentence embeddings are not kept in --cache_dir: cannot write ")
+
+
+def test_embeddings_that_are_not_finite_are_refused(tmp_path):
+    backbone = tiny_clip.load(tmp_path)
+    backbone.clip.text_projection.data.fill_(3e38)  # as half precision overflows
+    with pytest.raises(
+        UserError, match="sentence embeddings that are not finite: with --precision fp16 or bf16"
+    ):
+        encode_sentences(backbone, ["a bottle"])

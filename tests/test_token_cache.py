@@ -78,6 +78,21 @@ def test_a_truncated_file_counts_as_missing(cache, tokens, keep):
         cache.read("a")
 
 
+def test_a_flipped_bit_in_the_header_is_missing_or_harmless(cache, tokens):
+    cache.write("a", tokens[0])
+    path = cache.folder / "a.npy"
+    content, expected = path.read_bytes(), np.array(cache.read("a"))
+    missing = 0
+    for place in range(128):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            if cache.missing(["a"]):
+                missing += 1
+            else:
+                np.testing.assert_array_equal(cache.read("a"), expected)
+    assert missing > 500  # the header's end is blank
+
+
 def test_a_pickled_array_is_not_loaded(cache, tmp_path):
     cache.folder.mkdir(parents=True)
     np.save(cache.folder / "a.npy", np.array([print], dtype=object), allow_pickle=True)

@@ -25,8 +25,8 @@ class TrainingLog:
 
     def __init__(self, folder: Path, state: Mapping[str, list[Row]] | None = None) -> None:
         self.folder = folder
-        self.steps: list[Row] = list(state["steps"]) if state else []
-        self.validations: list[Row] = list(state["validations"]) if state else []
+        self.steps: list[Row] = list(state["steps"]) if state is not None else []
+        self.validations: list[Row] = list(state["validations"]) if state is not None else []
 
     def state(self) -> dict[str, list[Any]]:
         """Everything that was recorded, for a checkpoint."""
