@@ -117,6 +117,7 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         UserError: it has one; its parameter is named.
     """
-    broken = next((key for key, value in state.items() if not value.isfinite().all()), None)
-    if broken is not None:
-        raise UserError(f"{path}: {broken} has values that are not finite")
+    for key, value in state.items():
+        parts = value.flatten().split(1 << 20)  # whole, it would take the memory of two more copies
+        if not all(part.isfinite().all() for part in parts):
+            raise UserError(f"{path}: {key} has values that are not finite")

@@ -134,7 +134,8 @@ def test_pinning_pins_every_tensor(root, monkeypatch):
 
 def test_interrupting_leaves_no_traceback_of_the_workers(root):
     script = f"""
-        import sys, time
+        import signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs the tests in the background
         sys.path[0] = {str(PROJECT)!r}
         from datasets.loader import make_loader
         from datasets.meta import Entry
