@@ -15,6 +15,7 @@ from tests import small_data, tiny_clip
 from tests.test_weights import Hostile
 from utils.errors import UserError
 
+EMPTY_OPTIMIZER = {"state": {}, "param_groups": []}
 SCRIPTS = {"train_sdp_plus": train_sdp_plus.main, "train_dp_clip": train_dp_clip.main}
 
 
@@ -112,10 +113,9 @@ def _comparable(content: object) -> object:
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimizer": None},
-        {"optimizer": {}},
-        {"optimizer": {"state": {}, "param_groups": []}},
-        {"image_optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": None, "image_optimizer": None},  # what the one method calls it, and the other
+        {"optimizer": {}, "image_optimizer": {}},
+        {"optimizer": EMPTY_OPTIMIZER, "image_optimizer": EMPTY_OPTIMIZER},
         {"random_states": {}},
         {"random_states": {"python": 3, "numpy": (), "torch": torch.zeros(3), "cuda": []}},
         {"log": {}},
@@ -128,8 +128,6 @@ def _comparable(content: object) -> object:
 )
 def test_a_state_of_another_content_is_refused(resume, state, change):
     content = torch.load(state, weights_only=True)
-    if not change.keys() & content.keys():
-        return  # the other method's
     torch.save(content | change, state)
     refused(resume[0], state, "no state to resume from|does not fit")
 
