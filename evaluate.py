@@ -23,6 +23,7 @@ from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from utils.arguments import positive_int
 from utils.bootstrap import Bootstrap
+from utils.distributed import is_main, rank, world_size
 from utils.errors import run
 from utils.evaluation import Stopwatch
 from utils.lock import locked
@@ -91,6 +92,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure or compare, and write the results."""
     args = parse_arguments(arguments)
+    if not (args.maps or is_main()):
+        return  # the other two tasks are no work to share
     if args.published:
         path = write_published(args.published)
         print(f"{path.read_text(encoding='utf-8')}\nwritten to {path}")
@@ -123,7 +126,7 @@ def measure_maps(args: argparse.Namespace) -> None:
     )
     evaluate_and_report(
         SavedMaps(),
-        make_map_loader(dataset, args.num_workers),
+        make_map_loader(dataset, args.num_workers, share=slice(rank(), None, world_size())),
         images.entries,
         device=torch.device("cpu"),
         stopwatch=stopwatch,
@@ -146,4 +149,4 @@ def measure_maps(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

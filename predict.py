@@ -13,11 +13,14 @@ from data.prediction import calibration_from_options, predict_photographs
 from data.prediction_writer import PredictionWriter
 from data.testing import add_seed_option
 from datasets.registry import get_spec
+from models.backbone import Backbone
 from models.detectors import add_method_options, detector_from_options
 from models.options import add_map_options, add_model_options, add_prompt_options
 from utils.arguments import non_empty, rate
 from utils.calibration import Calibration
+from utils.distributed import from_main, is_main
 from utils.errors import run
+from utils.evaluation import Detector
 from utils.lock import locked
 from utils.prediction_files import PredictionFiles
 from utils.runtime import environment, git_commit, seed_everything, start_log
@@ -95,7 +98,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict, and say what was found; 1 if an image could not be read."""
     args = parse_arguments(arguments)
-    paths = find_photographs(args.inputs, sys.stdin)
+    paths = from_main(lambda: find_photographs(args.inputs, sys.stdin))
     with locked(args.save_path):
         start_log(args.save_path / "predict.log", append=args.resume)
         seed_everything(args.seed)
@@ -110,6 +113,9 @@ def predict(args: argparse.Namespace, paths: Sequence[Path]) -> int:
     detector, backbone, origin = detector_from_options(args, {args.object: args.object})
     calibration = calibration_from_options(args, detector, backbone, origin)
 
+    if not is_main():
+        share_in_prediction(args, detector, backbone, paths)
+        return 0
     settings = origin | {
         "calibration": None if calibration is None else asdict(calibration),
         "threshold": args.threshold,
@@ -121,11 +127,20 @@ def predict(args: argparse.Namespace, paths: Sequence[Path]) -> int:
         calibration.save(args.save_path / "calibration.json")
         tell_calibration(calibration, args.save_path)
     writer = PredictionWriter(args, files, paths, calibration)
-    order = writer.order()
+    order = from_main(writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for one in predict_photographs(args, detector, backbone, paths, order, "predicting"):
         writer.take(one)
     return writer.finish(f"{args.method}: {args.object}", settings)
+
+
+def share_in_prediction(
+    args: argparse.Namespace, detector: Detector, backbone: Backbone, paths: Sequence[Path]
+) -> None:
+    """Predict this process's share of the images, and hand the results to the main process."""
+    order = from_main(list)
+    for _ in predict_photographs(args, detector, backbone, paths, order, "predicting"):
+        pass
 
 
 def tell_calibration(calibration: Calibration, folder: Path) -> None:
@@ -148,4 +163,4 @@ def tell_calibration(calibration: Calibration, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parallel=True)

@@ -29,9 +29,10 @@ BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not d
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
 PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 # --------------------------------------------------------------------------------------------------------------
 
 source "$PROJECT/utils/scripts.sh"
 options_from domain normal_dir false_alarm_rate save_path method checkpoint model pretrained \
   batch_size num_workers device precision
-python "$PROJECT/predict.py" "$@" --object "$OBJECT" "${options[@]}"
+launch "$PROJECT/predict.py" "$@" --object "$OBJECT" "${options[@]}"

@@ -17,6 +17,7 @@ from datasets.loader import loader_in_order
 from datasets.photographs import Photograph, PhotographDataset
 from models.backbone import Backbone
 from utils.calibration import LEAST, Calibration, read_calibration
+from utils.distributed import in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation import Detector
 
@@ -61,7 +62,7 @@ def predict_photographs(
     order: Sequence[int],
     description: str,
 ) -> Iterator[Seen | Unread]:
-    """Run a detector over photographs.
+    """Run a detector over photographs; of several processes each does its share, and the main one is given all.
 
     Args:
         args: with `batch_size`, `num_workers` and `object`, which the detector knows as a class.
@@ -77,14 +78,18 @@ def predict_photographs(
         args.batch_size,
         min(args.num_workers, len(order)),
         collate_fn=list,
+        share=slice(rank(), None, world_size()),
     )
+    predictions = (list(_predict_batch(args.object, detector, backbone, items)) for items in loader)
     with (
         logging_redirect_tqdm(),
-        tqdm(total=len(order), unit="image", desc=description, dynamic_ncols=True) as progress,
+        tqdm(
+            total=len(order), unit="image", desc=description, dynamic_ncols=True, disable=not is_main()
+        ) as progress,
     ):
-        for items in loader:
-            yield from _predict_batch(args.object, detector, backbone, items)
-            progress.update(len(items))
+        for batch in in_turn(predictions, UserError):
+            yield from batch
+            progress.update(len(batch))
 
 
 def _predict_batch(
@@ -116,6 +121,8 @@ def calibration_from_options(
 ) -> Calibration | None:
     """The calibration that the options name, made from normal images or read from a file; None without either.
 
+    Of several processes the main one alone is given it.
+
     Raises:
         UserError: there are too few normal images that can be read, or the file does not fit.
     """
@@ -130,6 +137,8 @@ def calibration_from_options(
             logger.warning("left out of the calibration: %s", one.reason)
         else:
             seen.append((one.text_prob, one.map_max))
+    if not is_main():
+        return None
     if len(seen) < LEAST:
         raise UserError(
             f"--normal_dir {args.normal_dir}: {len(seen)} images are too few, give at least {LEAST}"

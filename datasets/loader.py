@@ -197,6 +197,7 @@ def loader_in_order(
     num_workers: int = 0,
     *,
     collate_fn: Callable[[list[Any]], Any] = collate,
+    share: slice = slice(None),
     pin_memory: bool = False,
     seed: int = 0,
 ) -> ErrorRaisingLoader:
@@ -206,7 +207,7 @@ def loader_in_order(
     """
     return _loader(
         dataset,
-        _chunks(order, batch_size),
+        _chunks(order, batch_size)[share],
         num_workers,
         collate_fn=collate_fn,
         pin_memory=pin_memory,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import resize
 
-from datasets.loader import ErrorRaisingLoader, Item, collate, end_quietly, known_mask
+from datasets.loader import ErrorRaisingLoader, Item, known_mask, loader_in_order
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation import Prediction
@@ -163,16 +163,17 @@ class SavedMapDataset(Dataset):
             return error
 
 
-def make_map_loader(dataset: SavedMapDataset, num_workers: int = 0) -> ErrorRaisingLoader:
-    """Batches of one map each, since maps of two classes may differ in size; `images` are the maps [1, 1, H, W]."""
-    return ErrorRaisingLoader(
-        dataset,
-        batch_size=1,
-        num_workers=num_workers,
-        collate_fn=collate,
-        worker_init_fn=end_quietly,
-        generator=torch.Generator().manual_seed(0),
-    )
+def make_map_loader(
+    dataset: SavedMapDataset, num_workers: int = 0, *, share: slice = slice(None)
+) -> ErrorRaisingLoader:
+    """Batches of one map each, since maps of two classes may differ in size; `images` are the maps [1, 1, H, W].
+
+    Args:
+        dataset: the maps.
+        num_workers: processes that read ahead; 0 reads in this one.
+        share: which of the maps to give; the others are other processes'.
+    """
+    return loader_in_order(dataset, range(len(dataset)), batch_size=1, num_workers=num_workers, share=share)
 
 
 class SavedMaps:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import evaluate
+import predict
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
@@ -26,7 +28,15 @@ from utils.errors import run
 PROJECT = Path(__file__).resolve().parents[1]
 MAINS = {
     module.__name__: module.main
-    for module in (test_dp_clip, test_sdp, test_sdp_plus, train_dp_clip, train_sdp_plus)
+    for module in (
+        evaluate,
+        predict,
+        test_dp_clip,
+        test_sdp,
+        test_sdp_plus,
+        train_dp_clip,
+        train_sdp_plus,
+    )
 }
 Calls = list[tuple[str, list[str]]]  # entry points and their arguments
 
@@ -78,8 +88,13 @@ def runs(model, tmp_path_factory) -> Path:
 
     def evaluations(run: str) -> Calls:
         """Three batches a class, shared by three processes; one batch for all; batches that predictions depend on."""
-        common = ["--dataset", "mvtec", "--data_path", str(bolts), *model, "--save_maps"]
+        data = ["--dataset", "mvtec", "--data_path", str(bolts)]
+        common = [*data, *model, "--save_maps"]
         trained = root / "alone"
+        maps = ["--maps", str(trained / "test_sdp" / "maps"), *data, "--num_workers", "0"]
+        photographs = [str(bolts / "bolt" / "test"), str(bolts / "nut" / "test" / "square")]
+        normal = ["--normal_dir", str(bolts / "nut" / "test" / "good"), "--false_alarm_rate", "0.5"]
+        checkpoint = ["--checkpoint", str(trained / "released" / "last.pth")]
         return [
             (name, [*common, *own, "--cache_dir", str(root / "cache"), "--save_path", str(root / run / name)])
             for name, own in (
@@ -88,10 +103,13 @@ def runs(model, tmp_path_factory) -> Path:
                     "test_sdp_plus",
                     ["--classes", "nut", "--checkpoint", str(trained / "encoded" / "last.pth")],
                 ),
-                (
-                    "test_dp_clip",
-                    ["--batch_size", "3", "--checkpoint", str(trained / "released" / "last.pth")],
-                ),
+                ("test_dp_clip", ["--batch_size", "3", *checkpoint]),
+            )
+        ] + [
+            (name, [*own, "--save_path", str(root / run / name)])
+            for name, own in (
+                ("evaluate", [*maps, "--report"]),
+                ("predict", [*photographs, *model, *normal, "--save_maps", "--batch_size", "2"]),
             )
         ]
 
@@ -105,20 +123,32 @@ def runs(model, tmp_path_factory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["test_sdp", "test_sdp_plus", "test_dp_clip"])
-def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
-    alone, together = runs / "alone" / name, runs / "together" / name
+def assert_same_files(alone: Path, together: Path, kinds: set[str]) -> None:
+    """Both folders have files of the same names, and the same content where that holds no times and folders."""
     files = {path.relative_to(alone) for path in alone.rglob("*") if path.is_file()}
     assert files == {path.relative_to(together) for path in together.rglob("*") if path.is_file()}
-    assert {path.suffix for path in files} >= {".npy", ".csv", ".md", ".html", ".json"}
+    assert {path.suffix for path in files} >= kinds
     for path in files:
-        if path.suffix in (".npy", ".png", ".csv", ".md"):
+        if path.suffix in (".npy", ".png", ".csv", ".md", ".jsonl"):
             assert (alone / path).read_bytes() == (together / path).read_bytes(), path
+
+
+@pytest.mark.parametrize("name", ["test_sdp", "test_sdp_plus", "test_dp_clip", "evaluate"])
+def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
+    alone, together = runs / "alone" / name, runs / "together" / name
+    assert_same_files(alone, together, {".csv", ".md", ".html", ".json"})
     one, other = (json.loads(next(run.rglob("results.json")).read_text()) for run in (alone, together))
     for key in ("complete", "images", "classes", "mean"):
         assert one[key] == other[key]
     assert (one["processes"], other["processes"]) == (1, 3)
     assert ("waiting" in one["seconds"], "waiting" in other["seconds"]) == (False, name != "test_sdp_plus")
+
+
+def test_a_prediction_leaves_the_same_files_bit_for_bit(runs):
+    folders = [runs / run / "predict" for run in ("alone", "together")]
+    assert_same_files(*folders, {".npy", ".png", ".csv", ".jsonl", ".html", ".json"})
+    one, other = (json.loads((folder / "calibration.json").read_text()) for folder in folders)
+    assert one == other
 
 
 def test_the_main_process_alone_writes_the_log_and_others_warn(runs):
@@ -194,10 +224,10 @@ def test_a_program_that_does_not_share_its_work_refuses_to_run_several_times(mon
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("utils.distributed.start", dist.HashStore)
     monkeypatch.setattr("signal.signal", lambda *arguments: None)
-    monkeypatch.setattr("sys.argv", ["a/predict.py"])
+    monkeypatch.setattr("sys.argv", ["a/doctor.py"])
     with pytest.raises(SystemExit) as caught:
         run(lambda: pytest.fail("it ran"))
     assert caught.value.code == 2
     assert capsys.readouterr().err == (
-        "error: predict.py runs in one process: start it by python, not torchrun\n"
+        "error: doctor.py runs in one process: start it by python, not torchrun\n"
     )
