@@ -1,10 +1,10 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import open_clip
 import torch
@@ -15,6 +15,8 @@ from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
+
+T = TypeVar("T")
 
 # What the towers as they are run here cannot follow, and the value that leaves it off.
 _PLAIN_BLOCK = {
@@ -58,6 +60,7 @@ class Backbone:
         text_config: open_clip's settings of the text tower.
         device: where it computes.
         precision: "fp32", or the type of autocast, "bf16" or "fp16".
+        compile: whether the image tower is compiled by PyTorch before it is run.
     """
 
     clip: open_clip.CLIP
@@ -70,6 +73,7 @@ class Backbone:
     text_config: dict[str, Any]
     device: torch.device
     precision: str
+    compile: bool = False
 
     @property
     def grid(self) -> int:
@@ -81,6 +85,13 @@ class Backbone:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
 
+    def run_image_tower(self, encode: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """What a function of the image tower, which is its first argument, gives in this precision."""
+        if self.compile:
+            encode = torch.compile(encode)
+        with self.autocast():
+            return encode(self.clip.visual, *arguments, **options)
+
 
 def load_backbone(
     *,
@@ -91,6 +102,7 @@ def load_backbone(
     fidelity: Fidelity,
     device: torch.device,
     precision: str = "fp32",
+    compile: bool = False,
 ) -> Backbone:
     """Build a CLIP, load its weights and freeze it.
 
@@ -102,6 +114,7 @@ def load_backbone(
         fidelity: decides the activation of OpenAI's weights.
         device: where to put it.
         precision: "fp32", "bf16" or "fp16".
+        compile: see `Backbone`.
 
     Raises:
         UserError: the model cannot serve here, or its weights cannot be had, read or fitted.
@@ -130,6 +143,7 @@ def load_backbone(
         text_config=config["text_cfg"],
         device=device,
         precision=precision,
+        compile=compile,
     )
 
 

@@ -128,8 +128,7 @@ class DPClip:
         The latter is the similarity of image and anomalous text, a cosine brought from [-1, 1] to [0, 1].
         """
         text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
-        with self.backbone.autocast():
-            seg, det = encode_adapted(self.backbone.clip.visual, self.adapter, images)
+        seg, det = self.backbone.run_image_tower(encode_adapted, self.adapter, images)
         similarity = (det * text[..., 1]).sum(dim=-1)
         maps = anomaly_maps(seg, text, self.smooth_upsampling)
         return Prediction(maps=maps, text_prob=(similarity + 1) / 2)

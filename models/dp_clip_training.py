@@ -89,13 +89,12 @@ class DPClipTraining:
             The loss of the whole batch and its parts, before any weighting; None where that of these images is not
             finite, and nothing was done.
         """
-        with self.backbone.autocast():
-            features = encode_adapted(
-                self.backbone.clip.visual,
-                self.adapter,
-                images,
-                activation_checkpointing=self.settings.activation_checkpointing,
-            )
+        features = self.backbone.run_image_tower(
+            encode_adapted,
+            self.adapter,
+            images,
+            activation_checkpointing=self.settings.activation_checkpointing,
+        )
         loss = training_loss(features, text, labels, masks, self.upsampling, self.prototypes)
         total = loss.total(self.settings.decoupling_weight)
         if len(images) and not total.isfinite():

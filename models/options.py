@@ -68,6 +68,11 @@ def add_model_options(parser: argparse.ArgumentParser, fidelity: str = CLIP_AD_F
         default="fp32",
         help="arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)",
     )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the image tower first, which takes a minute or so and pays in long runs on CUDA",
+    )
 
 
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +186,7 @@ def backbone_from_options(
         fidelity=Fidelity.named(name, system),
         device=device,
         precision=args.precision,
+        compile=args.compile,
     )
 
 

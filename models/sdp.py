@@ -79,14 +79,13 @@ class SDP:
 
     def encode(self, images: Tensor, *, with_ori: bool) -> list[Tap]:
         """The backbone's taps of normalised images [B, 3, S, S]."""
-        with self.backbone.autocast():
-            return encode_dual_path(
-                self.backbone.clip.visual,
-                images,
-                self.backbone.features_list,
-                shared_buffers=self.fidelity.taps_share_buffers,
-                with_ori=with_ori,
-            )
+        return self.backbone.run_image_tower(
+            encode_dual_path,
+            images,
+            self.backbone.features_list,
+            shared_buffers=self.fidelity.taps_share_buffers,
+            with_ori=with_ori,
+        )
 
     def predict_from_taps(self, taps: Sequence[Tap], text: Tensor) -> Prediction:
         """Maps and probabilities from a batch's taps and the text of its classes [B, D, 2]."""

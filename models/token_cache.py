@@ -27,14 +27,13 @@ SPARE = 0.02  # share of a disk that is left free
 @torch.inference_mode()
 def encode_patch_tokens(backbone: Backbone, images: Tensor, fidelity: Fidelity) -> Tensor:
     """Patch tokens of the original path at every tap, of normalised images [B, 3, S, S]: float32 [B, taps, N, C]."""
-    with backbone.autocast():
-        taps = encode_dual_path(
-            backbone.clip.visual,
-            images,
-            backbone.features_list,
-            shared_buffers=fidelity.taps_share_buffers,
-            with_surgery=False,
-        )
+    taps = backbone.run_image_tower(
+        encode_dual_path,
+        images,
+        backbone.features_list,
+        shared_buffers=fidelity.taps_share_buffers,
+        with_surgery=False,
+    )
     return torch.stack([tap.ori[:, 1:] for tap in taps], dim=1).float()
 
 

@@ -68,6 +68,9 @@ def _report(error: BaseException) -> None:
         _stop(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}", 2)
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         _stop("error: a process that reads images died, perhaps for want of memory: try --num_workers 0", 2)
+    if type(error).__module__ in ("torch._dynamo.exc", "torch._inductor.exc"):
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        _stop(f"error: --compile does not work here, go on without it: {reason}", 2)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         _stop("error: out of memory: try a smaller --batch_size, or --device cpu", 2)
 

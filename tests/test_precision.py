@@ -1,0 +1,133 @@
+"""Reduced precision and compilation give the maps of float32, but for rounding."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
+
+import test_dp_clip
+import test_sdp
+import test_sdp_plus
+import train_dp_clip
+import train_sdp_plus
+from models.dp_clip import DPClip
+from models.dp_clip_training import DPClipTraining, TrainingSettings
+from models.fidelity import Fidelity
+from models.sdp_plus import SDPPlus, adapters_for
+from tests import tiny_adapter, tiny_clip
+from tests.compare import relative_error
+from utils.errors import run
+
+METHODS = {"sdp": test_sdp.main, "sdp_plus": test_sdp_plus.main, "dp_clip": test_dp_clip.main}
+CLASSES = ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(real_data, tmp_path_factory) -> dict[str, list[str]]:
+    """The options of each method's checkpoint, trained for an epoch on real photographs."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = ["--train_dataset", "folder", "--train_dataset_dir", str(real_data / "hazelnut_toy")]
+    common = [*data, "--model", "demo", "--epochs", "1", "--num_workers", "0"]
+    cache = ["--cache_dir", str(folder / "cache")]
+    train_sdp_plus.main([*common, *cache, "--save_path", str(folder / "sdp_plus")])
+    train_dp_clip.main([*common, *cache, "--save_path", str(folder / "dp_clip")])
+    return {
+        "sdp": [],
+        "sdp_plus": ["--checkpoint", str(folder / "sdp_plus" / "epoch_1.pth")],
+        "dp_clip": ["--checkpoint", str(folder / "dp_clip" / "image_adapter.pth")],
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_ranks_the_pixels_of_real_images_as_float32_does(real_data, checkpoints, tmp_path, method):
+    data = ["--dataset", "folder", "--data_path", str(real_data / "hazelnut_toy"), "--num_workers", "0"]
+    for precision in ("fp32", "bf16"):
+        out = [
+            "--save_maps",
+            "--save_path",
+            str(tmp_path / precision),
+            "--cache_dir",
+            str(tmp_path / "cache"),
+        ]
+        METHODS[method]([*data, "--model", "demo", *checkpoints[method], "--precision", precision, *out])
+    exact, reduced = (next((tmp_path / precision).rglob("maps")) for precision in ("fp32", "bf16"))
+    paths = sorted(exact.rglob("*.npy"))
+    assert len(paths) == 23
+    for path in paths:
+        one, other = np.load(path).ravel(), np.load(reduced / path.relative_to(exact)).ravel()
+        assert not np.array_equal(one, other)
+        assert spearmanr(one, other).statistic > 0.999, path
+    for key, value in means(tmp_path / "fp32").items():
+        assert means(tmp_path / "bf16")[key] == pytest.approx(value, abs=0.01), key
+
+
+def means(folder: Path) -> dict[str, float]:
+    """A run's measures, mean over classes."""
+    return json.loads(next(folder.rglob("results.json")).read_text())["mean"]
+
+
+@pytest.fixture
+def compiled(backbone, monkeypatch):
+    """A backbone whose tower is traced whole as for compilation, without the minutes that making machine code takes."""
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    yield replace(backbone, compile=True)
+    torch.compiler.reset()
+
+
+def random_text(backbone) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    width = backbone.clip.visual.proj.shape[1]
+    return {name: F.normalize(torch.randn(width, 2, generator=generator), dim=0) for name in CLASSES}
+
+
+@pytest.mark.parametrize("name", ["released", "corrected"])
+def test_a_compiled_tower_gives_sdp_plus_the_same_maps(backbone, compiled, name):
+    adapters, fidelity, text = adapters_for(backbone), Fidelity.named(name), random_text(backbone)
+    one, other = (
+        SDPPlus(adapters, tower, text, fidelity, 2.0).predict(tiny_clip.images(), CLASSES)
+        for tower in (backbone, compiled)
+    )
+    assert relative_error(other.maps, one.maps) < 1e-5
+    assert relative_error(other.text_prob, one.text_prob) < 1e-5
+
+
+def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, compiled):
+    adapter, text = tiny_adapter.load(backbone), random_text(backbone)
+    one, other = (
+        DPClip(tower, adapter, text, "industrial").predict(tiny_clip.images(), CLASSES)
+        for tower in (backbone, compiled)
+    )
+    assert relative_error(other.maps, one.maps) < 1e-5
+    settings = TrainingSettings(
+        learning_rate=1e-3,
+        milestones=(),
+        decoupling_weight=0.1,
+        momentum_alpha=0.999,
+        clip_gradient=None,
+        activation_checkpointing=False,
+    )
+    gradients = []
+    for tower in (backbone, compiled):
+        training = DPClipTraining(tower, adapter, Fidelity.named("released", "dp_clip"), settings)
+        adapter.zero_grad()
+        batch = tiny_clip.images(), tiny_clip.masks(), torch.tensor([1, 1])
+        training.forward_backward(*batch, torch.stack(list(text.values())))
+        gradients.append({key: value.grad.clone() for key, value in adapter.named_parameters()})
+    for key, gradient in gradients[0].items():
+        assert relative_error(gradients[1][key], gradient) < 1e-4, key
+
+
+def test_a_compiler_that_fails_is_said_in_one_sentence(capsys):
+    def main() -> None:
+        raise torch._inductor.exc.InvalidCxxCompiler
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: --compile does not work here, go on without it: ")
