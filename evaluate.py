@@ -25,10 +25,10 @@ from utils.arguments import positive_int
 from utils.bootstrap import Bootstrap
 from utils.distributed import is_main, rank, world_size
 from utils.errors import run
-from utils.evaluation import Stopwatch
 from utils.lock import locked
 from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
 from utils.runtime import start_log
+from utils.stopwatch import Stopwatch
 
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"

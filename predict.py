@@ -20,7 +20,7 @@ from utils.arguments import non_empty, rate
 from utils.calibration import Calibration
 from utils.distributed import from_main, is_main
 from utils.errors import run
-from utils.evaluation import Detector
+from utils.evaluation_types import Detector
 from utils.lock import locked
 from utils.prediction_files import PredictionFiles
 from utils.runtime import environment, git_commit, seed_everything, start_log

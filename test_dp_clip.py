@@ -28,8 +28,9 @@ from models.options import (
 from models.text import discard_text_tower
 from utils.distributed import is_main
 from utils.errors import UserError, run
-from utils.evaluation import ClassResult, Stopwatch
+from utils.evaluation_types import ClassResult
 from utils.report import add_output_options
+from utils.stopwatch import Stopwatch
 from utils.summary import Summary
 
 logger = logging.getLogger(__name__)

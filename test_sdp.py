@@ -20,8 +20,8 @@ from models.options import (
 from models.prompts import read_prompts
 from models.sdp import SDP
 from utils.errors import run
-from utils.evaluation import Stopwatch
 from utils.report import add_output_options
+from utils.stopwatch import Stopwatch
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

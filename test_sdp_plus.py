@@ -23,8 +23,8 @@ from models.prompts import read_prompts
 from models.sdp_plus import SDPPlus
 from models.sdp_plus_checkpoint import load_adapters, read_adapters
 from utils.errors import run
-from utils.evaluation import Stopwatch
 from utils.report import add_output_options
+from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

@@ -34,10 +34,11 @@ from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
-from utils.evaluation import Prediction, Stopwatch
+from utils.evaluation_types import Prediction
 from utils.measures import pixel_measures
 from utils.report import Outputs, evaluate_and_report
 from utils.runtime import peak_memory_mib
+from utils.stopwatch import Stopwatch
 
 CLASS_IMAGES = 100
 SIDE = 128  # of the small images

@@ -15,7 +15,9 @@ from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, measure_class
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
-from utils.evaluation import ClassMaps, ClassResult, Stopwatch, evaluate
+from utils.evaluation import evaluate
+from utils.evaluation_types import ClassMaps, ClassResult
+from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

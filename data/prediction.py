@@ -19,7 +19,7 @@ from models.backbone import Backbone
 from utils.calibration import LEAST, Calibration, read_calibration
 from utils.distributed import in_turn, is_main, rank, world_size
 from utils.errors import UserError
-from utils.evaluation import Detector
+from utils.evaluation_types import Detector
 
 logger = logging.getLogger(__name__)
 

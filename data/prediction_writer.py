@@ -15,7 +15,7 @@ from data.prediction import Seen, Unread
 from datasets.transforms import image_from_tensor
 from utils.anomalous_regions import anomalous_regions, full_size_mask
 from utils.calibration import Calibration
-from utils.evaluation import ClassResult, ImageMap, ImageScore
+from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
 from utils.html_report import HtmlReport
 from utils.prediction_files import PredictionFiles, Row

@@ -16,10 +16,11 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
 from utils.distributed import is_main
-from utils.evaluation import ClassResult, Detector, Stopwatch
+from utils.evaluation_types import ClassResult, Detector
 from utils.lock import locked
 from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
 from utils.runtime import seed_everything, start_log
+from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

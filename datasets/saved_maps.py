@@ -16,7 +16,7 @@ from torchvision.transforms.functional import resize
 from datasets.loader import ErrorRaisingLoader, Item, known_mask, loader_in_order
 from datasets.meta import Entry
 from utils.errors import UserError
-from utils.evaluation import Prediction
+from utils.evaluation_types import Prediction
 
 logger = logging.getLogger(__name__)
 

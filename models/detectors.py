@@ -26,7 +26,7 @@ from models.sdp import SDP
 from models.sdp_plus import SDPPlus
 from models.sdp_plus_checkpoint import load_adapters, read_adapters
 from utils.errors import UserError
-from utils.evaluation import Detector
+from utils.evaluation_types import Detector
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from models.losses import dice_loss, focal_loss
 from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.prototypes import MomentumPrototypes
 from models.scaling import min_max
-from utils.evaluation import Prediction
+from utils.evaluation_types import Prediction
 
 # Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
 SMOOTHING: Mapping[str, tuple[int, float]] = MappingProxyType({"industrial": (7, 1.0), "medical": (9, 1.5)})

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.backbone import build_clip, default_taps, read_config, servable_image_size
+from models.architecture import build_clip, default_taps, read_config, servable_image_size
 from models.token_cache import DTYPES
 from models.weights import quick_gelu_weights
 

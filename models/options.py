@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.backbone import Backbone, check_servable, load_backbone, read_config
+from models.architecture import check_servable, read_config
+from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity, FidelityName, System
 from models.presets import PRESETS, find_preset
 from models.prompts import PromptEnsemble, prompt_files, read_prompts

@@ -12,7 +12,7 @@ from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
 from models.scaling import min_max
-from utils.evaluation import Prediction
+from utils.evaluation_types import Prediction
 
 IMAGE_TEMPERATURE = 100.0
 

@@ -12,7 +12,7 @@ from models.fidelity import Fidelity
 from models.losses import dice_loss, focal_loss
 from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.sdp import SDP
-from utils.evaluation import Prediction
+from utils.evaluation_types import Prediction
 
 
 class LinearAdapters(nn.Module):

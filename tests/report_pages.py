@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from utils.bootstrap import Bootstrap
-from utils.evaluation import ClassResult, ImageMap, ImageScore
+from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.html_report import HtmlReport
 from utils.measures import ranking_measures
 

@@ -13,7 +13,7 @@ from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.comparison import compare_results
 from utils.errors import UserError
-from utils.evaluation import ClassResult
+from utils.evaluation_types import ClassResult
 from utils.measures import pixel_measures, ranking_measures
 
 DRAWS = 40

@@ -19,7 +19,9 @@ from models.sdp import SDP
 from models.sdp_plus import SDPPlus, adapters_for
 from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
-from utils.evaluation import Prediction, Stopwatch, evaluate
+from utils.evaluation import evaluate
+from utils.evaluation_types import Prediction
+from utils.stopwatch import Stopwatch
 
 FACTOR = 1.5  # an estimate is no more than this many times too high or too low
 RELEASED = Fidelity.named("released")

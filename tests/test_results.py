@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.bootstrap import Bootstrap
-from utils.evaluation import ClassResult, ImageScore
+from utils.evaluation_types import ClassResult, ImageScore
 from utils.results import mean_measures, percent, results_table, write_results
 
 RESULTS = [

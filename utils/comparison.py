@@ -14,7 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from utils.bootstrap import Bootstrap
-from utils.evaluation import ClassResult
+from utils.evaluation_types import ClassResult
 from utils.files import write_json, write_text
 from utils.results import mean_draws, mean_measures, percent
 

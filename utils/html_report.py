@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.bootstrap import Bootstrap
 from utils.curves import Curve, Curves, ranking_curves
-from utils.evaluation import ClassResult, ImageMap
+from utils.evaluation_types import ClassResult, ImageMap
 from utils.files import write_text
 from utils.measures import misranked
 from utils.results import intervals, mean_draws, mean_measures

@@ -16,25 +16,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from utils.arguments import percentage, positive_int
 from utils.bootstrap import Bootstrap
 from utils.distributed import is_main, world_size
-from utils.evaluation import (
-    Batch,
-    ClassMaps,
-    ClassResult,
-    Detector,
-    ImageMap,
-    Sample,
-    Stopwatch,
-    evaluate,
-)
-from utils.files import atomic_open
+from utils.evaluation import evaluate
+from utils.evaluation_types import Batch, ClassResult, Detector, ImageMap, Sample
 from utils.html_report import HtmlReport
+from utils.picture_files import PictureWriter, map_writer
 from utils.results import notes, results_table, write_results
 from utils.runtime import environment, git_commit, peak_memory_mib
-from utils.visualization import class_scale, contact_sheet, fitted, panel, save_png
+from utils.stopwatch import Stopwatch
 
 PAGE = "report.html"
-SHEET_COLUMNS = 4  # images of a class on the contact sheet
-SHEET_PANEL_WIDTH = 480  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +140,8 @@ def evaluate_and_report(
         for name in ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", PAGE):
             (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
     page = HtmlReport(len(samples), to_picture) if outputs.report else None
-    write_map = _map_writer(outputs.folder / "maps") if outputs.save_maps else None
-    pictures = _PictureWriter(outputs.folder, read_image) if outputs.visualization else None
+    write_map = map_writer(outputs.folder / "maps") if outputs.save_maps else None
+    pictures = PictureWriter(outputs.folder, read_image) if outputs.visualization else None
     with logging_redirect_tqdm():
         classes = len({sample.cls_name for sample in samples})
     origin = {
@@ -232,53 +222,3 @@ def evaluate_and_report(
             pictures.write_sheet(),
         )
     return results
-
-
-def _map_writer(folder: Path) -> Callable[[ImageMap], None]:
-    def write(seen: ImageMap) -> None:
-        with atomic_open(folder / f"{seen.sample.img_path}.npy", "wb") as file:
-            np.save(file, seen.anomaly_map)
-
-    return write
-
-
-class _PictureWriter:
-    """Writes a picture of every image, and keeps a few of each class for the contact sheet.
-
-    Args:
-        folder: the run's.
-        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3].
-    """
-
-    def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
-        self.folder = folder
-        self.read_image = read_image
-        self.panels: list[np.ndarray] = []
-        self.captions: list[str] = []
-
-    def __call__(self, group: ClassMaps) -> None:
-        scale = class_scale(group.maps)
-        chosen = _spread([sample.anomaly for sample in group.samples])
-        for i, sample in enumerate(group.samples):
-            mask = group.masks[i] if group.has_mask[i] else None
-            label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
-            caption = f"{group.scores[i]:.3f}  {label}  {sample.img_path}"
-            shown = (self.read_image(sample), group.maps[i], mask, scale)
-            save_png(self.folder / "imgs" / f"{sample.img_path}.png", panel(*shown, caption))
-            if i in chosen:
-                self.panels.append(fitted(panel(*shown), SHEET_PANEL_WIDTH))
-                self.captions.append(caption)
-
-    def write_sheet(self) -> Path:
-        """Write the contact sheet, and return its path."""
-        path = self.folder / "contact_sheet.png"
-        save_png(path, contact_sheet(self.panels, self.captions, SHEET_COLUMNS, SHEET_PANEL_WIDTH))
-        return path
-
-
-def _spread(labels: Sequence[int | None]) -> set[int]:
-    """Which images of a class go on the contact sheet: one normal, the others spread over the rest."""
-    normal = [i for i, label in enumerate(labels) if label == 0][:1]
-    rest = [i for i, label in enumerate(labels) if label != 0]
-    wanted = SHEET_COLUMNS - len(normal)
-    return {*normal, *(rest[len(rest) * k // wanted] for k in range(wanted) if rest)}

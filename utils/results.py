@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from utils.bootstrap import Bootstrap
-from utils.evaluation import ClassResult, ImageScore
+from utils.evaluation_types import ClassResult, ImageScore
 from utils.files import atomic_open, write_json, write_text
 
 MEAN = "mean"

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
-from utils.evaluation import ClassResult
+from utils.evaluation_types import ClassResult
 from utils.files import write_text
 from utils.results import MEAN, mean_measures, percent
 from utils.training_log import write_csv, write_figure
