@@ -19,6 +19,7 @@ class AdapterSettings:
         adapt_layers: 0-based numbers of the blocks whose output is adapted, ascending.
         adapt_weight: share of the adapted tokens in what goes on, in [0, 1].
         relu: whether the projections end in a LeakyReLU.
+        grn: whether responses are normalised; without it, channels are not purified, to see what that contributes.
         grn_over_batch: see `Fidelity`.
     """
 
@@ -26,6 +27,7 @@ class AdapterSettings:
     adapt_layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     adapt_weight: float = 0.1
     relu: bool = False
+    grn: bool = True
     grn_over_batch: bool = False
 
 
@@ -58,20 +60,21 @@ class GRN(nn.Module):
 
 
 class TokenAdapter(nn.Module):
-    """A linear layer without bias, GRN and, if asked for, a LeakyReLU.
+    """A linear layer without bias, GRN unless that is left out, and, if asked for, a LeakyReLU.
 
     Args:
         width: channels of the input.
         out: channels of the output.
         relu: end in a LeakyReLU.
+        grn: with GRN.
         grn_over_batch: see `GRN`.
     """
 
-    def __init__(self, width: int, out: int, *, relu: bool, grn_over_batch: bool = False) -> None:
+    def __init__(self, width: int, out: int, *, relu: bool, grn: bool, grn_over_batch: bool = False) -> None:
         super().__init__()
         self.fc = nn.Linear(width, out, bias=False)
         nn.init.xavier_uniform_(self.fc.weight)
-        self.grn = GRN(out, over_batch=grn_over_batch)
+        self.grn = GRN(out, over_batch=grn_over_batch) if grn else nn.Identity()
         self.activation = nn.LeakyReLU(LEAKY_SLOPE) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,10 +95,11 @@ class ImageAdapter(nn.Module):
         super().__init__()
         self.settings = settings
         self.layer_adapters = nn.ModuleList(
-            TokenAdapter(width, width, relu=True, grn_over_batch=settings.grn_over_batch)
+            TokenAdapter(width, width, relu=True, grn=settings.grn, grn_over_batch=settings.grn_over_batch)
             for _ in settings.adapt_layers
         )
         self.seg_proj = nn.ModuleList(
-            TokenAdapter(width, embed_dim, relu=settings.relu) for _ in settings.features_list
+            TokenAdapter(width, embed_dim, relu=settings.relu, grn=settings.grn)
+            for _ in settings.features_list
         )
-        self.det_proj = TokenAdapter(width, embed_dim, relu=settings.relu)
+        self.det_proj = TokenAdapter(width, embed_dim, relu=settings.relu, grn=settings.grn)

@@ -47,6 +47,7 @@ def checkpoint_of(
             "image_adapt_layers": list(adapter.settings.adapt_layers),
             "image_adapt_weight": adapter.settings.adapt_weight,
             "relu": adapter.settings.relu,
+            "grn": adapter.settings.grn,
         },
         "backbone": backbone_record(backbone),
         **origin,
@@ -86,6 +87,7 @@ def _are_settings(value: Any) -> bool:
         and all(isinstance(layer, int) for layer in layers)
         and isinstance(value.get("image_adapt_weight", 0.0), float)
         and isinstance(value.get("relu", False), bool)
+        and isinstance(value.get("grn", True), bool)
     )
 
 

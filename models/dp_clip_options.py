@@ -37,6 +37,11 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="end the projections in a LeakyReLU (default: no)",
     )
+    group.add_argument(
+        "--grn",
+        action=argparse.BooleanOptionalAction,
+        help="normalise responses, which purifies channels (default: yes)",
+    )
 
 
 def adapter_settings(
@@ -56,6 +61,7 @@ def adapter_settings(
         "image_adapt_layers": list(range(depth // STAGES)),
         "image_adapt_weight": DEFAULT_WEIGHT,
         "relu": False,
+        "grn": True,
     }
     recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
     for name in values:
@@ -81,6 +87,7 @@ def adapter_settings(
         adapt_layers=tuple(sorted(layers)),
         adapt_weight=values["image_adapt_weight"],
         relu=values["relu"],
+        grn=values["grn"],
         grn_over_batch=fidelity.grn_over_batch,
     )
 

@@ -114,6 +114,8 @@ def plain_features(backbone: Backbone, adapter: ImageAdapter, images) -> Adapted
     """The tower as described: open_clip's own blocks, adapters and projections written out, one image at a time."""
 
     def grn(module, x):  # [T, C]
+        if not adapter.settings.grn:
+            return x
         g = x.square().sum(dim=0).sqrt()
         return x + module.weight * (x * (g / (g.mean() + 1e-6))) + module.bias
 
@@ -145,6 +147,7 @@ def plain_features(backbone: Backbone, adapter: ImageAdapter, images) -> Adapted
     [
         {},
         {"relu": True},
+        {"grn": False},
         {"adapt_layers": (2, 5), "adapt_weight": 0.6},
         {"features_list": (3, 7), "adapt_layers": (0,)},
     ],

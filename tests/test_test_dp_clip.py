@@ -214,6 +214,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_both_shapes(
     "more, message",
     [
         (["--relu"], r"--relu is True, but .*image_adapter\.pth was trained with False"),
+        (["--no-grn"], r"--grn is False, but .*image_adapter\.pth was trained with True"),
         (["--image_adapt_layers", "0"], "--image_adapt_layers is 0, but .* was trained with 0 1"),
         (["--image_adapt_weight", "0.2"], "--image_adapt_weight is 0.2, but .* was trained with 0.1"),
         (["--features_list", "2", "4"], "was trained on blocks 2 4 6 8"),

@@ -302,3 +302,15 @@ def test_a_backbone_of_another_depth_and_width_is_trained_and_tested(bolts, cogs
     results = json.loads((out / "mvtec" / "results.json").read_text())
     assert results["images"] == 5
     assert results["fidelity"]["name"] == "corrected"
+
+
+def test_response_normalisation_can_be_left_out(bolts, model, tmp_path):
+    out = tmp_path / "run"
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "1", "--no-grn"))
+    checkpoint = trained(out)
+    assert checkpoint["settings"]["grn"] is False
+    assert not any(".grn." in key for key in checkpoint["image_adapter"])
+    data = ["--dataset", "mvtec", "--data_path", str(bolts), "--num_workers", "0"]
+    paths = ["--checkpoint", str(out / "image_adapter.pth"), "--save_path", str(tmp_path / "test")]
+    test_dp_clip.main([*data, *model, *paths, "--cache_dir", str(tmp_path / "cache")])
+    assert (tmp_path / "test" / "summary.md").exists()

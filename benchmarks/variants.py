@@ -1,0 +1,120 @@
+"""Trains and tests variants on the demo set: what a part of a method, or a switch of its fidelity, changes there.
+
+    python data/demo.py
+    python benchmarks/variants.py                          # about a quarter of an hour on two cores
+    python benchmarks/variants.py --methods dp_clip --seeds 0 1 2 3 4
+
+Training is on five classes and testing on the other five, as in `demo.sh`. A seed decides where the training starts and
+in which order it goes; what is not trained is measured once. The demonstration model is no CLIP: what matters on
+its pictures need not matter on photographs.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import test_dp_clip
+import test_sdp
+import test_sdp_plus
+import train_dp_clip
+import train_sdp_plus
+from models.fidelity import Fidelity
+
+TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
+TESTED_ON = ["metal", "tablet", "tile", "washer", "wood"]
+MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
+# method -> variant -> switches of fidelity that are on, and options of the training
+VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "sdp": {
+        "corrected": ((), ()),
+        "taps_share_buffers (a)": (("taps_share_buffers",), ()),
+    },
+    "sdp_plus": {
+        "corrected": ((), ()),
+        "taps_share_buffers (a)": (("taps_share_buffers",), ()),
+        "unshuffled_training (d)": (("unshuffled_training",), ()),
+    },
+    "dp_clip": {
+        "corrected": ((), ()),
+        "without decoupling": ((), ("--decoupling_weight", "0")),
+        "without GRN": ((), ("--no-grn",)),
+        "without either": ((), ("--decoupling_weight", "0", "--no-grn")),
+        "grn_over_batch (c)": (("grn_over_batch",), ()),
+        "repeated_prototype_update (e)": (("repeated_prototype_update",), ()),
+    },
+}
+
+
+@contextlib.contextmanager
+def switches(names: Sequence[str]) -> Iterator[None]:
+    """A block in which fidelity has these switches on, and only these, whatever it is called."""
+    fidelity = replace(Fidelity(), **dict.fromkeys(names, True))
+    with patch.object(Fidelity, "named", lambda *_: fidelity):
+        yield
+
+
+def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int) -> list[float]:
+    """The mean measures on the classes that were not trained on, in percent."""
+    with tempfile.TemporaryDirectory() as folder, switches(names), contextlib.redirect_stderr(io.StringIO()):
+        common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
+        train = [
+            "--train_dataset",
+            "demo",
+            "--train_classes",
+            *TRAINED_ON,
+            "--epochs",
+            "5",
+            *common,
+            *options,
+        ]
+        train += ["--save_path", f"{folder}/training"]
+        test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test"]
+        if method == "sdp":
+            test_sdp.main([*test, "--no_report"])
+        elif method == "sdp_plus":
+            train_sdp_plus.main([*train, "--learning_rate", "0.001"])
+            test_sdp_plus.main([*test, "--no_report", "--checkpoint", f"{folder}/training/epoch_5.pth"])
+        else:
+            train_dp_clip.main(train)
+            test_dp_clip.main([*test, "--no_report", "--checkpoint", f"{folder}/training/image_adapter.pth"])
+        results = json.loads(next(Path(folder, "test").rglob("results.json")).read_text(encoding="utf-8"))
+    return [100 * results["mean"][name] for name in MEASURES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
+    args = parser.parse_args()
+    jobs = [(method, *item) for method in args.methods for item in VARIANTS[method].items()]
+    rows = []
+    for method, variant, (names, options) in tqdm(jobs, unit="variant", dynamic_ncols=True):
+        seeds = args.seeds[:1] if method == "sdp" else args.seeds
+        values = np.array([measure(method, names, options, seed) for seed in seeds])
+        cells = [f"{mean:.1f}" for mean in values.mean(0)]
+        if len(seeds) > 1:
+            cells = [
+                f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)
+            ]
+        rows.append((method, variant, *cells))
+    print(f"Mean and standard deviation over seeds {' '.join(map(str, args.seeds))}, in percent\n")
+    print(tabulate(rows, headers=("method", "variant", *MEASURES), tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
