@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.backbone import Backbone
-from tests import tiny_clip
+from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class
 
 REAL_DATA = "CLIP_AD_REAL_DATA"
@@ -47,6 +47,25 @@ def dp_clip_golden() -> dict[str, np.ndarray]:
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """The tiny CLIP, in released fidelity."""
     return tiny_clip.load(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options of an entry point that name the tiny CLIP."""
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    return ["--model", str(config), "--pretrained", str(weights)]
+
+
+@pytest.fixture(scope="module")
+def bolts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of two classes, to train on."""
+    return small_data.make(tmp_path_factory.mktemp("bolts"))
+
+
+@pytest.fixture(scope="module")
+def cogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of another class."""
+    return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -17,27 +17,10 @@ import test_dp_clip
 import train_dp_clip
 from data.training import training_set_from_options
 from models.dp_clip_training import DPClipTraining
-from tests import small_data, tiny_clip
 from tests.compare import relative_error
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> list[str]:
-    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
-    return ["--model", str(config), "--pretrained", str(weights)]
-
-
-@pytest.fixture(scope="module")
-def bolts(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("bolts"))
-
-
-@pytest.fixture(scope="module")
-def cogs(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
 
 
 def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:

@@ -24,22 +24,6 @@ from utils.errors import UserError
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> list[str]:
-    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
-    return ["--model", str(config), "--pretrained", str(weights)]
-
-
-@pytest.fixture(scope="module")
-def bolts(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("bolts"))
-
-
-@pytest.fixture(scope="module")
-def cogs(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
-
-
 def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
     """Of a training of three epochs on the bolts; a later value of an option replaces an earlier one."""
     texts = ["--cache_dir", str(out.parent / "cache"), "--save_path", str(out), *model]
