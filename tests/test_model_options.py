@@ -168,6 +168,7 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
         "8",
         "--precision",
         "bf16",
+        "--compile",
         "--fidelity",
         fidelity,
     ]
@@ -180,6 +181,7 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
         "fidelity": Fidelity.named(fidelity),
         "device": CPU,
         "precision": "bf16",
+        "compile": True,
     }
 
 
