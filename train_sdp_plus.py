@@ -116,9 +116,9 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     backbone = backbone_from_options(args, find_device(args.device))
     texts = [class_texts(args, backbone, part) for part in images.parts]
     text = torch.stack([texts[part][name] for part, name in images.classes])  # [n, D, 2]
+    seed_everything(args.seed)  # before images are encoded: it also keeps convolutions in float32
     tokens = token_source_from_options(args, backbone, fidelity, images)
 
-    seed_everything(args.seed)
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=args.learning_rate)
     log = TrainingLog(args.save_path)

@@ -18,6 +18,7 @@ import train_sdp_plus
 from data.tokens import TokenBatch
 from data.training import epoch_order
 from models.sdp_plus import adapter_upsampling, adapters_for
+from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
 from utils.errors import UserError
 
@@ -124,6 +125,20 @@ def test_a_second_run_encodes_nothing(bolts, model, tmp_path, monkeypatch):
         options(bolts, model, tmp_path / "second", "--learning_rate", "0.01", "--obj_name", "part")
     )
     assert losses(tmp_path / "second") != losses(tmp_path / "first")
+
+
+def test_images_are_encoded_for_the_cache_as_they_are_tested(bolts, model, tmp_path, monkeypatch):
+    """On CUDA, PyTorch would round convolutions to TF32 unless told otherwise."""
+    allowed = []
+
+    def recorded(*arguments):
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return encode_patch_tokens(*arguments)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr("data.tokens.encode_patch_tokens", recorded)
+    train_sdp_plus.main(options(bolts, model, tmp_path / "run", "--epochs", "1"))
+    assert set(allowed) == {False}
 
 
 def test_several_data_sets_train_together(bolts, cogs, model, tmp_path):
