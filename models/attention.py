@@ -26,5 +26,6 @@ def project(attn: nn.MultiheadAttention, x: Tensor, parts: slice) -> tuple[Tenso
 
 def attend(attn: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """Output [B, T, C] of attention over [B, H, T, C/H]; softmax(q k^T / sqrt(C/H)) v, then the projection."""
-    per_head = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    # Flash attention, which CUDA takes for half precision, refuses a batch of no image.
+    per_head = F.scaled_dot_product_attention(q, k, v, is_causal=causal) if len(q) else q
     return attn.out_proj(per_head.transpose(1, 2).flatten(2))

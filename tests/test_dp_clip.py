@@ -96,6 +96,23 @@ def test_five_training_steps_meet_the_goldens(backbone, dp_clip_golden, text, ac
         assert relative_error(prototype, dp_clip_golden[f"prototype_{name}"]) < 1e-4
 
 
+def test_fused_attention_is_not_asked_about_no_image(backbone, monkeypatch):
+    """CUDA's flash attention refuses that; a process has no image where the last step has too few for all."""
+    fused = F.scaled_dot_product_attention
+
+    def flash(q, *rest, **options):
+        assert len(q) > 0
+        return fused(q, *rest, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", flash)
+    adapter = tiny_adapter.load(backbone)
+    seg, det = encode_adapted(backbone.clip.visual, adapter, torch.zeros(0, 3, 96, 96))
+    assert [tuple(tap.shape) for tap in seg] == [(0, 144, 64)] * 4
+    assert det.shape == (0, 64)
+    sum(part.sum() for part in (*seg, det)).backward()
+    assert not any(parameter.grad.any() for parameter in adapter.parameters())
+
+
 def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter(backbone):
     seen = []
     hook = backbone.clip.visual.transformer.resblocks[0].mlp.register_forward_hook(
