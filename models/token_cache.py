@@ -60,7 +60,7 @@ class TokenCache:
             "image_size": backbone.image_size,
             "features_list": backbone.features_list,
             "taps_share_buffers": fidelity.taps_share_buffers,
-            "towers": [backbone.precision, backbone.device.type],
+            "towers": [backbone.precision, backbone.device.type, *["compiled"] * backbone.compile],
             "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
             "stored": precision,
         }

@@ -59,6 +59,7 @@ def test_the_key_holds_everything_that_tokens_depend_on(cache, backbone, tmp_pat
             "image_size": 104,
             "features_list": (1, 4, 6, 8),
             "precision": "bf16",
+            "compile": True,
         }.items()
     ]
     others.append(TokenCache(tmp_path, backbone, Fidelity.named("corrected"), "fp32"))
