@@ -1,5 +1,6 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from models.checkpoints import check_finite
 from models.fidelity import Fidelity
 from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -100,6 +103,13 @@ def load_backbone(
     weights = find_weights(model, pretrained)
     trained_with_quick, openai = quick_gelu_weights(model, weights.tag)
     quick_gelu = config.get("quick_gelu", False) or trained_with_quick
+    twin = f"{model}-quickgelu"
+    if weights.tag is None and not quick_gelu and twin in open_clip.list_models():
+        logger.warning(
+            "%s is taken to be trained with GELU; if it was with QuickGELU, as OpenAI's were, give --model %s",
+            weights.path,
+            twin,
+        )
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 

@@ -170,6 +170,23 @@ def test_activation_of_published_weights(load_as, name, tag, expected):
 
 
 @pytest.mark.parametrize(
+    "name, tag, warned",
+    [
+        ("ViT-L-14", None, True),
+        ("ViT-L-14", "laion2b_s32b_b82k", False),
+        ("ViT-L-14-quickgelu", None, False),
+        ("ViT-L-14-336", None, False),  # published with QuickGELU alone
+        ("ViT-B-16-plus-240", None, False),  # with GELU alone
+    ],
+)
+def test_a_file_whose_activation_is_not_known_is_warned_of(load_as, name, tag, warned, warnings_of):
+    load_as(name, tag)
+    assert (
+        "if it was with QuickGELU, as OpenAI's were, give --model ViT-L-14-quickgelu" in warnings_of()
+    ) == warned
+
+
+@pytest.mark.parametrize(
     "name, tag, released", [("ViT-L-14-336", "openai", "gelu"), ("ViT-B-16", "dfn2b", "quick_gelu")]
 )
 @pytest.mark.parametrize("size", [None, 64])
