@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from models.adapter_checkpoint import AdapterCheckpoint, differences
 from models.backbone import Backbone
 from models.dp_clip import DPClip
-from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
+from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
 from models.dp_clip_options import adapter_settings, add_adapter_options
 from models.fidelity import Fidelity
 from models.options import (
@@ -103,7 +103,9 @@ def _dp_clip(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
             "in released fidelity the images of a batch influence each other: they are taken one by one"
         )
         args.batch_size = 1
-    origin = _origin(args, backbone, phrases, checkpoint) | {"domain": args.domain}
+    origin = (
+        _origin(args, backbone, phrases, checkpoint) | {"domain": args.domain} | settings_record(settings)
+    )
     return Loaded(DPClip(backbone, adapter, text, args.domain), backbone, origin)
 
 

@@ -43,14 +43,19 @@ def checkpoint_of(
         OPTIMIZER: optimizer_state,
         "method": "DP-CLIP",
         "fidelity": fidelity,
-        "settings": {
-            "image_adapt_layers": list(adapter.settings.adapt_layers),
-            "image_adapt_weight": adapter.settings.adapt_weight,
-            "relu": adapter.settings.relu,
-            "grn": adapter.settings.grn,
-        },
+        "settings": settings_record(adapter.settings),
         "backbone": backbone_record(backbone),
         **origin,
+    }
+
+
+def settings_record(settings: AdapterSettings) -> dict[str, Any]:
+    """What is recorded of an image adapter's form, beside blocks and fidelity: the options that say it, by name."""
+    return {
+        "image_adapt_layers": list(settings.adapt_layers),
+        "image_adapt_weight": settings.adapt_weight,
+        "relu": settings.relu,
+        "grn": settings.grn,
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import predict
@@ -19,7 +20,7 @@ import test_sdp
 import train_dp_clip
 import train_sdp_plus
 from datasets.photographs import PhotographDataset
-from tests import small_data, tiny_clip
+from tests import small_data, tiny_adapter, tiny_clip
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -123,6 +124,19 @@ def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_pa
     with pytest.raises(UserError, match=r"was made with smoothing 8\.0, and this run has 4\.0"):
         calibration = ("--calibration", tmp_path / "a" / "calibration.json")
         run(model, tmp_path / "b", bolts, *calibration, "--smoothing", "4")
+
+
+def test_a_calibration_with_an_image_adapter_of_another_form_is_refused(
+    bolts, normal, model, backbone, tmp_path
+):
+    """The authors' files do not say what their adapters end in."""
+    authors = tmp_path / "image_adapter.pth"
+    torch.save({"epoch": 1, "image_adapter": tiny_adapter.load(backbone).state_dict()}, authors)
+    method = ("--method", "dp_clip", "--checkpoint", authors)
+    run(model, tmp_path / "a", bolts, *method, "--normal_dir", normal)
+    with pytest.raises(UserError, match="was made with relu False, and this run has True"):
+        calibration = ("--calibration", tmp_path / "a" / "calibration.json")
+        run(model, tmp_path / "b", bolts, *method, *calibration, "--relu")
 
 
 @pytest.fixture
