@@ -22,7 +22,7 @@ from utils.distributed import from_main, is_main
 from utils.errors import run
 from utils.evaluation_types import Detector
 from utils.lock import locked
-from utils.prediction_files import PredictionFiles
+from utils.prediction_files import PredictionFiles, check_unused
 from utils.runtime import environment, git_commit, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     paths = from_main(lambda: find_photographs(args.inputs, sys.stdin))
     with locked(args.save_path):
+        if is_main() and not args.resume:
+            check_unused(args.save_path)
         start_log(args.save_path / "predict.log", append=args.resume)
         seed_everything(args.seed)
         return predict(args, paths)
@@ -122,7 +124,7 @@ def predict(args: argparse.Namespace, paths: Sequence[Path]) -> int:
         "environment": environment(backbone.device),
         "git_commit": git_commit(Path(__file__).parent),
     }
-    files = PredictionFiles(args.save_path, settings, resume=args.resume)
+    files = PredictionFiles(args.save_path, settings)
     if calibration is not None:
         calibration.save(args.save_path / "calibration.json")
         tell_calibration(calibration, args.save_path)

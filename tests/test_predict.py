@@ -189,8 +189,10 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     monkeypatch.undo()
     with (out / "scores.jsonl").open("a") as file:
         file.write('{"image_path": "half a li')
+    log = (out / "predict.log").read_text()
     with pytest.raises(UserError, match="holds a prediction already"):
         run(model, out, bolts / "bolt" / "test")
+    assert (out / "predict.log").read_text() == log
     with pytest.raises(UserError, match=r"has smoothing 8\.0, and this run has 4\.0"):
         run(model, out, bolts / "bolt" / "test", "--resume", "--smoothing", "4")
     assert run(model, out, bolts / "bolt" / "test", "--batch_size", "1", "--resume") == 0

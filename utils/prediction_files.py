@@ -23,29 +23,23 @@ Row = dict[str, Any]
 
 
 class PredictionFiles:
-    """The folder of a prediction that can be interrupted and gone on with.
+    """The folder of a prediction that can be interrupted and gone on with; see `check_unused` for one that is not.
 
     Args:
-        folder: where to.
+        folder: where to; what an earlier run with the same settings left there is kept.
         settings: what the results depend on.
-        resume: keep what an earlier run with the same settings left.
 
     Raises:
-        UserError: an earlier run had other settings, or is there and is not to be gone on with.
+        UserError: an earlier run had other settings.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self.rows: dict[str, Row] = {}
         self.settings = dict(settings)
         self.scale: ColourScale | None = None
         path = folder / SETTINGS
         if (folder / LINES).exists():
-            if not resume:
-                raise UserError(
-                    f"{folder} holds a prediction already: go on with it by --resume, choose another --save_path, or "
-                    "delete it"
-                )
             before = _read_settings(path)
             for key, value in settings.items():
                 if key not in FREE and before.get(key) != value:
@@ -121,6 +115,18 @@ class PredictionFiles:
     def _thumbnail(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
         return self.folder / ".thumbnails" / f"{digest}.npz"
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that is not to be gone on with.
+
+    Raises:
+        UserError: there is a prediction in it.
+    """
+    if (folder / LINES).exists():
+        raise UserError(
+            f"{folder} holds a prediction already: go on with it by --resume, choose another --save_path, or delete it"
+        )
 
 
 def _line(row: Row) -> str:
