@@ -14,9 +14,9 @@ from data.prediction_writer import PredictionWriter
 from data.testing import add_seed_option
 from datasets.registry import get_spec
 from models.backbone import Backbone
-from models.detectors import add_method_options, detector_from_options
-from models.options import add_map_options, add_model_options, add_prompt_options
-from utils.arguments import non_empty, rate
+from models.detectors import add_method_options, detector_from_options, refuse_idle_options
+from models.options import CLIP_AD_FIDELITY, add_map_options, add_model_options, add_prompt_options
+from utils.arguments import finite_float, non_empty, rate
 from utils.calibration import Calibration
 from utils.distributed import from_main, is_main
 from utils.errors import run
@@ -57,10 +57,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     group.add_argument(
         "--threshold",
-        type=float,
+        type=finite_float,
         help="mark what scores above this on the maps, where there is no calibration",
     )
-    add_model_options(parser)
+    add_model_options(parser, fidelity=f"the checkpoint's; without one, {CLIP_AD_FIDELITY}")
     add_prompt_options(parser)
     parser.add_argument(
         "--domain",
@@ -88,10 +88,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     group.add_argument("--resume", action="store_true", help="go on with the prediction in --save_path")
     args = parser.parse_args(arguments)
+    refuse_idle_options(parser, args)
     if args.normal_dir is not None and args.calibration is not None:
         parser.error("give --normal_dir or --calibration, not both")
     if args.threshold is not None and (args.normal_dir or args.calibration):
         parser.error("--threshold is for predictions without calibration, which has its own")
+    if args.save_masks and not (args.normal_dir or args.calibration or args.threshold is not None):
+        parser.error(
+            "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
+        )
     return args
 
 

@@ -3,7 +3,7 @@
 #
 #   bash predict.sh my_photos                                   every image in a folder
 #   OBJECT="metal nut" NORMAL_DIR=good_ones bash predict.sh my_photos 'more/*.png'
-#   bash predict.sh my_photos --save_masks --resume             further arguments go to predict.py, see its --help
+#   bash predict.sh my_photos --save_maps --resume              further arguments go to predict.py, see its --help
 #
 # Relative paths are taken from the folder you are in. Results: $SAVE_PATH/report.html, scores.csv, overlays/
 set -euo pipefail

@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors",
     )
     add_data_options(parser)
-    add_model_options(parser)
+    add_model_options(parser, fidelity="the checkpoint's")
     add_prompt_options(parser)
     add_map_options(parser)
     add_seed_option(parser)

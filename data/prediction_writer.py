@@ -113,7 +113,7 @@ class PredictionWriter:
         if self.args.save_maps:
             with atomic_open(self.files.folder / "maps" / f"{name}.npy", "wb") as file:
                 np.save(file, one.anomaly_map)
-        if self.args.save_masks and self.threshold is not None:
+        if self.args.save_masks:
             mask = full_size_mask(one.anomaly_map, self.threshold, one.photograph.size)
             save_png(self.files.folder / "masks" / f"{name}.png", mask)
 

@@ -30,6 +30,9 @@ from utils.evaluation_types import Detector
 
 logger = logging.getLogger(__name__)
 
+_OF_CLIP_AD = ("smoothing", "rep_vec", "dbscan_eps", "dbscan_min_samples")
+_OF_DP_CLIP = ("image_adapt_layers", "image_adapt_weight", "relu", "grn")
+
 
 class Loaded(NamedTuple):
     """A detector, its backbone, and what its scores depend on."""
@@ -46,6 +49,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="trained adapters, for all methods but sdp")
     add_adapter_options(parser)
+
+
+def refuse_idle_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the program, as the parser does, if an option was given that the method has no use for."""
+    for name in _OF_CLIP_AD if args.method == "dp_clip" else _OF_DP_CLIP:
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} is not an option of --method {args.method}")
 
 
 def detector_from_options(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:

@@ -17,6 +17,7 @@ from PIL import Image
 
 import predict
 import test_sdp
+import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
 from datasets.photographs import PhotographDataset
@@ -259,6 +260,30 @@ def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, monkeypatch, ar
     monkeypatch.chdir(bolts)
     with pytest.raises(UserError, match=message):
         run(model, tmp_path / "out", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--save_masks"], "--save_masks needs what pixels are marked by"),
+        (["--threshold", "nan"], "argument --threshold: nan is not a finite number"),
+        (["--threshold", "1e999"], "argument --threshold: 1e999 is not a finite number"),
+        (["--method", "dp_clip", "--smoothing", "4"], "--smoothing is not an option of --method dp_clip"),
+        (["--method", "sdp_plus", "--no-grn"], "--grn is not an option of --method sdp_plus"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(bolts, model, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        run(model, tmp_path, bolts, *arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [predict.main, test_sdp_plus.main])
+def test_help_says_that_fidelity_is_the_checkpoints(main, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "describes; default: the checkpoint's" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model, tmp_path):

@@ -19,6 +19,14 @@ def non_negative_int(text: str) -> int:
     return value
 
 
+def finite_float(text: str) -> float:
+    """A finite number."""
+    value = _number(text, float)
+    if not -float("inf") < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
 def positive_float(text: str) -> float:
     """A finite number above 0."""
     value = _number(text, float)
