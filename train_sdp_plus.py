@@ -137,6 +137,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     if validation_images is not None:
         validate = validation_from_options(args, adapters, backbone, fidelity, validation_images)
     upsampling = adapter_upsampling(backbone)
+    newest = state_file  # which holds the adapters, too, if no epoch is left
     for epoch in range(trained + 1, args.epochs + 1):
         is_last = epoch == args.epochs
         order = epoch_order(len(text), args.seed, epoch, shuffled=not fidelity.unshuffled_training)
@@ -157,7 +158,8 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
         origin = {"epoch": epoch, "train_dataset": args.train_dataset, "train_classes": args.train_classes}
         checkpoint = checkpoint_of(adapters, backbone, args.fidelity, **origin)
         if is_last or epoch % args.save_freq == 0:
-            save_checkpoint(args.save_path / f"epoch_{epoch}.pth", checkpoint)
+            newest = args.save_path / f"epoch_{epoch}.pth"
+            save_checkpoint(newest, checkpoint)
             if validate is not None:
                 log.add_validation(epoch, validate(epoch))
             log.write()
@@ -169,7 +171,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
         }
         save_checkpoint(state_file, checkpoint | resuming)
     logger.info("the curves of loss and validation are in %s", args.save_path)
-    logger.info("test with --checkpoint %s", args.save_path / f"epoch_{max(trained, args.epochs)}.pth")
+    logger.info("test with --checkpoint %s", newest)
 
 
 def class_texts(args: argparse.Namespace, backbone: Backbone, images: EvaluationSet) -> dict[str, Tensor]:

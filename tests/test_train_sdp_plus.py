@@ -80,6 +80,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(bolts, model, tmp_pa
     assert same_adapters(before, trained(parts))
 
 
+def test_the_checkpoint_that_is_named_at_the_end_is_there(bolts, model, tmp_path):
+    """Also where a run stopped between two checkpoints and is resumed with no epoch left."""
+    out = tmp_path / "run"
+    train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
+    for path in out.glob("epoch_*.pth"):
+        path.unlink()
+    train_sdp_plus.main(options(bolts, model, out, "--epochs", "1", "--resume"))
+    said = (out / "train.log").read_text().splitlines()[-1]
+    assert Path(said.split("test with --checkpoint ")[1]).exists()
+
+
 def test_a_killed_run_is_resumed_bit_for_bit(bolts, model, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     long = ["--epochs", "40", "--save_freq", "40"]
