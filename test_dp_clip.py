@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.options import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
-from data.testing import add_seed_option, evaluate_detector, start_test
+from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from models.adapter import ImageAdapter
 from models.adapter_checkpoint import AdapterCheckpoint, differences
 from models.backbone import Backbone
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def test(args: argparse.Namespace) -> None:
     """Test every checkpoint on every data set that the options name, and write the results."""
+    check_published(args, "DP-CLIP", args.dataset)
     stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(args)
     args.fidelity = args.fidelity or next(iter(checkpoints.values())).fidelity

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.testing import add_seed_option, evaluate_detector, start_test
+from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
 from models.fidelity import Fidelity
 from models.options import (
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def test(args: argparse.Namespace) -> None:
     """Test the method that the options describe, and write its results."""
+    check_published(args, "SDP", [args.dataset])
     stopwatch = Stopwatch()
     resolve_model_options(args)
     fill_in_from_data_set(args, get_spec(args.dataset))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.testing import add_seed_option, evaluate_detector, start_test
+from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
 from models.adapter_checkpoint import differences
 from models.fidelity import Fidelity
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def test(args: argparse.Namespace) -> None:
     """Test the method that the options describe, and write its results."""
+    check_published(args, "SDP+", [args.dataset])
     stopwatch = Stopwatch()
     checkpoint = read_adapters(args.checkpoint)
     args.fidelity = args.fidelity or checkpoint.fidelity

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -48,6 +48,17 @@ def start_test(args: argparse.Namespace, default_folder: Path) -> Iterator[None]
         yield
 
 
+def check_published(args: argparse.Namespace, method: str, datasets: Iterable[str]) -> None:
+    """Look whether there are the numbers that `--compare_published` asks for, before any work is done.
+
+    Raises:
+        UserError: they are not known of the method or of a data set.
+    """
+    if args.compare_published:
+        for dataset in datasets:
+            published_numbers(read_facts(), method, dataset)
+
+
 def evaluate_detector(
     args: argparse.Namespace,
     detector: Detector,
@@ -70,12 +81,7 @@ def evaluate_detector(
         fidelity: its switches.
         stopwatch: which measured what was done before.
         further: what else to record in results.json.
-
-    Raises:
-        UserError: published numbers are asked for that are not known.
     """
-    if args.compare_published:
-        published_numbers(read_facts(), method, args.dataset)  # so that a lack of them shows before the work
     results = evaluate_and_report(
         detector,
         loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),

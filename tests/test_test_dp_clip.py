@@ -152,6 +152,13 @@ def test_a_class_has_the_same_figures_whatever_else_is_tested(sets, model, train
     assert np.array_equal(scores(tmp_path / "both", "mvtec")[5:], scores(tmp_path / "nut", "mvtec"))
 
 
+def test_unpublished_numbers_are_missed_before_any_data_set_is_tested(sets, model, training, tmp_path):
+    checkpoint = training / "image_adapter.pth"
+    with pytest.raises(UserError, match="no published numbers on folder are known"):
+        run(sets, ["mpdd", "folder"], model, tmp_path, checkpoint, "--compare_published")
+    assert {path.name for path in tmp_path.iterdir()} == {"test.log", ".lock"}
+
+
 def test_testing_on_what_was_trained_on_is_warned_of(sets, model, training, tmp_path):
     run(sets, ["mvtec"], model, tmp_path, training / "image_adapter.pth")
     assert "mvtec is what the checkpoint was trained on" in (tmp_path / "test.log").read_text()
