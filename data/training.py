@@ -1,6 +1,7 @@
 """Command-line options of the images to train on and to validate on, and what they stand for."""
 
 import argparse
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,6 +21,8 @@ from datasets.training_images import TrainingImages
 from utils.arguments import non_negative_int, positive_int
 from utils.distributed import rank, world_size
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Indexed(Protocol):
@@ -191,10 +194,13 @@ def validation_set_from_options(args: argparse.Namespace, training: TrainingSet)
 
 
 def _with_masks(images: EvaluationSet) -> EvaluationSet:
-    """The images whose ground truth is known: normal ones, and anomalous ones with a mask."""
+    """The images whose ground truth is known: normal ones, and anomalous ones with a mask; others are counted."""
     known = [entry for entry in images.entries if entry.anomaly == 0 or entry.mask_path]
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
+    if len(known) < len(images.entries):
+        unknown = len(images.entries) - len(known)
+        logger.warning("left out of the training for want of a mask: %d images in %s", unknown, images.root)
     return EvaluationSet(images.spec, images.root, known)
 
 

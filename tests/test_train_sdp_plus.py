@@ -206,6 +206,18 @@ def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, mod
         train_sdp_plus.main(options(bolts, model, out, "--resume", "--seed", "7"))
 
 
+def test_images_without_a_mask_are_left_out_and_counted(bolts, model, tmp_path):
+    entry = {"image_path": "bolt/test/square/000.png", "label": 1, "class_name": "bolt"}
+    mask = {"mask_path": "bolt/ground_truth/square/000_mask.png"}
+    other = {"image_path": "bolt/test/square/001.png"}
+    meta = tmp_path / "mine.jsonl"
+    meta.write_text("\n".join(map(json.dumps, (entry | mask, entry | other))))
+    train_sdp_plus.main(options(bolts, model, tmp_path / "run", "--train_meta", str(meta)))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert f"left out of the training for want of a mask: 1 images in {bolts}" in log
+    assert "training on 1 images" in log
+
+
 def test_a_data_set_without_masks_is_refused(model, tmp_path):
     for i, name in enumerate(("yes", "no")):
         image = tiny_clip.images(1)[0, 0].numpy() * 20 + 100
