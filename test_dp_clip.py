@@ -11,7 +11,7 @@ from torch import Tensor
 from data.options import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
 from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from models.adapter import ImageAdapter
-from models.adapter_checkpoint import AdapterCheckpoint, differences
+from models.adapter_checkpoint import AdapterCheckpoint, differences, seen_in_training
 from models.backbone import Backbone
 from models.dp_clip import SMOOTHING, DPClip
 from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
@@ -140,15 +140,14 @@ def _warn(
             logger.warning("%s", difference)
         if args.fidelity != checkpoint.fidelity:
             logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
-    trained_on = {
-        name for checkpoint in checkpoints.values() for name in checkpoint.origin.get("train_dataset") or ()
-    }
-    for images in data_sets:
-        if images.spec.name in trained_on:
-            logger.warning(
-                "%s is what the checkpoint was trained on: its figures say nothing of unseen data",
-                images.spec.name,
-            )
+    seen = [
+        sentence
+        for checkpoint in checkpoints.values()
+        for images in data_sets
+        for sentence in seen_in_training(checkpoint, images.spec.name, images.phrases)
+    ]
+    for sentence in dict.fromkeys(seen):  # once for all epochs of a training
+        logger.warning("%s", sentence)
     if Fidelity.named(args.fidelity, "dp_clip").grn_over_batch:
         logger.info(
             "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d",

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
 from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
-from models.adapter_checkpoint import differences
+from models.adapter_checkpoint import differences, seen_in_training
 from models.fidelity import Fidelity
 from models.options import (
     add_map_options,
@@ -73,8 +73,11 @@ def test(args: argparse.Namespace) -> None:
     with stopwatch("model"):
         backbone = backbone_from_options(args, device)
         adapters = load_adapters(checkpoint, backbone)
-    for difference in differences(checkpoint, backbone):
-        logger.warning("%s", difference)
+    for sentence in (
+        *differences(checkpoint, backbone),
+        *seen_in_training(checkpoint, spec.name, images.phrases),
+    ):
+        logger.warning("%s", sentence)
     if args.fidelity != checkpoint.fidelity:
         logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
     with stopwatch("text"):

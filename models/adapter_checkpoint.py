@@ -1,6 +1,6 @@
 """What every checkpoint of trained adapters records: the fidelity and the backbone they were trained with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,18 @@ def check_blocks(checkpoint: AdapterCheckpoint, backbone: Backbone) -> None:
             f"{checkpoint.path} was trained on blocks {' '.join(map(str, blocks))}, and the blocks tapped here are "
             f"{' '.join(map(str, backbone.features_list))}; give --features_list {' '.join(map(str, blocks))}"
         )
+
+
+def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
+    """A sentence if some of a data set's classes are among those that the file says were trained on."""
+    if data_set not in (checkpoint.origin.get("train_dataset") or ()):
+        return []
+    trained = checkpoint.origin.get("train_classes")
+    seen = [name for name in classes if trained is None or name in trained]
+    if not seen:
+        return []
+    what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
+    return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]
 
 
 def differences(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:

@@ -268,6 +268,11 @@ def test_another_fidelity_than_the_checkpoints_is_warned_of(cogs, model, checkpo
     assert "was trained in released fidelity" in (tmp_path / "test.log").read_text()
 
 
+def test_testing_on_what_was_trained_on_is_warned_of(bolts, model, checkpoint, tmp_path):
+    evaluate(bolts, model, checkpoint, tmp_path)
+    assert "mvtec is what the checkpoint was trained on" in (tmp_path / "test.log").read_text()
+
+
 def test_smoothing_on_visa_is_the_authors(cogs, model, checkpoint, tmp_path):
     (tmp_path / "visa").mkdir()
     meta = tmp_path / "visa" / "mine.jsonl"
