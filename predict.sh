@@ -35,4 +35,4 @@ NPROC=${NPROC:-}                          # processes that share the work, each 
 source "$PROJECT/utils/scripts.sh"
 options_from domain normal_dir false_alarm_rate save_path method checkpoint model pretrained \
   batch_size num_workers device precision
-launch "$PROJECT/predict.py" "$@" --object "$OBJECT" "${options[@]}"
+launch "$PROJECT/predict.py" --object "$OBJECT" "${options[@]}" "$@"

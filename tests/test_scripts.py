@@ -1,0 +1,74 @@
+"""The shell scripts of the top level: what they call, with a recorder in the place of Python."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+PROGRAMS = {
+    "test_SDP.sh": "test_sdp",
+    "test_SDP_plus.sh": "test_sdp_plus",
+    "test_DP_CLIP.sh": "test_dp_clip",
+    "train_SDP_plus.sh": "train_sdp_plus",
+    "train_DP_CLIP.sh": "train_dp_clip",
+    "predict.sh": "predict",
+}
+RECORDER = f"""#!{sys.executable}
+import json, os, sys
+with open(os.environ["CALLS"], "a") as file:
+    print(json.dumps(sys.argv[1:]), file=file)
+"""
+
+
+def calls(folder: Path, script: str, *arguments: str, **settings: str) -> list[list[str]]:
+    """The arguments of every call of Python that a script makes."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "VIRTUAL_ENV": "any", "CALLS": str(folder / "calls")} | settings
+    subprocess.run(["bash", PROJECT / script, *arguments], env=environment, check=True, capture_output=True)
+    return [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("script", PROGRAMS)
+def test_every_setting_reaches_the_program_and_every_option_is_one_of_it(script, tmp_path, capsys):
+    names = re.findall(r"^([A-Z_]+)=\$\{\1:-", (PROJECT / script).read_text(), re.MULTILINE)
+    chosen = {"DATASETS": "visa mvtec", "TRAIN_ON": "visa mvtec", "DATA_ROOT": str(tmp_path), "NPROC": "1"}
+    values = {name: f"the-{name.lower()}" for name in names if name not in chosen}
+    assert len(values) > 10
+    for name in ("visa", "mvtec"):
+        (tmp_path / name).mkdir()
+    called = calls(tmp_path, script, "--further", "argument", **chosen, **values)
+    words = [word for call in called for word in call]
+    text = " ".join(words)
+    assert [value for value in values.values() if value not in text] == []
+    assert all(call[-2:] == ["--further", "argument"] for call in called)
+    with pytest.raises(SystemExit):
+        importlib.import_module(PROGRAMS[script]).parse_arguments(["--help"])
+    options = set(re.findall(r"--\w+", capsys.readouterr().out))
+    assert {word for word in words if word.startswith("--")} - {"--further"} <= options
+
+
+@pytest.mark.parametrize("script", ["test_SDP.sh", "test_SDP_plus.sh", "test_DP_CLIP.sh"])
+def test_the_demo_set_need_not_be_there(script, tmp_path):
+    (call,) = calls(tmp_path, script, DATASETS="isic demo", DATA_ROOT=str(tmp_path / "none"))
+    assert call[1:5] == ["--dataset", "demo", "--data_path", str(tmp_path / "none" / "demo")]
+
+
+def test_sdp_plus_is_trained_on_any_data_sets_in_the_order_given(tmp_path):
+    for name in ("visa", "btad"):
+        (tmp_path / name).mkdir()
+    settings = {"DATA_ROOT": str(tmp_path), "SAVE_PATH": "out", "TRAIN_ON": "btad mvtec demo visa"}
+    called = calls(tmp_path, "train_SDP_plus.sh", **settings)
+    trained_on = [call[call.index("--train_dataset") + 1] for call in called]
+    assert trained_on == ["btad", "demo", "visa"]
+    assert ["--test_dataset" in call for call in called] == [True, True, False]
+    assert [call[call.index("--save_path") + 1] for call in called] == [f"out/on_{on}" for on in trained_on]
