@@ -38,7 +38,7 @@ source utils/scripts.sh
 options_from checkpoint... model pretrained features_list... image_size fidelity batch_size num_workers device precision seed
 names=() folders=()
 for dataset in $DATASETS; do
-  if [[ -d "$DATA_ROOT/$dataset" ]]; then
+  if is_there "$dataset"; then
     names+=("$dataset") folders+=("$DATA_ROOT/$dataset")
   else
     echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train SDP+'s adapters on VisA, then on MVTec, each on its test split and validated on the other:
+# Train SDP+'s adapters on VisA, for MVTec and the medical data sets, then on MVTec, for VisA, each on its test split
+# and validated on the other:
 #
 #   bash train_SDP_plus.sh                       both, those whose folders are there
 #   TRAIN_ON=visa EPOCHS=10 bash train_SDP_plus.sh   any setting from the environment
@@ -10,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # ---- Data ----------------------------------------------------------------------------------------------------
-TRAIN_ON=${TRAIN_ON:-"visa mvtec"}        # which, in this order
+TRAIN_ON=${TRAIN_ON:-"visa mvtec"}        # one after another; others than VisA are validated on VisA
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SAVE_PATH=${SAVE_PATH:-results/sdp_plus_training}
 
@@ -33,7 +34,7 @@ SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints and v
 SEED=${SEED:-42}
 
 # ---- Run -----------------------------------------------------------------------------------------------------
-CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 24 GiB for VisA at 518 px; --no_cache for none
+CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 23 GiB for VisA at 518 px; --no_cache for none
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
 NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
@@ -45,28 +46,20 @@ options_from model pretrained features_list... image_size fidelity epochs learni
   seed cache_dir num_workers device precision
 
 trained=0
-train() { # the data set to train on, the one to validate on, and further arguments
-  local on=$1 other=$2
-  shift 2
-  if [[ " $TRAIN_ON " != *" $on "* ]]; then return; fi
-  if [[ ! -d "$DATA_ROOT/$on" ]]; then
+for on in $TRAIN_ON; do
+  if ! is_there "$on"; then
     echo "skipping $on: there is no folder $DATA_ROOT/$on" >&2
-    return
+    continue
   fi
-  local validation=()
+  if [[ $on == visa ]]; then other=mvtec; else other=visa; fi
+  validation=()
   if [[ -d "$DATA_ROOT/$other" ]]; then
     validation=(--test_dataset "$other" --test_dataset_dir "$DATA_ROOT/$other")
   fi
   launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "$DATA_ROOT/$on" ${validation[@]+"${validation[@]}"} \
     --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
   trained=$((trained + 1))
-}
-
-# ---- On VisA, for MVTec and the medical data sets --------------------------------------------------------------
-train visa mvtec "$@"
-
-# ---- On MVTec, for VisA ----------------------------------------------------------------------------------------
-train mvtec visa "$@"
+done
 
 if [[ $trained -eq 0 ]]; then
   echo "error: none of the data sets ($TRAIN_ON) is in $DATA_ROOT; the README says where to get them" >&2
