@@ -121,7 +121,7 @@ def calibration_from_options(
 ) -> Calibration | None:
     """The calibration that the options name, made from normal images or read from a file; None without either.
 
-    Of several processes the main one alone is given it.
+    Of several processes the main one alone is given one that is made.
 
     Raises:
         UserError: there are too few normal images that can be read, or the file does not fit.

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models.checkpoints import read_checkpoint
 from utils.distributed import from_main, is_main, world_size
 from utils.errors import UserError
@@ -74,6 +76,8 @@ def restoring(state_file: Path) -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
+        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise UserError(

@@ -195,12 +195,16 @@ def validation_set_from_options(args: argparse.Namespace, training: TrainingSet)
 
 def _with_masks(images: EvaluationSet) -> EvaluationSet:
     """The images whose ground truth is known: normal ones, and anomalous ones with a mask; others are counted."""
-    known = [entry for entry in images.entries if entry.anomaly == 0 or entry.mask_path]
+    known = [
+        entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)
+    ]
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
     if len(known) < len(images.entries):
         unknown = len(images.entries) - len(known)
-        logger.warning("left out of the training for want of a mask: %d images in %s", unknown, images.root)
+        logger.warning(
+            "left out of the training for want of a label or a mask: %d images in %s", unknown, images.root
+        )
     return EvaluationSet(images.spec, images.root, known)
 
 

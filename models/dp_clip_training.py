@@ -87,7 +87,7 @@ class DPClipTraining:
 
         Returns:
             The loss of the whole batch and its parts, before any weighting; None where that of these images is not
-            finite, and nothing was done.
+            finite, and no gradient was added.
         """
         features = self.backbone.run_image_tower(
             encode_adapted,

@@ -228,6 +228,13 @@ def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
         np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
 
+def test_a_single_image_keeps_its_raw_scores(backbone):
+    one = np.array([0.3]), np.array([0.9]), np.array([0.1])  # similarity, the map's maximum and minimum
+    for domain, expected in (("industrial", 0.6), ("medical", 0.9)):
+        detector = DPClip(backbone, tiny_adapter.load(backbone), {}, domain)
+        assert detector.image_scores(*one) == pytest.approx([expected])
+
+
 def test_training_loss_is_its_definition_written_out(backbone, text):
     images, masks = tiny_clip.images(), tiny_clip.masks()
     features = encode(backbone, tiny_adapter.load(backbone), images)

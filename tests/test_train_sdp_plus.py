@@ -214,7 +214,7 @@ def test_images_without_a_mask_are_left_out_and_counted(bolts, model, tmp_path):
     meta.write_text("\n".join(map(json.dumps, (entry | mask, entry | other))))
     train_sdp_plus.main(options(bolts, model, tmp_path / "run", "--train_meta", str(meta)))
     log = (tmp_path / "run" / "train.log").read_text()
-    assert f"left out of the training for want of a mask: 1 images in {bolts}" in log
+    assert f"left out of the training for want of a label or a mask: 1 images in {bolts}" in log
     assert "training on 1 images" in log
 
 

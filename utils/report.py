@@ -142,8 +142,7 @@ def evaluate_and_report(
     page = HtmlReport(len(samples), to_picture) if outputs.report else None
     write_map = map_writer(outputs.folder / "maps") if outputs.save_maps else None
     pictures = PictureWriter(outputs.folder, read_image) if outputs.visualization else None
-    with logging_redirect_tqdm():
-        classes = len({sample.cls_name for sample in samples})
+    classes = len({sample.cls_name for sample in samples})
     origin = {
         "command": shlex.join(sys.orig_argv),
         "environment": environment(device),
