@@ -19,8 +19,10 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
             like `parts/**/*.png`; or "-".
         listed: the lines that "-" stands for, a file each.
 
+    Files that are not there are taken over, for the results to say so, if others are.
+
     Raises:
-        UserError: an input stands for nothing.
+        UserError: an input stands for nothing, or no file is there.
     """
     found: dict[Path, None] = {}
     for text in inputs:
@@ -34,8 +36,10 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
             matches = glob.glob(text, recursive=True)  # noqa: PTH207 - Path's takes no absolute pattern
             paths = [path for name in sorted(matches) if (path := Path(name)).is_file()]
         if not paths:
-            raise UserError(f"there are no images in {text}")
+            raise UserError(f"there are no images in {text}: known are {', '.join(sorted(IMAGE_SUFFIXES))}")
         found.update(dict.fromkeys(paths))
+    if not any(path.exists() for path in found):
+        raise UserError(f"there is no file or folder {next(iter(found))}")
     return list(found)
 
 

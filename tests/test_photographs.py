@@ -49,6 +49,13 @@ def test_inputs_that_stand_for_nothing_are_refused(folder, text, monkeypatch):
         find_photographs([text], [])
 
 
+def test_a_path_that_leads_nowhere_is_refused_if_there_is_no_other(folder):
+    gone = folder / "gone"
+    assert find_photographs([str(gone), str(folder / "b.png")], ()) == [gone, folder / "b.png"]
+    with pytest.raises(UserError, match=r"there is no file or folder .*gone"):
+        find_photographs([str(gone), "-"], ["gone, too"])
+
+
 def test_results_are_called_after_the_path_below_the_common_folder(folder):
     assert output_names([folder / "b.png", folder / "sub" / "c.tif"]) == ["b.png", "sub/c.tif"]
     assert output_names([folder / "sub" / "c.tif"]) == ["c.tif"]
