@@ -85,7 +85,12 @@ def build_meta(
         UserError: there is no such folder, or no test image in it, or the file cannot be written.
     """
     root = _existing(layout, Path(root)).resolve()
-    found = LAYOUTS[layout].read(root, **options)
+    try:
+        found = LAYOUTS[layout].read(root, **options)
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise UserError(f"{error}; expected is {LAYOUTS[layout].EXPECTED}") from error
+        raise
     checked = check(found, root, mask_threshold, decode)
     for what, where in checked.problems.items():
         if where:

@@ -66,7 +66,7 @@ def test_visa_with_another_split_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "cannot read .*1cls.csv: No such file"),
+        (None, "cannot read .*1cls.csv: No such file or directory; expected is CLASS/Data/Images"),
         ("object,split,label,image\n", "1cls.csv has no column 'mask'"),
         (VISA_HEADER + "candle,test,normal\n", "1cls.csv, line 2: too few values"),
         (VISA_HEADER + "candle,val,normal,a.JPG,\n", "1cls.csv, line 2: 'val, normal'"),
