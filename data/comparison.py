@@ -34,9 +34,7 @@ def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
     a, b = (read_run(folder) for folder in args.compare)
     check_same_images(a, b)
     notes = [
-        f"no pixel measures: {run.folder} has no maps (--save_maps)"
-        for run in (a, b)
-        if not run.maps.is_dir()
+        f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None
     ]
     images = None if notes else ground_truth_of(a, args.dataset, args.data_path, args.meta)
     if images is None:

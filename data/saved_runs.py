@@ -39,10 +39,15 @@ class SavedRun:
     images: Mapping[str, SavedImage]
 
     @property
-    def maps(self) -> Path:
-        """The folder of its maps, which need not be there; those that `evaluate.py` measured lie elsewhere."""
-        measured = self.content.get("arguments", {}).get("maps")
-        return Path(measured) if measured else self.folder / "maps"
+    def maps(self) -> Path | None:
+        """The folder of its maps, those that `evaluate.py` measured elsewhere; None if it saved none or they are gone.
+
+        Without `--save_maps` those of an earlier run may lie in its folder.
+        """
+        arguments = self.content.get("arguments", {})
+        own = self.folder / "maps" if arguments.get("save_maps") else None
+        maps = Path(arguments["maps"]) if arguments.get("maps") else own
+        return maps if maps is not None and maps.is_dir() else None
 
     @property
     def title(self) -> str:

@@ -41,7 +41,7 @@ def compare(a: Path, b: Path, out: Path, *options: str) -> dict:
     return json.loads((out / "compare.json").read_text())
 
 
-def change_arguments(run: Path, **values: str | None) -> None:
+def change_arguments(run: Path, **values: str | bool | None) -> None:
     content = json.loads((run / "results.json").read_text())
     content["arguments"] |= values
     (run / "results.json").write_text(json.dumps(content))
@@ -120,10 +120,12 @@ def test_a_run_does_not_differ_from_itself(runs, tmp_path):
     assert "**" not in (tmp_path / "compare.md").read_text()
 
 
-def test_without_maps_image_measures_are_compared_and_a_note_says_why(runs, tmp_path):
+@pytest.mark.parametrize("left_by_an_earlier_run", [True, False])
+def test_without_maps_image_measures_are_compared_and_a_note_says_why(runs, tmp_path, left_by_an_earlier_run):
     b = copy_of(runs, "b", tmp_path)
-    change_arguments(b, maps=None)
-    shutil.rmtree(b / "maps")
+    change_arguments(b, maps=None, save_maps=not left_by_an_earlier_run)
+    if not left_by_an_earlier_run:
+        shutil.rmtree(b / "maps")
     with_maps = compare(runs / "a", runs / "b", tmp_path / "with")
     without = compare(runs / "a", b, tmp_path / "without")
     assert set(without["mean"]) == set(IMAGE_MEASURES)
