@@ -1,6 +1,7 @@
 """Command-line options of the data set, and what they stand for."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from data.build import PROJECT, ensure_meta
+from data.common import completeness, is_complete
 from datasets.images import load_rgb
 from datasets.loader import ErrorRaisingLoader, make_loader
 from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from datasets.transforms import resize_rgb
 from utils.arguments import non_negative_int, positive_int
-from utils.distributed import first_of_machine_first, rank, world_size
+from utils.distributed import first_of_machine_first, is_main, rank, world_size
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def read_evaluation_sets(
 def read_evaluation_set(
     spec: DatasetSpec, root: Path, meta_file: Path | None = None, classes: Sequence[str] | None = None
 ) -> EvaluationSet:
-    """The test split of a data set, or some classes of it.
+    """The test split of a data set, or some classes of it; one that is not as published is warned of.
 
     Args:
         spec: the data set.
@@ -198,7 +202,10 @@ def read_evaluation_set(
     """
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
-    test = read_meta(path, root)["test"]
+    meta = read_meta(path, root)
+    if meta_file is None and is_main() and not is_complete(meta, spec.published):
+        logger.warning("%s has %s", root, completeness(meta, spec.published))
+    test = meta["test"]
     if classes is not None:
         unknown = sorted(set(classes) - set(test))
         if unknown:

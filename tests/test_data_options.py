@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from data.options import add_data_options
+from data.options import add_data_options, read_evaluation_set
+from datasets.registry import get_spec
 
 
 def parsed(*arguments):
@@ -27,3 +28,12 @@ def test_an_unknown_data_set_is_refused_with_those_that_are_known(called, capsys
     said = capsys.readouterr().err
     assert "argument --dataset: invalid choice" in said
     assert "kvasir" in said
+
+
+def test_a_test_split_that_is_not_the_published_one_is_warned_of(bottle, warnings_of):
+    root = bottle.parent
+    read_evaluation_set(get_spec("folder"), root)
+    read_evaluation_set(get_spec("brainmri"), root, root / "meta.json")
+    assert warnings_of() == ""  # a list of one's own may have whatever it likes
+    read_evaluation_set(get_spec("brainmri"), root)
+    assert f"{root} has a partial or different test split: 1 of 1 classes, " in warnings_of()
