@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models.checkpoints import read_checkpoint
+from utils.arguments import as_given
 from utils.distributed import from_main, is_main, world_size
 from utils.errors import UserError
 from utils.lock import locked
@@ -61,8 +62,8 @@ def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[
         if key not in free and before.get(key) != value:
             together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
             raise UserError(
-                f"--{key} is {value}{together}, but {state_file} was trained with {before.get(key)}: give the same, or "
-                "start anew in another --save_path"
+                f"--{key} is {as_given(value)}{together}, but was {as_given(before.get(key))} in the training of "
+                f"{state_file}: give the same, or start anew in another --save_path"
             )
     return state
 

@@ -9,7 +9,14 @@ from models.backbone import Backbone
 from models.dp_clip_training import TrainingSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from utils.arguments import non_negative_float, non_negative_int, positive_float, positive_int, share
+from utils.arguments import (
+    as_given,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    share,
+)
 from utils.errors import UserError
 
 DEFAULT_WEIGHT = 0.1
@@ -68,8 +75,8 @@ def adapter_settings(
         wanted, trained = getattr(args, name), recorded.get(name)
         if wanted is not None and trained is not None and wanted != trained:
             raise UserError(
-                f"--{name} is {_shown(wanted)}, but {checkpoint.path} was trained with {_shown(trained)}: leave the "
-                "option out"
+                f"--{name} is {as_given(wanted)}, but {checkpoint.path} was trained with {as_given(trained)}: leave "
+                "the option out"
             )
         if wanted is not None or trained is not None:
             values[name] = trained if wanted is None else wanted
@@ -81,7 +88,7 @@ def adapter_settings(
             f"--image_adapt_layers: {beyond} is not one of the blocks 0 to {last - 1}, which come before the last tap"
         )
     if len(set(layers)) < len(layers):
-        raise UserError(f"--image_adapt_layers {_shown(layers)}: give each block once")
+        raise UserError(f"--image_adapt_layers {as_given(layers)}: give each block once")
     return AdapterSettings(
         features_list=backbone.features_list,
         adapt_layers=tuple(sorted(layers)),
@@ -158,7 +165,3 @@ def training_settings(args: argparse.Namespace) -> TrainingSettings:
         clip_gradient=args.clip_gradient,
         activation_checkpointing=args.activation_checkpointing,
     )
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

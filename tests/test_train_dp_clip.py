@@ -265,7 +265,7 @@ def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, mod
     train_dp_clip.main(options(bolts, model, out, "--epochs", "1"))
     with pytest.raises(UserError, match="holds a training already"):
         train_dp_clip.main(options(bolts, model, out))
-    with pytest.raises(UserError, match=r"--relu is True, but .*last\.pth was trained with None"):
+    with pytest.raises(UserError, match=r"--relu is True, but was not given in the training of .*last\.pth"):
         train_dp_clip.main(options(bolts, model, out, "--resume", "--relu"))
 
 

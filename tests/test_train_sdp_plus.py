@@ -202,7 +202,7 @@ def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, mod
     train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
     with pytest.raises(UserError, match="holds a training already"):
         train_sdp_plus.main(options(bolts, model, out))
-    with pytest.raises(UserError, match=r"--seed is 7, but .*last\.pth was trained with 42"):
+    with pytest.raises(UserError, match=r"--seed is 7, but was 42 in the training of .*last\.pth"):
         train_sdp_plus.main(options(bolts, model, out, "--resume", "--seed", "7"))
 
 

@@ -1,4 +1,4 @@
-"""Types of command-line arguments: numbers within their range, refused by argparse with one sentence."""
+"""Command-line arguments: types that argparse refuses with one sentence, and values as messages show them."""
 
 import argparse
 
@@ -80,6 +80,13 @@ def non_empty(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text.strip()
+
+
+def as_given(value: object) -> str:
+    """An option's value as a user knows it, for a message."""
+    if value is None:
+        return "not given"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _number(text, kind):
