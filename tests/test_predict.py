@@ -108,6 +108,10 @@ def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path)
         assert mask.any() == marked
     region = next(row for row in lines(tmp_path / "a").values() if row["regions"])["regions"][0]
     assert region.keys() == {"x", "y", "width", "height", "area", "peak", "peak_x", "peak_y"}
+    with pytest.raises(
+        UserError, match=r"predict\.json has another calibration than this run: give the same, or"
+    ):
+        run(model, tmp_path / "a", test, "--resume")
     run(model, tmp_path / "b", test, "--calibration", tmp_path / "a" / "calibration.json")
     for mine, other in zip(rows, table(tmp_path / "b"), strict=True):
         assert mine["p_value"] == other["p_value"]

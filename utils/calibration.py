@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import write_json
 from utils.visualization import ColourScale
@@ -121,8 +122,8 @@ def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     for key, value in origin.items():
         if before.get(key) != value:
             raise UserError(
-                f"--calibration {path} was made with {key} {before.get(key)}, and this run has {value}: scores of the "
-                "two cannot be compared; calibrate anew with --normal_dir"
+                f"--calibration {path} was made with {key} {as_given(before.get(key))}, and this run has "
+                f"{as_given(value)}: scores of the two cannot be compared; calibrate anew with --normal_dir"
             )
     return Calibration(*(values.tolist() for values in lists), rate, before)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import atomic_open, write_json, write_text
 from utils.html_report import Thumbnail
@@ -44,8 +45,8 @@ class PredictionFiles:
             for key, value in settings.items():
                 if key not in FREE and before.get(key) != value:
                     raise UserError(
-                        f"{path} has {key} {before.get(key)}, and this run has {value}: give the same, or choose "
-                        "another --save_path"
+                        f"{path} has {_difference(key, before.get(key), value)}: give the same, or choose another "
+                        "--save_path"
                     )
             self.rows = _whole_rows(folder / LINES)
             if before.get(SCALE) is not None:
@@ -127,6 +128,12 @@ def check_unused(folder: Path) -> None:
         raise UserError(
             f"{folder} holds a prediction already: go on with it by --resume, choose another --save_path, or delete it"
         )
+
+
+def _difference(key: str, before: object, now: object) -> str:
+    if isinstance(before, dict) or isinstance(now, dict):  # a calibration, with the scores of all its images
+        return f"another {key} than this run"
+    return f"{key} {as_given(before)}, and this run has {as_given(now)}"
 
 
 def _line(row: Row) -> str:
