@@ -24,7 +24,7 @@ from datasets.loader import Batch, ErrorRaisingLoader, empty_batch, loader_in_or
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for
-from models.dp_clip_checkpoint import KEY, OPTIMIZER, checkpoint_of
+from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
 from models.dp_clip_options import (
     adapter_settings,
     add_adapter_options,
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.fidelity = args.fidelity or "released"
     resolve_model_options(args)
     state_file = args.save_path / "last.pth"
-    with start_training(args, state_file, FREE) as state:
+    with start_training(args, state_file, METHOD, FREE) as state:
         train(args, state_file, state)
 
 

@@ -38,7 +38,7 @@ from models.options import (
 )
 from models.prompts import read_prompts
 from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, training_loss
-from models.sdp_plus_checkpoint import KEY, checkpoint_of
+from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import positive_float, positive_int
 from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError, run
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     resolve_model_options(args)
     state_file = args.save_path / "last.pth"
-    with start_training(args, state_file, FREE) as state:
+    with start_training(args, state_file, METHOD, FREE) as state:
         train(args, state_file, state)
 
 

@@ -25,7 +25,7 @@ def add_resume_option(group: argparse._ArgumentGroup) -> None:
 
 @contextmanager
 def start_training(
-    args: argparse.Namespace, state_file: Path, free: Collection[str]
+    args: argparse.Namespace, state_file: Path, method: str, free: Collection[str]
 ) -> Iterator[dict[str, Any] | None]:
     """Start the log, and read where an earlier run of this training stopped.
 
@@ -34,14 +34,15 @@ def start_training(
     Args:
         args: the resolved options.
         state_file: what training writes after each epoch, `plain_arguments` under "arguments" in it.
+        method: what is trained, under "method" in it.
         free: options that may differ from the earlier run's, since what is trained does not depend on them.
 
     Yields:
         The state file's content; None to start from the beginning.
 
     Raises:
-        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, or that
-            had other options.
+        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, that
+            was of another method, or that had other options.
     """
     with locked(args.save_path):
         if is_main() and not args.resume and state_file.exists():
@@ -50,14 +51,22 @@ def start_training(
                 "delete it"
             )
         start_log(args.save_path / "train.log", append=args.resume)
-        yield from_main(lambda: _earlier_state(args, state_file, free) if state_file.exists() else None)
+        yield from_main(
+            lambda: _earlier_state(args, state_file, method, free) if state_file.exists() else None
+        )
 
 
-def _earlier_state(args: argparse.Namespace, state_file: Path, free: Collection[str]) -> dict[str, Any]:
+def _earlier_state(
+    args: argparse.Namespace, state_file: Path, method: str, free: Collection[str]
+) -> dict[str, Any]:
     state = read_checkpoint(state_file)
     before = state.get("arguments")
     if not isinstance(before, Mapping):
         raise UserError(f"{state_file} is no state to resume from: it has no 'arguments'")
+    if state.get("method") != method:
+        raise UserError(
+            f"{state_file} is of a training of {state.get('method')}, not of {method}: choose another --save_path"
+        )
     for key, value in plain_arguments(args).items():
         if key not in free and before.get(key) != value:
             together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""

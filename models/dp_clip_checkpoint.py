@@ -14,6 +14,7 @@ from models.dp_clip import image_adapter_for
 from models.fidelity import FidelityName
 from utils.errors import UserError
 
+METHOD = "DP-CLIP"
 KEY = "image_adapter"
 OPTIMIZER = "image_optimizer"
 ORIGIN = ("epoch", "method", "fidelity", "settings", "backbone", "train_dataset", "train_classes", "shot")
@@ -41,7 +42,7 @@ def checkpoint_of(
         "epoch": epoch,
         KEY: adapter.state_dict(),
         OPTIMIZER: optimizer_state,
-        "method": "DP-CLIP",
+        "method": METHOD,
         "fidelity": fidelity,
         "settings": settings_record(adapter.settings),
         "backbone": backbone_record(backbone),

@@ -11,6 +11,7 @@ from models.fidelity import FidelityName
 from models.sdp_plus import LinearAdapters, adapters_for
 from utils.errors import UserError
 
+METHOD = "SDP+"
 KEY = "linear_layers"
 ORIGIN = ("epoch", "method", "fidelity", "backbone", "train_dataset", "train_classes")
 
@@ -28,7 +29,7 @@ def checkpoint_of(
     """
     return {
         KEY: adapters.state_dict(),
-        "method": "SDP+",
+        "method": METHOD,
         "fidelity": fidelity,
         "backbone": backbone_record(backbone),
         **origin,

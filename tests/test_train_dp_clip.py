@@ -267,6 +267,9 @@ def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, mod
         train_dp_clip.main(options(bolts, model, out))
     with pytest.raises(UserError, match=r"--relu is True, but was not given in the training of .*last\.pth"):
         train_dp_clip.main(options(bolts, model, out, "--resume", "--relu"))
+    torch.save(trained(out, "last.pth") | {"method": "SDP+"}, out / "last.pth")
+    with pytest.raises(UserError, match=r"last\.pth is of a training of SDP\+, not of DP-CLIP"):
+        train_dp_clip.main(options(bolts, model, out, "--resume"))
 
 
 def test_a_backbone_of_another_depth_and_width_is_trained_and_tested(bolts, cogs, tmp_path):
