@@ -61,7 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="mark what scores above this on the maps, where there is no calibration",
     )
     add_model_options(parser, fidelity=f"the checkpoint's; without one, {CLIP_AD_FIDELITY}")
-    add_prompt_options(parser)
+    add_prompt_options(parser, obj_name=False)
     parser.add_argument(
         "--domain",
         choices=("industrial", "medical"),

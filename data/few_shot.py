@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(counts)
     if fewer:
         logger.warning("fewer than %d images of a kind: %s", args.shot, ", ".join(fewer))
-    logger.info("wrote %s; give it with --meta", out)
+    logger.info("wrote %s; give it to a training with --train_meta", out)
 
 
 def _parser() -> argparse.ArgumentParser:

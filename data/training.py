@@ -147,7 +147,7 @@ def add_validation_options(parser: argparse.ArgumentParser) -> None:
         type=canonical_name,
         choices=REGISTRY,
         metavar="NAME",
-        help="data set to validate on now and then, which must not be one that is trained on (default: none)",
+        help="data set to validate on after every checkpoint, none of whose images may be trained on (default: none)",
     )
     group.add_argument("--test_dataset_dir", type=Path, help="its folder (default: data/NAME)")
     group.add_argument("--test_classes", nargs="+", metavar="CLASS", help="validate on these classes only")

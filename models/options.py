@@ -76,10 +76,10 @@ def add_model_options(parser: argparse.ArgumentParser, fidelity: str = CLIP_AD_F
     )
 
 
-def add_prompt_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide on CLIP-AD's text features."""
+def add_prompt_options(parser: argparse.ArgumentParser, *, obj_name: bool = True) -> None:
+    """Add the options that decide on CLIP-AD's text features; without `--obj_name` where another option names all."""
     group = parser.add_argument_group("prompts")
-    _add_sentence_options(group, "those of the data set's domain")
+    _add_sentence_options(group, "those of the data set's domain", obj_name=obj_name)
     group.add_argument(
         "--rep_vec",
         choices=REP_VECS,
@@ -102,11 +102,14 @@ def add_dp_clip_prompt_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(prompts="dp_clip")
 
 
-def _add_sentence_options(group: argparse._ArgumentGroup, prompts: str) -> None:
+def _add_sentence_options(group: argparse._ArgumentGroup, prompts: str, *, obj_name: bool = True) -> None:
     """Add the options of the sentences, whose `--prompts` are `prompts` by default, in words."""
-    group.add_argument(
-        "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
-    )
+    if obj_name:
+        group.add_argument(
+            "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
+        )
+    else:
+        group.set_defaults(obj_name=None)
     group.add_argument(
         "--prompts",
         help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
@@ -125,7 +128,7 @@ def add_map_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoothing",
         type=non_negative_float,
-        help="standard deviation in pixels of the Gaussian filter on the maps; default: the data set's",
+        help="standard deviation in pixels of the Gaussian filter on the maps; default: the data set's, mostly 8",
     )
 
 

@@ -42,7 +42,7 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
         if len(backbone.tokenize.encode(sentence)) + 2 > clip.context_length:  # beside start and end of text
             raise UserError(
                 f"the sentence '{sentence}' has more than the {clip.context_length} tokens that {backbone.name} reads; "
-                "choose a shorter --obj_name or shorter --prompts"
+                "choose a shorter name for the object, or shorter --prompts"
             )
     tokens = backbone.tokenize(list(sentences))
     lengths = tokens.argmax(dim=-1) + 1  # the end-of-text token has the highest id

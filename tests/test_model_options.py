@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import models.options
+import predict
 from models.fidelity import Fidelity
 from models.options import (
     add_model_options,
@@ -220,3 +221,10 @@ def test_obj_name_stands_for_every_class(tiny, tmp_path, caplog):
     assert torch.equal(features["bottle"], features["nut"])
     assert len(list(Path(tmp_path, "text").iterdir())) == 1
     assert "class nut is called 'part' in the prompts" in caplog.text
+
+
+def test_what_is_on_photographs_is_named_by_one_option(capsys):
+    assert predict.parse_arguments(["here", "--object", "bolt"]).object == "bolt"
+    with pytest.raises(SystemExit):
+        predict.parse_arguments(["here", "--object", "bolt", "--obj_name", "nut"])
+    assert "unrecognized arguments: --obj_name nut" in capsys.readouterr().err
