@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from captions import Captions, draw_names, encode  # noqa: E402
 from network import build, write_weights  # noqa: E402
-from objective import Batch, backward, loss_weights  # noqa: E402
+from objective import Batch, backward, loss_weights, roughly  # noqa: E402
 from pool import Pool, batches, normalise, render_pool  # noqa: E402
 from record import Row, write_record  # noqa: E402
 
@@ -35,13 +35,15 @@ from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix  # n
 from models.dual_path import STAGES, encode_dual_path  # noqa: E402
 from models.prompts import read_prompts  # noqa: E402
 from models.sdp import image_probability, token_scores  # noqa: E402
+from models.sdp_plus import LinearAdapters  # noqa: E402
 from utils.arguments import positive_float, positive_int  # noqa: E402
 from utils.errors import UserError, run  # noqa: E402
 
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
 WARMUP = 100  # steps
-FALL = 1 / 4  # share of the steps, the last, over which the learning rate falls
-REST = 1 / 3  # share of the highest learning rate that it falls to
+FALL = 1 / 3  # share of the steps, the last, over which the learning rate falls
+REST = 0.02  # share of the highest learning rate that it falls to
+OUTLINED = 2 / 3  # share of the steps, the first, in which SDP's scores are told a defect's outline
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
 
 
@@ -51,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--config", type=Path, default=HERE / "demo.json", help="open_clip model config")
-    parser.add_argument("--steps", type=positive_int, default=3200, help="optimiser steps")
+    parser.add_argument("--steps", type=positive_int, default=4800, help="optimiser steps")
     parser.add_argument("--pairs", type=positive_int, default=6400, help="pairs of pictures rendered")
     parser.add_argument(
         "--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on"
@@ -94,11 +96,15 @@ def validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[i
 
 
 def make_optimiser(
-    clip: nn.Module, lr: float, steps: int
+    clip: nn.Module, readers: nn.Module, lr: float, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW, weight decay on matrices alone; the rate warms up, stays, and falls at the end."""
     clip.logit_scale.requires_grad_(False)  # SDP's temperature is fixed
-    named = [(name, value) for name, value in clip.named_parameters() if value.requires_grad]
+    named = [
+        (name, value)
+        for name, value in (*clip.named_parameters(), *readers.named_parameters())
+        if value.requires_grad
+    ]
     decayed = {name for name, value in named if value.ndim > 1 and "embedding" not in name}
     groups = [
         {"params": [value for name, value in named if name in decayed], "weight_decay": 0.05},
@@ -127,7 +133,8 @@ def main() -> None:
     pool = render_pool(args.seed, args.pairs, size, args.threads, most=MOST_DEFECTS)
     held_out = render_pool(args.seed + 1, args.validation_pairs, size, args.threads, most=1)
     clip = build(config, captions, pool)
-    optimiser, schedule = make_optimiser(clip, args.lr, args.steps)
+    readers = LinearAdapters(STAGES, config["vision_cfg"]["width"], config["embed_dim"])
+    optimiser, schedule = make_optimiser(clip, readers, args.lr, args.steps)
     stream = batches(pool, args.batch, np.random.default_rng([args.seed, 1]))
     rows: list[Row] = []
     began = time.monotonic()
@@ -143,9 +150,10 @@ def main() -> None:
                 text = encode(clip, [captions.draw(name, args.sentences, rng) for name in draw_names(rng)])
             optimiser.zero_grad()
             weights = loss_weights(step)
-            batch = Batch(images, shares, classes, general)
-            parts = backward(clip, text, taps_after, batch, weights, executor)
-            nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+            told = shares if step <= OUTLINED * args.steps else roughly(shares)
+            batch = Batch(images, shares, told, classes, general)
+            parts = backward(clip, readers, text, taps_after, batch, weights, executor)
+            nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
             optimiser.step()
             schedule.step()
             measured: Row = {"pixel_auroc": "", "image_auroc": ""}
