@@ -19,7 +19,7 @@ SPLITS = ("train", "test")
 SHOWN = 100  # characters of a name that a message takes over whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # as there are as many as images
 class Entry:
     """One image of a data set.
 

@@ -53,7 +53,7 @@ class Batch(Protocol):
     has_mask: Tensor  # bool [B]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # as there are as many as images
 class ImageScore:
     """One row of scores.csv; what is not known is None."""
 

@@ -4,18 +4,18 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from utils.bootstrap import Bootstrap
 from utils.curves import Curve, Curves, ranking_curves
 from utils.evaluation_types import ClassResult, ImageMap
-from utils.files import write_text
+from utils.files import atomic_open
 from utils.measures import misranked
 from utils.results import intervals, mean_draws, mean_measures
 from utils.thumbnails import heat_map, jpeg, outline
@@ -29,6 +29,7 @@ JPEG_BYTES_PER_PIXEL = 0.3  # a guess, on the high side, that the images' size i
 IMAGE_SIDES = (128, 384)  # pixels, least and greatest
 MAP_SIDE = 96  # pixels; maps are smooth
 CURVE_DIGITS = 5
+DATA = "<the run's data>"  # stands for them in the template while the rest is filled in
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class HtmlReport:
         self._side = int(np.clip((self._most_bytes / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES))
         self._thumbnails: list[Thumbnail] = []
         self._results: list[ClassResult] = []
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
 
     def thumbnail(self, seen: ImageMap) -> Thumbnail:
         """A small picture of an image."""
@@ -111,7 +112,7 @@ class HtmlReport:
                     "heat": base64.b64encode(heat_map(thumbnail.scores, scale)).decode(),
                     "outline": thumbnail.outline,
                 }
-            rows.append(row)
+            rows.append(_json(row))
         self._rows += rows  # at once, for the page of a run that is stopped on the way
         self._results.append(result)
         self._thumbnails.clear()
@@ -144,20 +145,24 @@ class HtmlReport:
             "notes": list(remarks),
             "mean": mean_measures(self._results),
             "intervals": intervals(bootstrap, mean_draws(self._results)) if bootstrap else {},
-            "classes": [_class_content(result, bootstrap) for result in self._results],
-            "images": self._rows,
         }
         style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
         page = Template(_template("report.html")).substitute(
             title=html.escape(title),
             about=html.escape(json.dumps(about, indent=2, default=str)),
-            data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+            data=DATA,
             style=style,
             style_hash=_hash(style),
             script=script,
             script_hash=_hash(script),
         )
-        write_text(path, page)
+        before, after = page.split(DATA)
+        with atomic_open(path) as file:  # piece by piece, as it is large
+            file.write(f'{before}{_json(content)[:-1]},"classes":[')
+            _write_joined(file, (_json(_class_content(result, bootstrap)) for result in self._results))
+            file.write('],"images":[')
+            _write_joined(file, self._rows)
+            file.write(f"]}}{after}")
 
     def _worst(self, result: ClassResult, wrong: np.ndarray) -> set[int]:
         """Which images of a class have a picture: the worst ranked if all would be too many for the page."""
@@ -165,6 +170,17 @@ class HtmlReport:
         scores = np.array([image.score for image in result.images])
         order = np.lexsort([-scores, -np.nan_to_num(wrong)])
         return set(order[: share if self._images > MAX_PICTURES else None].tolist())
+
+
+def _json(content: Any) -> str:
+    """JSON that may stand within an HTML page."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _write_joined(file: IO[str], pieces: Iterable[str]) -> None:
+    """Write pieces with commas between them."""
+    for number, piece in enumerate(pieces):
+        file.write(f",{piece}" if number else piece)
 
 
 def _scores_and_labels(result: ClassResult) -> tuple[np.ndarray, np.ndarray]:
