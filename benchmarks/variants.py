@@ -44,20 +44,20 @@ MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "sdp": {
         "corrected": ((), ()),
-        "taps_share_buffers (a)": (("taps_share_buffers",), ()),
+        "taps_share_buffers": (("taps_share_buffers",), ()),
     },
     "sdp_plus": {
         "corrected": ((), ()),
-        "taps_share_buffers (a)": (("taps_share_buffers",), ()),
-        "unshuffled_training (d)": (("unshuffled_training",), ()),
+        "taps_share_buffers": (("taps_share_buffers",), ()),
+        "unshuffled_training": (("unshuffled_training",), ()),
     },
     "dp_clip": {
         "corrected": ((), ()),
         "without decoupling": ((), ("--decoupling_weight", "0")),
         "without GRN": ((), ("--no-grn",)),
         "without either": ((), ("--decoupling_weight", "0", "--no-grn")),
-        "grn_over_batch (c)": (("grn_over_batch",), ()),
-        "repeated_prototype_update (e)": (("repeated_prototype_update",), ()),
+        "grn_over_batch": (("grn_over_batch",), ()),
+        "repeated_prototype_update": (("repeated_prototype_update",), ()),
     },
 }
 
