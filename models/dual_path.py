@@ -10,7 +10,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-from models.attention import attend, project
+from models.attention import attend, project, run_mlp
 
 STAGES = 4
 # Where only the class token is wanted, these many leading tokens are computed: products of one to three rows take
@@ -81,7 +81,7 @@ def encode_dual_path(
         if shared_buffers and number - 1 in taps:
             ori[number - 1] = z
         if number < last or number in taps - ori.keys():
-            z = z + block.ls_2(block.mlp(block.ln_2(z)))
+            z = z + block.ls_2(run_mlp(block, block.ln_2(z)))
         if number in taps and (not shared_buffers or number == depth):
             ori[number] = z
         if surgery is not None:

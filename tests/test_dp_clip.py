@@ -115,7 +115,7 @@ def test_fused_attention_is_not_asked_about_no_image(backbone, monkeypatch):
 
 def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter(backbone):
     seen = []
-    hook = backbone.clip.visual.transformer.resblocks[0].mlp.register_forward_hook(
+    hook = backbone.clip.visual.transformer.resblocks[0].mlp.gelu.register_forward_hook(
         lambda module, arguments, output: seen.append(output.requires_grad)
     )
     adapter = tiny_adapter.load(backbone)

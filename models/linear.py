@@ -1,0 +1,36 @@
+"""Linear layers; on a CPU by the convolutions of oneDNN, as many processors get slow kernels for matrix products."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEW_TOKENS = 8  # up to so many the product is at least as fast
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b, [B, T, out] from [B, T, in], of `weight` [out, in] and `bias` [out].
+
+    PyTorch leaves products in float32 on a CPU to MKL, which uses the wide vectors of Intel's processors alone, and
+    convolutions to oneDNN, which uses those of all. A linear layer is a convolution with a kernel of one pixel over
+    tokens in a row, channels last, and nothing has to be copied for it.
+    """
+    if not _is_convolution_better(x):
+        return F.linear(x, weight, bias)
+    tokens_in_a_row = x.transpose(1, 2).unsqueeze(2)  # [B, in, 1, T]
+    return F.conv2d(tokens_in_a_row, weight[..., None, None], bias).squeeze(2).transpose(1, 2)
+
+
+def apply(layer: nn.Linear, x: Tensor) -> Tensor:
+    """What a layer gives of tokens [B, T, in]: [B, T, out], by `linear`."""
+    return linear(x, layer.weight, layer.bias)
+
+
+def _is_convolution_better(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[1] > FEW_TOKENS
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and not torch.is_autocast_enabled("cpu")  # products in half precision are oneDNN's anyway
+    )
