@@ -25,6 +25,7 @@ from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
+from models.linear import apply
 from models.sdp_plus import adapter_upsampling, adapters_for
 from tests.random_weights import save_random_weights
 from train_sdp_plus import train_epoch
@@ -54,13 +55,11 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
     upsampling = adapter_upsampling(backbone)
     taps, images, patches, width = batch.tokens.shape
     embed_dim = adapters.fc[0].out_features
-    rows = images * patches
-    x, w = torch.randn(rows, width), torch.randn(width, embed_dim)
-    gradient = torch.randn(rows, embed_dim)
+    layer, tokens_of_a_tap = adapters.fc[0], batch.tokens[0]
+    gradient = torch.randn(images, patches, embed_dim)
 
     def products() -> None:  # of one tap: the layer, and the gradient of its weights
-        x @ w
-        gradient.T @ x
+        torch.autograd.grad(apply(layer, tokens_of_a_tap), layer.weight, gradient)
 
     seconds = medians(
         {
@@ -69,7 +68,7 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
         },
         args.repeats,
     )
-    operations = taps * 4 * rows * width * embed_dim
+    operations = taps * 4 * images * patches * width * embed_dim
     return (
         f"a step on cached tokens takes {seconds['step'] * 1e3:.0f} ms, of which the layers' matrix products alone "
         f"take {seconds['products'] * 1e3:.0f} ms: {operations / seconds['step'] / 1e9:.0f} of "

@@ -30,7 +30,6 @@ def _is_convolution_better(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.shape[1] > FEW_TOKENS
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and (torch.compiler.is_compiling() or torch.backends.mkldnn.is_available())  # which cannot be traced
         and not torch.is_autocast_enabled("cpu")  # products in half precision are oneDNN's anyway
     )

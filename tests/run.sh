@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what is needed, lint, and run the tests. Uses the active virtual environment, or makes .venv.
+# Install what is needed, lint, and run the tests, on several cores at once. Uses the active virtual environment, or makes .venv.
 # Further arguments go to pytest: tests/run.sh -k sdp
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,4 +12,4 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r
 
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
