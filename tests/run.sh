@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what is needed, lint, and run the tests, on several cores at once. Uses the active virtual environment, or makes .venv.
-# Further arguments go to pytest: tests/run.sh -k sdp
+# Install what is needed, lint, and run the tests, on several cores at once. Uses the active virtual environment,
+# or makes .venv. Further arguments go to pytest: tests/run.sh -k sdp
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

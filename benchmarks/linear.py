@@ -1,0 +1,82 @@
+"""Times linear layers as the towers compute them on a CPU against PyTorch's own, forwards and backwards.
+
+    python benchmarks/linear.py
+
+Shapes are those of ViT-L-14-336 at 518 px: one image's 1370 tokens into queries, keys and values, through the
+attention's output and both layers of the MLP. Only the tokens take a gradient, as in a frozen tower.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tabulate import tabulate
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.timing import medians
+from models.linear import linear
+
+SHAPES = {
+    "attention in": (1024, 3072),
+    "attention out": (1024, 1024),
+    "MLP in": (1024, 4096),
+    "MLP out": (4096, 1024),
+}
+
+
+def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """The layer forwards, and the gradient of its sum with respect to the tokens."""
+    y = layer(x, *parameters)
+    return torch.autograd.grad(y, x, torch.ones_like(y))[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tokens", type=int, default=1370, help="of an image (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    rows = []
+    for name, (width, out) in SHAPES.items():
+        x = torch.randn(args.batch_size, args.tokens, width)
+        parameters = torch.randn(out, width), torch.randn(out)
+        expected = F.linear(x, *parameters)
+        difference = float((linear(x, *parameters) - expected).abs().max() / expected.abs().max())
+        leaf = x.clone().requires_grad_()
+        seconds = medians(
+            {
+                "ours": partial(linear, x, *parameters),
+                "theirs": partial(F.linear, x, *parameters),
+                "ours, both ways": partial(with_gradient, linear, leaf, *parameters),
+                "theirs, both ways": partial(with_gradient, F.linear, leaf, *parameters),
+            },
+            args.repeats,
+        )
+        operations = 2 * args.batch_size * args.tokens * width * out
+        rates = [operations / seconds[key] / 1e9 for key in ("ours", "theirs")]
+        both_ways = seconds["theirs, both ways"] / seconds["ours, both ways"]
+        row = (f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{difference:.0e}")
+        rows.append(row)
+    headers = (
+        "layer",
+        "GFLOP/s",
+        "PyTorch's own",
+        "times as fast",
+        "with the gradient",
+        "largest difference",
+    )
+    print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
+    print(tabulate(rows, headers=headers, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
+
+
+if __name__ == "__main__":
+    main()
