@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_TOKENS = 8  # up to so many the product is at least as fast
+# With fewer in an image the convolution takes other kernels for other batches, which round otherwise.
+ENOUGH_TOKENS = 32
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,7 +30,7 @@ def _is_convolution_better(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.shape[1] > FEW_TOKENS
+        and x.shape[1] >= ENOUGH_TOKENS
         and (torch.compiler.is_compiling() or torch.backends.mkldnn.is_available())  # which cannot be traced
         and not torch.is_autocast_enabled("cpu")  # products in half precision are oneDNN's anyway
     )
