@@ -1,4 +1,4 @@
-"""Linear layers; on a CPU by the convolutions of oneDNN, as many processors get slow kernels for matrix products."""
+"""Linear layers; on a CPU by the convolutions of oneDNN, whose kernels are fast on every maker's processors."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ ENOUGH_TOKENS = 32
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b, [B, T, out] from [B, T, in], of `weight` [out, in] and `bias` [out].
 
-    PyTorch leaves products in float32 on a CPU to MKL, which uses the wide vectors of Intel's processors alone, and
-    convolutions to oneDNN, which uses those of all. A linear layer is a convolution with a kernel of one pixel over
+    PyTorch leaves products in float32 on a CPU to MKL, which does without AVX-512 on processors that are not Intel's,
+    and convolutions to oneDNN, which uses it on all. A linear layer is a convolution with a kernel of one pixel over
     tokens in a row, channels last, and nothing has to be copied for it.
     """
     if not _is_convolution_better(x):
