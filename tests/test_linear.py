@@ -12,9 +12,10 @@ from models.linear import ENOUGH_TOKENS, apply, linear
 
 @pytest.mark.parametrize("tokens", [1, ENOUGH_TOKENS - 1, ENOUGH_TOKENS, 257])
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_the_product_in_double_precision(tokens, bias):
+@pytest.mark.parametrize("frozen", [True, False])
+def test_values_and_gradients_are_those_of_the_product_in_double_precision(tokens, bias, frozen):
     torch.manual_seed(0)
-    layer = nn.Linear(96, 40, bias=bias)
+    layer = nn.Linear(96, 40, bias=bias).requires_grad_(not frozen)
     exact = nn.Linear(96, 40, bias=bias).double()
     exact.load_state_dict(layer.state_dict())
     x = torch.randn(3, tokens, 96, requires_grad=True)
@@ -26,6 +27,9 @@ def test_values_and_gradients_are_those_of_the_product_in_double_precision(token
     torch.testing.assert_close(y.double(), y_exact, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(x.grad.double(), x_exact.grad, rtol=1e-5, atol=1e-5)
     for own, expected in zip(layer.parameters(), exact.parameters(), strict=True):
+        if frozen:
+            assert own.grad is None
+            continue
         torch.testing.assert_close(own.grad.double(), expected.grad, rtol=1e-5, atol=1e-4)
 
 
@@ -56,6 +60,16 @@ def test_an_image_gives_the_same_bits_whatever_its_batch(tokens):
 
 def test_the_result_lies_in_memory_as_a_product_s_does():
     assert linear(torch.randn(2, 50, 64), torch.randn(32, 64)).is_contiguous()
+
+
+def test_a_frozen_layer_keeps_no_tokens_for_its_gradient():
+    layer = nn.Linear(64, 32).requires_grad_(False)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.shape), lambda shape: None
+    ):
+        apply(layer, torch.randn(2, 50, 64, requires_grad=True))
+    assert kept == [layer.weight.shape]
 
 
 def test_no_image_gives_no_tokens_and_no_gradient():
