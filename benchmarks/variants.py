@@ -75,13 +75,13 @@ def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int
     with tempfile.TemporaryDirectory() as folder, switches(names), contextlib.redirect_stderr(io.StringIO()):
         common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
         train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *options]
-        train += ["--save_path", f"{folder}/training", "--save_freq", "20"]
+        train += ["--save_path", f"{folder}/training", "--save_freq", "40"]
         test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test"]
         if method == "sdp":
             test_sdp.main([*test, "--no_report"])
         elif method == "sdp_plus":
-            train_sdp_plus.main([*train, "--epochs", "20"])
-            test_sdp_plus.main([*test, "--no_report", "--checkpoint", f"{folder}/training/epoch_20.pth"])
+            train_sdp_plus.main([*train, "--epochs", "40", "--learning_rate", "0.0005"])
+            test_sdp_plus.main([*test, "--no_report", "--checkpoint", f"{folder}/training/epoch_40.pth"])
         else:
             train_dp_clip.main([*train, *KNOWN, "--epochs", "5"])
             test_dp_clip.main(

@@ -1,6 +1,5 @@
 """What the demonstration model is trained for: losses, each on what SDP itself computes."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from models.dual_path import Tap, encode_dual_path
 from models.sdp import IMAGE_TEMPERATURE, token_scores
 from models.sdp_plus import LinearAdapters
 
-TOKEN_SCALE = 25.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
+TOKEN_SCALE = 2.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
 POSITIVE_WEIGHT = 6.0  # anomalous patches are few
-REACH = 1  # patches around a defect that count as anomalous where it is told roughly
 CHUNK = 8  # images that are worked on at once: few enough to stay in the processor's cache
 
 
@@ -29,31 +27,19 @@ class Batch:
     Attributes:
         images: normalised [B, 3, S, S].
         shares: share of each patch that is anomalous [B, N].
-        told: what SDP's scores are told of these shares [B, N].
         classes: class numbers [B].
         general: which images go by a general name instead of their class's, bool [B].
     """
 
     images: Tensor
     shares: Tensor
-    told: Tensor
     classes: Tensor
     general: Tensor
 
     def chunks(self) -> list["Batch"]:
         """The batch in parts of `CHUNK` images."""
-        fields = (self.images, self.shares, self.told, self.classes, self.general)
+        fields = (self.images, self.shares, self.classes, self.general)
         return [Batch(*parts) for parts in zip(*(field.split(CHUNK) for field in fields), strict=True)]
-
-
-def roughly(shares: Tensor) -> Tensor:
-    """For each patch the mean of its share and of the highest among itself and its neighbours, [B, N] from [B, N].
-
-    So defects are told as by a box drawn around them: where they are, but not quite their outline.
-    """
-    grid = math.isqrt(shares.shape[1])
-    spread = F.max_pool2d(shares.unflatten(1, (1, grid, grid)), 2 * REACH + 1, stride=1, padding=REACH)
-    return (shares + spread.flatten(1)) / 2
 
 
 def loss_weights(step: int) -> dict[str, float]:
@@ -62,15 +48,15 @@ def loss_weights(step: int) -> dict[str, float]:
     The class token cannot tell the state before the patches can; until then its loss would be noise.
     """
     ramp = float(np.clip((step - 250) / 500, 0, 1))
-    return {"state": 0.05 + 0.45 * ramp, "class": 0.2, "patch": 3.0, "tap": 0.5, "peak": 0.75, "read": 4.0}
+    return {"state": 0.1 + 0.9 * ramp, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
 
 
 def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch) -> dict[str, Tensor]:
     """The losses of a batch.
 
     "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
-    "tap" by each alone, as far as these are told of it. "read" is that of what a linear layer reads from each tap's
-    original path. "peak" asks that every faulty image's most anomalous patches score above every sound image's.
+    "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
+    faulty image's most anomalous patches score above every sound image's.
 
     Args:
         taps: features of the images.
@@ -88,21 +74,21 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
 
     weight = torch.tensor(POSITIVE_WEIGHT)
 
-    def patches(logits: Tensor, shares: Tensor) -> Tensor:
-        target = (4 * shares).clamp(max=1)
+    def patches(logits: Tensor) -> Tensor:
+        target = (4 * batch.shares).clamp(max=1)
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     scores = [TOKEN_SCALE * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
     together = torch.stack(scores).sum(0)
-    alone = [patches(len(taps) * score, batch.told) for score in scores]
+    alone = [patches(len(taps) * score) for score in scores]
     peaks = together.logsumexp(dim=1)
     peak = F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean()
     tokens = [tap.ori[:, 1:].float() for tap in taps]
-    read = torch.stack([patches(logits, batch.shares) for logits in readers(tokens, own)])
+    read = torch.stack([patches(logits) for logits in readers(tokens, own)])
     parts = {
         "state": state,
         "class": kind,
-        "patch": patches(together, batch.told),
+        "patch": patches(together),
         "tap": torch.stack(alone).mean(),
     }
     return parts | {"peak": peak, "read": read.mean()}

@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from captions import Captions, draw_names, encode  # noqa: E402
 from network import build, write_weights  # noqa: E402
-from objective import Batch, backward, loss_weights, roughly  # noqa: E402
+from objective import Batch, backward, loss_weights  # noqa: E402
 from pool import Pool, batches, normalise, render_pool  # noqa: E402
 from record import Row, write_record  # noqa: E402
 
@@ -43,7 +43,6 @@ GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
 WARMUP = 100  # steps
 FALL = 1 / 3  # share of the steps, the last, over which the learning rate falls
 REST = 0.02  # share of the highest learning rate that it falls to
-OUTLINED = 2 / 3  # share of the steps, the first, in which SDP's scores are told a defect's outline
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
 
 
@@ -53,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--config", type=Path, default=HERE / "demo.json", help="open_clip model config")
-    parser.add_argument("--steps", type=positive_int, default=4800, help="optimiser steps")
+    parser.add_argument("--steps", type=positive_int, default=6000, help="optimiser steps")
     parser.add_argument("--pairs", type=positive_int, default=6400, help="pairs of pictures rendered")
     parser.add_argument(
         "--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on"
@@ -150,8 +149,7 @@ def main() -> None:
                 text = encode(clip, [captions.draw(name, args.sentences, rng) for name in draw_names(rng)])
             optimiser.zero_grad()
             weights = loss_weights(step)
-            told = shares if step <= OUTLINED * args.steps else roughly(shares)
-            batch = Batch(images, shares, told, classes, general)
+            batch = Batch(images, shares, classes, general)
             parts = backward(clip, readers, text, taps_after, batch, weights, executor)
             nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
             optimiser.step()
