@@ -35,10 +35,7 @@ from models.fidelity import Fidelity
 
 TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
 TESTED_ON = ["metal", "tablet", "tile", "washer", "wood"]
-KNOWN = (
-    "--prompts",
-    "industrial",
-)  # what the demonstration model was taught; it knows not DP-CLIP's own sentences
+KNOWN = ("--prompts", "industrial")  # which the demonstration model was taught; DP-CLIP's own it knows not
 MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 # method -> variant -> switches of fidelity that are on, and options of the training
 VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
