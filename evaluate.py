@@ -38,9 +38,7 @@ ONLY_WITH_MAPS = ("scores", "legacy_pro", "classes", "report")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--maps", type=Path, metavar="FOLDER", help="measure the maps in this folder")
     task.add_argument(
@@ -118,11 +116,7 @@ def measure_maps(args: argparse.Namespace) -> None:
         maps = find_maps(args.maps, images.entries)
         scores = None if args.scores is None else read_scores(args.scores, images.entries)
     dataset = SavedMapDataset(
-        images.entries,
-        images.root,
-        maps,
-        map_size=args.map_size,
-        mask_threshold=images.spec.mask_threshold,
+        images.entries, images.root, maps, map_size=args.map_size, mask_threshold=images.spec.mask_threshold
     )
     evaluate_and_report(
         SavedMaps(),

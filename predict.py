@@ -40,10 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="image files, folders, patterns in quotes like 'parts/**/*.png', or - for a list on standard input",
     )
     parser.add_argument(
-        "--object",
-        type=non_empty,
-        default="object",
-        help="what is on them, as in 'metal nut' (default: %(default)s)",
+        "--object", type=non_empty, default="object", help="what is on them, as in 'metal nut' (default: %(default)s)"
     )
     add_method_options(parser)
     group = parser.add_argument_group("calibration")
@@ -56,9 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)",
     )
     group.add_argument(
-        "--threshold",
-        type=finite_float,
-        help="mark what scores above this on the maps, where there is no calibration",
+        "--threshold", type=finite_float, help="mark what scores above this on the maps, where there is no calibration"
     )
     add_model_options(parser, fidelity=f"the checkpoint's; without one, {CLIP_AD_FIDELITY}")
     add_prompt_options(parser, obj_name=False)
@@ -74,18 +69,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_reading_options(parser.add_argument_group("reading"))
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--save_path",
-        type=Path,
-        default=Path("results/predict"),
-        help="folder for the results (default: %(default)s)",
+        "--save_path", type=Path, default=Path("results/predict"), help="folder for the results (default: %(default)s)"
     )
     group.add_argument("--save_maps", action="store_true", help="write every anomaly map to maps/ as .npy")
     group.add_argument(
         "--save_masks", action="store_true", help="write the marked pixels of every image to masks/ as .png"
     )
-    group.add_argument(
-        "--no_overlays", action="store_true", help="leave out overlays/, the images with their maps"
-    )
+    group.add_argument("--no_overlays", action="store_true", help="leave out overlays/, the images with their maps")
     group.add_argument("--resume", action="store_true", help="go on with the prediction in --save_path")
     args = parser.parse_args(arguments)
     refuse_idle_options(parser, args)
@@ -94,9 +84,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.threshold is not None and (args.normal_dir or args.calibration):
         parser.error("--threshold is for predictions without calibration, which has its own")
     if args.save_masks and not (args.normal_dir or args.calibration or args.threshold is not None):
-        parser.error(
-            "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
-        )
+        parser.error("--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold")
     return args
 
 

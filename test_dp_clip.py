@@ -53,9 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_dp_clip_prompt_options(parser)
     add_adapter_options(parser)
     parser.add_argument(
-        "--domain",
-        choices=SMOOTHING,
-        help="how maps are smoothed and images scored; default: by the data set",
+        "--domain", choices=SMOOTHING, help="how maps are smoothed and images scored; default: by the data set"
     )
     add_seed_option(parser, default=111)
     add_output_options(parser, default_folder="results/dp_clip")
@@ -83,26 +81,19 @@ def test(args: argparse.Namespace) -> None:
     with stopwatch("model"):
         backbone = backbone_from_options(args, device, "dp_clip")
         adapters = {
-            name: load_image_adapter(
-                checkpoint, backbone, adapter_settings(args, backbone, fidelity, checkpoint)
-            )
+            name: load_image_adapter(checkpoint, backbone, adapter_settings(args, backbone, fidelity, checkpoint))
             for name, checkpoint in checkpoints.items()
         }
     _warn(args, checkpoints, backbone, data_sets)
     with stopwatch("text"):
-        texts = [
-            dp_clip_text_features_from_options(args, backbone, images.described_phrases)
-            for images in data_sets
-        ]
+        texts = [dp_clip_text_features_from_options(args, backbone, images.described_phrases) for images in data_sets]
     discard_text_tower(backbone)
 
     summary = Summary(args.save_path, "DP-CLIP")
     for name, checkpoint in checkpoints.items():
         folder = args.save_path / name if len(checkpoints) > 1 else args.save_path
         for images, text in zip(data_sets, texts, strict=True):
-            results = _test(
-                args, folder, checkpoint, adapters[name], backbone, images, text, fidelity, stopwatch
-            )
+            results = _test(args, folder, checkpoint, adapters[name], backbone, images, text, fidelity, stopwatch)
             if is_main():
                 summary.add(checkpoint.origin["epoch"], images.spec.name, results)
     if is_main():
@@ -118,9 +109,7 @@ def _read_checkpoints(args: argparse.Namespace) -> dict[str, AdapterCheckpoint]:
     """
     read = [read_image_adapter(path) for path in args.checkpoint]
     if args.fidelity is None and len({checkpoint.fidelity for checkpoint in read}) > 1:
-        raise UserError(
-            "--checkpoint names files trained in different fidelities: test them in separate runs"
-        )
+        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
     read.sort(key=lambda checkpoint: checkpoint.origin["epoch"])
     named = {f"epoch_{checkpoint.origin['epoch']}": checkpoint for checkpoint in read}
     if len(named) < len(read):
@@ -188,9 +177,7 @@ def _test(
         method="DP-CLIP",
         fidelity=fidelity,
         stopwatch=Stopwatch(Counter(stopwatch.seconds)),
-        further={
-            "checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
-        },
+        further={"checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}},
     )
 
 

@@ -73,10 +73,7 @@ def test(args: argparse.Namespace) -> None:
     with stopwatch("model"):
         backbone = backbone_from_options(args, device)
         adapters = load_adapters(checkpoint, backbone)
-    for sentence in (
-        *differences(checkpoint, backbone),
-        *seen_in_training(checkpoint, spec.name, images.phrases),
-    ):
+    for sentence in (*differences(checkpoint, backbone), *seen_in_training(checkpoint, spec.name, images.phrases)):
         logger.warning("%s", sentence)
     if args.fidelity != checkpoint.fidelity:
         logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
@@ -91,9 +88,7 @@ def test(args: argparse.Namespace) -> None:
         method="SDP+",
         fidelity=fidelity,
         stopwatch=stopwatch,
-        further={
-            "checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
-        },
+        further={"checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}},
     )
 
 

@@ -25,12 +25,7 @@ from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for
 from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
-from models.dp_clip_options import (
-    adapter_settings,
-    add_adapter_options,
-    add_optimisation_options,
-    training_settings,
-)
+from models.dp_clip_options import adapter_settings, add_adapter_options, add_optimisation_options, training_settings
 from models.dp_clip_training import DPClipTraining
 from models.fidelity import Fidelity
 from models.options import (
@@ -52,16 +47,7 @@ logger = logging.getLogger(__name__)
 
 # Options that may change when a training is resumed: no parameter of the adapter depends on them.
 FREE = {
-    *(
-        "resume",
-        "epochs",
-        "save_freq",
-        "save_path",
-        "num_workers",
-        "device",
-        "train_dataset_dir",
-        "cache_dir",
-    ),
+    *("resume", "epochs", "save_freq", "save_path", "num_workers", "device", "train_dataset_dir", "cache_dir"),
     "activation_checkpointing",
 }
 
@@ -75,15 +61,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_adapter_options(parser)
     add_optimisation_options(parser)
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log"
-    )
-    group.add_argument(
-        "--epochs", type=positive_int, default=20, help="passes over the images (default: %(default)s)"
-    )
-    group.add_argument(
-        "--no_augmentation", action="store_true", help="train on the images as they are tested"
-    )
+    group.add_argument("--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log")
+    group.add_argument("--epochs", type=positive_int, default=20, help="passes over the images (default: %(default)s)")
+    group.add_argument("--no_augmentation", action="store_true", help="train on the images as they are tested")
     group.add_argument(
         "--save_freq",
         type=positive_int,
@@ -117,9 +97,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     images = training_set_from_options(args)
     backbone = backbone_from_options(args, find_device(args.device), "dp_clip")
     settings = adapter_settings(args, backbone, fidelity)
-    texts = [
-        dp_clip_text_features_from_options(args, backbone, part.described_phrases) for part in images.parts
-    ]
+    texts = [dp_clip_text_features_from_options(args, backbone, part.described_phrases) for part in images.parts]
     text = torch.stack([texts[part][name] for part, name in images.classes])  # [n, D, 2]
     discard_text_tower(backbone)
 
@@ -164,9 +142,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
         logger.info("epoch %d of %d: %s; learning rate %g", epoch, args.epochs, means, rate)
 
         origin = {"train_dataset": args.train_dataset, "train_classes": args.train_classes, "shot": args.shot}
-        checkpoint = checkpoint_of(
-            adapter, training.optimizer.state_dict(), backbone, args.fidelity, epoch, **origin
-        )
+        checkpoint = checkpoint_of(adapter, training.optimizer.state_dict(), backbone, args.fidelity, epoch, **origin)
         if epoch == args.epochs or epoch % args.save_freq == 0:
             save_checkpoint(args.save_path / f"image_adapter_{epoch}.pth", checkpoint)
         save_checkpoint(args.save_path / "image_adapter.pth", checkpoint)
@@ -182,9 +158,7 @@ def train(args: argparse.Namespace, state_file: Path, state: dict[str, Any] | No
     logger.info("test with --checkpoint %s", args.save_path / "image_adapter.pth")
 
 
-def _epoch_loader(
-    args: argparse.Namespace, images: TrainingSet, backbone: Backbone, epoch: int
-) -> ErrorRaisingLoader:
+def _epoch_loader(args: argparse.Namespace, images: TrainingSet, backbone: Backbone, epoch: int) -> ErrorRaisingLoader:
     """The batches of an epoch, shuffled by seed and epoch."""
     return loader_in_order(
         images.augmented(backbone.image_size, args.seed, epoch, augmented=not args.no_augmentation),
@@ -231,9 +205,7 @@ def train_epoch(
         losses = training.forward_backward(
             batch.images.to(device, non_blocking=True),
             batch.masks.to(device, non_blocking=True),
-            torch.tensor(
-                [int(entry.anomaly != 0) for entry in batch.entries], dtype=torch.int64, device=device
-            ),
+            torch.tensor([int(entry.anomaly != 0) for entry in batch.entries], dtype=torch.int64, device=device),
             text[batch.indices],
             share=1 / in_step,
             part=share_of_batch,

@@ -67,15 +67,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_map_options(parser)
     add_token_options(parser)
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log"
-    )
-    group.add_argument(
-        "--epochs", type=positive_int, default=5, help="passes over the images (default: %(default)s)"
-    )
-    group.add_argument(
-        "--learning_rate", type=positive_float, default=1e-4, help="of Adam (default: %(default)s)"
-    )
+    group.add_argument("--save_path", type=Path, required=True, help="folder for checkpoints, curves and the log")
+    group.add_argument("--epochs", type=positive_int, default=5, help="passes over the images (default: %(default)s)")
+    group.add_argument("--learning_rate", type=positive_float, default=1e-4, help="of Adam (default: %(default)s)")
     group.add_argument(
         "--print_freq",
         type=positive_int,
@@ -222,11 +216,7 @@ def train_epoch(
 
 
 def validation_from_options(
-    args: argparse.Namespace,
-    adapters: LinearAdapters,
-    backbone: Backbone,
-    fidelity: Fidelity,
-    images: EvaluationSet,
+    args: argparse.Namespace, adapters: LinearAdapters, backbone: Backbone, fidelity: Fidelity, images: EvaluationSet
 ) -> Callable[[int], dict[str, float | None]]:
     """What evaluates the adapters, as they are by then, after an epoch.
 
@@ -241,9 +231,7 @@ def validation_from_options(
 
     def validate(epoch: int) -> dict[str, float | None]:
         with logging_redirect_tqdm():
-            results = list(
-                evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch())
-            )
+            results = list(evaluate(detector, loader, images.entries, device=backbone.device, stopwatch=Stopwatch()))
         if not is_main():
             return {}
         title = f"SDP+ on {images.spec.name} after epoch {epoch}"

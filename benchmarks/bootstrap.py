@@ -41,23 +41,15 @@ def ours(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", type=int, default=83, help="images of the class (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=int, default=518, help="height and width in pixels (default: %(default)s)"
-    )
+    parser.add_argument("--size", type=int, default=518, help="height and width in pixels (default: %(default)s)")
     parser.add_argument(
         "--anomalous", type=float, default=0.03, help="share of anomalous pixels (default: %(default)s)"
     )
     parser.add_argument("--draws", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument(
-        "--timed", type=int, default=10, help="draws measured the direct way (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the maps and the draws (default: %(default)s)"
-    )
+    parser.add_argument("--timed", type=int, default=10, help="draws measured the direct way (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the maps and the draws (default: %(default)s)")
     args = parser.parse_args()
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     bootstrap = Bootstrap(args.draws, seed=args.seed)

@@ -34,9 +34,7 @@ BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
         "unlike the median": lambda grey: np.abs(grey - np.median(grey)),
         "Sobel": lambda grey: np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)),
         "Laplacian": lambda grey: np.abs(cv2.Laplacian(grey, cv2.CV_32F)),
-        "smoothed Laplacian": lambda grey: cv2.GaussianBlur(
-            np.abs(cv2.Laplacian(grey, cv2.CV_32F)), (0, 0), 4
-        ),
+        "smoothed Laplacian": lambda grey: cv2.GaussianBlur(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), (0, 0), 4),
     }
 )
 
@@ -64,9 +62,7 @@ def _read(root: Path, entry: Entry, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", type=Path, help="the demo set's folder (default: data/demo)")
     parser.add_argument("--image_size", type=int, default=128, help="pixels a side (default: %(default)s)")
     args = parser.parse_args()

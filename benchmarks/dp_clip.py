@@ -62,9 +62,7 @@ def make_setup(args: argparse.Namespace, *, frozen: bool) -> Setup:
     visual = open_clip.CLIP(**config).eval().requires_grad_(not frozen).visual
     depth = len(visual.transformer.resblocks)
     taps = tuple(depth * stage // STAGES for stage in range(1, STAGES + 1))
-    settings = AdapterSettings(
-        features_list=taps, adapt_layers=tuple(range(depth // STAGES)), grn_over_batch=True
-    )
+    settings = AdapterSettings(features_list=taps, adapt_layers=tuple(range(depth // STAGES)), grn_over_batch=True)
     adapter = ImageAdapter(*visual.proj.shape, settings)
     for parameter in adapter.parameters():
         if parameter.ndim == 1:
@@ -221,9 +219,7 @@ def peak_of(name: str, args: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-L-14-336", help="open_clip model name (default: %(default)s)")
     parser.add_argument("--image_size", type=int, default=518, help="side in pixels (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: %(default)s)")
@@ -248,15 +244,11 @@ def main() -> None:
         difference = float((own - plain).abs().max() / plain.abs().max())
         print(f"{kind}: largest relative difference from the plain result {difference:.1e}")
     seconds = medians({name: way for name, way in ways.items() if name.startswith("train")}, args.repeats)
-    seconds |= medians(
-        {name: way for name, way in ways.items() if name.startswith("test")}, TEST_ROUNDS * args.repeats
-    )
+    seconds |= medians({name: way for name, way in ways.items() if name.startswith("test")}, TEST_ROUNDS * args.repeats)
     rows = []
     for name in WAYS:
         plain = f"{name.split(',')[0]}, plain"
-        rows.append(
-            (name, seconds[name], seconds[plain] / seconds[name], peaks[name], peaks[name] / peaks[plain])
-        )
+        rows.append((name, seconds[name], seconds[plain] / seconds[name], peaks[name], peaks[name] / peaks[plain]))
     print(
         f"{args.model}, {args.image_size} px, batch {args.batch_size}, {args.threads} threads, median of "
         f"{args.repeats} rounds of training and {TEST_ROUNDS * args.repeats} of testing\n"

@@ -53,12 +53,8 @@ def plain_dual_path(visual, images: Tensor, features_list: list[int]) -> list[tu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
     parser.add_argument("--image_size", type=int, default=240, help="side in pixels (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=8, help="images at once (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: %(default)s)")

@@ -22,12 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.timing import medians
 from models.linear import linear
 
-SHAPES = {
-    "attention in": (1024, 3072),
-    "attention out": (1024, 1024),
-    "MLP in": (1024, 4096),
-    "MLP out": (4096, 1024),
-}
+SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
 
 
 def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
@@ -37,9 +32,7 @@ def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=1370, help="of an image (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
@@ -66,14 +59,7 @@ def main() -> None:
         both_ways = seconds["theirs, both ways"] / seconds["ours, both ways"]
         row = (f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{difference:.0e}")
         rows.append(row)
-    headers = (
-        "layer",
-        "GFLOP/s",
-        "PyTorch's own",
-        "times as fast",
-        "with the gradient",
-        "largest difference",
-    )
+    headers = ("layer", "GFLOP/s", "PyTorch's own", "times as fast", "with the gradient", "largest difference")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
     print(tabulate(rows, headers=headers, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
 

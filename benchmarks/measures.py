@@ -136,17 +136,11 @@ def timed(function: Callable[..., Values], maps: np.ndarray, masks: np.ndarray) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--maps", type=int, default=83, help="images of the class (default 83)")
     parser.add_argument("--size", type=int, default=518, help="height and width in pixels (default 518)")
-    parser.add_argument(
-        "--anomalous", type=float, default=0.03, help="share of anomalous pixels (default 0.03)"
-    )
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="runs of each, of which the median is shown (default 3)"
-    )
+    parser.add_argument("--anomalous", type=float, default=0.03, help="share of anomalous pixels (default 0.03)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median is shown (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated maps (default 0)")
     args = parser.parse_args()
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)

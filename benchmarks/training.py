@@ -77,12 +77,8 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
     parser.add_argument("--images", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=8, help="images a step (default: %(default)s)")
@@ -111,9 +107,7 @@ def main() -> None:
             "cache, fp32": {"cache_precision": "fp32"},
         }.items():
             settings = {"no_cache": False, "cache_precision": "", "cache_memory": 4.0, "num_workers": 2}
-            own = argparse.Namespace(
-                **vars(args) | settings | options, cache_dir=Path(folder) / name.replace(" ", "_")
-            )
+            own = argparse.Namespace(**vars(args) | settings | options, cache_dir=Path(folder) / name.replace(" ", "_"))
             start = perf_counter()
             tokens = token_source_from_options(own, backbone, CORRECTED, images)
             losses[name] = torch.tensor(train(args, tokens, backbone, text))

@@ -39,10 +39,7 @@ KNOWN = ("--prompts", "industrial")  # which the demonstration model was taught;
 MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
 # method -> variant -> switches of fidelity that are on, and options of the training
 VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "sdp": {
-        "corrected": ((), ()),
-        "taps_share_buffers": (("taps_share_buffers",), ()),
-    },
+    "sdp": {"corrected": ((), ()), "taps_share_buffers": (("taps_share_buffers",), ())},
     "sdp_plus": {
         "corrected": ((), ()),
         "taps_share_buffers": (("taps_share_buffers",), ()),
@@ -81,17 +78,13 @@ def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int
             test_sdp_plus.main([*test, "--no_report", "--checkpoint", f"{folder}/training/epoch_40.pth"])
         else:
             train_dp_clip.main([*train, *KNOWN, "--epochs", "5"])
-            test_dp_clip.main(
-                [*test, *KNOWN, "--no_report", "--checkpoint", f"{folder}/training/image_adapter.pth"]
-            )
+            test_dp_clip.main([*test, *KNOWN, "--no_report", "--checkpoint", f"{folder}/training/image_adapter.pth"])
         results = json.loads(next(Path(folder, "test").rglob("results.json")).read_text(encoding="utf-8"))
     return [100 * results["mean"][name] for name in MEASURES]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     args = parser.parse_args()
@@ -102,9 +95,7 @@ def main() -> None:
         values = np.array([measure(method, names, options, seed) for seed in seeds])
         cells = [f"{mean:.1f}" for mean in values.mean(0)]
         if len(seeds) > 1:
-            cells = [
-                f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)
-            ]
+            cells = [f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]
         rows.append((method, variant, *cells))
     print(f"Mean and standard deviation over seeds {' '.join(map(str, args.seeds))}, in percent\n")
     print(tabulate(rows, headers=("method", "variant", *MEASURES), tablefmt="pipe", disable_numparse=True))

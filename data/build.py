@@ -94,9 +94,7 @@ def build_meta(
     checked = check(found, root, mask_threshold, decode)
     for what, where in checked.problems.items():
         if where:
-            logger.warning(
-                "%s (%d): %s", what.text + ", left out" * what.left_out, len(where), some_of(where)
-            )
+            logger.warning("%s (%d): %s", what.text + ", left out" * what.left_out, len(where), some_of(where))
     if not found.test:
         raise UserError(f"no test images found in {root}; expected is {LAYOUTS[layout].EXPECTED}")
     if not checked.test:
@@ -189,9 +187,7 @@ def _cached(root: Path, name: str = "meta.json") -> Path:
     return PROJECT / ".cache" / "meta" / folder / name
 
 
-def main(
-    name: str, options: Mapping[str, str] = MappingProxyType({}), arguments: Sequence[str] | None = None
-) -> None:
+def main(name: str, options: Mapping[str, str] = MappingProxyType({}), arguments: Sequence[str] | None = None) -> None:
     """The entry point of the builder of data set `name`: write `meta.json`, print counts, warn of problems.
 
     Args:
@@ -203,9 +199,7 @@ def main(
     parser = argparse.ArgumentParser(
         description=f"Write meta.json for {name}. Expected in its folder: {LAYOUTS[spec.layout].EXPECTED}."
     )
-    parser.add_argument(
-        "--root", default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)"
-    )
+    parser.add_argument("--root", default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)")
     parser.add_argument(
         "--out",
         help="the file to write (default: meta.json in the data set's folder, or below the project's "

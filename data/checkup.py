@@ -68,12 +68,8 @@ def check_data_set(
 def _no_folder(spec: DatasetSpec, root: Path) -> Problem:
     what = f"there is no folder {root}"
     if spec.layout in GENERATED:
-        return Problem(
-            WARNING, f"{what} yet", f"it is drawn when first needed, or by python data/{spec.name}.py"
-        )
-    return Problem(
-        ERROR, what, f"put the data set there or name its folder with --data_path; {_expected(spec)}"
-    )
+        return Problem(WARNING, f"{what} yet", f"it is drawn when first needed, or by python data/{spec.name}.py")
+    return Problem(ERROR, what, f"put the data set there or name its folder with --data_path; {_expected(spec)}")
 
 
 def _expected(spec: DatasetSpec) -> str:

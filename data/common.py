@@ -76,9 +76,7 @@ class Found:
         return entries
 
 
-def plain_entries(
-    root: Path, images: Iterable[Path], cls_name: str, specie: str, anomaly: int | None
-) -> list[Entry]:
+def plain_entries(root: Path, images: Iterable[Path], cls_name: str, specie: str, anomaly: int | None) -> list[Entry]:
     """Entries of images that have no masks."""
     return [Entry(relative(image, root), "", cls_name, specie, anomaly) for image in images]
 
@@ -157,9 +155,7 @@ def counts_table(meta: Meta, published: Published | None) -> str:
     rows = []
     for name in dict.fromkeys([*meta["test"], *meta["train"]]):
         labels = [entry.anomaly for entry in meta["test"].get(name, [])]
-        rows.append(
-            [name, len(meta["train"].get(name, [])), *(labels.count(label) for label in (0, 1, None))]
-        )
+        rows.append([name, len(meta["train"].get(name, [])), *(labels.count(label) for label in (0, 1, None))])
     total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
     rows.append([f"total of {len(rows)}", *total])
     if published is not None:

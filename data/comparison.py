@@ -33,29 +33,20 @@ def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
     """
     a, b = (read_run(folder) for folder in args.compare)
     check_same_images(a, b)
-    notes = [
-        f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None
-    ]
+    notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
     images = None if notes else ground_truth_of(a, args.dataset, args.data_path, args.meta)
     if images is None:
-        notes = notes or [
-            "no pixel measures: the data set is not where A found it (say where with --data_path)"
-        ]
+        notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         results = [_from_scores(run, a, bootstrap) for run in (a, b)]
     else:
         with logging_redirect_tqdm():
             results = _from_maps((a, b), images, bootstrap, args.map_size, args.num_workers)
-        notes = list(
-            dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes)
-        )
+        notes = list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
     about = {
         name: {
             "title": run.title,
             "folder": str(run.folder),
-            **{
-                key: run.content.get(key)
-                for key in ("method", "dataset", "git_commit", "weights", "arguments")
-            },
+            **{key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")},
         }
         for name, run in (("A", a), ("B", b))
     }
@@ -89,11 +80,7 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
 
 
 def _from_maps(
-    runs: Sequence[SavedRun],
-    images: EvaluationSet,
-    bootstrap: Bootstrap,
-    map_size: int | None,
-    num_workers: int,
+    runs: Sequence[SavedRun], images: EvaluationSet, bootstrap: Bootstrap, map_size: int | None, num_workers: int
 ) -> list[list[ClassResult]]:
     results, sizes = [], []
     for run in runs:

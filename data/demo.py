@@ -125,9 +125,7 @@ def _draw(job: _Job) -> None:
     folder = job.root / job.class_name
     _write_png(folder / job.split / job.kind / f"{job.index:03}.png", picture)
     if defect:
-        _write_png(
-            folder / "ground_truth" / job.kind / f"{job.index:03}_mask.png", mask.astype(np.uint8) * 255
-        )
+        _write_png(folder / "ground_truth" / job.kind / f"{job.index:03}_mask.png", mask.astype(np.uint8) * 255)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
@@ -145,10 +143,7 @@ def main() -> None:
     root = Path(__file__).resolve().parents[1] / get_spec("demo").folder
     parser.add_argument("--root", type=Path, default=root, help="folder to write to (default: %(default)s)")
     parser.add_argument(
-        "--seed",
-        type=non_negative_int,
-        default=default.seed,
-        help="of everything random (default: %(default)s)",
+        "--seed", type=non_negative_int, default=default.seed, help="of everything random (default: %(default)s)"
     )
     for name, what in (
         ("train", "sound training images a class"),
@@ -156,14 +151,9 @@ def main() -> None:
         ("anomalous", "faulty test images a class, shared out among its kinds of defect"),
     ):
         parser.add_argument(
-            f"--{name}",
-            type=positive_int,
-            default=getattr(default, name),
-            help=f"{what} (default: %(default)s)",
+            f"--{name}", type=positive_int, default=getattr(default, name), help=f"{what} (default: %(default)s)"
         )
-    parser.add_argument(
-        "--workers", type=positive_int, default=2, help="processes to draw with (default: %(default)s)"
-    )
+    parser.add_argument("--workers", type=positive_int, default=2, help="processes to draw with (default: %(default)s)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     recipe = Recipe(seed=args.seed, train=args.train, normal=args.normal, anomalous=args.anomalous)

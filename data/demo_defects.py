@@ -30,9 +30,7 @@ def _lines(size: int, paths: list[Array], width: float) -> Array:
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _walk(
-    rng: np.random.Generator, start: tuple[float, float], steps: int, stride: float, unrest: float
-) -> Array:
+def _walk(rng: np.random.Generator, start: tuple[float, float], steps: int, stride: float, unrest: float) -> Array:
     """A path of `steps` points from `start`; each step turns by about `unrest` radians."""
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(unrest * rng.standard_normal(steps))
     moves = stride * np.stack([np.cos(heading), np.sin(heading)], -1)
@@ -47,9 +45,7 @@ def _blob(scene: Scene, rng: np.random.Generator, radius: float, ragged: float) 
     angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.6, 1)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = (x - x0) * cos + (y - y0) * sin, ((y - y0) * cos - (x - x0) * sin) / np.float32(ratio)
-    return np.hypot(u, v) - np.float32(radius) * (
-        1 + np.float32(ragged) * cloud(rng, scene.size, 1.2 * radius)
-    )
+    return np.hypot(u, v) - np.float32(radius) * (1 + np.float32(ragged) * cloud(rng, scene.size, 1.2 * radius))
 
 
 def scratch(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -102,9 +98,7 @@ def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
         distance = np.full((scene.size, scene.size), 1e3, np.float32)
         for _ in range(int(rng.integers(7, 18))):
             dx, dy = 9 * rng.standard_normal(2)
-            grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(
-                rng.uniform(2.5, 5)
-            )
+            grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(rng.uniform(2.5, 5))
             distance = np.minimum(distance, grain)
         rise = 1.5 * np.sqrt(np.clip(-distance / 2, 0, 1))
         cover = inside(distance)
@@ -147,12 +141,5 @@ def broken(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 DRAW_DEFECT: Mapping[str, Callable[[Scene, np.random.Generator], Scene]] = MappingProxyType(
-    {
-        "scratch": scratch,
-        "crack": crack,
-        "spot": spot,
-        "contamination": contamination,
-        "dent": dent,
-        "broken": broken,
-    }
+    {"scratch": scratch, "crack": crack, "spot": spot, "contamination": contamination, "dent": dent, "broken": broken}
 )

@@ -17,10 +17,7 @@ def _bevel(distance: Array, width: float, rise: float) -> Array:
 
 def washer(rng: np.random.Generator, size: int) -> Scene:
     """One or two turned metal rings of one kind."""
-    layouts = (
-        [(0, 0, 1.0)],
-        [(-58, -36, 0.6), (58, 36, 0.6)],
-    )
+    layouts = ([(0, 0, 1.0)], [(-58, -36, 0.6), (58, 36, 0.6)])
     layout = layouts[int(rng.integers(2))]
     u, v = posed_plane(rng, size, np.pi, 6)
     outer, bore = rng.uniform(82, 100), rng.uniform(0.34, 0.54)
@@ -123,9 +120,7 @@ def tablet(rng: np.random.Generator, size: int) -> Scene:
     height = height - rng.choice([0.0, 1.5]) * rim
     wear = 1 + 0.04 * cloud(rng, size, 40) + 0.035 * cloud(rng, size, 4, 2)
     albedo = np.clip(albedo * wear[..., None], 0, 1).astype(np.float32)
-    return Scene(
-        albedo, height.astype(np.float32), inside(distance), table(rng, size), rng.uniform(0.05, 0.4)
-    )
+    return Scene(albedo, height.astype(np.float32), inside(distance), table(rng, size), rng.uniform(0.05, 0.4))
 
 
 class _Board:
@@ -213,9 +208,7 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     for place, cell in enumerate(rng.permutation(len(cells))):
         x, y = cells[int(cell)]
         at = (x + rng.uniform(-4, 4), y + rng.uniform(-3, 3))
-        silk = np.maximum(
-            silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] + 17, at[1] + 21), 0.38)
-        )
+        silk = np.maximum(silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] + 17, at[1] + 21), 0.38))
         _component(board, rng, *at, fitted=not (missing and place == 0))
     board.lay((slice(None), slice(None)), 0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
     wear = 1 + 0.05 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 2.5)

@@ -104,9 +104,7 @@ def render_pair(
         scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
 
 
-def render(
-    class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256
-) -> tuple[Picture, Mask]:
+def render(class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256) -> tuple[Picture, Mask]:
     """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
     _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size)
     return picture, mask

@@ -94,9 +94,7 @@ def photograph(scene: Scene, camera: Camera) -> Array:
     half = np.float32(np.sqrt(lx**2 + ly**2 + (lz + 1) ** 2))
     facing = np.maximum((lz + 1 - lx * slope_x - ly * slope_y) / (length * half), 0)
     highlight = np.float32(0.5 * scene.gloss) * facing**24
-    lit = (
-        scene.albedo * (camera.ambient + (1.15 - camera.ambient) * diffuse)[..., None] + highlight[..., None]
-    )
+    lit = scene.albedo * (camera.ambient + (1.15 - camera.ambient) * diffuse)[..., None] + highlight[..., None]
 
     dx, dy = (-v / unit for v in camera.shadow)
     move = np.float32([[1, 0, dx], [0, 1, dy]])

@@ -43,9 +43,7 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     warp_height = np.cos(np.pi * across) * (0.75 + 0.25 * np.cos(np.pi * along))
     weft_height = np.cos(np.pi * along) * (0.75 + 0.25 * np.cos(np.pi * across))
     height = np.where(on_top, warp_height, weft_height)
-    albedo = np.where(
-        on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None]
-    )
+    albedo = np.where(on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None])
     depth = np.where(on_top, across, along)
     albedo = albedo * (fuzz * (1 - 1.2 * depth**2))[..., None]
     if missing:
@@ -69,9 +67,7 @@ def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
         round_ - radius,
         np.abs(round_ - radius * 0.8) - radius * 0.28,
         (np.abs(x) + np.abs(y) - radius * 1.1) * 0.7,
-        np.minimum(
-            np.maximum(abs(x) - radius, abs(y) - radius / 3), np.maximum(abs(y) - radius, abs(x) - radius / 3)
-        ),
+        np.minimum(np.maximum(abs(x) - radius, abs(y) - radius / 3), np.maximum(abs(y) - radius, abs(x) - radius / 3)),
     )[shape]
     ink = inside(distance, 1.2)
     base, first, second = hue(rng, 0.55, 0.9, 0.2), hue(rng, 0.15, 0.6, 0.5), hue(rng, 0.15, 0.6, 0.5)
@@ -79,9 +75,7 @@ def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     use_second = ((column + row) % modulus == 0)[..., None]
     wear = 1 + 0.06 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 3)
     crinkle = 1.5 * cloud(rng, size, 50, 2)
-    missed = (column == np.floor(rng.uniform(-70, 70) / pitch)) & (
-        row == np.floor(rng.uniform(-70, 70) / pitch)
-    )
+    missed = (column == np.floor(rng.uniform(-70, 70) / pitch)) & (row == np.floor(rng.uniform(-70, 70) / pitch))
     ground = np.broadcast_to(hue(rng, 0.1, 0.3, 0.1), (size, size, 3)).astype(np.float32)
     ghost = rng.uniform(0, 0.25)  # a faint rest of the ink that failed to take
     if missing:
@@ -110,9 +104,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     column, row = np.floor(u / pitch), np.floor(v / pitch)
     distance = np.hypot(u - (column + 0.5) * pitch, v - (row + 0.5) * pitch)
     radius = rng.uniform(10, 15)
-    missed = (np.floor(rng.uniform(-60, 60) / pitch) == column) & (
-        np.floor(rng.uniform(-60, 60) / pitch) == row
-    )
+    missed = (np.floor(rng.uniform(-60, 60) / pitch) == column) & (np.floor(rng.uniform(-60, 60) / pitch) == row)
     ground = np.broadcast_to(hue(rng, 0.03, 0.1, 0.1), (size, size, 3)).astype(np.float32)
     head = np.sqrt(np.clip(1 - (distance / radius) ** 2, 0, 1)) * inside(distance - radius)
     wear = 1 + 0.05 * cloud(rng, size, 80)

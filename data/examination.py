@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description="Check the installation, and a data set if one is named, before a long run: give the options of "
-        "the run. Nothing is downloaded or written. The exit code is 1 if there is an error.",
+        "the run. Nothing is downloaded or written. The exit code is 1 if there is an error."
     )
     add_data_options(parser, default="none, and the installation alone is checked")
     add_model_options(parser)
@@ -56,9 +56,7 @@ def examine(args: argparse.Namespace) -> Iterator[Findings]:
     device, problems = _device(args.device)
     memory = host_memory()
     room = memory if device.type == "cpu" else device_memory(device)
-    versions = (
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
-    )
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
     facts = (versions, f"device: {device}", memory, room)
     yield "\n".join(map(str, dict.fromkeys(facts))), problems
     for folder in SUMS_FOLDERS:
@@ -68,19 +66,14 @@ def examine(args: argparse.Namespace) -> Iterator[Findings]:
     yield "", _prompts(args.prompts or (spec and spec.domain))
     meta = EMPTY
     if spec is not None:
-        meta, problems = check_data_set(
-            spec, args.data_path or PROJECT / spec.folder, args.meta, args.classes
-        )
+        meta, problems = check_data_set(spec, args.data_path or PROJECT / spec.folder, args.meta, args.classes)
         yield counts_table(meta, spec.published) if meta["test"] else "", problems
 
     try:
         resolve_model_options(args)
         dimensions = needs.dimensions_of(args.model, args.pretrained, args.image_size, args.features_list)
     except UserError as error:
-        yield (
-            "",
-            [Problem(ERROR, str(error), "see --help for what --model, --pretrained and the others take")],
-        )
+        yield ("", [Problem(ERROR, str(error), "see --help for what --model, --pretrained and the others take")])
         return
     yield _room(args, dimensions, meta, memory, room)
     path, problems = check_weights(args.model, args.pretrained)
@@ -98,9 +91,7 @@ def _device(name: str) -> tuple[torch.device, list[Problem]]:
     try:
         device = find_device(name)
     except UserError as error:
-        return torch.device("cpu"), [
-            Problem(ERROR, str(error), "name one that is there, or leave --device out")
-        ]
+        return torch.device("cpu"), [Problem(ERROR, str(error), "name one that is there, or leave --device out")]
     if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
         return device, [Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", NO_DRIVER_USE)]
     return device, []
@@ -135,16 +126,11 @@ def _room(args: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Ro
         (cache.name, f"to train SDP+: patch tokens of {of_training}", tokens),
     ]
     table = tabulate(
-        [(what, size / GIB, place) for place, what, size in rows],
-        headers=["needed for", "GiB", "of"],
-        floatfmt=".2f",
+        [(what, size / GIB, place) for place, what, size in rows], headers=["needed for", "GiB", "of"], floatfmt=".2f"
     )
     running = ahead + (maps if largest else 0) + (batch if room == memory else 0)
     problems = check_room(
-        "the run",
-        max(loading, running),
-        memory,
-        "take a smaller --batch_size or --image_size, or close other programs",
+        "the run", max(loading, running), memory, "take a smaller --batch_size or --image_size, or close other programs"
     )
     if room != memory:
         problems += check_room("the model", batch, room, "take a smaller --batch_size, or --device cpu")
@@ -156,9 +142,7 @@ def _room(args: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Ro
 
 def _largest_class(classes: dict[str, list[Entry]]) -> tuple[str, int]:
     """The class with the most images, and their number; 0 where there are none."""
-    return max(
-        ((name, len(entries)) for name, entries in classes.items()), key=lambda c: c[1], default=("", 0)
-    )
+    return max(((name, len(entries)) for name, entries in classes.items()), key=lambda c: c[1], default=("", 0))
 
 
 def _trainable(classes: dict[str, list[Entry]]) -> int:

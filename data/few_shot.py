@@ -109,16 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of {', '.join(REGISTRY)}; folder is for images of your own",
     )
     parser.add_argument(
-        "--shot",
-        required=True,
-        type=arguments.positive_int,
-        help="how many images to draw of each class and label",
+        "--shot", required=True, type=arguments.positive_int, help="how many images to draw of each class and label"
     )
     parser.add_argument("--root", type=Path, help="the data set's folder (default: data/NAME)")
     parser.add_argument(
-        "--meta",
-        type=Path,
-        help="the list to draw from, as meta.json or .jsonl (default: the folder's meta.json)",
+        "--meta", type=Path, help="the list to draw from, as meta.json or .jsonl (default: the folder's meta.json)"
     )
     parser.add_argument(
         "--split",

@@ -23,9 +23,7 @@ def read(root: Path) -> Found:
     """
     found = Found()
     name = root.resolve().name
-    classes = (
-        {name: root} if is_class(root) else {path.name: path for path in list_folders(root) if is_class(path)}
-    )
+    classes = {name: root} if is_class(root) else {path.name: path for path in list_folders(root) if is_class(path)}
     for class_name, folder in classes.items():
         read_class(folder, root, class_name, found, NORMAL, masks_optional=True)
         found.test += plain_entries(root, list_images(folder / "test"), class_name, "", None)

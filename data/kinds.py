@@ -41,37 +41,21 @@ ABSENT = Kind(
     left_out=True,
 )
 NO_LABEL = Kind("images without a label", WARNING, "add them to labels.csv", left_out=True)
-NO_MASK = Kind(
-    "anomalous images without a mask", WARNING, "add the masks, or pixels are measured without them"
-)
+NO_MASK = Kind("anomalous images without a mask", WARNING, "add the masks, or pixels are measured without them")
 NO_IMAGE = Kind("masks without an image", WARNING, "add the images, or name the masks as their images")
 OTHER_SIZE = Kind(
-    "masks of another size than their image",
-    WARNING,
-    "see whether they are these images' masks, or are cropped",
+    "masks of another size than their image", WARNING, "see whether they are these images' masks, or are cropped"
 )
 EMPTY_MASK = Kind("empty masks of anomalous images", WARNING, _LABEL)
 NORMAL_WITH_MASK = Kind("normal images whose mask is not empty", WARNING, _LABEL)
-JPEG_MASK = Kind(
-    "masks in JPEG, whose noise counts as anomalous", WARNING, "draw them anew as PNG, black and white"
-)
+JPEG_MASK = Kind("masks in JPEG, whose noise counts as anomalous", WARNING, "draw them anew as PNG, black and white")
 BOTH_SPLITS = Kind(
-    "test images that are training images too",
-    WARNING,
-    "train on nothing that you test on, or remove one of the two",
+    "test images that are training images too", WARNING, "train on nothing that you test on, or remove one of the two"
 )
 TWO_LABELS = Kind("images that are there as normal and as anomalous", WARNING, "find out which is right")
-TWO_CLASSES = Kind(
-    "images that are there in two classes", WARNING, "remove them from the class they do not belong to"
-)
+TWO_CLASSES = Kind("images that are there in two classes", WARNING, "remove them from the class they do not belong to")
 TWICE = Kind("test images that are there twice", WARNING, "remove one of the two, as they count twice")
-ODD_SIZE = Kind(
-    "images of another size than nearly all of their class",
-    WARNING,
-    "see whether they belong there",
-)
+ODD_SIZE = Kind("images of another size than nearly all of their class", WARNING, "see whether they belong there")
 ODD_MODE = Kind(
-    "images of another colour mode than nearly all of their class",
-    WARNING,
-    "see whether they look as the others do",
+    "images of another colour mode than nearly all of their class", WARNING, "see whether they look as the others do"
 )

@@ -32,12 +32,7 @@ def is_class(folder: Path) -> bool:
 
 
 def read_class(
-    folder: Path,
-    root: Path,
-    name: str,
-    found: Found,
-    normal: Collection[str] = ("good",),
-    masks_optional: bool = False,
+    folder: Path, root: Path, name: str, found: Found, normal: Collection[str] = ("good",), masks_optional: bool = False
 ) -> None:
     """Add the entries of one class to `found`.
 

@@ -54,9 +54,7 @@ def add_data_options(parser: argparse.ArgumentParser, default: str | None = None
 
 def add_reading_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of how images are read: how many at once, and by how many processes."""
-    group.add_argument(
-        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
-    )
+    group.add_argument("--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)")
     add_worker_option(group)
 
 
@@ -96,11 +94,7 @@ def add_data_sets_options(parser: argparse.ArgumentParser) -> None:
         help=f"one or several of {', '.join(REGISTRY)}; folder is for images of your own",
     )
     group.add_argument(
-        "--data_path",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="their folders, in the same order (default: data/NAME)",
+        "--data_path", nargs="+", type=Path, metavar="DIR", help="their folders, in the same order (default: data/NAME)"
     )
     group.add_argument(
         "--meta",
@@ -111,14 +105,9 @@ def add_data_sets_options(parser: argparse.ArgumentParser) -> None:
         "which is built if there is none",
     )
     group.add_argument(
-        "--classes",
-        nargs="+",
-        metavar="CLASS",
-        help="test these classes only (default: all of the data set)",
+        "--classes", nargs="+", metavar="CLASS", help="test these classes only (default: all of the data set)"
     )
-    group.add_argument(
-        "--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)"
-    )
+    group.add_argument("--batch_size", type=positive_int, default=8, help="images a batch (default: %(default)s)")
     add_worker_option(group)
 
 
@@ -181,8 +170,7 @@ def read_evaluation_sets(
     roots = folders or [PROJECT / spec.folder for spec in specs]
     files = lists or [None] * len(specs)
     return [
-        read_evaluation_set(spec, root, file, classes)
-        for spec, root, file in zip(specs, roots, files, strict=True)
+        read_evaluation_set(spec, root, file, classes) for spec, root, file in zip(specs, roots, files, strict=True)
     ]
 
 

@@ -83,9 +83,7 @@ def predict_photographs(
     predictions = (list(_predict_batch(args.object, detector, backbone, items)) for items in loader)
     with (
         logging_redirect_tqdm(),
-        tqdm(
-            total=len(order), unit="image", desc=description, dynamic_ncols=True, disable=not is_main()
-        ) as progress,
+        tqdm(total=len(order), unit="image", desc=description, dynamic_ncols=True, disable=not is_main()) as progress,
     ):
         for batch in in_turn(predictions, UserError):
             yield from batch
@@ -111,9 +109,7 @@ def _predict_batch(
         if np.isfinite(anomaly_map).all() and np.isfinite(probability):
             yield Seen(index, item, anomaly_map, probability)
         else:
-            yield Unread(
-                index, "the anomaly map has values that are not finite; see --precision and the weights"
-            )
+            yield Unread(index, "the anomaly map has values that are not finite; see --precision and the weights")
 
 
 def calibration_from_options(
@@ -140,8 +136,6 @@ def calibration_from_options(
     if not is_main():
         return None
     if len(seen) < LEAST:
-        raise UserError(
-            f"--normal_dir {args.normal_dir}: {len(seen)} images are too few, give at least {LEAST}"
-        )
+        raise UserError(f"--normal_dir {args.normal_dir}: {len(seen)} images are too few, give at least {LEAST}")
     text_prob, map_max = (list(values) for values in zip(*seen, strict=True))
     return Calibration(text_prob, map_max, args.false_alarm_rate, dict(origin))

@@ -40,11 +40,7 @@ class PredictionWriter:
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        files: PredictionFiles,
-        paths: Sequence[Path],
-        calibration: Calibration | None,
+        self, args: argparse.Namespace, files: PredictionFiles, paths: Sequence[Path], calibration: Calibration | None
     ) -> None:
         self.args = args
         self.files = files
@@ -148,8 +144,7 @@ class PredictionWriter:
         if not shown:
             return False
         scores = [
-            ImageScore(row["image_path"], title, None, row[key], row["text_prob"], row["map_max"])
-            for row in shown
+            ImageScore(row["image_path"], title, None, row[key], row["text_prob"], row["map_max"]) for row in shown
         ]
         p_values = [row["p_value"] for row in shown] if self.calibration is not None else None
         self.page.end_class(ClassResult(title, scores, {}, []), p_values, self.scale)

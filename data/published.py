@@ -62,12 +62,7 @@ def write_published(folder: Path) -> Path:
     path = folder / "published.md"
     lines = [f"# {run.title} beside published numbers", ""]
     if reasons := not_comparable(run, facts["implemented"][method]["preset"]):
-        lines += [
-            "**NOT COMPARABLE with the published numbers:**",
-            "",
-            *(f"- {reason}" for reason in reasons),
-            "",
-        ]
+        lines += ["**NOT COMPARABLE with the published numbers:**", "", *(f"- {reason}" for reason in reasons), ""]
     lines += [_own_table(run, numbers[listed], listed), ""]
     where = facts["data_sets"][dataset]["listed_as"]
     lines += [
@@ -92,9 +87,7 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     reasons = []
     digest = weights.get("sha256")
     if digest == sha256_of(demo.pretrained):
-        reasons.append(
-            "these are the weights of the DEMONSTRATION MODEL, which knows ten drawn surfaces alone"
-        )
+        reasons.append("these are the weights of the DEMONSTRATION MODEL, which knows ten drawn surfaces alone")
     elif weights.get("tag") != preset.pretrained:
         reasons.append(f"the weights (SHA-256 {digest}) are not known to be those of {preset.pretrained}")
     settings = {

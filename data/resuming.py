@@ -18,9 +18,7 @@ from utils.runtime import start_log
 
 def add_resume_option(group: argparse._ArgumentGroup) -> None:
     """Add the option to go on."""
-    group.add_argument(
-        "--resume", action="store_true", help="go on with the training in --save_path, if there is one"
-    )
+    group.add_argument("--resume", action="store_true", help="go on with the training in --save_path, if there is one")
 
 
 @contextmanager
@@ -51,14 +49,10 @@ def start_training(
                 "delete it"
             )
         start_log(args.save_path / "train.log", append=args.resume)
-        yield from_main(
-            lambda: _earlier_state(args, state_file, method, free) if state_file.exists() else None
-        )
+        yield from_main(lambda: _earlier_state(args, state_file, method, free) if state_file.exists() else None)
 
 
-def _earlier_state(
-    args: argparse.Namespace, state_file: Path, method: str, free: Collection[str]
-) -> dict[str, Any]:
+def _earlier_state(args: argparse.Namespace, state_file: Path, method: str, free: Collection[str]) -> dict[str, Any]:
     state = read_checkpoint(state_file)
     before = state.get("arguments")
     if not isinstance(before, Mapping):
@@ -90,9 +84,7 @@ def restoring(state_file: Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(
-            f"{state_file} is no state to resume from ({reason}): start anew without it"
-        ) from error
+        raise UserError(f"{state_file} is no state to resume from ({reason}): start anew without it") from error
 
 
 def plain_arguments(args: argparse.Namespace) -> dict[str, Any]:

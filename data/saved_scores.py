@@ -33,9 +33,7 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
             f"{path} has no score for {len(missing)} of {len(entries)} images, the first of them {missing[0]}"
         )
     if extra := [image for image in scores if image not in wanted]:
-        logger.warning(
-            "scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0]
-        )
+        logger.warning("scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0])
     return {image: scores[image] for image in wanted}
 
 

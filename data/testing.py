@@ -27,9 +27,7 @@ logger = logging.getLogger(__name__)
 
 def add_seed_option(parser: argparse.ArgumentParser, default: int = 42) -> None:
     """Add the option of the seed."""
-    parser.add_argument(
-        "--seed", type=seed, default=default, help="seed of all random numbers (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=seed, default=default, help="seed of all random numbers (default: %(default)s)")
 
 
 @contextmanager

@@ -53,9 +53,7 @@ class TokenSource(Protocol):
 def add_token_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the cache; its folder is that of the prompts' cache."""
     group = parser.add_argument_group("cache of patch tokens")
-    group.add_argument(
-        "--no_cache", action="store_true", help="keep no tokens: encode every image anew in each epoch"
-    )
+    group.add_argument("--no_cache", action="store_true", help="keep no tokens: encode every image anew in each epoch")
     group.add_argument(
         "--cache_precision",
         choices=DTYPES,
@@ -104,9 +102,7 @@ def _fill(
     logger.info("%s", cache.reserve(len(missing)))
     first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
     own = sorted(index for digest, index in first.items() if int(digest, 16) % parts == part)
-    with tqdm(
-        total=len(own), unit="image", desc="encoding", dynamic_ncols=True, disable=not is_main()
-    ) as progress:
+    with tqdm(total=len(own), unit="image", desc="encoding", dynamic_ncols=True, disable=not is_main()) as progress:
         for batch in source.batches(own, batch_size):
             for position, index in enumerate(batch.indices):
                 cache.write(digests[index], batch.tokens[:, position])
@@ -132,13 +128,9 @@ class EncodedTokens:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """See `TokenSource`."""
         device = self.backbone.device
-        loader = loader_in_order(
-            self.dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda"
-        )
+        loader = loader_in_order(self.dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda")
         for number, batch in enumerate(loader):
-            tokens = encode_patch_tokens(
-                self.backbone, batch.images.to(device, non_blocking=True), self.fidelity
-            )
+            tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
             indices = list(order[number * batch_size : (number + 1) * batch_size])
             yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
 
@@ -155,13 +147,7 @@ class CachedTokens:
     """
 
     def __init__(
-        self,
-        cache: TokenCache,
-        digests: Sequence[str],
-        masks: np.ndarray,
-        backbone: Backbone,
-        *,
-        in_memory: bool,
+        self, cache: TokenCache, digests: Sequence[str], masks: np.ndarray, backbone: Backbone, *, in_memory: bool
     ) -> None:
         self.digests = digests
         self.masks = masks

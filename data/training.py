@@ -106,10 +106,7 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         help="their folders, in the same order (default: data/NAME)",
     )
     group.add_argument(
-        "--train_classes",
-        nargs="+",
-        metavar="CLASS",
-        help="train on these classes only (default: all of the data set)",
+        "--train_classes", nargs="+", metavar="CLASS", help="train on these classes only (default: all of the data set)"
     )
     group.add_argument(
         "--train_meta",
@@ -126,10 +123,7 @@ def add_training_data_options(parser: argparse.ArgumentParser, batch_size: int) 
         "draws them (default: on all)",
     )
     group.add_argument(
-        "--batch_size",
-        type=positive_int,
-        default=batch_size,
-        help="images a batch and process (default: %(default)s)",
+        "--batch_size", type=positive_int, default=batch_size, help="images a batch and process (default: %(default)s)"
     )
     group.add_argument(
         "--num_workers",
@@ -195,16 +189,12 @@ def validation_set_from_options(args: argparse.Namespace, training: TrainingSet)
 
 def _with_masks(images: EvaluationSet) -> EvaluationSet:
     """The images whose ground truth is known: normal ones, and anomalous ones with a mask; others are counted."""
-    known = [
-        entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)
-    ]
+    known = [entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)]
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
     if len(known) < len(images.entries):
         unknown = len(images.entries) - len(known)
-        logger.warning(
-            "left out of the training for want of a label or a mask: %d images in %s", unknown, images.root
-        )
+        logger.warning("left out of the training for want of a label or a mask: %d images in %s", unknown, images.root)
     return EvaluationSet(images.spec, images.root, known)
 
 
@@ -217,9 +207,7 @@ def _few(images: EvaluationSet, shot: int, seed: int) -> EvaluationSet:
     return EvaluationSet(images.spec, images.root, [entry for entries in drawn.values() for entry in entries])
 
 
-def shared_steps(
-    batches: Iterable[BatchT], count: int, batch_size: int
-) -> Iterator[tuple[BatchT | None, float]]:
+def shared_steps(batches: Iterable[BatchT], count: int, batch_size: int) -> Iterator[tuple[BatchT | None, float]]:
     """The steps of an epoch, in which every process takes `batch_size` images, or as many as there are.
 
     Args:

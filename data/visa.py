@@ -30,9 +30,7 @@ def read(root: Path, split_csv: str | None = None) -> Found:
     """
     found, masks = Found(), set()
     path = Path(split_csv) if split_csv else root / "split_csv" / "1cls.csv"
-    for line, (name, split, label, image, mask) in read_csv(
-        path, ("object", "split", "label", "image", "mask")
-    ):
+    for line, (name, split, label, image, mask) in read_csv(path, ("object", "split", "label", "image", "mask")):
         if split not in ("train", "test") or label not in LABELS:
             raise UserError(f"{path}, line {line}: '{split}, {label}' is not a split and a label")
         masks.add(mask)
@@ -55,8 +53,4 @@ if __name__ == "__main__":
     from data.build import main
     from utils.errors import run
 
-    run(
-        lambda: main(
-            "visa", {"split_csv": "another split file than split_csv/1cls.csv in the data set's folder"}
-        )
-    )
+    run(lambda: main("visa", {"split_csv": "another split file than split_csv/1cls.csv in the data set's folder"}))

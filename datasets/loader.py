@@ -56,10 +56,7 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, for a faster copy to a GPU."""
         return replace(
-            self,
-            images=self.images.pin_memory(),
-            masks=self.masks.pin_memory(),
-            has_mask=self.has_mask.pin_memory(),
+            self, images=self.images.pin_memory(), masks=self.masks.pin_memory(), has_mask=self.has_mask.pin_memory()
         )
 
 
@@ -206,12 +203,7 @@ def loader_in_order(
     Items become a batch by `collate_fn`.
     """
     return _loader(
-        dataset,
-        _chunks(order, batch_size)[share],
-        num_workers,
-        collate_fn=collate_fn,
-        pin_memory=pin_memory,
-        seed=seed,
+        dataset, _chunks(order, batch_size)[share], num_workers, collate_fn=collate_fn, pin_memory=pin_memory, seed=seed
     )
 
 

@@ -195,9 +195,7 @@ class _Checker:
         values.setdefault("specie_name", PurePosixPath(values["img_path"]).parent.name)
         for name in ("cls_name", "specie_name"):
             if not isinstance(values[name], str):
-                raise self.fail(
-                    where, f"'{self._key(name)}' must be a string, not {reprlib.repr(values[name])}"
-                )
+                raise self.fail(where, f"'{self._key(name)}' must be a string, not {reprlib.repr(values[name])}")
         self._check_class(values["cls_name"], where)
         values["anomaly"] = self._label(values["anomaly"], where)
         entry = Entry(**values)

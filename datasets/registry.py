@@ -74,11 +74,7 @@ class DatasetSpec:
 
 _SPECS = (
     DatasetSpec(
-        name="mvtec",
-        layout="mvtec",
-        domain="industrial",
-        described=described.MVTEC,
-        published=Published(15, 467, 1258),
+        name="mvtec", layout="mvtec", domain="industrial", described=described.MVTEC, published=Published(15, 467, 1258)
     ),
     DatasetSpec(
         name="visa",
@@ -91,39 +87,19 @@ _SPECS = (
         published=Published(12, 962, 1200),
     ),
     DatasetSpec(
-        name="mpdd",
-        layout="mvtec",
-        domain="industrial",
-        described=described.MPDD,
-        published=Published(6, 176, 282),
+        name="mpdd", layout="mvtec", domain="industrial", described=described.MPDD, published=Published(6, 176, 282)
     ),
     DatasetSpec(
-        name="btad",
-        layout="btad",
-        domain="industrial",
-        described=described.BTAD,
-        published=Published(3, 451, 290),
+        name="btad", layout="btad", domain="industrial", described=described.BTAD, published=Published(3, 451, 290)
     ),
     DatasetSpec(
-        name="brain",
-        layout="brain",
-        domain="medical",
-        described=described.SCAN,
-        published=Published(1, 640, 3075),
+        name="brain", layout="brain", domain="medical", described=described.SCAN, published=Published(1, 640, 3075)
     ),
     DatasetSpec(
-        name="liver",
-        layout="liver",
-        domain="medical",
-        described=described.SCAN,
-        published=Published(1, 833, 660),
+        name="liver", layout="liver", domain="medical", described=described.SCAN, published=Published(1, 833, 660)
     ),
     DatasetSpec(
-        name="retina",
-        layout="retina",
-        domain="medical",
-        described=described.SCAN,
-        published=Published(1, 1041, 764),
+        name="retina", layout="retina", domain="medical", described=described.SCAN, published=Published(1, 1041, 764)
     ),
     DatasetSpec(
         name="colondb",
@@ -160,15 +136,9 @@ _SPECS = (
         published=Published(1, 0, 1000),
     ),
     DatasetSpec(name="isic", layout="isic", domain="medical", phrases="skin", published=Published(1, 0, 379)),
+    DatasetSpec(name="headct", layout="headct", domain="medical", phrases="head ct", published=Published(1, 100, 100)),
     DatasetSpec(
-        name="headct", layout="headct", domain="medical", phrases="head ct", published=Published(1, 100, 100)
-    ),
-    DatasetSpec(
-        name="brainmri",
-        layout="brainmri",
-        domain="medical",
-        phrases="brain ct",
-        published=Published(1, 98, 155),
+        name="brainmri", layout="brainmri", domain="medical", phrases="brain ct", published=Published(1, 98, 155)
     ),
     DatasetSpec(name="demo", layout="demo", domain="industrial", smoothing=2.0),
     DatasetSpec(name="folder", layout="folder", domain="industrial"),
@@ -192,7 +162,5 @@ def get_spec(name: str) -> DatasetSpec:
     """
     spec = REGISTRY.get(canonical_name(name))
     if spec is None:
-        raise UserError(
-            f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)"
-        )
+        raise UserError(f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)")
     return spec

@@ -62,9 +62,7 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
             f"with {', '.join(MAP_SUFFIXES[1:])}"
         )
     if extra := sorted(there - found.keys()):
-        logger.warning(
-            "maps in %s that are of no image: %d, the first of them %s", folder, len(extra), extra[0]
-        )
+        logger.warning("maps in %s that are of no image: %d, the first of them %s", folder, len(extra), extra[0])
     return list(found)
 
 

@@ -26,11 +26,7 @@ class AdaptedFeatures(NamedTuple):
 
 
 def encode_adapted(
-    visual: VisionTransformer,
-    adapter: ImageAdapter,
-    images: Tensor,
-    *,
-    activation_checkpointing: bool = False,
+    visual: VisionTransformer, adapter: ImageAdapter, images: Tensor, *, activation_checkpointing: bool = False
 ) -> AdaptedFeatures:
     """Run images through the adapted tower.
 
@@ -64,9 +60,7 @@ def encode_adapted(
     return AdaptedFeatures(seg, det)
 
 
-def _adapted_block(
-    block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float
-) -> Tensor:
+def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
     """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
     z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z), slice(0, 3))))
     z = z + block.ls_2(run_mlp(block, block.ln_2(z)))

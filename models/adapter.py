@@ -100,7 +100,6 @@ class ImageAdapter(nn.Module):
             for _ in settings.adapt_layers
         )
         self.seg_proj = nn.ModuleList(
-            TokenAdapter(width, embed_dim, relu=settings.relu, grn=settings.grn)
-            for _ in settings.features_list
+            TokenAdapter(width, embed_dim, relu=settings.relu, grn=settings.grn) for _ in settings.features_list
         )
         self.det_proj = TokenAdapter(width, embed_dim, relu=settings.relu, grn=settings.grn)

@@ -32,9 +32,7 @@ class AdapterCheckpoint:
     origin: Mapping[str, Any]
 
 
-def adapter_checkpoint(
-    path: Path, state: Mapping[str, Tensor], origin: Mapping[str, Any]
-) -> AdapterCheckpoint:
+def adapter_checkpoint(path: Path, state: Mapping[str, Tensor], origin: Mapping[str, Any]) -> AdapterCheckpoint:
     """What was read from `path`.
 
     Raises:

@@ -32,9 +32,7 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
         UserError: sigma is larger than `size`.
     """
     if sigma > size:
-        raise UserError(
-            f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one"
-        )
+        raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
     if sigma < 0.1:
         return torch.eye(size)
     units = np.eye(size)
@@ -52,9 +50,7 @@ def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
     distance = np.arange(window) - window // 2
     kernel = np.exp(-0.5 * (distance / sigma) ** 2)
     units = np.eye(size)
-    return torch.from_numpy(
-        correlate1d(units, kernel / kernel.sum(), axis=0, mode="mirror").astype(np.float32)
-    )
+    return torch.from_numpy(correlate1d(units, kernel / kernel.sum(), axis=0, mode="mirror").astype(np.float32))
 
 
 def resample(maps: Tensor, matrix: Tensor) -> Tensor:

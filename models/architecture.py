@@ -151,6 +151,4 @@ def check_servable(
             raise UserError(f"--features_list {list(features_list)}: give each block once, and one at least")
         beyond = [number for number in features_list if not 1 <= number <= depth]
         if beyond:
-            raise UserError(
-                f"--features_list: {model} has blocks 1 to {depth}, there is no block {beyond[0]}"
-            )
+            raise UserError(f"--features_list: {model} has blocks 1 to {depth}, there is no block {beyond[0]}")

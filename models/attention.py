@@ -21,9 +21,7 @@ def project(attn: nn.MultiheadAttention, x: Tensor, parts: slice) -> tuple[Tenso
     width, heads = attn.embed_dim, attn.num_heads
     rows = slice(parts.start * width, parts.stop * width)
     projected = linear(x, attn.in_proj_weight[rows], attn.in_proj_bias[rows])
-    split = projected.unflatten(
-        -1, (parts.stop - parts.start, heads, width // heads)
-    )  # [B, T, parts, H, C/H]
+    split = projected.unflatten(-1, (parts.stop - parts.start, heads, width // heads))  # [B, T, parts, H, C/H]
     return tuple(part.transpose(1, 2) for part in split.unbind(dim=2))
 
 

@@ -100,9 +100,7 @@ def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
     ]
     misfits += [f"{key} {list(expected[key].shape)} is missing there" for key in expected if key not in state]
     misfits += [
-        f"{key} {list(value.shape)} has no counterpart here"
-        for key, value in state.items()
-        if key not in expected
+        f"{key} {list(value.shape)} has no counterpart here" for key, value in state.items() if key not in expected
     ]
     if misfits:
         more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""

@@ -44,9 +44,7 @@ class Loaded(NamedTuple):
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the method and its checkpoint."""
-    parser.add_argument(
-        "--method", choices=_METHODS, default="sdp", help="the detector (default: %(default)s)"
-    )
+    parser.add_argument("--method", choices=_METHODS, default="sdp", help="the detector (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="trained adapters, for all methods but sdp")
     add_adapter_options(parser)
 
@@ -109,13 +107,9 @@ def _dp_clip(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
     adapter = load_image_adapter(checkpoint, backbone, settings)
     text = dp_clip_text_features_from_options(args, backbone, phrases)
     if fidelity.grn_over_batch and args.batch_size > 1:
-        logger.info(
-            "in released fidelity the images of a batch influence each other: they are taken one by one"
-        )
+        logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
         args.batch_size = 1
-    origin = (
-        _origin(args, backbone, phrases, checkpoint) | {"domain": args.domain} | settings_record(settings)
-    )
+    origin = _origin(args, backbone, phrases, checkpoint) | {"domain": args.domain} | settings_record(settings)
     return Loaded(DPClip(backbone, adapter, text, args.domain), backbone, origin)
 
 
@@ -125,10 +119,7 @@ _METHODS: Mapping[str, Callable[[argparse.Namespace, Mapping[str, str]], Loaded]
 
 
 def _clip_ad_origin(
-    args: argparse.Namespace,
-    backbone: Backbone,
-    phrases: Mapping[str, str],
-    checkpoint: AdapterCheckpoint | None,
+    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str], checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
     return _origin(args, backbone, phrases, checkpoint) | {
         "smoothing": args.smoothing,
@@ -138,10 +129,7 @@ def _clip_ad_origin(
 
 
 def _origin(
-    args: argparse.Namespace,
-    backbone: Backbone,
-    phrases: Mapping[str, str],
-    checkpoint: AdapterCheckpoint | None,
+    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str], checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
     """What scores depend on, as JSON has it; warns of what a checkpoint was trained with otherwise."""
     if checkpoint is not None:

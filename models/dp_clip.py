@@ -108,11 +108,7 @@ class DPClip:
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        adapter: ImageAdapter,
-        text_features: Mapping[str, Tensor],
-        domain: str,
+        self, backbone: Backbone, adapter: ImageAdapter, text_features: Mapping[str, Tensor], domain: str
     ) -> None:
         self.backbone = backbone
         self.adapter = adapter

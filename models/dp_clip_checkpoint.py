@@ -97,9 +97,7 @@ def _are_settings(value: Any) -> bool:
     )
 
 
-def load_image_adapter(
-    checkpoint: AdapterCheckpoint, backbone: Backbone, settings: AdapterSettings
-) -> ImageAdapter:
+def load_image_adapter(checkpoint: AdapterCheckpoint, backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
     """An image adapter for a backbone with the checkpoint's parameters, in evaluation mode.
 
     Raises:
@@ -111,9 +109,7 @@ def load_image_adapter(
         f"the image adapter of {backbone.name} tapped after {' '.join(map(str, settings.features_list))} and adapted "
         f"after {' '.join(str(number + 1) for number in settings.adapt_layers)}"
     )
-    load_into(
-        adapter, {key: _vector(key, value) for key, value in checkpoint.state.items()}, checkpoint.path, what
-    )
+    load_into(adapter, {key: _vector(key, value) for key, value in checkpoint.state.items()}, checkpoint.path, what)
     return adapter.eval().requires_grad_(False)
 
 

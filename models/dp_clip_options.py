@@ -9,14 +9,7 @@ from models.backbone import Backbone
 from models.dp_clip_training import TrainingSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from utils.arguments import (
-    as_given,
-    non_negative_float,
-    non_negative_int,
-    positive_float,
-    positive_int,
-    share,
-)
+from utils.arguments import as_given, non_negative_float, non_negative_int, positive_float, positive_int, share
 from utils.errors import UserError
 
 DEFAULT_WEIGHT = 0.1
@@ -40,9 +33,7 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
         help=f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_WEIGHT})",
     )
     group.add_argument(
-        "--relu",
-        action=argparse.BooleanOptionalAction,
-        help="end the projections in a LeakyReLU (default: no)",
+        "--relu", action=argparse.BooleanOptionalAction, help="end the projections in a LeakyReLU (default: no)"
     )
     group.add_argument(
         "--grn",
@@ -52,10 +43,7 @@ def add_adapter_options(parser: argparse.ArgumentParser) -> None:
 
 
 def adapter_settings(
-    args: argparse.Namespace,
-    backbone: Backbone,
-    fidelity: Fidelity,
-    checkpoint: AdapterCheckpoint | None = None,
+    args: argparse.Namespace, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None = None
 ) -> AdapterSettings:
     """The form of an image adapter: as the checkpoint records it, else as the options say, else as published.
 
@@ -102,9 +90,7 @@ def adapter_settings(
 def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the optimisation."""
     group = parser.add_argument_group("optimisation")
-    group.add_argument(
-        "--learning_rate", type=positive_float, default=5e-4, help="of Adam (default: %(default)s)"
-    )
+    group.add_argument("--learning_rate", type=positive_float, default=5e-4, help="of Adam (default: %(default)s)")
     group.add_argument(
         "--milestones",
         type=positive_int,

@@ -62,18 +62,10 @@ class DPClipTraining:
         self.optimizer = torch.optim.Adam(adapter.parameters(), lr=settings.learning_rate, betas=BETAS)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, settings.milestones, DECAY)
         self.scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.precision == "fp16")
-        self.prototypes = MomentumPrototypes(
-            settings.momentum_alpha, repeat_update=fidelity.repeated_prototype_update
-        )
+        self.prototypes = MomentumPrototypes(settings.momentum_alpha, repeat_update=fidelity.repeated_prototype_update)
 
     def forward_backward(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        labels: Tensor,
-        text: Tensor,
-        share: float = 1.0,
-        part: float = 1.0,
+        self, images: Tensor, masks: Tensor, labels: Tensor, text: Tensor, share: float = 1.0, part: float = 1.0
     ) -> dict[str, float] | None:
         """Add a batch's gradients to those that are there, and let the prototypes follow it.
 
@@ -90,10 +82,7 @@ class DPClipTraining:
             finite, and no gradient was added.
         """
         features = self.backbone.run_image_tower(
-            encode_adapted,
-            self.adapter,
-            images,
-            activation_checkpointing=self.settings.activation_checkpointing,
+            encode_adapted, self.adapter, images, activation_checkpointing=self.settings.activation_checkpointing
         )
         loss = training_loss(features, text, labels, masks, self.upsampling, self.prototypes)
         total = loss.total(self.settings.decoupling_weight)

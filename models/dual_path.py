@@ -63,9 +63,7 @@ def encode_dual_path(
     if with_surgery:
         summed_at = {tap: _stage_end(tap, stage_length) if shared_buffers else tap for tap in taps}
     last = max(min(max(taps) + shared_buffers, depth), *summed_at.values(), 0)
-    surgery_blocks = {
-        n for end in summed_at.values() for n in range(_stage_start(end, stage_length), end + 1)
-    }
+    surgery_blocks = {n for end in summed_at.values() for n in range(_stage_start(end, stage_length), end + 1)}
 
     z = visual._embeds(images)  # [B, 1+N, C]
     s = None
@@ -74,9 +72,7 @@ def encode_dual_path(
     for number in range(1, last + 1):
         block = blocks[number - 1]
         rows = LEADING_TOKENS if number == last and not with_ori else None
-        attention, surgery = _two_paths(
-            block, block.ln_1(z), rows=rows, with_surgery=number in surgery_blocks
-        )
+        attention, surgery = _two_paths(block, block.ln_1(z), rows=rows, with_surgery=number in surgery_blocks)
         z = z[:, :rows] + block.ls_1(attention)
         if shared_buffers and number - 1 in taps:
             ori[number - 1] = z

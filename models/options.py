@@ -40,13 +40,10 @@ def add_model_options(parser: argparse.ArgumentParser, fidelity: str = CLIP_AD_F
     )
     group.add_argument(
         "--pretrained",
-        help="an open_clip tag of the model, or the path of a state dict (.safetensors, .pt); "
-        "default: the preset's",
+        help="an open_clip tag of the model, or the path of a state dict (.safetensors, .pt); default: the preset's",
     )
     group.add_argument(
-        "--image_size",
-        type=positive_int,
-        help="side of the input in pixels; default: the preset's or the model's own",
+        "--image_size", type=positive_int, help="side of the input in pixels; default: the preset's or the model's own"
     )
     group.add_argument(
         "--features_list",
@@ -86,13 +83,9 @@ def add_prompt_options(parser: argparse.ArgumentParser, *, obj_name: bool = True
         default="mean",
         help="how the sentences of a state become one vector (default: %(default)s)",
     )
+    group.add_argument("--dbscan_eps", type=positive_float, help="radius of --rep_vec dbscan; default: the data set's")
     group.add_argument(
-        "--dbscan_eps", type=positive_float, help="radius of --rep_vec dbscan; default: the data set's"
-    )
-    group.add_argument(
-        "--dbscan_min_samples",
-        type=positive_int,
-        help="core size of --rep_vec dbscan; default: the data set's",
+        "--dbscan_min_samples", type=positive_int, help="core size of --rep_vec dbscan; default: the data set's"
     )
 
 
@@ -105,9 +98,7 @@ def add_dp_clip_prompt_options(parser: argparse.ArgumentParser) -> None:
 def _add_sentence_options(group: argparse._ArgumentGroup, prompts: str, *, obj_name: bool = True) -> None:
     """Add the options of the sentences, whose `--prompts` are `prompts` by default, in words."""
     if obj_name:
-        group.add_argument(
-            "--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase"
-        )
+        group.add_argument("--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase")
     else:
         group.set_defaults(obj_name=None)
     group.add_argument(
@@ -177,9 +168,7 @@ def resolve_model_options(args: argparse.Namespace) -> None:
     args.fidelity = args.fidelity or preset.clip_ad_fidelity
 
 
-def backbone_from_options(
-    args: argparse.Namespace, device: torch.device, system: System = "clip_ad"
-) -> Backbone:
+def backbone_from_options(args: argparse.Namespace, device: torch.device, system: System = "clip_ad") -> Backbone:
     """Load the backbone that resolved options describe for a system, onto `device`."""
     name: FidelityName = args.fidelity
     return load_backbone(

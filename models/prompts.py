@@ -22,9 +22,7 @@ class PromptEnsemble:
 
         def fill(states: tuple[str, ...]) -> list[str]:
             return [
-                template.replace("{}", state.replace("{}", phrase))
-                for state in states
-                for template in self.templates
+                template.replace("{}", state.replace("{}", phrase)) for state in states for template in self.templates
             ]
 
         return fill(self.normal), fill(self.anomalous)

@@ -91,9 +91,7 @@ class SDP:
         """Maps and probabilities from a batch's taps and the text of its classes [B, D, 2]."""
         grid = self.backbone.grid
         scores = token_scores(taps, text).unflatten(1, (grid, grid))
-        return Prediction(
-            maps=resample(scores, self.smooth_upsampling), text_prob=image_probability(taps[-1], text)
-        )
+        return Prediction(maps=resample(scores, self.smooth_upsampling), text_prob=image_probability(taps[-1], text))
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""

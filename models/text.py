@@ -80,11 +80,7 @@ def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
 
 
 def class_text_features(
-    backbone: Backbone,
-    prompts: PromptEnsemble,
-    phrase: str,
-    choice: RepVecChoice,
-    cache_dir: Path | None,
+    backbone: Backbone, prompts: PromptEnsemble, phrase: str, choice: RepVecChoice, cache_dir: Path | None
 ) -> Tensor:
     """Text features t of one class: unit columns, normal and anomalous, float32 [D, 2].
 

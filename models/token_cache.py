@@ -28,11 +28,7 @@ SPARE = 0.02  # share of a disk that is left free
 def encode_patch_tokens(backbone: Backbone, images: Tensor, fidelity: Fidelity) -> Tensor:
     """Patch tokens of the original path at every tap, of normalised images [B, 3, S, S]: float32 [B, taps, N, C]."""
     taps = backbone.run_image_tower(
-        encode_dual_path,
-        images,
-        backbone.features_list,
-        shared_buffers=fidelity.taps_share_buffers,
-        with_surgery=False,
+        encode_dual_path, images, backbone.features_list, shared_buffers=fidelity.taps_share_buffers, with_surgery=False
     )
     return torch.stack([tap.ori[:, 1:] for tap in taps], dim=1).float()
 
@@ -137,9 +133,7 @@ class TokenCache:
         with contextlib.suppress(Exception):  # a damaged header makes NumPy stumble in every way there is
             path = self._path(digest)
             tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-            whole = (
-                tokens.offset + tokens.nbytes == path.stat().st_size
-            )  # else the header's length is damaged
+            whole = tokens.offset + tokens.nbytes == path.stat().st_size  # else the header's length is damaged
             if whole and tokens.shape == self.shape and tokens.dtype == self.dtype:
                 return tokens
         return None

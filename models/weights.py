@@ -72,9 +72,7 @@ def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS)
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
         known = f"a tag of {model} ({', '.join(tags)})" if tags else f"({model} has no published weights)"
-        raise UserError(
-            f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict"
-        )
+        raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
     config = open_clip.get_pretrained_cfg(model, pretrained)
     check_normalisation(config, f"--pretrained {pretrained}")
     names = [_saved_name(model, pretrained), f"{model}-{pretrained}.pt"]
@@ -172,9 +170,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path} holds no state dict")
-    state = {
-        str(key).removeprefix("module."): value for key, value in content.items() if key not in NOT_PARAMETERS
-    }
+    state = {str(key).removeprefix("module."): value for key, value in content.items() if key not in NOT_PARAMETERS}
     stray = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if stray is not None:
         raise UserError(f"{path} is not a state dict: '{stray}' is not a tensor")

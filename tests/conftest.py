@@ -73,9 +73,7 @@ def real_data() -> Path:
     """A read-only folder of small parts of the real data sets, one subfolder each; without it, tests skip."""
     value = os.environ.get(REAL_DATA)
     if not value:
-        pytest.skip(
-            f"needs parts of the real data sets; the environment variable {REAL_DATA} names no folder"
-        )
+        pytest.skip(f"needs parts of the real data sets; the environment variable {REAL_DATA} names no folder")
     folder = Path(value)
     if not folder.is_dir():
         pytest.fail(f"{REAL_DATA} is {value}, which is not a folder")

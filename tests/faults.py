@@ -79,23 +79,12 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     data = small_data.make(folder / "data")
     model = ["--model", config, "--pretrained", weights]
     tested = [*model, "--dataset", "mvtec", "--data_path", data]
-    trained = [
-        *model,
-        "--train_dataset",
-        "mvtec",
-        "--train_dataset_dir",
-        data,
-        "--num_workers",
-        0,
-        "--resume",
-    ]
+    trained = [*model, "--train_dataset", "mvtec", "--train_dataset_dir", data, "--num_workers", 0, "--resume"]
     sdp_plus = [*trained, "--batch_size", 4]
     written = ["--save_maps", "--save_masks", "--threshold", 0.0, "--batch_size", 2]
     return {
         "training SDP+": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 4]),
-        "caching tokens": Scenario(
-            "train_sdp_plus", [*sdp_plus, "--epochs", 1, "--batch_size", 1], own_cache=True
-        ),
+        "caching tokens": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 1, "--batch_size", 1], own_cache=True),
         "training DP-CLIP": Scenario("train_dp_clip", [*trained, "--epochs", 3, "--fidelity", "corrected"]),
         "testing SDP": Scenario("test_sdp", [*tested, "--save_maps", "--visualization", "--num_workers", 1]),
         "predicting": Scenario("predict", [data, *model, *written, "--num_workers", 1, "--resume"]),
@@ -162,10 +151,7 @@ class Runner:
     def files(self) -> list[Path]:
         """All files that runs left."""
         return [
-            Path(parent) / name
-            for folder in self.watched
-            for parent, _, names in os.walk(folder)
-            for name in names
+            Path(parent) / name for folder in self.watched for parent, _, names in os.walk(folder) for name in names
         ]
 
     def unfinished(self) -> list[Path]:
@@ -191,9 +177,7 @@ def _run_script(script: str, options: list[str], output: Path) -> None:
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    multiprocessing.set_start_method(
-        multiprocessing.get_all_start_methods()[0], force=True
-    )  # the platform's own
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)  # the platform's own
     sys.argv = [f"{script}.py", *options]
     run(importlib.import_module(script).main)
 
@@ -333,13 +317,9 @@ def _after_the_end(runner: Runner, reference: Mapping[str, object]) -> list[str]
 
 def main() -> int:
     """Try all scenarios and print what became of them; 1 if a kill was not survived."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=positive_int, default=20, help="kills (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=non_negative_int, default=0, help="of the moments (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="scenarios to try (default: all)")
     args = parser.parse_args()
     rows, problems = [], []

@@ -33,9 +33,7 @@ def class_result(name: str, labels: Sequence[int | None], scores: Sequence[float
         ImageScore(f"{name}/{i}.png", name, label, float(score), 0.5, 0.25)
         for i, (label, score) in enumerate(zip(labels, scores, strict=True))
     ]
-    parts = [
-        np.array([s for label, s in zip(labels, scores, strict=True) if label == kind]) for kind in (0, 1)
-    ]
+    parts = [np.array([s for label, s in zip(labels, scores, strict=True) if label == kind]) for kind in (0, 1)]
     auroc = ranking_measures(*parts).auroc
     notes = [] if auroc is not None else ["no image measures: a label is missing"]
     return ClassResult(name, images, {"auroc_px": None, "auroc_sp": auroc}, notes)
@@ -48,9 +46,7 @@ def add_images(report: HtmlReport, result: ClassResult, *, size: int = 48, noise
         mask = None if image.label is None else np.zeros((size, size), bool)
         if image.label == 1:
             mask[8:20, 8:16] = True
-        pixels = (
-            rng.random((3, size, size), np.float32) if noise else np.full((3, size, size), 0.5, np.float32)
-        )
+        pixels = rng.random((3, size, size), np.float32) if noise else np.full((3, size, size), 0.5, np.float32)
         anomaly_map = cv2.GaussianBlur(rng.random((size, size), np.float32), (0, 0), 4)
         sample = Sample(image.image_path, "", image.class_name, image.label)
         report.add_image(ImageMap(sample, torch.from_numpy(pixels), anomaly_map, mask))

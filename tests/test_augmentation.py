@@ -48,10 +48,7 @@ def test_draws_have_the_described_frequencies_and_ranges():
 def test_draws_of_different_kinds_are_independent():
     draws = [Augmentation.draw(0, 1, index) for index in range(4000)]
     columns = np.array(
-        [
-            (d.brightness != 1, d.contrast != 1, d.angle != 0, d.shift[0] != 0, d.flip_horizontally)
-            for d in draws
-        ]
+        [(d.brightness != 1, d.contrast != 1, d.angle != 0, d.shift[0] != 0, d.flip_horizontally) for d in draws]
     )
     correlation = np.corrcoef(columns.T.astype(float)) - np.eye(columns.shape[1])
     assert np.abs(correlation).max() < 0.08

@@ -181,9 +181,7 @@ def test_activation_of_published_weights(load_as, name, tag, expected):
 )
 def test_a_file_whose_activation_is_not_known_is_warned_of(load_as, name, tag, warned, warnings_of):
     load_as(name, tag)
-    assert (
-        "if it was with QuickGELU, as OpenAI's were, give --model ViT-L-14-quickgelu" in warnings_of()
-    ) == warned
+    assert ("if it was with QuickGELU, as OpenAI's were, give --model ViT-L-14-quickgelu" in warnings_of()) == warned
 
 
 @pytest.mark.parametrize(
@@ -239,9 +237,7 @@ def test_the_activation_changes_the_features_of_both_towers(load_as):
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_key_and_shape(files, tmp_path, change, said):
-    state = load_file(files[1]) | {
-        k: None if shape is None else torch.ones(shape) for k, shape in change.items()
-    }
+    state = load_file(files[1]) | {k: None if shape is None else torch.ones(shape) for k, shape in change.items()}
     path = tmp_path / "misfit.safetensors"
     save_file({key: value for key, value in state.items() if value is not None}, path)
     with pytest.raises(UserError, match=said) as caught:

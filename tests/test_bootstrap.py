@@ -19,9 +19,7 @@ def test_a_draw_has_as_many_images_of_each_kind_as_the_set():
 def test_every_image_of_a_kind_is_drawn_alike():
     weights = Bootstrap(20_000).draw("bolt", np.zeros((5, 1), int))
     assert weights.mean(axis=0) == pytest.approx(1, abs=0.03)
-    assert weights.var(axis=0) == pytest.approx(
-        0.8, abs=0.04
-    )  # of a binomial distribution: 5 draws of chance 1/5
+    assert weights.var(axis=0) == pytest.approx(0.8, abs=0.04)  # of a binomial distribution: 5 draws of chance 1/5
 
 
 def test_draws_depend_on_seed_and_class_alone():

@@ -60,9 +60,7 @@ def test_btad_in_upper_case(tmp_path, warnings_of):
 
 def test_btad_names_missing_and_unmatched_masks(tmp_path, warnings_of):
     btad_tree(tmp_path)
-    (tmp_path / "03" / "ground_truth" / "ko" / "0002.bmp").rename(
-        tmp_path / "03" / "ground_truth" / "ko" / "0003.bmp"
-    )
+    (tmp_path / "03" / "ground_truth" / "ko" / "0002.bmp").rename(tmp_path / "03" / "ground_truth" / "ko" / "0003.bmp")
     assert paths(built("btad", tmp_path)["test"]["03"])[0] == ("03/test/ko/0002.bmp", "", 1)
     assert warnings_of().splitlines() == [
         "anomalous images without a mask (1): 03/test/ko/0002.bmp",

@@ -97,9 +97,7 @@ def test_builders_run_as_scripts_from_anywhere(project_copy):
 
 def test_a_data_sets_folder_does_not_hide_its_builder(project_copy):
     code = "import data.mvtec; print(data.mvtec.__file__)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=project_copy, capture_output=True, text=True, check=True)
     assert Path(result.stdout.strip()) == project_copy / "data" / "mvtec.py"
 
 

@@ -25,10 +25,7 @@ def test_mvtec(tmp_path, warnings_of):
     put_text(tmp_path / "bottle" / "test" / "good" / ".hidden.png", "not an image")
     meta = built("mvtec", tmp_path)
     assert list(meta["train"]) == list(meta["test"]) == ["bottle", "cable"]
-    assert paths(meta["train"]["bottle"]) == [
-        ("bottle/train/good/02.png", "", 0),
-        ("bottle/train/good/10.png", "", 0),
-    ]
+    assert paths(meta["train"]["bottle"]) == [("bottle/train/good/02.png", "", 0), ("bottle/train/good/10.png", "", 0)]
     assert paths(meta["test"]["bottle"]) == [
         ("bottle/test/crack/2.png", "bottle/ground_truth/crack/2_mask.png", 1),
         ("bottle/test/crack/10.png", "bottle/ground_truth/crack/10_mask.png", 1),
@@ -171,9 +168,7 @@ def test_real_data(real_data, tmp_path, warnings_of, layout, folder, train, test
         name: tuple([entry.anomaly for entry in entries].count(label) for label in (0, 1))
         for name, entries in meta["test"].items()
     } == test
-    masked = {
-        bool(entry.mask_path) for entries in meta["test"].values() for entry in entries if entry.anomaly
-    }
+    masked = {bool(entry.mask_path) for entries in meta["test"].values() for entry in entries if entry.anomaly}
     assert masked == {layout not in ("headct", "brainmri")}
     known = {  # what is wrong with these parts
         "visa": ["images listed but absent, left out (10819)"],

@@ -44,8 +44,7 @@ def test_masks_of_another_size_and_empty_masks_are_named(bottle, warnings_of):
     put(bottle / "ground_truth" / "crack" / "10_mask.png", 0)
     assert len(built("mvtec", bottle.parent)["test"]["bottle"]) == 3
     assert warnings_of().splitlines() == [
-        "masks of another size than their image (1): bottle/ground_truth/crack/2_mask.png "
-        "(6 x 8, its image 8 x 6)",
+        "masks of another size than their image (1): bottle/ground_truth/crack/2_mask.png (6 x 8, its image 8 x 6)",
         "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png",
     ]
 

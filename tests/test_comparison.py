@@ -153,22 +153,10 @@ def change(run: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        (
-            "bolt/test/crack/001.png",
-            "bolt/test/crack/901.png",
-            r"bolt/test/crack/001\.png is in .*a, not in .*b",
-        ),
-        (
-            "bolt/test/crack/001.png,bolt,1",
-            "bolt/test/crack/001.png,bolt,0",
-            r"disagree on bolt/test/crack/001",
-        ),
+        ("bolt/test/crack/001.png", "bolt/test/crack/901.png", r"bolt/test/crack/001\.png is in .*a, not in .*b"),
+        ("bolt/test/crack/001.png,bolt,1", "bolt/test/crack/001.png,bolt,0", r"disagree on bolt/test/crack/001"),
         ("bolt/test/crack/001.png,bolt", "bolt/test/crack/001.png,nut", r"disagree on bolt/test/crack/001"),
-        (
-            "bolt/test/crack/001.png,bolt,1,",
-            "bolt/test/crack/001.png,bolt,2,",
-            "label '2' is not 0, 1 or empty",
-        ),
+        ("bolt/test/crack/001.png,bolt,1,", "bolt/test/crack/001.png,bolt,2,", "label '2' is not 0, 1 or empty"),
         ("bolt/test/crack/001.png,bolt,1,", "bolt/test/crack/001.png,bolt,1,x", "not a finite number"),
         ("image_path", "path", "no column 'image_path'"),
     ],

@@ -11,9 +11,7 @@ from utils.measures import pixel_measures, ranking_measures
 from utils.pro import FPR_LIMIT
 from utils.regions import split_scores
 
-SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=12).map(
-    lambda values: np.sort(np.array(values, float))
-)
+SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=12).map(lambda values: np.sort(np.array(values, float)))
 
 
 def step_area(curve: Curve) -> float:
@@ -43,9 +41,7 @@ def test_few_scores_give_the_whole_curves(normal, anomalous):
     np.testing.assert_allclose(curves.roc.x, rate)
     np.testing.assert_allclose(curves.roc.y, recall)
     precision, recall, _ = precision_recall_curve(labels, scores)
-    np.testing.assert_allclose(
-        curves.pr.x, recall[-2::-1]
-    )  # without the point (0, 1), which is no threshold's
+    np.testing.assert_allclose(curves.pr.x, recall[-2::-1])  # without the point (0, 1), which is no threshold's
     np.testing.assert_allclose(curves.pr.y, precision[-2::-1])
     assert step_area(curves.pr) == pytest.approx(ranking_measures(normal, anomalous).ap)
     assert curves.pro is None

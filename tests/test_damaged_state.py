@@ -25,26 +25,8 @@ def resume(request, tmp_path_factory) -> tuple[Callable[[], None], Path]:
     folder = tmp_path_factory.mktemp(request.param)
     config, weights = tiny_clip.save(folder / "model")
     data = small_data.make(folder / "data", ("bolt",))
-    options = [
-        "--model",
-        config,
-        "--pretrained",
-        weights,
-        "--train_dataset",
-        "mvtec",
-        "--train_dataset_dir",
-        data,
-    ]
-    options += [
-        "--num_workers",
-        0,
-        "--epochs",
-        1,
-        "--cache_dir",
-        folder / "cache",
-        "--save_path",
-        folder / "run",
-    ]
+    options = ["--model", config, "--pretrained", weights, "--train_dataset", "mvtec", "--train_dataset_dir", data]
+    options += ["--num_workers", 0, "--epochs", 1, "--cache_dir", folder / "cache", "--save_path", folder / "run"]
     main = SCRIPTS[request.param]
     main([str(option) for option in options])
     logging.basicConfig(force=True)
@@ -69,9 +51,7 @@ def refused(resume: Callable[[], None], path: Path, message: str) -> None:
     assert {other: other.read_bytes() for other in path.parent.glob("*[!g]")} == others
 
 
-@pytest.mark.parametrize(
-    "place", [0, 1, 4, 30, 0.01, 0.5, 0.99, "directory", "inside the directory", -22, -1]
-)
+@pytest.mark.parametrize("place", [0, 1, 4, 30, 0.01, 0.5, 0.99, "directory", "inside the directory", -22, -1])
 def test_a_state_cut_short_is_refused(resume, state, place):
     content = state.read_bytes()
     directory = content.index(b"PK\x01\x02")
@@ -86,11 +66,7 @@ def test_a_flipped_bit_is_refused_or_harmless(resume, state):
     rng = random.Random(0)
     sound = _comparable(read_checkpoint(state))
     refusals = 0
-    for place in [
-        *range(0, 200, 5),
-        *range(len(content) - 200, len(content), 5),
-        *rng.sample(range(len(content)), 80),
-    ]:
+    for place in [*range(0, 200, 5), *range(len(content) - 200, len(content), 5), *rng.sample(range(len(content)), 80)]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << rng.randrange(8)
         state.write_bytes(flipped)

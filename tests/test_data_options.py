@@ -14,9 +14,7 @@ def parsed(*arguments):
     return parser.parse_args(arguments)
 
 
-@pytest.mark.parametrize(
-    ("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")]
-)
+@pytest.mark.parametrize(("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")])
 def test_a_data_set_may_be_called_as_in_either_paper(called, name):
     assert parsed("--dataset", called).dataset == name
 

@@ -63,9 +63,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     for name in CLASSES:
         kinds = [(defect, k) for defect in DEFECTS[name] for k in range(2)]
         kinds += [(None, k) for k in range(8)]
-        pairs = [
-            render(name, defect, image_rng(11, name, "test", defect or "good", k)) for defect, k in kinds
-        ]
+        pairs = [render(name, defect, image_rng(11, name, "test", defect or "good", k)) for defect, k in kinds]
         images = [Image.fromarray(picture) for picture, _ in pairs]
         masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
         batch = torch.stack([image_transform(image, size) for image in images])
@@ -100,13 +98,7 @@ def tiny_training(tmp_path_factory):
     config["vision_cfg"] |= {"image_size": 32, "width": 64, "head_width": 32}
     config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
     (folder / "demo.json").write_text(json.dumps(config))
-    options = {
-        "output": folder,
-        "config": folder / "demo.json",
-        "steps": 2,
-        "pairs": 46,
-        "validation_pairs": 46,
-    }
+    options = {"output": folder, "config": folder / "demo.json", "steps": 2, "pairs": 46, "validation_pairs": 46}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     subprocess.run([sys.executable, FOLDER / "train.py", *arguments], check=True, capture_output=True)
     return folder

@@ -87,9 +87,7 @@ def error_of(main: Callable, options: list[str], capsys: pytest.CaptureFixture) 
         *((file_size_limit, size) for size in (100, 3000, 30_000)),
     ],
 )
-def test_a_full_disk_is_one_sentence_and_leaves_whole_files(
-    scripts, tmp_path, capsys, script, limit: Limit, size
-):
+def test_a_full_disk_is_one_sentence_and_leaves_whole_files(scripts, tmp_path, capsys, script, limit: Limit, size):
     main, options = scripts[script]
     disk = tmp_path / "disk"
     options = [*options, "--cache_dir", str(tmp_path / "cache")]
@@ -107,9 +105,7 @@ def test_a_full_cache_is_one_sentence_and_what_it_holds_is_used(scripts, tmp_pat
     main, options = scripts["train_sdp_plus"]
     cache = tmp_path / "cache"
     with file_size_limit(tmp_path, 100_000):  # an image's tokens take more
-        error = error_of(
-            main, [*options, "--save_path", str(tmp_path / "run"), "--cache_dir", str(cache)], capsys
-        )
+        error = error_of(main, [*options, "--save_path", str(tmp_path / "run"), "--cache_dir", str(cache)], capsys)
     assert re.match(rf"error: cannot write {cache}/tokens/\S+\.npy: ", error)
     assert not [path for path in cache.rglob("*") if path.suffix in (".npy", ".tmp")]
     main([*options, "--save_path", str(tmp_path / "run"), "--cache_dir", str(cache)])

@@ -28,15 +28,7 @@ from utils.errors import run
 PROJECT = Path(__file__).resolve().parents[1]
 MAINS = {
     module.__name__: module.main
-    for module in (
-        evaluate,
-        predict,
-        test_dp_clip,
-        test_sdp,
-        test_sdp_plus,
-        train_dp_clip,
-        train_sdp_plus,
-    )
+    for module in (evaluate, predict, test_dp_clip, test_sdp, test_sdp_plus, train_dp_clip, train_sdp_plus)
 }
 Calls = list[tuple[str, list[str]]]  # entry points and their arguments
 
@@ -99,10 +91,7 @@ def runs(model, tmp_path_factory) -> Path:
             (name, [*common, *own, "--cache_dir", str(root / "cache"), "--save_path", str(root / run / name)])
             for name, own in (
                 ("test_sdp", ["--batch_size", "2", "--visualization", "--bootstrap", "20"]),
-                (
-                    "test_sdp_plus",
-                    ["--classes", "nut", "--checkpoint", str(trained / "encoded" / "last.pth")],
-                ),
+                ("test_sdp_plus", ["--classes", "nut", "--checkpoint", str(trained / "encoded" / "last.pth")]),
                 ("test_dp_clip", ["--batch_size", "3", *checkpoint]),
             )
         ] + [
@@ -228,6 +217,4 @@ def test_a_program_that_does_not_share_its_work_refuses_to_run_several_times(mon
     with pytest.raises(SystemExit) as caught:
         run(lambda: pytest.fail("it ran"))
     assert caught.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: doctor.py runs in one process: start it by python, not torchrun\n"
-    )
+    assert capsys.readouterr().err == ("error: doctor.py runs in one process: start it by python, not torchrun\n")

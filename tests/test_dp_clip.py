@@ -57,9 +57,7 @@ def test_released_features_meet_the_goldens(backbone, dp_clip_golden, relu, pref
 
 @pytest.mark.parametrize("domain", ["Industrial", "Medical"])
 @pytest.mark.parametrize("relu, prefix", [(False, ""), (True, "relu_")])
-def test_released_maps_and_similarities_meet_the_goldens(
-    backbone, dp_clip_golden, text, domain, relu, prefix
-):
+def test_released_maps_and_similarities_meet_the_goldens(backbone, dp_clip_golden, text, domain, relu, prefix):
     detector = DPClip(backbone, tiny_adapter.load(backbone, relu=relu), text, domain.lower())
     prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
     assert relative_error(prediction.maps, dp_clip_golden[f"{prefix}map_{domain}"]) < 1e-5
@@ -76,14 +74,9 @@ def test_five_training_steps_meet_the_goldens(backbone, dp_clip_golden, text, ac
     for _ in range(5):
         optimizer.zero_grad()
         features = encode_adapted(
-            backbone.clip.visual,
-            adapter,
-            tiny_clip.images(),
-            activation_checkpointing=activation_checkpointing,
+            backbone.clip.visual, adapter, tiny_clip.images(), activation_checkpointing=activation_checkpointing
         )
-        loss = training_loss(
-            features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes
-        )
+        loss = training_loss(features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes)
         total = loss.total(0.1)
         total.backward()
         norm = torch.stack([parameter.grad.norm() for parameter in adapter.parameters()]).norm()
@@ -219,10 +212,7 @@ def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
     similarity = np.random.default_rng(1).uniform(size=6)
     scaled = (maps - maps.min()) / (maps.max() - maps.min())
     d = (similarity - similarity.min()) / (similarity.max() - similarity.min())
-    for domain, expected in (
-        ("industrial", 0.5 * scaled.max((1, 2)) + 0.5 * d),
-        ("medical", scaled.max((1, 2))),
-    ):
+    for domain, expected in (("industrial", 0.5 * scaled.max((1, 2)) + 0.5 * d), ("medical", scaled.max((1, 2)))):
         detector = DPClip(backbone, tiny_adapter.load(backbone), {}, domain)
         scores = detector.image_scores(similarity, maps.max((1, 2)), maps.min((1, 2)))
         np.testing.assert_allclose(scores, expected, rtol=1e-12)
@@ -239,9 +229,7 @@ def test_training_loss_is_its_definition_written_out(backbone, text):
     images, masks = tiny_clip.images(), tiny_clip.masks()
     features = encode(backbone, tiny_adapter.load(backbone), images)
     both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
-    loss = training_loss(
-        features, both, labels, masks, adapter_upsampling(backbone), MomentumPrototypes(0.999)
-    )
+    loss = training_loss(features, both, labels, masks, adapter_upsampling(backbone), MomentumPrototypes(0.999))
     target = torch.stack([~masks, masks], dim=1).float()
     segmentation = 0
     for tap in features.seg:
@@ -282,9 +270,7 @@ def test_grn_leaves_tokens_as_they_are_at_the_start():
 def test_reduced_precision_stays_close(backbone, text):
     adapter = tiny_adapter.load(backbone, grn_over_batch=False)
     exact, low = (
-        DPClip(replace(backbone, precision=precision), adapter, text, "industrial").predict(
-            tiny_clip.images(), CLASSES
-        )
+        DPClip(replace(backbone, precision=precision), adapter, text, "industrial").predict(tiny_clip.images(), CLASSES)
         for precision in ("fp32", "bf16")
     )
     assert low.maps.dtype == torch.float32

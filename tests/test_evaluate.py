@@ -68,11 +68,7 @@ def test_the_maps_of_a_run_give_its_measures(data, tmp_path):
     assert "aupro_200" in again["mean"]
     for name, row in rows_of(tmp_path / "again").items():
         before = rows_of(tmp_path / "run")[name]
-        assert (row["score"], row["map_max"], row["label"]) == (
-            before["score"],
-            before["map_max"],
-            before["label"],
-        )
+        assert (row["score"], row["map_max"], row["label"]) == (before["score"], before["map_max"], before["label"])
         assert row["text_prob"] == ""
 
 
@@ -173,10 +169,7 @@ def test_maps_of_another_size_are_measured_at_their_own(data, maps, tmp_path):
         (["image_path,score", "a,high"], "line 2: 'high' is not a finite number"),
         (["image_path,score", "a,nan"], "line 2: 'nan' is not a finite number"),
         (["image_path,score", "a,1", "a,2"], "line 3: the image a has a score already"),
-        (
-            ["image_path,score", "bolt/test/good/000.png,1"],
-            "no score for 17 of 18 images, the first of them bolt",
-        ),
+        (["image_path,score", "bolt/test/good/000.png,1"], "no score for 17 of 18 images, the first of them bolt"),
     ],
 )
 def test_unfit_scores_are_one_sentence(data, maps, tmp_path, rows, message):
@@ -200,9 +193,7 @@ def test_scores_of_other_images_are_warned_of(data, maps, tmp_path):
 def test_a_users_mistake_ends_with_code_2_and_one_sentence(data, tmp_path):
     (tmp_path / "maps").mkdir()
     command = [PROJECT / "evaluate.py", "--maps", "maps", "--data_path", str(data), "--save_path", "out"]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: maps has no map for 18 of 18 images")

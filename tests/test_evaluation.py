@@ -73,12 +73,7 @@ def run(samples, batch_size=3, detector=None, **options):
         for i in range(0, len(samples), batch_size)
     ]
     results = evaluate(
-        detector or FirstChannel(),
-        batches,
-        samples,
-        device=torch.device("cpu"),
-        stopwatch=Stopwatch(),
-        **options,
+        detector or FirstChannel(), batches, samples, device=torch.device("cpu"), stopwatch=Stopwatch(), **options
     )
     return list(results), tensors
 
@@ -138,9 +133,7 @@ def test_callbacks_see_every_map_before_the_measures_use_them_up():
         groups.append((group.samples[0].cls_name, group.maps.copy(), group.masks.copy(), group.scores.copy()))
 
     _, (images, masks, _) = run(
-        samples,
-        on_map=lambda seen: maps.update({seen.sample.img_path: seen.anomaly_map.copy()}),
-        on_class=keep,
+        samples, on_map=lambda seen: maps.update({seen.sample.img_path: seen.anomaly_map.copy()}), on_class=keep
     )
     assert list(maps) == [sample.img_path for sample in samples]
     for sample, pixels in zip(samples, images, strict=True):

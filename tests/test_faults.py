@@ -10,18 +10,14 @@ from tests.faults import broken_files, scenarios, try_scenario
 KILLS = 2
 
 
-@pytest.mark.parametrize(
-    "name", ["training SDP+", "caching tokens", "training DP-CLIP", "testing SDP", "predicting"]
-)
+@pytest.mark.parametrize("name", ["training SDP+", "caching tokens", "training DP-CLIP", "testing SDP", "predicting"])
 def test_a_killed_run_leaves_whole_files_and_the_next_one_mends_it(tmp_path, name):
     outcome = try_scenario(scenarios(tmp_path)[name], tmp_path / "runs", KILLS, seed=1)
     assert outcome.problems == []
     assert outcome.survived == outcome.kills == KILLS
 
 
-@pytest.mark.parametrize(
-    "name", ["results.json", "scores.csv", "maps/a.npy", "imgs/a.png", "last.pth", "odd.xyz"]
-)
+@pytest.mark.parametrize("name", ["results.json", "scores.csv", "maps/a.npy", "imgs/a.png", "last.pth", "odd.xyz"])
 def test_a_file_cut_short_is_seen(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

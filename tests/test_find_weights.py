@@ -48,9 +48,7 @@ def no_network(monkeypatch, tmp_path) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize(
-    "name", ["ViT-L-14-336-openai.safetensors", "ViT-L-14-336-openai.pt", "ViT-L-14-336px.pt"]
-)
+@pytest.mark.parametrize("name", ["ViT-L-14-336-openai.safetensors", "ViT-L-14-336-openai.pt", "ViT-L-14-336px.pt"])
 def test_a_tag_is_looked_for_in_the_folder_first(tmp_path, no_network, name):
     path = weights_file(tmp_path / name)
     weights = find_weights("ViT-L-14-336", "openai", tmp_path)
@@ -62,9 +60,7 @@ def test_without_network_the_sentence_says_what_to_put_where(tmp_path, no_networ
     with pytest.raises(UserError, match="not on this machine") as caught:
         find_weights("ViT-B-16-plus-240", "laion400m_e31", tmp_path)
     repository = open_clip.get_pretrained_cfg("ViT-B-16-plus-240", "laion400m_e31")["hf_hub"].rstrip("/")
-    assert f"download open_clip_model.safetensors from https://huggingface.co/{repository} " in str(
-        caught.value
-    )
+    assert f"download open_clip_model.safetensors from https://huggingface.co/{repository} " in str(caught.value)
     assert f"save it as {tmp_path / 'ViT-B-16-plus-240-laion400m_e31.safetensors'}" in str(caught.value)
     assert no_network == [ENDPOINT]
 

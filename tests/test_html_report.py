@@ -109,12 +109,7 @@ def test_names_cannot_leave_their_place(tmp_path):
 
 def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
     page = Page(write_page(tmp_path / "page.html", [class_result("bolt", [0, 1], [0, 1])]))
-    sources = [
-        attributes[key]
-        for _, attributes in page.tags
-        for key in ("src", "href", "action")
-        if key in attributes
-    ]
+    sources = [attributes[key] for _, attributes in page.tags for key in ("src", "href", "action") if key in attributes]
     assert sources == ["data:,"]
     assert "@import" not in page.texts["style"]
     assert "url(" not in page.texts["style"]
@@ -129,9 +124,7 @@ def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
         f"style-src 'sha256-{digests['style']}'",
         f"script-src 'sha256-{digests['script']}'",
     ]
-    assert not [
-        key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"
-    ]
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
 
 
 def test_a_thousand_images_of_noise_stay_below_30_mb(tmp_path):

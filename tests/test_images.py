@@ -64,9 +64,7 @@ def test_cmyk_is_converted(tmp_path):
     assert pixels(saved(tmp_path, Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "a.tif")) == [[[0, 255, 255]]]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "name"), [("<u2", "a.png"), ("<u2", "a.tif"), (">u2", "a.tif"), ("<i4", "a.tif")]
-)
+@pytest.mark.parametrize(("dtype", "name"), [("<u2", "a.png"), ("<u2", "a.tif"), (">u2", "a.tif"), ("<i4", "a.tif")])
 def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path, dtype, name):
     image = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype))
     path = saved(tmp_path, image, name)
@@ -103,9 +101,7 @@ def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, name):
     [
         np.array([[0, 1, 127, 128, 255]], np.uint8),
         np.array([[0, 1, 127, 128, 255]], np.uint8)[..., None].repeat(3, axis=2),
-        np.array(
-            [[[0, 0, 0, 255], [0, 0, 1, 0], [9, 127, 3, 0], [128, 0, 0, 255], [0, 255, 0, 0]]], np.uint8
-        ),
+        np.array([[[0, 0, 0, 255], [0, 0, 1, 0], [9, 127, 3, 0], [128, 0, 0, 255], [0, 255, 0, 0]]], np.uint8),
         np.array([[[0, 255], [1, 0], [127, 9], [128, 0], [255, 255]]], np.uint8),
     ],
     ids=["grey", "rgb", "rgba", "grey and alpha"],
@@ -131,8 +127,7 @@ def test_masks_of_one_bit_and_of_floats(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("palette", "expected"),
-    [([0, 0, 0, 128, 0, 0], [[False, True]]), ([255, 255, 255, 0, 0, 0], [[True, False]])],
+    ("palette", "expected"), [([0, 0, 0, 128, 0, 0], [[False, True]]), ([255, 255, 255, 0, 0, 0], [[True, False]])]
 )
 def test_a_mask_with_a_palette_goes_by_its_colours(tmp_path, palette, expected):
     image = Image.fromarray(np.array([[0, 1]], np.uint8))
@@ -149,12 +144,7 @@ def bomb():
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def encoded(folder, suffix):
@@ -165,12 +155,7 @@ def encoded(folder, suffix):
 @pytest.mark.parametrize("load", [load_rgb, load_mask])
 @pytest.mark.parametrize(
     ("content", "said"),
-    [
-        (b"", "not an image"),
-        (b"hello", "not an image"),
-        (b"\x89PNG\r\n\x1a\n", ""),
-        (bomb(), "exceeds limit"),
-    ],
+    [(b"", "not an image"), (b"hello", "not an image"), (b"\x89PNG\r\n\x1a\n", ""), (bomb(), "exceeds limit")],
 )
 def test_what_is_no_image_is_refused_by_name(tmp_path, load, content, said):
     (tmp_path / "bad.png").write_bytes(content)

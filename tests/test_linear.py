@@ -35,9 +35,7 @@ def test_values_and_gradients_are_those_of_the_product_in_double_precision(token
 
 def test_tokens_that_do_not_lie_together_in_memory_are_taken_too():
     x, weight = torch.randn(2, 50, 64), torch.randn(30, 32)
-    torch.testing.assert_close(
-        linear(x[:, 1:, ::2], weight), F.linear(x[:, 1:, ::2], weight), rtol=1e-5, atol=1e-4
-    )
+    torch.testing.assert_close(linear(x[:, 1:, ::2], weight), F.linear(x[:, 1:, ::2], weight), rtol=1e-5, atol=1e-4)
 
 
 @pytest.fixture
@@ -65,9 +63,7 @@ def test_the_result_lies_in_memory_as_a_product_s_does():
 def test_a_frozen_layer_keeps_no_tokens_for_its_gradient():
     layer = nn.Linear(64, 32).requires_grad_(False)
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: kept.append(tensor.shape), lambda shape: None
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape), lambda shape: None):
         apply(layer, torch.randn(2, 50, 64, requires_grad=True))
     assert kept == [layer.weight.shape]
 

@@ -200,13 +200,7 @@ def test_a_worker_that_dies_is_one_sentence(root, death):
         run(main)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
-    )
+    assert done.stderr == ("error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n")

@@ -42,10 +42,7 @@ TAKEN = r"another run is writing to --save_path .*run: wait for its end, or choo
 def holder(folder: Path) -> Iterator[subprocess.Popen]:
     """Another process that holds the lock, and has a worker that lives on when it is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
     )
     worker = int(process.stdout.readline())
     try:
@@ -102,14 +99,7 @@ def test_every_script_is_refused_before_it_touches_anything(tmp_path, script, op
 
 def test_what_a_killed_run_did_not_finish_is_removed(tmp_path):
     leftover = f".{'0123456789abcdef' * 2}.tmp"
-    kept = [
-        "results.json",
-        "notes.tmp",
-        ".hidden.tmp",
-        "maps/a.npy",
-        "other_run/.lock",
-        f"other_run/{leftover}",
-    ]
+    kept = ["results.json", "notes.tmp", ".hidden.tmp", "maps/a.npy", "other_run/.lock", f"other_run/{leftover}"]
     for name in [*kept, leftover, f"maps/bolt/{leftover}"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

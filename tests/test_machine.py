@@ -13,13 +13,7 @@ ROOM = Room("memory", free=2 * GIB, total=4 * GIB)
 
 @pytest.mark.parametrize(
     "needed, optional, level",
-    [
-        (2, False, None),
-        (3, False, "warning"),
-        (5, False, "error"),
-        (3, True, "warning"),
-        (5, True, "warning"),
-    ],
+    [(2, False, None), (3, False, "warning"), (5, False, "error"), (3, True, "warning"), (5, True, "warning")],
 )
 def test_what_never_fits_is_an_error_and_what_does_not_fit_now_a_warning(needed, optional, level):
     problems = check_room("the run", needed * GIB, ROOM, "take less", optional=optional)

@@ -173,10 +173,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, said):
         ("3", "expected an object"),
         ('{"label": 0, "class_name": "a"}', "the key 'image_path' is missing"),
         ('{"image_path": "a.png", "label": 0}', "the key 'class_name' is missing"),
-        (
-            '{"image_path": "a.png", "class_name": "a", "label": true}',
-            "'label' must be 0, 1 or null, not True",
-        ),
+        ('{"image_path": "a.png", "class_name": "a", "label": true}', "'label' must be 0, 1 or null, not True"),
         ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "not NaN"),
         ('{"image_path": "../a.png", "class_name": "a", "label": 0}', r"'\.\.'"),
     ],
@@ -260,8 +257,7 @@ def test_json_lines_are_read_as_they_were_written(tmp_path, test):
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
 )
 
 
@@ -297,23 +293,7 @@ def test_arbitrary_json_gives_entries_or_one_sentence(tmp_path, value, suffix):
 
 
 TRICKS = [
-    *(
-        "..",
-        ".",
-        "",
-        "~",
-        "~root",
-        "/",
-        "//",
-        "\\",
-        "..\\a",
-        "C:",
-        "c:x",
-        "\\\\?\\C:",
-        "file:",
-        "%2e%2e",
-        "$HOME",
-    ),
+    *("..", ".", "", "~", "~root", "/", "//", "\\", "..\\a", "C:", "c:x", "\\\\?\\C:", "file:", "%2e%2e", "$HOME"),
     *(
         "a\0b",
         "\ud800",
@@ -329,9 +309,7 @@ TRICKS = [
     ),
     *("out", "up", "loop", "absolute", "inner", "file.png", "new.png"),
 ]
-paths = st.lists(st.sampled_from(TRICKS) | st.text(max_size=4), max_size=5).map("/".join) | st.just(
-    "a/" * 3000
-)
+paths = st.lists(st.sampled_from(TRICKS) | st.text(max_size=4), max_size=5).map("/".join) | st.just("a/" * 3000)
 tricky_entries = st.fixed_dictionaries(
     {
         "img_path": paths,
@@ -348,12 +326,7 @@ def tricky_files(draw):
     """The name and content of a file whose paths try to lead out, with a few bytes of it replaced or not."""
     entries = draw(st.lists(tricky_entries, min_size=1, max_size=3))
     if draw(st.booleans()):
-        keys = {
-            "img_path": "image_path",
-            "mask_path": "mask_path",
-            "cls_name": "class_name",
-            "anomaly": "label",
-        }
+        keys = {"img_path": "image_path", "mask_path": "mask_path", "cls_name": "class_name", "anomaly": "label"}
         lines = [{line: entry[name] for name, line in keys.items()} for entry in entries]
         name, content = "meta.jsonl", "\n".join(map(json.dumps, lines)).encode()
     else:
@@ -371,13 +344,7 @@ def root_with_links(tmp_path) -> Path:
     root = tmp_path / "root"
     (root / "inner").mkdir(parents=True)
     (root / "file.png").touch()
-    links = {
-        "out": tmp_path,
-        "up": Path(".."),
-        "loop": root / "loop",
-        "absolute": Path("/etc"),
-        "in": root / "inner",
-    }
+    links = {"out": tmp_path, "up": Path(".."), "loop": root / "loop", "absolute": Path("/etc"), "in": root / "inner"}
     for name, target in links.items():
         (root / name).symlink_to(target)
     return root

@@ -187,16 +187,7 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
 
 
 def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
-    options = [
-        "--prompts",
-        "medical",
-        "--rep_vec",
-        "dbscan",
-        "--dbscan_eps",
-        "1.9",
-        "--dbscan_min_samples",
-        "3",
-    ]
+    options = ["--prompts", "medical", "--rep_vec", "dbscan", "--dbscan_eps", "1.9", "--dbscan_min_samples", "3"]
     args = resolved(*tiny, *options, "--cache_dir", str(tmp_path))
     backbone = backbone_from_options(args, CPU)
     prompts = read_prompts("medical")

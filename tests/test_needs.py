@@ -61,9 +61,7 @@ def with_quick_gelu(backbone: Backbone, path: Path) -> Backbone:
 
 def allocated_at_once(run) -> int:
     """The most that PyTorch holds, of what is allocated within `run`, in bytes."""
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         kept = run()
     del kept
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -118,12 +116,7 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
 def test_loading_takes_what_is_measured(tmp_path, name):
     config, weights = map(str, tiny_clip.save(tmp_path))
     torch.save(load_file(weights), tmp_path / "tiny.pt")
-    settings = {
-        "model": config,
-        "pretrained": str(tmp_path / name),
-        "image_size": None,
-        "features_list": None,
-    }
+    settings = {"model": config, "pretrained": str(tmp_path / name), "image_size": None, "features_list": None}
 
     def load() -> Backbone:
         return load_backbone(**settings, fidelity=RELEASED, device=torch.device("cpu"))

@@ -22,12 +22,7 @@ def names(paths: list[Path], folder: Path) -> list[str]:
 
 
 def test_a_folder_stands_for_its_images(folder):
-    assert names(find_photographs([str(folder)], ()), folder) == [
-        "a.JPG",
-        "b.png",
-        "it's [1].png",
-        "sub/c.tif",
-    ]
+    assert names(find_photographs([str(folder)], ()), folder) == ["a.JPG", "b.png", "it's [1].png", "sub/c.tif"]
 
 
 def test_files_are_taken_as_they_are_and_once(folder):

@@ -48,13 +48,7 @@ def checkpoints(real_data, tmp_path_factory) -> dict[str, list[str]]:
 def test_bf16_ranks_the_pixels_of_real_images_as_float32_does(real_data, checkpoints, tmp_path, method):
     data = ["--dataset", "folder", "--data_path", str(real_data / "hazelnut_toy"), "--num_workers", "0"]
     for precision in ("fp32", "bf16"):
-        out = [
-            "--save_maps",
-            "--save_path",
-            str(tmp_path / precision),
-            "--cache_dir",
-            str(tmp_path / "cache"),
-        ]
+        out = ["--save_maps", "--save_path", str(tmp_path / precision), "--cache_dir", str(tmp_path / "cache")]
         METHODS[method]([*data, "--model", "demo", *checkpoints[method], "--precision", precision, *out])
     exact, reduced = (next((tmp_path / precision).rglob("maps")) for precision in ("fp32", "bf16"))
     paths = sorted(exact.rglob("*.npy"))

@@ -83,10 +83,7 @@ def test_without_calibration_nothing_is_called_anomalous(bolts, model, tmp_path)
     run(model, tmp_path, bolts)
     assert list(table(tmp_path)[0]) == ["image_path", "text_prob", "map_max", "error"]
     overlays = sorted((tmp_path / "overlays").rglob("*.png"))
-    assert [path.name for path in overlays if "ground_truth" not in path.parts][:2] == [
-        "000.png.png",
-        "001.png.png",
-    ]
+    assert [path.name for path in overlays if "ground_truth" not in path.parts][:2] == ["000.png.png", "001.png.png"]
     assert cv2.imread(str(overlays[0])).shape == (70, 90, 3)
     assert "nothing is called anomalous" in (tmp_path / "report.html").read_text()
 
@@ -108,9 +105,7 @@ def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path)
         assert mask.any() == marked
     region = next(row for row in lines(tmp_path / "a").values() if row["regions"])["regions"][0]
     assert region.keys() == {"x", "y", "width", "height", "area", "peak", "peak_x", "peak_y"}
-    with pytest.raises(
-        UserError, match=r"predict\.json has another calibration than this run: give the same, or"
-    ):
+    with pytest.raises(UserError, match=r"predict\.json has another calibration than this run: give the same, or"):
         run(model, tmp_path / "a", test, "--resume")
     run(model, tmp_path / "b", test, "--calibration", tmp_path / "a" / "calibration.json")
     for mine, other in zip(rows, table(tmp_path / "b"), strict=True):
@@ -131,9 +126,7 @@ def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_pa
         run(model, tmp_path / "b", bolts, *calibration, "--smoothing", "4")
 
 
-def test_a_calibration_with_an_image_adapter_of_another_form_is_refused(
-    bolts, normal, model, backbone, tmp_path
-):
+def test_a_calibration_with_an_image_adapter_of_another_form_is_refused(bolts, normal, model, backbone, tmp_path):
     """The authors' files do not say what their adapters end in."""
     authors = tmp_path / "image_adapter.pth"
     torch.save({"epoch": 1, "image_adapter": tiny_adapter.load(backbone).state_dict()}, authors)
@@ -163,11 +156,7 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(junk, model,
     out = tmp_path / "out"
     assert run(model, out, junk, junk / "gone.png", "--batch_size", "2") == 1
     rows = lines(out)
-    assert {Path(path).name for path, row in rows.items() if "error" in row} == {
-        "text.png",
-        "cut.jpg",
-        "gone.png",
-    }
+    assert {Path(path).name for path, row in rows.items() if "error" in row} == {"text.png", "cut.jpg", "gone.png"}
     assert len(rows) == len(table(out)) == 6
     assert "3 images predicted; 3 could not be" in (out / "predict.log").read_text()
     page = (out / "report.html").read_text()

@@ -63,9 +63,7 @@ def test_every_ensemble_that_comes_along_can_be_read():
 
 def test_a_phrase_is_put_in_as_it_is():
     """Braces and percent signs in a class's name are letters like any other."""
-    prompts = PromptEnsemble(
-        normal=("good {}",), anomalous=("bad {}", "{} with hole"), templates=("a {}.", "{}")
-    )
+    prompts = PromptEnsemble(normal=("good {}",), anomalous=("bad {}", "{} with hole"), templates=("a {}.", "{}"))
     assert prompts.sentences("{0} 5%") == (
         ["a good {0} 5%.", "good {0} 5%"],
         ["a bad {0} 5%.", "bad {0} 5%", "a {0} 5% with hole.", "{0} 5% with hole"],

@@ -51,9 +51,7 @@ def make_run(folder: Path, dataset: str = "mvtec", method: str = "SDP", **change
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
-    ]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
     return {row[0]: row[1:] for row in cells}
 
 
@@ -132,15 +130,9 @@ BACKBONE = {"name": "ViT-B-16-plus-240", "image_size": 240, "features_list": [3,
     [
         ({"weights": {"sha256": "ef" * 32, "tag": None}}, "not known to be those of laion400m_e31"),
         ({"weights": {"sha256": "ef" * 32}}, f"weights (SHA-256 {'ef' * 32}) are not known"),
-        (
-            {"backbone": BACKBONE | {"name": "ViT-L-14-336"}},
-            "the backbone is ViT-L-14-336, that of the authors'",
-        ),
+        ({"backbone": BACKBONE | {"name": "ViT-L-14-336"}}, "the backbone is ViT-L-14-336, that of the authors'"),
         ({"backbone": BACKBONE | {"image_size": 224}}, "the image size is 224"),
-        (
-            {"backbone": BACKBONE | {"features_list": [12]}},
-            "the list of tapped blocks is 12, that of the authors' ",
-        ),
+        ({"backbone": BACKBONE | {"features_list": [12]}}, "the list of tapped blocks is 12, that of the authors' "),
         ({"classes": {"bottle": {}}}, "1 classes, 467 normal and 1258 anomalous images, published are 15"),
     ],
 )

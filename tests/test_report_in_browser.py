@@ -15,13 +15,7 @@ webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 LABELS, SCORES = [0, 0, 0, 1, 1, 1], [0.1, 0.8, 0.2, 0.9, 0.3, 1.0]  # 1 and 4 are the wrong ones
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-)
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +66,7 @@ class Shown:
         return self.texts("#counts td")
 
     def header(self, title: str):
-        return next(
-            e for e in self.browser.find_elements("css selector", "th button") if e.text.startswith(title)
-        )
+        return next(e for e in self.browser.find_elements("css selector", "th button") if e.text.startswith(title))
 
     def choose(self, menu: str, text: str) -> None:
         options = self.browser.find_elements("css selector", f"{menu} option")
@@ -189,13 +181,7 @@ def test_without_labels_predictions_are_counted_from_the_calibrated_threshold(op
     shown = opened(result, threshold=0.4, p_values=[0.5, 0.011, 0.02])
     assert shown.counts == ["2", "1"]
     assert shown.names == ["2", "1", "0"]
-    assert shown.texts("#images tbody tr:first-child td")[2:] == [
-        "anomalous",
-        "0.6000",
-        "0.5000",
-        "0.2500",
-        "0.020",
-    ]
+    assert shown.texts("#images tbody tr:first-child td")[2:] == ["anomalous", "0.6000", "0.5000", "0.2500", "0.020"]
     assert shown.one(".calibrated-line")
     assert not shown.one("#best").is_displayed()
     shown.set("#threshold", 0.55)
@@ -234,9 +220,7 @@ def test_a_thousand_images_come_in_pages(opened):
 
 
 def test_nothing_is_wider_than_a_narrow_window(opened):
-    shown = opened(
-        class_result("bolt" * 20, LABELS, SCORES), class_result("nut", [0, 1, None], [0.2, 0.9, 0.5])
-    )
+    shown = opened(class_result("bolt" * 20, LABELS, SCORES), class_result("nut", [0, 1, None], [0.2, 0.9, 0.5]))
     window = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
     try:

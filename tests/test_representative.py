@@ -88,10 +88,7 @@ def test_kde_is_the_mean_weighted_by_gaussian_kernel_sums(rows):
 
 def largest_dbscan_cluster(rows: np.ndarray, eps: float, min_samples: int) -> set[int]:
     """Rows of the largest cluster: core points within reach of one another, and what they reach."""
-    near = [
-        {j for j in range(len(rows)) if np.sqrt(((rows[i] - rows[j]) ** 2).sum()) <= eps}
-        for i in range(len(rows))
-    ]
+    near = [{j for j in range(len(rows)) if np.sqrt(((rows[i] - rows[j]) ** 2).sum()) <= eps} for i in range(len(rows))]
     core = {i for i in range(len(rows)) if len(near[i]) >= min_samples}
     clusters, left = [], set(core)
     while left:
@@ -176,6 +173,4 @@ def test_the_order_of_the_sentences_does_not_matter(method):
     rows = spread()
     choice = RepVecChoice(method, 1.0, 5)
     shuffled = np.random.default_rng(1).permutation(rows)
-    np.testing.assert_allclose(
-        representative_vector(shuffled, choice), representative_vector(rows, choice), atol=1e-6
-    )
+    np.testing.assert_allclose(representative_vector(shuffled, choice), representative_vector(rows, choice), atol=1e-6)

@@ -13,10 +13,7 @@ from utils.results import mean_measures, percent, results_table, write_results
 RESULTS = [
     ClassResult(
         "bolt",
-        [
-            ImageScore("bolt/1.png", "bolt", 1, 1.5, 0.5, 1.0),
-            ImageScore("bolt/2.png", "bolt", None, 0.1, 0.1, 0.0),
-        ],
+        [ImageScore("bolt/1.png", "bolt", 1, 1.5, 0.5, 1.0), ImageScore("bolt/2.png", "bolt", None, 0.1, 0.1, 0.0)],
         {"auroc_px": 0.123456789, "auroc_sp": None},
         ["no image measures: no image is labelled normal"],
     ),
@@ -30,9 +27,7 @@ def test_mean_leaves_out_what_is_undefined():
 
 
 def test_table_is_in_percent_and_shows_undefined_as_a_dash():
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in results_table(RESULTS).splitlines()
-    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in results_table(RESULTS).splitlines()]
     assert rows[0] == ["objects", "auroc_px", "auroc_sp"]
     assert rows[2:] == [["bolt", "12.3", "-"], ['n"ut', "50.0", "-"], ["mean", "31.2", "-"]]
 
@@ -52,8 +47,7 @@ DRAWS = [
 def test_intervals_stand_behind_the_measures_and_in_the_json(tmp_path):
     bootstrap = Bootstrap(101, confidence=90, seed=7)
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in results_table(DRAWS, bootstrap).splitlines()
+        [cell.strip() for cell in line.strip("|").split("|")] for line in results_table(DRAWS, bootstrap).splitlines()
     ]
     assert rows[2:] == [
         ["bolt", "50.0 [5.0, 95.0]", "-"],

@@ -26,9 +26,7 @@ RELEASED = Fidelity.named("released")
 @pytest.fixture
 def adapters(backbone) -> LinearAdapters:
     module = adapters_for(backbone)
-    state = {
-        key: tiny_clip.draw(f"linear_layers.{key}", value.shape) for key, value in module.state_dict().items()
-    }
+    state = {key: tiny_clip.draw(f"linear_layers.{key}", value.shape) for key, value in module.state_dict().items()}
     module.load_state_dict(state)
     return module
 
@@ -91,8 +89,7 @@ def test_losses_are_those_of_two_columns_written_out():
     pt = (one_hot * columns).sum(dim=1) + 1e-5
     assert torch.allclose(focal_loss(columns[:, 1], mask), (-((1 - pt) ** 2) * pt.log()).mean(), rtol=1e-6)
     dice = [
-        1 - (2 * (p * m).sum() + 1) / (p.sum() + m.sum() + 1)
-        for p, m in zip(columns[:, 1], mask.float(), strict=True)
+        1 - (2 * (p * m).sum() + 1) / (p.sum() + m.sum() + 1) for p, m in zip(columns[:, 1], mask.float(), strict=True)
     ]
     assert torch.allclose(dice_loss(columns[:, 1], mask), torch.stack(dice).mean(), rtol=1e-6)
 

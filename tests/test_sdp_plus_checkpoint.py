@@ -81,9 +81,7 @@ def test_other_shapes_are_refused_by_both(backbone, tmp_path, taps, width, embed
 def test_other_blocks_are_refused(backbone, adapters, tmp_path):
     path = tmp_path / "other.pth"
     torch.save(checkpoint_of(adapters, backbone, "released"), path)
-    with pytest.raises(
-        UserError, match="was trained on blocks 2 4 6 8, and the blocks tapped here are 1 3 5 7"
-    ):
+    with pytest.raises(UserError, match="was trained on blocks 2 4 6 8, and the blocks tapped here are 1 3 5 7"):
         load_adapters(read_adapters(path), replace(backbone, features_list=(1, 3, 5, 7)))
 
 

@@ -14,9 +14,7 @@ from tests import tiny_clip
 from utils.errors import UserError
 
 
-def changed(
-    vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **top: Any
-) -> dict[str, Any]:
+def changed(vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **top: Any) -> dict[str, Any]:
     """The tiny model's config with some settings changed."""
     config = tiny_clip.config() | top
     config["vision_cfg"] |= vision or {}
@@ -92,8 +90,7 @@ def test_a_text_tower_with_another_end_is_refused(config):
 
 
 @pytest.mark.parametrize(
-    "vision, image_size",
-    [({"patch_size": [8, 16]}, 96), ({}, [96, 96]), ({}, [96, 64]), ({"image_size": None}, None)],
+    "vision, image_size", [({"patch_size": [8, 16]}, 96), ({}, [96, 96]), ({}, [96, 64]), ({"image_size": None}, None)]
 )
 def test_grids_that_are_not_square_are_refused(vision, image_size):
     assert "make a grid that is not square" in refusal(changed(vision), image_size)
@@ -108,9 +105,7 @@ def test_a_size_that_is_no_multiple_of_the_patch_is_refused_with_the_nearest(ima
 
 @pytest.mark.parametrize("layers", [6, 9, 0, -4, "8", None])
 def test_a_depth_that_has_no_four_equal_stages_is_refused(layers):
-    assert f"has {layers} blocks, which do not divide into 4 equal stages" in refusal(
-        changed({"layers": layers})
-    )
+    assert f"has {layers} blocks, which do not divide into 4 equal stages" in refusal(changed({"layers": layers}))
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,7 @@ def test_image_scores_are_those_of_their_domain(sets, model, training, tmp_path)
 
 def test_several_epochs_give_a_curve(sets, model, training, tmp_path):
     epochs = [str(training / f"image_adapter_{epoch}.pth") for epoch in (1, 6)]
-    results = run(
-        sets, ["mpdd"], model, tmp_path, training / "image_adapter_3.pth", "--checkpoint", *epochs[::-1]
-    )
+    results = run(sets, ["mpdd"], model, tmp_path, training / "image_adapter_3.pth", "--checkpoint", *epochs[::-1])
     with (tmp_path / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["data_set"]) for row in rows] == [("1", "mpdd"), ("6", "mpdd")]
@@ -210,12 +208,7 @@ def test_options_say_what_the_authors_file_does_not(sets, model, authors, tmp_pa
         (128, 32, {}, r"seg_proj\.0\.fc\.weight has shape \[32, 128\] there and \[64, 128\] here"),
         (128, 64, {"adapt_layers": (0,)}, r"layer_adapters\.1\.fc\.weight \[128, 128\] is missing there"),
         (128, 64, {"features_list": (4, 8)}, r"seg_proj\.2\.fc\.weight \[64, 128\] is missing there"),
-        (
-            128,
-            64,
-            {"adapt_layers": (0, 1, 2)},
-            r"layer_adapters\.2\.fc\.weight \[128, 128\] has no counterpart",
-        ),
+        (128, 64, {"adapt_layers": (0, 1, 2)}, r"layer_adapters\.2\.fc\.weight \[128, 128\] has no counterpart"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_with_both_shapes(
@@ -251,16 +244,7 @@ def test_a_users_mistake_is_one_sentence(sets, model, training, tmp_path, more, 
 def test_files_that_cannot_be_tested_together_are_refused(sets, model, training, tmp_path):
     last = str(training / "image_adapter.pth")
     with pytest.raises(UserError, match="two files of one epoch"):
-        run(
-            sets,
-            ["mpdd"],
-            model,
-            tmp_path,
-            training,
-            "--checkpoint",
-            last,
-            str(training / "image_adapter_6.pth"),
-        )
+        run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(training / "image_adapter_6.pth"))
     other = torch.load(training / "image_adapter_1.pth", weights_only=True) | {"fidelity": "corrected"}
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(UserError, match="trained in different fidelities"):

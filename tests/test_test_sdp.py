@@ -34,16 +34,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def run(data: Path, model: list[str], out: Path, *options: str) -> Path:
-    arguments = [
-        "--dataset",
-        "mvtec",
-        "--data_path",
-        str(data),
-        "--save_path",
-        str(out),
-        "--num_workers",
-        "0",
-    ]
+    arguments = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
     test_sdp.main([*arguments, "--cache_dir", str(out / "cache"), *model, *options])
     return out
 
@@ -59,11 +50,7 @@ def scores(out: Path) -> dict[str, list[float]]:
 def test_outputs_are_complete(data, model, tmp_path):
     out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro", "--bootstrap", "50")
     header = (out / "results.md").read_text().splitlines()[2]
-    assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        *COLUMNS[:5],
-        "aupro_200",
-        *COLUMNS[5:],
-    ]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [*COLUMNS[:5], "aupro_200", *COLUMNS[5:]]
     results = json.loads((out / "results.json").read_text())
     assert results["complete"] is True
     assert results["images"] == 10
@@ -156,9 +143,7 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     (root / "nut" / "test" / "square" / "002.png").unlink()
     with pytest.raises(UserError, match=r"nut/test/square/002\.png"):
         run(root, model, tmp_path / "broken", "--batch_size", "1")
-    whole, broken = (
-        json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "broken")
-    )
+    whole, broken = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "broken"))
     assert broken["complete"] is False
     assert broken["classes"] == {"bolt": whole["classes"]["bolt"]}
     assert "not finished" in (tmp_path / "broken" / "results.md").read_text()

@@ -18,9 +18,7 @@ from models.text import class_text_features, encode_sentences
 from tests import tiny_clip
 from utils.errors import UserError
 
-PROMPTS = PromptEnsemble(
-    normal=("perfect {}", "{}"), anomalous=("{} with crack",), templates=("a photo of {}.", "{}")
-)
+PROMPTS = PromptEnsemble(normal=("perfect {}", "{}"), anomalous=("{} with crack",), templates=("a photo of {}.", "{}"))
 SENTENCES = [
     "bottle",
     "",
@@ -106,9 +104,7 @@ def test_the_second_call_reads_the_cache(backbone, tmp_path, monkeypatch):
     assert torch.equal(first, features(backbone, None))
     monkeypatch.setattr(models.text, "encode_sentences", fail)
     assert torch.equal(features(backbone, folder), first)
-    assert torch.allclose(
-        features(backbone, folder, method="kde"), first, atol=0.2
-    )  # from the same sentences
+    assert torch.allclose(features(backbone, folder, method="kde"), first, atol=0.2)  # from the same sentences
     with pytest.raises(AssertionError, match="encoded"):
         features(backbone, folder, phrase="bolt")
 
@@ -186,7 +182,5 @@ def test_a_cache_that_cannot_be_written_is_a_warning(backbone, tmp_path, warning
 def test_embeddings_that_are_not_finite_are_refused(tmp_path):
     backbone = tiny_clip.load(tmp_path)
     backbone.clip.text_projection.data.fill_(3e38)  # as half precision overflows
-    with pytest.raises(
-        UserError, match="sentence embeddings that are not finite: with --precision fp16 or bf16"
-    ):
+    with pytest.raises(UserError, match="sentence embeddings that are not finite: with --precision fp16 or bf16"):
         encode_sentences(backbone, ["a bottle"])

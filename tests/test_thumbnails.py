@@ -33,16 +33,12 @@ def test_heat_map_over_the_image_is_the_overlay():
     scale = ColourScale(0.0, 2.0)
     heat = Image.open(io.BytesIO(heat_map(scores, scale)))
     laid_over = Image.alpha_composite(Image.fromarray(image).convert("RGBA"), heat.convert("RGBA"))
-    np.testing.assert_allclose(
-        np.asarray(laid_over.convert("RGB")).astype(int), overlay(image, scores, scale), atol=6
-    )
+    np.testing.assert_allclose(np.asarray(laid_over.convert("RGB")).astype(int), overlay(image, scores, scale), atol=6)
     assert heat.mode == "P"
 
 
 def test_heat_map_on_an_empty_scale_is_invisible():
-    heat = Image.open(io.BytesIO(heat_map(np.ones((4, 4), np.float32), ColourScale(1.0, 1.0)))).convert(
-        "RGBA"
-    )
+    heat = Image.open(io.BytesIO(heat_map(np.ones((4, 4), np.float32), ColourScale(1.0, 1.0)))).convert("RGBA")
     assert np.asarray(heat)[..., 3].max() == 0
 
 

@@ -71,11 +71,7 @@ def test_training_leaves_everything_it_should(bolts, model, tmp_path):
     assert checkpoint["settings"]["image_adapt_layers"] == [0, 1]
     assert checkpoint["train_dataset"] == ["mvtec"]
     assert checkpoint["shot"] == 2
-    assert {key.split(".")[0] for key in checkpoint["image_adapter"]} == {
-        "layer_adapters",
-        "seg_proj",
-        "det_proj",
-    }
+    assert {key.split(".")[0] for key in checkpoint["image_adapter"]} == {"layer_adapters", "seg_proj", "det_proj"}
     assert checkpoint["image_optimizer"]["param_groups"][0]["betas"] == (0.5, 0.999)
     assert cv2.imread(str(out / "loss.png")).shape[1] > 500
     log = (out / "train.log").read_text()
@@ -85,9 +81,7 @@ def test_training_leaves_everything_it_should(bolts, model, tmp_path):
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does_in_corrected_fidelity(
-    bolts, model, tmp_path, fidelity
-):
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does_in_corrected_fidelity(bolts, model, tmp_path, fidelity):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     more = ["--fidelity", fidelity, "--milestones", "3", "--momentum_alpha", "0.5", "--epochs", "3"]
     train_dp_clip.main(options(bolts, model, whole, *more))
@@ -124,11 +118,7 @@ def test_a_killed_run_is_resumed_bit_for_bit(bolts, model, tmp_path):
 
 
 def test_workers_and_checkpointing_change_nothing(bolts, model, tmp_path):
-    for name, more in {
-        "one": [],
-        "workers": ["--num_workers", "2"],
-        "lean": ["--activation_checkpointing"],
-    }.items():
+    for name, more in {"one": [], "workers": ["--num_workers", "2"], "lean": ["--activation_checkpointing"]}.items():
         train_dp_clip.main(options(bolts, model, tmp_path / name, *more))
     for name in ("workers", "lean"):
         assert same(trained(tmp_path / "one"), trained(tmp_path / name))
@@ -155,9 +145,7 @@ def test_gradients_are_clipped_only_on_demand(bolts, model, tmp_path):
     for name, more in {"long": [], "short": ["--clip_gradient", "0.001"]}.items():
         train_dp_clip.main(options(bolts, model, tmp_path / name, "--epochs", "1", *more))
     moments = [
-        max(
-            state["exp_avg"].norm() for state in trained(tmp_path / name)["image_optimizer"]["state"].values()
-        )
+        max(state["exp_avg"].norm() for state in trained(tmp_path / name)["image_optimizer"]["state"].values())
         for name in ("long", "short")
     ]
     assert moments[0] > 0.1
@@ -170,9 +158,7 @@ def test_mixed_precision_trains_alike(bolts, model, tmp_path):
     exact, mixed = losses(tmp_path / "exact"), losses(tmp_path / "mixed")
     assert exact != mixed
     assert exact == pytest.approx(mixed, rel=0.02)
-    assert all(
-        value.dtype == torch.float32 for value in trained(tmp_path / "mixed")["image_adapter"].values()
-    )
+    assert all(value.dtype == torch.float32 for value in trained(tmp_path / "mixed")["image_adapter"].values())
 
 
 def test_in_fp16_gradients_that_overflow_are_dropped_and_the_loss_is_scaled_less(bolts, model, tmp_path):
@@ -206,12 +192,7 @@ def test_several_data_sets_and_lists_train_together(bolts, cogs, model, tmp_path
 def test_few_shots_are_those_that_are_drawn_for_a_file(bolts, tmp_path):
     args = train_dp_clip.parse_arguments(options(bolts, [], tmp_path, "--shot", "1"))
     entries = training_set_from_options(args).entries
-    assert [(entry.cls_name, entry.anomaly) for entry in entries] == [
-        ("bolt", 0),
-        ("bolt", 1),
-        ("nut", 0),
-        ("nut", 1),
-    ]
+    assert [(entry.cls_name, entry.anomaly) for entry in entries] == [("bolt", 0), ("bolt", 1), ("nut", 0), ("nut", 1)]
 
 
 def test_the_paper_settings_are_the_defaults(bolts, tmp_path):

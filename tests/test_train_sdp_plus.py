@@ -132,9 +132,7 @@ def test_a_second_run_encodes_nothing(bolts, model, tmp_path, monkeypatch):
         raise AssertionError("an image was encoded")
 
     monkeypatch.setattr("data.tokens.encode_patch_tokens", never)
-    train_sdp_plus.main(
-        options(bolts, model, tmp_path / "second", "--learning_rate", "0.01", "--obj_name", "part")
-    )
+    train_sdp_plus.main(options(bolts, model, tmp_path / "second", "--learning_rate", "0.01", "--obj_name", "part"))
     assert losses(tmp_path / "second") != losses(tmp_path / "first")
 
 
@@ -189,11 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
     text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
     optimizer = torch.optim.Adam(adapters.parameters())
     with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
-        list(
-            train_sdp_plus.train_epoch(
-                adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)
-            )
-        )
+        list(train_sdp_plus.train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
     assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
 
 
@@ -235,16 +229,7 @@ def checkpoint(bolts, model, tmp_path_factory) -> Path:
 
 
 def evaluate(cogs: Path, model: list[str], checkpoint: Path, out: Path, *more: str) -> dict:
-    arguments = [
-        "--dataset",
-        "mvtec",
-        "--data_path",
-        str(cogs),
-        "--save_path",
-        str(out),
-        "--num_workers",
-        "0",
-    ]
+    arguments = ["--dataset", "mvtec", "--data_path", str(cogs), "--save_path", str(out), "--num_workers", "0"]
     cache = ["--cache_dir", str(out / "cache")]
     test_sdp_plus.main([*arguments, *cache, *model, "--checkpoint", str(checkpoint), *more])
     return json.loads((out / "results.json").read_text())
@@ -310,16 +295,9 @@ def test_the_shell_scripts_train_on_one_data_set_and_test_the_other(bolts, model
     assert done.returncode == 0, done.stderr
     assert "skipping visa" in done.stderr
     checkpoint = tmp_path / "trained" / "on_mvtec" / "epoch_1.pth"
-    done = bash(
-        "test_SDP_plus.sh",
-        DATASETS="mvtec",
-        SAVE_PATH=str(tmp_path / "tested"),
-        ON_VISA=str(checkpoint),
-    )
+    done = bash("test_SDP_plus.sh", DATASETS="mvtec", SAVE_PATH=str(tmp_path / "tested"), ON_VISA=str(checkpoint))
     assert done.returncode == 0, done.stderr
-    assert (
-        json.loads((tmp_path / "tested" / "mvtec" / "results.json").read_text())["checkpoint"]["epoch"] == 1
-    )
+    assert json.loads((tmp_path / "tested" / "mvtec" / "results.json").read_text())["checkpoint"]["epoch"] == 1
     nothing = bash("train_SDP_plus.sh", TRAIN_ON="visa")
     assert nothing.returncode == 2
     assert nothing.stderr.splitlines()[-1].startswith("error: none of the data sets (visa)")

@@ -8,14 +8,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from datasets.transforms import (
-    CLIP_MEAN,
-    CLIP_STD,
-    image_from_tensor,
-    image_transform,
-    mask_transform,
-    resize_rgb,
-)
+from datasets.transforms import CLIP_MEAN, CLIP_STD, image_from_tensor, image_transform, mask_transform, resize_rgb
 
 
 def noise(height, width):

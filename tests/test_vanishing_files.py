@@ -56,9 +56,7 @@ def options(tmp_path) -> dict[Callable, list[str]]:
 @pytest.mark.parametrize("mishap", [vanish, become_a_folder, lead_in_a_circle, be_forbidden])
 @pytest.mark.parametrize("file", [LAST_IMAGE, LAST_MASK])
 @pytest.mark.parametrize("script", [test_sdp, train_sdp_plus, train_dp_clip])
-def test_a_file_that_was_listed_and_is_gone_is_named(
-    options, tmp_path, capsys, monkeypatch, script, file, mishap
-):
+def test_a_file_that_was_listed_and_is_gone_is_named(options, tmp_path, capsys, monkeypatch, script, file, mishap):
     real = script.backbone_from_options
 
     def load_after_the_mishap(*arguments, **settings):  # by then the images are listed

@@ -67,10 +67,7 @@ def test_same_score_same_colour_in_every_image(maps):
 
 def test_normal_image_stays_calm(maps, image):
     scale = class_scale(maps)
-    normal, defective = (
-        change(image, overlay(image, maps[0], scale)),
-        change(image, overlay(image, maps[3], scale)),
-    )
+    normal, defective = (change(image, overlay(image, maps[0], scale)), change(image, overlay(image, maps[3], scale)))
     assert normal.mean() < 2  # of 255 levels
     assert defective[20:30, 20:30].mean() > 50
 

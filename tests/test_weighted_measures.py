@@ -29,9 +29,7 @@ def pixels_one_by_one(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) 
     return np.array(rows, dtype=float)
 
 
-def in_one_go(
-    maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = 1 << 14
-) -> np.ndarray:
+def in_one_go(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = 1 << 14) -> np.ndarray:
     drawn = measures_of_draws(count_pixels(maps, masks, thresholds), weights)
     return np.stack([getattr(drawn, name) for name in NAMES], axis=1)
 
@@ -69,9 +67,7 @@ def test_small_cases(data):
 def test_the_set_itself_has_its_own_measures():
     maps, masks = example()
     found = in_one_go(maps, masks, np.ones((1, len(maps)), int))
-    np.testing.assert_allclose(
-        found, pixels_one_by_one(maps, masks, np.ones((1, len(maps)), int)), rtol=1e-12
-    )
+    np.testing.assert_allclose(found, pixels_one_by_one(maps, masks, np.ones((1, len(maps)), int)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("decimals", [1, 8])
@@ -98,9 +94,7 @@ def test_shared_thresholds_are_points_of_the_exact_curves(decimals):
     found, exact = in_one_go(maps, masks, weights, thresholds), in_one_go(maps, masks, weights, maps.size)
     assert count_pixels(maps, masks, thresholds).above.shape[1] <= thresholds
     itself = np.ones((1, len(maps)), int)
-    difference = np.abs(
-        in_one_go(maps, masks, itself, thresholds) - in_one_go(maps, masks, itself, maps.size)
-    )
+    difference = np.abs(in_one_go(maps, masks, itself, thresholds) - in_one_go(maps, masks, itself, maps.size))
     assert difference[0, 0] <= 1 / (2 * thresholds)
     assert (found[:, 2] <= exact[:, 2] + 1e-12).all()
     np.testing.assert_allclose(found, exact, atol=0.005)

@@ -78,9 +78,7 @@ def test_a_token_embedding_whose_parts_do_not_fit_is_refused(tmp_path, change):
     parts = {"rows": torch.ones(2, 2), "ids": torch.tensor([4, 1]), "size": torch.tensor(6)}
     parts |= {name: value if value is None else torch.tensor(value) for name, value in change.items()}
     stored = {f"token_embedding.{name}": value for name, value in parts.items() if value is not None}
-    with pytest.raises(
-        UserError, match=r"sparse\.safetensors: token_embedding\.rows, .* do not fit together"
-    ):
+    with pytest.raises(UserError, match=r"sparse\.safetensors: token_embedding\.rows, .* do not fit together"):
         read_state_dict(save(tmp_path / "sparse.safetensors", stored))
 
 

@@ -53,9 +53,7 @@ def save(folder: Path) -> tuple[Path, Path]:
     config_path, weights_path = folder / "tiny.json", folder / "tiny.safetensors"
     config_path.write_text(json.dumps(config()))
     model = open_clip.CLIP(**config())
-    save_file(
-        {name: draw(name, tuple(value.shape)) for name, value in model.state_dict().items()}, weights_path
-    )
+    save_file({name: draw(name, tuple(value.shape)) for name, value in model.state_dict().items()}, weights_path)
     return config_path, weights_path
 
 

@@ -112,9 +112,7 @@ def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     except OSError as error:
         raise UserError(f"--calibration {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"--calibration {path} is no calibration that predict.py wrote ({error!r})"
-        ) from error
+        raise UserError(f"--calibration {path} is no calibration that predict.py wrote ({error!r})") from error
     if not (lists[0].ndim == 1 and lists[0].size >= LEAST and len({values.shape for values in lists}) == 1):
         raise UserError(f"--calibration {path}: its lists of scores are too short or of different lengths")
     if not (0 < rate < 1 and all(np.isfinite(values).all() for values in lists)):

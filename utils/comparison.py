@@ -117,15 +117,7 @@ def write_comparison(
     by_class = [[name.replace("|", "\\|"), *map(_cell, row.values())] for name, row in classes.items()]
     lines = ["# Comparison of two runs", ""]
     lines += [f"- {name}: {run['title']}, in {run['folder']}" for name, run in runs.items()]
-    lines += [
-        "",
-        _table("mean", mean, summary),
-        "",
-        "## B - A by class",
-        "",
-        _table("objects", mean, by_class),
-        "",
-    ]
+    lines += ["", _table("mean", mean, summary), "", "## B - A by class", "", _table("objects", mean, by_class), ""]
     lines += [
         f"- in brackets: {bootstrap}, the same draws for both runs",
         "- in bold: the interval leaves out 0",

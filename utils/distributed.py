@@ -149,9 +149,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
 
 
 def in_turn(
-    items: Iterable[T],
-    error_type: type[Exception],
-    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    items: Iterable[T], error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Iterator[T]:
     """In the main process, the items of all: its own first one, the first of process 1, and so on, then the seconds.
 
@@ -165,10 +163,7 @@ def in_turn(
     if world_size() == 1:
         yield from items
     elif is_main():
-        sources = [
-            iter(items),
-            *(_received(source, error_type, waiting) for source in range(1, world_size())),
-        ]
+        sources = [iter(items), *(_received(source, error_type, waiting) for source in range(1, world_size()))]
         while sources:
             for source in list(sources):
                 try:

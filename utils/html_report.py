@@ -84,10 +84,7 @@ class HtmlReport:
         self._thumbnails.append(thumbnail)
 
     def end_class(
-        self,
-        result: ClassResult,
-        p_values: Sequence[float] | None = None,
-        scale: ColourScale | None = None,
+        self, result: ClassResult, p_values: Sequence[float] | None = None, scale: ColourScale | None = None
     ) -> None:
         """Take a class's scores and measures, when all its images were added.
 

@@ -13,12 +13,7 @@ from utils.problems import ERROR, WARNING, Problem
 OLDEST, NEWEST = (3, 10), (3, 12)  # Python's versions that the project is made for
 INSTALL = "pip install -r requirements.txt"
 # OpenCV's builds: the module `cv2` comes from any of them.
-OPENCV = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
+OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 def check_python(version: tuple[int, int]) -> list[Problem]:

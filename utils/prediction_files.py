@@ -83,9 +83,7 @@ class PredictionFiles:
     def keep_thumbnail(self, name: str, thumbnail: Thumbnail) -> None:
         """Keep an image's small picture for the page of a later run."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16)
-        )
+        np.savez(buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16))
         with atomic_open(self._thumbnail(name), "wb") as file:
             file.write(buffer.getvalue())
 
@@ -104,10 +102,7 @@ class PredictionFiles:
             writer.writeheader()
             for name in names:
                 writer.writerow(
-                    {
-                        key: len(value) if isinstance(value, list) else value
-                        for key, value in self.rows[name].items()
-                    }
+                    {key: len(value) if isinstance(value, list) else value for key, value in self.rows[name].items()}
                 )
 
     def _write_lines(self) -> None:

@@ -51,14 +51,8 @@ class Outputs:
 def add_output_options(parser: argparse.ArgumentParser, default_folder: str) -> None:
     """Add the options that decide what is written, and where."""
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--save_path",
-        type=Path,
-        help=f"folder for the results (default: {default_folder})",
-    )
-    group.add_argument(
-        "--save_maps", action="store_true", help="write every anomaly map as maps/<img_path>.npy"
-    )
+    group.add_argument("--save_path", type=Path, help=f"folder for the results (default: {default_folder})")
+    group.add_argument("--save_maps", action="store_true", help="write every anomaly map as maps/<img_path>.npy")
     group.add_argument(
         "--visualization",
         action="store_true",
@@ -81,9 +75,7 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what is measured."""
     group = parser.add_argument_group("measures")
     group.add_argument(
-        "--legacy_pro",
-        action="store_true",
-        help="add a column with PRO by 200 thresholds, as older tables have it",
+        "--legacy_pro", action="store_true", help="add a column with PRO by 200 thresholds, as older tables have it"
     )
     group.add_argument(
         "--bootstrap",
@@ -156,9 +148,7 @@ def evaluate_and_report(
 
     def heading() -> str:
         left = classes - len(results)
-        return (
-            f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
-        )
+        return f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
 
     def write() -> None:
         """Write what is known by now: a run that is stopped leaves the classes it finished."""
@@ -216,8 +206,6 @@ def evaluate_and_report(
         logger.info("to look at them, open %s in a browser", outputs.folder / PAGE)
     if pictures is not None:
         logger.info(
-            "a picture of every image is in %s, some of them on %s",
-            outputs.folder / "imgs",
-            pictures.write_sheet(),
+            "a picture of every image is in %s, some of them on %s", outputs.folder / "imgs", pictures.write_sheet()
         )
     return results

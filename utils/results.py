@@ -28,9 +28,7 @@ def mean_measures(results: Sequence[ClassResult]) -> dict[str, float | None]:
 def mean_draws(results: Sequence[ClassResult]) -> dict[str, np.ndarray]:
     """In each bootstrap draw, the mean [resamples] of each measure over the classes for which it is defined."""
     keys = dict.fromkeys(key for result in results for key in result.draws)
-    return {
-        key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys
-    }
+    return {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
 
 
 def intervals(bootstrap: Bootstrap, draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:

@@ -69,9 +69,7 @@ def start_log(path: Path, *, append: bool = False) -> None:
     """
     if not is_main():
         logging.basicConfig(
-            level=logging.WARNING,
-            format=f"%(asctime)s %(levelname)s process {rank()}: %(message)s",
-            force=True,
+            level=logging.WARNING, format=f"%(asctime)s %(levelname)s process {rank()}: %(message)s", force=True
         )
         return
     try:

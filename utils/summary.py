@@ -59,9 +59,7 @@ class Summary:
         """The mean over the data sets of each measure, by epoch."""
         means = {epoch: _mean(list(data_sets.values())) for epoch, data_sets in self.means.items()}
         for name in next(iter(means.values())):
-            points = [
-                (epoch, 100 * mean[name]) for epoch, mean in means.items() if mean.get(name) is not None
-            ]
+            points = [(epoch, 100 * mean[name]) for epoch, mean in means.items() if mean.get(name) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", label=name)
         axes.set(xlabel="epoch", ylabel="percent", xticks=list(means))

@@ -63,9 +63,7 @@ class TrainingLog:
         for name in names:
             line = axes.plot(steps, [row[name] for row in self.steps], linewidth=0.8, alpha=0.4)[0]
             means = [self.epoch_mean(epoch, name) for epoch in last_steps]
-            axes.plot(
-                last_steps.values(), means, "o-", color=line.get_color(), label=f"{name}, mean of each epoch"
-            )
+            axes.plot(last_steps.values(), means, "o-", color=line.get_color(), label=f"{name}, mean of each epoch")
         axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
     def _draw_validations(self, axes: Axes) -> None:

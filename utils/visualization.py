@@ -100,11 +100,7 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def panel(
-    image: np.ndarray,
-    scores: np.ndarray,
-    mask: np.ndarray | None,
-    scale: ColourScale,
-    text: str = "",
+    image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale, text: str = ""
 ) -> np.ndarray:
     """Image, overlay and, where there is a mask, ground truth side by side, below a line of text if given.
 
@@ -180,9 +176,7 @@ def fitted(picture: np.ndarray, width: int) -> np.ndarray:
     height, own_width = picture.shape[:2]
     if own_width <= width:
         return picture
-    return cv2.resize(
-        picture, (width, max(1, round(height * width / own_width))), interpolation=cv2.INTER_AREA
-    )
+    return cv2.resize(picture, (width, max(1, round(height * width / own_width))), interpolation=cv2.INTER_AREA)
 
 
 def _titled(picture: np.ndarray, text: str) -> np.ndarray:

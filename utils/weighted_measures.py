@@ -91,9 +91,7 @@ def count_images(scores: np.ndarray, labels: np.ndarray) -> ScoreCounts:
     return _count(images(), len(scores), scores[labels == 1], len(scores))
 
 
-_Image = tuple[
-    np.ndarray, np.ndarray, np.ndarray, int
-]  # normal scores, anomalous, their regions' sizes, regions
+_Image = tuple[np.ndarray, np.ndarray, np.ndarray, int]  # normal scores, anomalous, their regions' sizes, regions
 
 
 def _count(images: Iterable[_Image], n: int, anomalous: np.ndarray, thresholds: int) -> ScoreCounts:
@@ -114,13 +112,7 @@ def _count(images: Iterable[_Image], n: int, anomalous: np.ndarray, thresholds: 
             overlap.append(np.bincount(group, 1 / size, minlength=low.size))
             regions.append(count)
     return ScoreCounts(
-        normal_size,
-        above,
-        at_least,
-        np.array(sources),
-        np.stack(found),
-        np.stack(overlap),
-        np.array(regions),
+        normal_size, above, at_least, np.array(sources), np.stack(found), np.stack(overlap), np.array(regions)
     )
 
 
@@ -152,13 +144,7 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
     k = counts.found.shape[1]
     starts = range((k - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
     for start in tqdm(
-        starts,
-        desc=progress,
-        disable=progress is None,
-        leave=False,
-        delay=2,
-        unit="block",
-        dynamic_ncols=True,
+        starts, desc=progress, disable=progress is None, leave=False, delay=2, unit="block", dynamic_ncols=True
     ):
         block = slice(start, start + BLOCK)
         above = counts.above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
@@ -179,8 +165,5 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
         height = np.maximum(limit - at_least, 0) + covered**2 / (2 * np.maximum(ramp, 1))
         area += np.sum(overlap * height, axis=0)
     return DrawnMeasures(
-        auroc=auroc / (2 * normal * anomalous),
-        ap=ap / anomalous,
-        f1_max=f1_max,
-        pro=area / (limit * regions),
+        auroc=auroc / (2 * normal * anomalous), ap=ap / anomalous, f1_max=f1_max, pro=area / (limit * regions)
     )

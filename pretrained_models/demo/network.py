@@ -37,9 +37,7 @@ def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.C
         clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))
         visual = clip.visual
         visual.conv1.weight.copy_(_whitening(pool, *visual.conv1.weight.shape[::3]))
-        visual.positional_embedding[1:] = _positions(
-            visual.grid_size[0], visual.positional_embedding.shape[1]
-        )
+        visual.positional_embedding[1:] = _positions(visual.grid_size[0], visual.positional_embedding.shape[1])
         for block in visual.transformer.resblocks:
             _start_attention(block.attn)
     return clip
@@ -60,9 +58,7 @@ def _start_attention(attention: nn.MultiheadAttention) -> None:
     width, heads = attention.embed_dim, attention.num_heads
     similar = torch.cat([nn.init.orthogonal_(torch.empty(width // heads, width)) for _ in range(heads)])
     values = nn.init.orthogonal_(torch.empty(width, width))
-    attention.in_proj_weight.copy_(
-        torch.cat([QUERY_GAIN * similar, QUERY_GAIN * similar, VALUE_GAIN * values])
-    )
+    attention.in_proj_weight.copy_(torch.cat([QUERY_GAIN * similar, QUERY_GAIN * similar, VALUE_GAIN * values]))
     attention.out_proj.weight.copy_(-OUTPUT_GAIN / VALUE_GAIN * values.T)
 
 

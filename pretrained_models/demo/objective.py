@@ -85,12 +85,7 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     peak = F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean()
     tokens = [tap.ori[:, 1:].float() for tap in taps]
     read = torch.stack([patches(logits) for logits in readers(tokens, own)])
-    parts = {
-        "state": state,
-        "class": kind,
-        "patch": patches(together),
-        "tap": torch.stack(alone).mean(),
-    }
+    parts = {"state": state, "class": kind, "patch": patches(together), "tap": torch.stack(alone).mean()}
     return parts | {"peak": peak, "read": read.mean()}
 
 

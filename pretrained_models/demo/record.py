@@ -38,9 +38,7 @@ def _draw(rows: list[Row]) -> Image.Image:
     def curve(points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
         """A line through (step, share of the height)."""
         span = WIDTH - 2 * MARGIN
-        places = [
-            (MARGIN + span * step / last, high - (high - low) * min(1, max(0, y))) for step, y in points
-        ]
+        places = [(MARGIN + span * step / last, high - (high - low) * min(1, max(0, y))) for step, y in points]
         draw.line(places, fill=colour, width=2)
 
     draw.rectangle((MARGIN, low, WIDTH - MARGIN, high), outline="black")

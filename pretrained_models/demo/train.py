@@ -54,9 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "demo.json", help="open_clip model config")
     parser.add_argument("--steps", type=positive_int, default=6000, help="optimiser steps")
     parser.add_argument("--pairs", type=positive_int, default=6400, help="pairs of pictures rendered")
-    parser.add_argument(
-        "--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on"
-    )
+    parser.add_argument("--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on")
     parser.add_argument("--batch", type=positive_int, default=16, help="pairs of pictures a step")
     parser.add_argument("--lr", type=positive_float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--sentences", type=positive_int, default=2, help="per class and state a step")
@@ -100,9 +98,7 @@ def make_optimiser(
     """AdamW, weight decay on matrices alone; the rate warms up, stays, and falls at the end."""
     clip.logit_scale.requires_grad_(False)  # SDP's temperature is fixed
     named = [
-        (name, value)
-        for name, value in (*clip.named_parameters(), *readers.named_parameters())
-        if value.requires_grad
+        (name, value) for name, value in (*clip.named_parameters(), *readers.named_parameters()) if value.requires_grad
     ]
     decayed = {name for name, value in named if value.ndim > 1 and "embedding" not in name}
     groups = [
