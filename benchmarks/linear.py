@@ -1,4 +1,4 @@
-"""Times linear layers as the towers compute them on a CPU against PyTorch's own, forwards and backwards.
+"""Times linear layers as convolutions against PyTorch's own on a CPU, forwards and backwards, and says what is chosen.
 
     python benchmarks/linear.py
 
@@ -20,7 +20,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import medians
-from models.linear import linear
+from models.linear import convolution, prefers_convolutions
+from utils.processor import processor
 
 SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
 
@@ -43,23 +44,32 @@ def main() -> None:
         x = torch.randn(args.batch_size, args.tokens, width)
         parameters = torch.randn(out, width), torch.randn(out)
         expected = F.linear(x, *parameters)
-        difference = float((linear(x, *parameters) - expected).abs().max() / expected.abs().max())
+        difference = float((convolution(x, *parameters) - expected).abs().max() / expected.abs().max())
         leaf = x.clone().requires_grad_()
         seconds = medians(
             {
-                "ours": partial(linear, x, *parameters),
-                "theirs": partial(F.linear, x, *parameters),
-                "ours, both ways": partial(with_gradient, linear, leaf, *parameters),
-                "theirs, both ways": partial(with_gradient, F.linear, leaf, *parameters),
+                "convolution": partial(convolution, x, *parameters),
+                "product": partial(F.linear, x, *parameters),
+                "convolution, both ways": partial(with_gradient, convolution, leaf, *parameters),
+                "product, both ways": partial(with_gradient, F.linear, leaf, *parameters),
             },
             args.repeats,
         )
         operations = 2 * args.batch_size * args.tokens * width * out
-        rates = [operations / seconds[key] / 1e9 for key in ("ours", "theirs")]
-        both_ways = seconds["theirs, both ways"] / seconds["ours, both ways"]
+        rates = [operations / seconds[key] / 1e9 for key in ("convolution", "product")]
+        both_ways = seconds["product, both ways"] / seconds["convolution, both ways"]
         row = (f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{difference:.0e}")
         rows.append(row)
-    headers = ("layer", "GFLOP/s", "PyTorch's own", "times as fast", "with the gradient", "largest difference")
+    headers = (
+        "layer",
+        "convolution, GFLOP/s",
+        "PyTorch's own",
+        "times as fast",
+        "with the gradient",
+        "largest difference",
+    )
+    chosen = "convolutions" if prefers_convolutions() else "PyTorch's own products"
+    print(f"{processor().name}, {processor().vendor}: {chosen} are chosen")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
     print(tabulate(rows, headers=headers, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
 

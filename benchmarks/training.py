@@ -25,7 +25,6 @@ from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
-from models.linear import apply
 from models.sdp_plus import adapter_upsampling, adapters_for
 from tests.random_weights import save_random_weights
 from train_sdp_plus import train_epoch
@@ -59,7 +58,7 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
     gradient = torch.randn(images, patches, embed_dim)
 
     def products() -> None:  # of one tap: the layer, and the gradient of its weights
-        torch.autograd.grad(apply(layer, tokens_of_a_tap), layer.weight, gradient)
+        torch.autograd.grad(layer(tokens_of_a_tap), layer.weight, gradient)
 
     seconds = medians(
         {

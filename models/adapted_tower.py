@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from models.adapter import ImageAdapter, TokenAdapter
-from models.attention import attend, project, run_mlp
+from models.attention import attend, project
 
 
 class AdaptedFeatures(NamedTuple):
@@ -62,8 +62,8 @@ def encode_adapted(
 
 def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
     """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
-    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z), slice(0, 3))))
-    z = z + block.ls_2(run_mlp(block, block.ln_2(z)))
+    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z))))
+    z = z + block.ls_2(block.mlp(block.ln_2(z)))
     if adapter is None:
         return z
     adapted = F.normalize(adapter(z), dim=-1) * z.norm(dim=-1, keepdim=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.linear import apply
 from utils.distributed import sum_over_processes, world_size
 
 LEAKY_SLOPE = 0.01
@@ -80,7 +79,7 @@ class TokenAdapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From tokens [B, T, width] to [B, T, out]."""
-        return self.activation(self.grn(apply(self.fc, x)))
+        return self.activation(self.grn(self.fc(x)))
 
 
 class ImageAdapter(nn.Module):

@@ -13,6 +13,7 @@ from open_clip.model import CLIPVisionCfg, resize_pos_embed
 from models.architecture import build_clip, default_taps, read_config, servable_image_size
 from models.checkpoints import check_finite
 from models.fidelity import Fidelity
+from models.linear import use_fastest_kernels
 from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
 
@@ -115,6 +116,7 @@ def load_backbone(
 
     clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
     _load(clip, weights.path, model)
+    use_fastest_kernels(clip, device, precision)
     return Backbone(
         clip=clip.eval().requires_grad_(False).to(device),
         tokenize=open_clip.SimpleTokenizer(context_length=clip.context_length),

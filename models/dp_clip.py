@@ -14,6 +14,7 @@ from models.adapter import AdapterSettings, ImageAdapter
 from models.anomaly_map import kernel_matrix, resample
 from models.backbone import Backbone
 from models.decoupling import decoupling_loss, state_means, token_labels
+from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
 from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.prototypes import MomentumPrototypes
@@ -27,7 +28,8 @@ SMOOTHING: Mapping[str, tuple[int, float]] = MappingProxyType({"industrial": (7,
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
     """An untrained image adapter that fits a backbone, on its device."""
     width, embed_dim = backbone.clip.visual.proj.shape
-    return ImageAdapter(width, embed_dim, settings).to(backbone.device)
+    adapter = ImageAdapter(width, embed_dim, settings).to(backbone.device)
+    return use_fastest_kernels(adapter, backbone.device, backbone.precision)
 
 
 def anomalous_logits(seg: Tensor, text: Tensor) -> Tensor:

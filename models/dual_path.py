@@ -10,12 +10,10 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-from models.attention import attend, project, run_mlp
+from models.attention import ALL, attend, project
 
 STAGES = 4
-# Where only the class token is wanted, these many leading tokens are computed: products of one to three rows take
-# other kernels than those of many, and round so that an image's score would depend on its batch.
-LEADING_TOKENS = 8
+CLASS_TOKEN = slice(1)
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,13 @@ def encode_dual_path(
     stage_sum: dict[int, Tensor] = {}
     for number in range(1, last + 1):
         block = blocks[number - 1]
-        rows = LEADING_TOKENS if number == last and not with_ori else None
-        attention, surgery = _two_paths(block, block.ln_1(z), rows=rows, with_surgery=number in surgery_blocks)
-        z = z[:, :rows] + block.ls_1(attention)
+        rows = CLASS_TOKEN if number == last and not with_ori else ALL
+        attention, surgery = _two_paths(block, block.ln_1(z), rows, with_surgery=number in surgery_blocks)
+        z = z[:, rows] + block.ls_1(attention)
         if shared_buffers and number - 1 in taps:
             ori[number - 1] = z
         if number < last or number in taps - ori.keys():
-            z = z + block.ls_2(run_mlp(block, block.ln_2(z)))
+            z = z + block.ls_2(block.mlp(block.ln_2(z)))
         if number in taps and (not shared_buffers or number == depth):
             ori[number] = z
         if surgery is not None:
@@ -105,23 +103,18 @@ def _stage_end(number: int, stage_length: int) -> int:
 
 
 def _two_paths(
-    block: ResidualAttentionBlock, x: Tensor, *, rows: int | None, with_surgery: bool
+    block: ResidualAttentionBlock, x: Tensor, rows: slice, *, with_surgery: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attention output of the original path and, if asked for, of the surgery path.
 
     Args:
         x: the block's normalised input `ln_1(z)` [B, T, C].
-        rows: give the original path's output for this many leading tokens only, [B, rows, C].
+        rows: the tokens whose output the original path gives.
         with_surgery: also return `out_proj(softmax(V V^T / sqrt(C/H)) V)` [B, T, C].
     """
-    attn = block.attn
-    if rows is None:
-        q, k, v = project(attn, x, slice(0, 3))
-    else:
-        (q,) = project(attn, x[:, :rows], slice(0, 1))
-        k, v = project(attn, x, slice(1, 3))
-    attention = attend(attn, q, k, v)
-    surgery = attend(attn, v, v, v) if with_surgery else None
+    q, k, v = project(block.attn, x, rows)
+    attention = attend(block.attn, q, k, v)
+    surgery = attend(block.attn, v, v, v) if with_surgery else None
     return attention, surgery
 
 

@@ -1,30 +1,69 @@
-"""Linear layers; on a CPU by the convolutions of oneDNN, whose kernels are fast on every maker's processors."""
+"""Linear layers of a module by the kernels that are fastest on this processor, chosen once, when a model is loaded."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-# With fewer in an image the convolution takes other kernels for other batches, which round otherwise.
+from utils.processor import processor
+
+M = TypeVar("M", bound=nn.Module)
+
+# The convolution was measured on images' tokens; sentences are shorter, and keep PyTorch's product.
 ENOUGH_TOKENS = 32
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b, [B, T, out] from [B, T, in], of `weight` [out, in] and `bias` [out].
+def prefers_convolutions() -> bool:
+    """Whether oneDNN's convolutions are faster on this processor than PyTorch's own float32 products.
 
-    PyTorch leaves products in float32 on a CPU to MKL, which does without AVX-512 on processors that are not Intel's,
-    and convolutions to oneDNN, which uses it on all. A linear layer is a convolution with a kernel of one pixel over
-    tokens in a row, channels last, and nothing has to be copied for it.
+    PyTorch leaves those products to MKL, which uses AVX-512 on Intel's processors alone, and convolutions to oneDNN,
+    which uses it everywhere. `benchmarks/linear.py` measures both. The processor alone decides, not a measurement, so
+    that a machine always rounds alike.
     """
-    if not _is_convolution_better(x):
+    here = processor()
+    return here.vendor == "AuthenticAMD" and "avx512f" in here.flags and torch.backends.mkldnn.is_available()
+
+
+def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
+    """Turn a module's linear layers into `ConvolutionLinear` where that is faster; parameters and names stay.
+
+    Args:
+        module: changed in place, before it is first used.
+        device: where it computes.
+        precision: "fp32", or that of autocast, whose products are oneDNN's anyway.
+    """
+    if device.type == "cpu" and precision == "fp32" and prefers_convolutions():
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear):
+                layer.__class__ = ConvolutionLinear
+    return module
+
+
+class ConvolutionLinear(nn.Linear):
+    """A linear layer as a convolution with a kernel of one pixel over tokens in a row, channels last.
+
+    Nothing is copied for that.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From tokens [B, T, in] to [B, T, out]."""
+        return convolution(x, self.weight, self.bias)
+
+
+def kernel_of(layer: nn.Linear) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """Return the function by which a layer computes x W^T + b, to apply it to other parameters W and b."""
+    return convolution if isinstance(layer, ConvolutionLinear) else F.linear
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute x W^T + b, [B, T, out], of tokens [B, T, in], `weight` [out, in] and `bias` [out], by a convolution."""
+    if x.shape[1] < ENOUGH_TOKENS or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
     is_frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
-    return _FrozenConvolution.apply(x, weight, bias) if is_frozen else _convolve(x, weight, bias)
-
-
-def apply(layer: nn.Linear, x: Tensor) -> Tensor:
-    """What a layer gives of tokens [B, T, in]: [B, T, out], by `linear`."""
-    return linear(x, layer.weight, layer.bias)
+    return (_FrozenConvolution.apply if is_frozen else _convolve)(x, weight, bias)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -44,13 +83,3 @@ class _FrozenConvolution(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return _convolve(gradient, weight.T, None), None, None
-
-
-def _is_convolution_better(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and x.shape[1] >= ENOUGH_TOKENS
-        and (torch.compiler.is_compiling() or torch.backends.mkldnn.is_available())  # which cannot be traced
-        and not torch.is_autocast_enabled("cpu")  # products in half precision are oneDNN's anyway
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.anomaly_map import resample
 from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.linear import apply
+from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
 from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.sdp import SDP
@@ -42,7 +42,7 @@ class LinearAdapters(nn.Module):
         towards_anomalous = (text[..., 1] - text[..., 0])[..., None]  # [B, D, 1]
         logits = []
         for layer, x in zip(self.fc, tokens, strict=True):
-            embedded = apply(layer, x)  # [B, N, D]
+            embedded = layer(x)  # [B, N, D]
             similarity = (embedded @ towards_anomalous).squeeze(-1)
             logits.append(PATCH_TEMPERATURE * similarity / embedded.norm(dim=-1).clamp_min(1e-12))
         return torch.stack(logits)
@@ -52,7 +52,8 @@ def adapters_for(backbone: Backbone) -> LinearAdapters:
     """Untrained adapters that fit a backbone, on its device."""
     visual = backbone.clip.visual
     width, embed_dim = visual.proj.shape
-    return LinearAdapters(len(backbone.features_list), width, embed_dim).to(backbone.device)
+    adapters = LinearAdapters(len(backbone.features_list), width, embed_dim).to(backbone.device)
+    return use_fastest_kernels(adapters, backbone.device, backbone.precision)
 
 
 def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from models.attention import attend, project, run_mlp
+from models.attention import attend, project
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
@@ -69,12 +69,10 @@ def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
     x = clip.token_embedding(ids) + clip.positional_embedding[: ids.shape[1]]  # [m, length, C]
     *blocks, last = clip.transformer.resblocks
     for block in blocks:
-        x = x + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(x), slice(0, 3)), causal=True))
-        x = x + block.ls_2(run_mlp(block, block.ln_2(x)))
-    normalised = last.ln_1(x)
-    (q,) = project(last.attn, normalised[:, -1:], slice(0, 1))
-    x = x[:, -1:] + last.ls_1(attend(last.attn, q, *project(last.attn, normalised, slice(1, 3))))
-    x = clip.ln_final(x + last.ls_2(run_mlp(last, last.ln_2(x))))[:, 0]
+        x = x + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(x)), causal=True))
+        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+    x = x[:, -1:] + last.ls_1(attend(last.attn, *project(last.attn, last.ln_1(x), slice(-1, None))))
+    x = clip.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))[:, 0]
     projection = clip.text_projection
     return x @ projection if isinstance(projection, Tensor) else projection(x)
 
