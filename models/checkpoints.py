@@ -1,4 +1,4 @@
-"""Checkpoints of trained adapters: written whole or not at all, and read without running code from them."""
+"""Checkpoints of trained adapters: written whole or not at all, with a digest, and read without running their code."""
 
 import errno
 import io
@@ -12,9 +12,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from utils.digest import digest_of
 from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import atomic_open
+
+DIGEST = "digest"  # entry of our own files
+MS_DOS_FOLDER = 0x10  # attribute of a record
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -25,13 +29,13 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
     if is_main():
         buffer = io.BytesIO()  # since PyTorch, if it meets a full disk itself, does not say so
-        torch.save(dict(content), buffer)
+        torch.save({**content, DIGEST: digest_of(content)}, buffer)
         with atomic_open(path, "wb") as file:
             file.write(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, its tensors on the CPU.
+    """Read a checkpoint, its tensors on the CPU, and compare its values with its digest, which others' files lack.
 
     A safetensors file gives a flat state dict, and its metadata under "metadata" if it has any.
 
@@ -63,6 +67,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}, which is damaged or of another kind ({kind})") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path} holds no state dict")
+    digest = content.pop(DIGEST, None)
+    if digest is not None and digest != digest_of(content):
+        raise UserError(f"{path} is damaged: its values are not those that were written, by its digest; get it anew")
     return content
 
 
@@ -70,12 +77,14 @@ def _check_sums(path: Path) -> None:
     """Compare the records of an archive with their checksums, which PyTorch writes but does not read.
 
     Raises:
-        BadZipFile: a record is damaged.
+        BadZipFile: a record is damaged, or marked as a folder, for which PyTorch gives memory that nothing was read to.
     """
     if zipfile.is_zipfile(path):  # older files are none
         with zipfile.ZipFile(path) as archive:
-            if (record := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(record)
+            folders = [record.filename for record in archive.infolist() if record.external_attr & MS_DOS_FOLDER]
+            damaged = archive.testzip() or next(iter(folders), None)
+            if damaged is not None:
+                raise zipfile.BadZipFile(damaged)
 
 
 def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:

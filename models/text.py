@@ -1,6 +1,5 @@
 """Text features of a class: its sentences through CLIP's text tower, summed up in one vector a state."""
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -11,16 +10,14 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from models.attention import attend, project
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
+from utils.checked_arrays import read_array, write_array
 from utils.errors import UserError
-from utils.files import atomic_open
 
 logger = logging.getLogger(__name__)
 
@@ -114,14 +111,12 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
         }
     )
     path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    with contextlib.suppress(SafetensorError, KeyError, OSError):
-        embeddings = load_file(path)["embeddings"]
-        if embeddings.shape == (len(sentences), backbone.clip.visual.output_dim):
-            return embeddings
+    embeddings = read_array(path, (len(sentences), backbone.clip.visual.output_dim), np.dtype(np.float32))
+    if embeddings is not None:
+        return embeddings
     embeddings = encode_sentences(backbone, sentences).cpu().numpy()
     try:
-        with atomic_open(path, "wb") as file:
-            file.write(save({"embeddings": embeddings}))
+        write_array(path, embeddings)
     except UserError as error:
         logger.warning("sentence embeddings are not kept in --cache_dir: %s", error)
     return embeddings

@@ -1,6 +1,5 @@
 """Patch tokens of a frozen tower on the disk: each image is encoded once, whatever is trained on it afterwards."""
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -16,8 +15,9 @@ from torch import Tensor
 from models.backbone import Backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
+from utils.checked_arrays import has_array, read_array, write_array
 from utils.errors import UserError
-from utils.files import atomic_open, remove_old_temporary_files
+from utils.files import remove_old_temporary_files
 
 GIB = 1 << 30
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
@@ -58,7 +58,7 @@ class TokenCache:
             "taps_share_buffers": fidelity.taps_share_buffers,
             "towers": [backbone.precision, backbone.device.type, *["compiled"] * backbone.compile],
             "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
-            "stored": precision,
+            "stored": [precision, "with a digest"],
         }
         key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
         self.folder = folder / key[:32]
@@ -70,7 +70,9 @@ class TokenCache:
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""
-        return [digest for digest in dict.fromkeys(digests) if self._open(digest) is None]
+        return [
+            digest for digest in dict.fromkeys(digests) if not has_array(self._path(digest), self.shape, self.dtype)
+        ]
 
     def reserve(self, images: int) -> str:
         """Say in a sentence what the tokens of this many more images take, and make sure that the disk has it.
@@ -111,29 +113,20 @@ class TokenCache:
                 if np.isfinite(largest)
                 else "the backbone gave patch tokens that are not finite; check its weights and --precision"
             )
-        with atomic_open(self._path(digest), "wb") as file:
-            np.save(file, values.astype(self.dtype))
+        write_array(self._path(digest), values.astype(self.dtype))
 
     def read(self, digest: str) -> np.ndarray:
-        """An image's tokens [taps, N, C], mapped from the file.
+        """An image's tokens [taps, N, C].
 
         Raises:
-            UserError: they are gone.
+            UserError: they are gone or damaged; what is damaged is removed.
         """
-        tokens = self._open(digest)
+        path = self._path(digest)
+        tokens = read_array(path, self.shape, self.dtype)
         if tokens is None:
-            raise UserError(f"{self._path(digest)} is gone or damaged; start again, and it is made anew")
+            path.unlink(missing_ok=True)
+            raise UserError(f"{path} is gone or damaged; start again, and it is made anew")
         return tokens
 
     def _path(self, digest: str) -> Path:
-        return self.folder / f"{digest}.npy"
-
-    def _open(self, digest: str) -> np.ndarray | None:
-        """The file's content; None where there is none, or one that is damaged."""
-        with contextlib.suppress(Exception):  # a damaged header makes NumPy stumble in every way there is
-            path = self._path(digest)
-            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-            whole = tokens.offset + tokens.nbytes == path.stat().st_size  # else the header's length is damaged
-            if whole and tokens.shape == self.shape and tokens.dtype == self.dtype:
-                return tokens
-        return None
+        return self.folder / f"{digest}.safetensors"

@@ -106,6 +106,6 @@ def test_a_full_cache_is_one_sentence_and_what_it_holds_is_used(scripts, tmp_pat
     cache = tmp_path / "cache"
     with file_size_limit(tmp_path, 100_000):  # an image's tokens take more
         error = error_of(main, [*options, "--save_path", str(tmp_path / "run"), "--cache_dir", str(cache)], capsys)
-    assert re.match(rf"error: cannot write {cache}/tokens/\S+\.npy: ", error)
-    assert not [path for path in cache.rglob("*") if path.suffix in (".npy", ".tmp")]
+    assert re.match(rf"error: cannot write {cache}/tokens/\S+\.safetensors: ", error)
+    assert not [path for path in cache.rglob("*") if path.suffix in (".safetensors", ".tmp")]
     main([*options, "--save_path", str(tmp_path / "run"), "--cache_dir", str(cache)])
