@@ -1,6 +1,13 @@
-"""How far numbers are from those they should be."""
+"""How far numbers may be from those they should be: the policy on rounding, see README, in one place.
+
+On one machine the same batches, processes and threads give the same bits, and tests ask for just that. Other batches,
+processors and numbers of threads sum in another order; tests ask for no more than these.
+"""
 
 import numpy as np
+
+ROUNDING = 1e-5  # of features, maps and scores, as a share of their range
+MEASURES = 1e-4  # of measures, as fractions
 
 
 def relative_error(value, reference) -> float:

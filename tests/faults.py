@@ -81,7 +81,7 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     tested = [*model, "--dataset", "mvtec", "--data_path", data]
     trained = [*model, "--train_dataset", "mvtec", "--train_dataset_dir", data, "--num_workers", 0, "--resume"]
     sdp_plus = [*trained, "--batch_size", 4]
-    written = ["--save_maps", "--save_masks", "--threshold", 0.0, "--batch_size", 2]
+    written = ["--save_maps", "--save_masks", "--threshold", 0.0, "--batch_size", 1]
     return {
         "training SDP+": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 4]),
         "caching tokens": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 1, "--batch_size", 1], own_cache=True),

@@ -19,7 +19,7 @@ from models.prototypes import MomentumPrototypes
 from models.representative import RepVecChoice
 from models.text import class_text_features
 from tests import tiny_adapter, tiny_clip
-from tests.compare import relative_error
+from tests.compare import ROUNDING, relative_error
 
 CLASSES = ["bottle", "metal_nut"]
 
@@ -40,7 +40,7 @@ def test_text_features_meet_the_goldens(backbone, dp_clip_golden):
     for name in CLASSES:
         phrase = {"bottle": "dark bottle", "metal_nut": "metal nut which has four notched edges"}[name]
         text = class_text_features(backbone, read_prompts("dp_clip"), phrase, RepVecChoice(), cache_dir=None)
-        assert relative_error(text, dp_clip_golden[f"text_{name}"]) < 1e-5
+        assert relative_error(text, dp_clip_golden[f"text_{name}"]) < ROUNDING
 
 
 @pytest.mark.parametrize("relu, prefix", [(False, ""), (True, "relu_")])
@@ -48,11 +48,11 @@ def test_released_features_meet_the_goldens(backbone, dp_clip_golden, relu, pref
     adapter = tiny_adapter.load(backbone, relu=relu)
     seg, det = encode(backbone, adapter)
     for number, tap in zip(tiny_clip.FEATURES_LIST, seg, strict=True):
-        assert relative_error(tap, dp_clip_golden[f"{prefix}seg_{number}"]) < 1e-5
-    assert relative_error(det, dp_clip_golden[f"{prefix}det"]) < 1e-5
+        assert relative_error(tap, dp_clip_golden[f"{prefix}seg_{number}"]) < ROUNDING
+    assert relative_error(det, dp_clip_golden[f"{prefix}det"]) < ROUNDING
     alone = encode(backbone, adapter, tiny_clip.images()[:1])
-    assert relative_error(alone.det, dp_clip_golden[f"{prefix}det_batch_of_one"]) < 1e-5
-    assert relative_error(alone.seg[-1], dp_clip_golden[f"{prefix}seg_last_batch_of_one"]) < 1e-5
+    assert relative_error(alone.det, dp_clip_golden[f"{prefix}det_batch_of_one"]) < ROUNDING
+    assert relative_error(alone.seg[-1], dp_clip_golden[f"{prefix}seg_last_batch_of_one"]) < ROUNDING
 
 
 @pytest.mark.parametrize("domain", ["Industrial", "Medical"])
@@ -60,8 +60,8 @@ def test_released_features_meet_the_goldens(backbone, dp_clip_golden, relu, pref
 def test_released_maps_and_similarities_meet_the_goldens(backbone, dp_clip_golden, text, domain, relu, prefix):
     detector = DPClip(backbone, tiny_adapter.load(backbone, relu=relu), text, domain.lower())
     prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
-    assert relative_error(prediction.maps, dp_clip_golden[f"{prefix}map_{domain}"]) < 1e-5
-    assert relative_error(prediction.text_prob, dp_clip_golden[f"{prefix}image_pred"]) < 1e-5
+    assert relative_error(prediction.maps, dp_clip_golden[f"{prefix}map_{domain}"]) < ROUNDING
+    assert relative_error(prediction.text_prob, dp_clip_golden[f"{prefix}image_pred"]) < ROUNDING
 
 
 @pytest.mark.parametrize("activation_checkpointing", [False, True])
@@ -168,8 +168,8 @@ def test_corrected_features_are_those_of_a_plain_implementation(backbone, overri
         reference = plain_features(backbone, adapter, tiny_clip.images())
     features = encode(backbone, adapter)
     for tap, expected in zip(features.seg, reference.seg, strict=True):
-        assert relative_error(tap, expected) < 1e-5
-    assert relative_error(features.det, reference.det) < 1e-5
+        assert relative_error(tap, expected) < ROUNDING
+    assert relative_error(features.det, reference.det) < ROUNDING
 
 
 def test_predictions_depend_on_the_batch_in_released_fidelity_only(backbone, text):
@@ -197,14 +197,14 @@ def test_a_map_is_the_sum_of_blurred_token_scores_written_out(backbone, text):
             expected += F.interpolate(blurred, size=96, mode="bilinear", align_corners=True)
         detector = DPClip(backbone, adapter, text, domain)
         prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
-        assert relative_error(prediction.maps, expected[:, 0]) < 1e-5
+        assert relative_error(prediction.maps, expected[:, 0]) < ROUNDING
 
 
 @pytest.mark.parametrize("size, window, sigma", [(12, 7, 1.0), (37, 9, 1.5), (5, 9, 1.5)])
 def test_kernel_matrix_is_the_blur_of_torchvision(size, window, sigma):
     image = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0))
     expected = gaussian_blur(image, [window, window], [sigma, sigma])
-    assert relative_error(resample(image, kernel_matrix(size, window, sigma)), expected) < 1e-5
+    assert relative_error(resample(image, kernel_matrix(size, window, sigma)), expected) < ROUNDING
 
 
 def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):

@@ -15,7 +15,7 @@ from models.representative import REP_VECS, RepVecChoice
 from models.sdp import SDP
 from models.text import class_text_features
 from tests import tiny_clip
-from tests.compare import relative_error
+from tests.compare import ROUNDING, relative_error
 
 CLASSES = ["bottle", "metal_nut"]
 RELEASED, CORRECTED = Fidelity.named("released"), Fidelity.named("corrected")
@@ -29,8 +29,8 @@ def encode(backbone: Backbone, features_list=tiny_clip.FEATURES_LIST, images=Non
 
 def test_released_taps_meet_the_goldens(backbone, golden):
     for number, tap in zip(tiny_clip.FEATURES_LIST, encode(backbone, shared_buffers=True), strict=True):
-        assert relative_error(tap.ori, golden[f"ori_{number}"]) < 1e-5
-        assert relative_error(tap.surgery, golden[f"surgery_{number}"]) < 1e-5
+        assert relative_error(tap.ori, golden[f"ori_{number}"]) < ROUNDING
+        assert relative_error(tap.surgery, golden[f"surgery_{number}"]) < ROUNDING
 
 
 TEXT_CASES = [(method, RepVecChoice(method), "mvtec") for method in REP_VECS]
@@ -41,15 +41,15 @@ TEXT_CASES += [("dbscan", RepVecChoice("dbscan", 1.5, 25), "visa")]
 def test_text_features_meet_the_goldens(backbone, golden, method, choice, data_set):
     for name in CLASSES:
         text = class_text_features(backbone, read_prompts("industrial"), name, choice, cache_dir=None)
-        assert relative_error(text, golden[f"text_{method}_{data_set}_{name}"]) < 1e-5
+        assert relative_error(text, golden[f"text_{method}_{data_set}_{name}"]) < ROUNDING
 
 
 @pytest.mark.parametrize("smoothing, key", [(0, "sdp_map_unsmoothed"), (8, "sdp_map")])
 def test_maps_and_scores_meet_the_goldens(backbone, golden, smoothing, key):
     text = {name: torch.from_numpy(golden[f"text_mean_mvtec_{name}"]) for name in CLASSES}
     prediction = SDP(backbone, text, RELEASED, smoothing).predict(tiny_clip.images(), CLASSES)
-    assert relative_error(prediction.maps, golden[key]) < 1e-5
-    assert relative_error(prediction.text_prob, golden["sdp_text_prob"]) < 1e-5
+    assert relative_error(prediction.maps, golden[key]) < ROUNDING
+    assert relative_error(prediction.text_prob, golden["sdp_text_prob"]) < ROUNDING
 
 
 def plain_dual_path(visual, images, features_list, stages: int = 4) -> list[tuple]:
@@ -81,8 +81,8 @@ def test_corrected_taps_are_those_of_a_plain_implementation(backbone, features_l
         reference = plain_dual_path(backbone.clip.visual, tiny_clip.images(), features_list)
     taps = encode(backbone, features_list, shared_buffers=False)
     for tap, (ori, surgery) in zip(taps, reference, strict=True):
-        assert relative_error(tap.ori, ori) < 1e-5
-        assert relative_error(tap.surgery, surgery) < 1e-5
+        assert relative_error(tap.ori, ori) < ROUNDING
+        assert relative_error(tap.surgery, surgery) < ROUNDING
 
 
 def test_fidelity_changes_all_but_the_last_tap(backbone):
@@ -106,7 +106,7 @@ def test_leaving_out_the_original_tokens_changes_nothing_else(backbone, features
     lean = encode(backbone, features_list, shared_buffers=shared_buffers, with_ori=False)
     for a, b in zip(whole, lean, strict=True):
         assert b.ori is None
-        assert relative_error(b.surgery, a.surgery) < 1e-5
+        assert relative_error(b.surgery, a.surgery) < ROUNDING
 
 
 def test_original_path_is_open_clips(backbone):
@@ -114,8 +114,8 @@ def test_original_path_is_open_clips(backbone):
     visual = backbone.clip.visual
     with torch.inference_mode():
         expected = visual(tiny_clip.images())
-        assert relative_error(visual.ln_post(tap.ori[:, 0]) @ visual.proj, expected) < 1e-5
-    assert relative_error(tap.surgery[:, 0], expected) < 1e-5
+        assert relative_error(visual.ln_post(tap.ori[:, 0]) @ visual.proj, expected) < ROUNDING
+    assert relative_error(tap.surgery[:, 0], expected) < ROUNDING
 
 
 def test_encoding_lets_gradients_through_without_touching_its_input(backbone):
@@ -134,7 +134,7 @@ def test_maps_do_not_depend_on_the_batch(backbone, golden):
     together = detector.predict(images, names)
     for i, name in enumerate(names):
         alone = detector.predict(images[i : i + 1], [name])
-        assert relative_error(alone.maps[0], together.maps[i]) < 1e-5
+        assert relative_error(alone.maps[0], together.maps[i]) < ROUNDING
         assert abs(alone.text_prob[0] - together.text_prob[i]) < 1e-5
 
 
@@ -152,7 +152,7 @@ def test_map_is_the_sum_over_the_full_products(backbone, golden):
     grid = total[:, 1:, 1].unflatten(1, (12, 12))
     expected = F.interpolate(grid[:, None], size=96, mode="bilinear", align_corners=False)[:, 0]
     prediction = SDP(backbone, {"bottle": text}, RELEASED, 0).predict(tiny_clip.images(), ["bottle"] * 2)
-    assert relative_error(prediction.maps, expected) < 1e-5
+    assert relative_error(prediction.maps, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("grid, size, sigma", [(12, 96, 8.0), (37, 518, 8.0), (15, 240, 2.0), (5, 20, 15.0)])
@@ -161,9 +161,9 @@ def test_resampling_is_interpolation_and_scipys_filter(grid, size, sigma, align_
     scores = torch.randn(2, grid, grid, generator=torch.Generator().manual_seed(0))
     upsampled = F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]
     matrix = upsampling_matrix(grid, size, align_corners=align_corners)
-    assert relative_error(resample(scores, matrix), upsampled) < 1e-5
+    assert relative_error(resample(scores, matrix), upsampled) < ROUNDING
     expected = np.stack([gaussian_filter(image, sigma) for image in upsampled.numpy()])
-    assert relative_error(resample(scores, gaussian_matrix(size, sigma) @ matrix), expected) < 1e-5
+    assert relative_error(resample(scores, gaussian_matrix(size, sigma) @ matrix), expected) < ROUNDING
 
 
 def test_image_scores_are_scaled_over_the_class_whatever_the_maps_minima(backbone):
