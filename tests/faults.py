@@ -32,13 +32,13 @@ from tabulate import tabulate
 
 from models.checkpoints import read_checkpoint
 from tests import small_data, tiny_clip
+from tests.patience import GLANCE, wait_patiently
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import run
 from utils.files import is_temporary, sha256_of
 from utils.lock import NAME as LOCK
 
 TIMED = ("seconds", "images_per_second", "peak_memory_mib")  # what no two runs have the same in results.json
-PATIENCE = 120  # seconds after which a run hangs
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Runner:
         """
         start = time.perf_counter()
         process = self.start()
-        process.join(PATIENCE)
+        wait_patiently(process.pid, lambda: process.join(GLANCE) or process.exitcode is not None)
         if process.exitcode != 0:
             process.kill()
             ending = self.output.read_text(errors="replace").splitlines()[-3:]

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from data.build import ensure_meta
 from datasets.registry import get_spec
 from tests import small_data, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.patience import run_patiently
 from utils.errors import run
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -36,15 +36,8 @@ Calls = list[tuple[str, list[str]]]  # entry points and their arguments
 def torchrun(processes: int, script: str, *arguments: str) -> tuple[int, str]:
     """The exit code of a script in several processes, and all that is printed."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    result = subprocess.run(
-        [sys.executable, *launcher, script, *arguments],
-        cwd=PROJECT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = run_patiently([sys.executable, *launcher, script, *arguments], cwd=PROJECT, env=environment)
     return result.returncode, result.stdout
 
 
@@ -208,12 +201,37 @@ run(main, parallel=True)
     assert output.count("Traceback") == 1  # torchrun's own
 
 
+def test_what_libraries_do_at_the_end_cannot_fail_a_run_that_is_done(tmp_path):
+    """A native handler that aborts at exit stands for a thread that outlives the interpreter."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import atexit, ctypes, sys
+sys.path.insert(0, {str(PROJECT)!r})
+from utils.distributed import barrier
+from utils.errors import run
+
+def main():
+    native = ctypes.CDLL(None)
+    native.__cxa_atexit(native.abort, None, None)
+    atexit.register(lambda: print("the log is closed"))
+    barrier()
+
+run(main, parallel=True)
+"""
+    )
+    code, output = torchrun(2, str(script))
+    assert code == 0, output
+    assert output.count("the log is closed") == 2
+
+
 def test_a_program_that_does_not_share_its_work_refuses_to_run_several_times(monkeypatch, capsys):
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("utils.distributed.start", dist.HashStore)
     monkeypatch.setattr("signal.signal", lambda *arguments: None)
     monkeypatch.setattr("sys.argv", ["a/doctor.py"])
+    monkeypatch.setattr("utils.errors._leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         run(lambda: pytest.fail("it ran"))
     assert caught.value.code == 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations  # doctor.py imports this under an older Python, too
 
+import atexit
 import contextlib
 import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -36,6 +38,16 @@ def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
 
 
 def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
+    try:
+        _share_work(main, parallel=parallel)
+    except SystemExit as ending:
+        _leave(ending.code)
+    except BaseException:
+        traceback.print_exc()
+        _leave(1)
+
+
+def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
     # Imported here, as it imports PyTorch, which takes seconds and many a program does without.
     from utils.distributed import finish, is_lost_connection, is_main, may_report, start
 
@@ -56,6 +68,18 @@ def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoRe
             _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
         _report(error)
         raise
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process once Python's part is done, without the interpreter's and the libraries' own clearing up.
+
+    On a busy machine a thread of a library could meet an interpreter that is gone, and abort a process whose work was
+    done; `torchrun` would call the run failed.
+    """
+    atexit._run_exitfuncs()  # of Python: worker processes, temporary folders, the log
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _report(error: BaseException) -> None:
