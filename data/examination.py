@@ -10,8 +10,8 @@ import torch
 from tabulate import tabulate
 
 from data.build import PROJECT
-from data.checkup import EMPTY, check_data_set
-from data.common import counts_table
+from data.checks import EMPTY, check_data_set
+from data.counts import counts_table
 from data.options import add_data_options
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
@@ -24,10 +24,10 @@ from models.options import (
     resolve_model_options,
 )
 from models.prompts import read_prompts
-from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights, unreadable
+from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights
 from utils.errors import UserError
 from utils.machine import GIB, Room, check_room, device_memory, disk, host_memory
-from utils.problems import ERROR, WARNING, Problem
+from utils.problems import ERROR, WARNING, Problem, unreadable
 
 PER = 100  # images that needs are told for where no data set is named
 NO_DRIVER_USE = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
@@ -159,7 +159,7 @@ def _backbone(args: argparse.Namespace, device: torch.device, path: Path) -> Fin
     except UserError as error:
         return "", [Problem(ERROR, str(error), ANEW)]
     except OSError as error:
-        return "", [unreadable(path, error)]
+        return "", [unreadable(error, path)]
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         return "", [Problem(ERROR, what, "free memory, or try --device cpu")]

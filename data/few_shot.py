@@ -12,7 +12,8 @@ from tabulate import tabulate
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.build import PROJECT, ensure_meta, meta_path
+from data.build import ensure_meta
+from data.files import PROJECT, meta_path
 from datasets.meta import SPLITS, Entry, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils import arguments

@@ -6,7 +6,7 @@ from models.presets import PRETRAINED_MODELS
 from models.weights import how_to_get, local_weights
 from utils.errors import UserError
 from utils.files import sha256_of
-from utils.problems import ERROR, WARNING, Problem
+from utils.problems import ERROR, WARNING, Problem, unreadable
 
 SUMS = "SHA256SUMS"
 ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
@@ -34,7 +34,7 @@ def check_sums(folder: Path) -> list[Problem]:
                 what = f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}"
                 problems.append(Problem(ERROR, what, ANEW))
         except OSError as error:
-            problems.append(unreadable(file, error))
+            problems.append(unreadable(error, file))
     return problems
 
 
@@ -49,14 +49,8 @@ def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Proble
     except UserError as error:
         return None, [Problem(ERROR, str(error), "see --help for what --model and --pretrained take")]
     except OSError as error:
-        return None, [unreadable(Path(pretrained), error)]
+        return None, [unreadable(error, Path(pretrained))]
     if path is not None:
         return path, []
     what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
     return None, [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
-
-
-def unreadable(file: Path, error: OSError) -> Problem:
-    """The problem that a file cannot be read."""
-    what = f"cannot read {error.filename or file}: {error.strerror or error}"
-    return Problem(ERROR, what, "see to its permissions and its disk")

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from data.build import LAYOUTS, build_meta
+from data.build import build_meta
+from data.layouts import LAYOUTS
 from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY
 from tests.builder_data import built, mvtec_class, paths, put, put_text
@@ -14,7 +15,7 @@ from utils.errors import UserError
 def test_every_data_set_has_a_builder_that_can_be_run_and_imported():
     for spec in REGISTRY.values():
         assert callable(LAYOUTS[spec.layout].read)
-        assert LAYOUTS[spec.layout].EXPECTED
+        assert LAYOUTS[spec.layout].expected
 
 
 def test_mvtec(tmp_path, warnings_of):

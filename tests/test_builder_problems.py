@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from data.build import build_meta
-from data.common import list_images
+from data.files import list_images
 from tests.builder_data import built, paths, put, put_text
 from utils.errors import UserError
 

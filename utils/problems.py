@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Level = Literal["error", "warning"]
@@ -29,6 +30,12 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.what}; {self.remedy}"
+
+
+def unreadable(error: OSError, path: Path) -> Problem:
+    """The problem that a file or folder cannot be read, `path` unless the error names another."""
+    what = f"cannot read {error.filename or path}: {error.strerror or error}"
+    return Problem(ERROR, what, "see to its permissions and its disk")
 
 
 def exit_code(problems: Sequence[Problem]) -> int:
