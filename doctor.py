@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.installation import INSTALL, check_packages, check_python
 from utils.errors import run
-from utils.installation import INSTALL, check_packages, check_python
 from utils.problems import ERROR, Problem, exit_code, summary
 
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _examine(arguments: Sequence[str] | None) -> list[Problem]:
     """Check everything but the packages, without which this could not be imported; print what is found on the way."""
     try:
-        from data.examination import examine, parse_arguments
+        from engine.doctor import examine, parse_arguments
     except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
         what = f"the packages are installed but cannot be imported ({error})"
         return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import doctor
-from data import examination
+from engine import doctor as examination
+from engine.machine import Room
 from tests import small_data
 from utils.files import sha256_of
-from utils.machine import Room
 from utils.problems import ERROR, WARNING, Problem, exit_code, summary
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -184,7 +184,7 @@ def test_packages_that_cannot_be_imported_are_an_error(examined, monkeypatch, er
         def __getattr__(self, name: str):
             raise error("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setitem(sys.modules, "data.examination", Broken())
+    monkeypatch.setitem(sys.modules, "engine.doctor", Broken())
     code, (_, said) = examined()
     assert code == 1
     assert said.startswith("error: the packages are installed but cannot be imported (")

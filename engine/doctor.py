@@ -15,7 +15,9 @@ from data.counts import counts_table
 from data.options import add_data_options
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
-from models import needs
+from engine import needs
+from engine.machine import GIB, Room, check_room, device_memory, disk, host_memory
+from engine.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights
 from models.options import (
     add_model_options,
     add_prompt_options,
@@ -24,9 +26,7 @@ from models.options import (
     resolve_model_options,
 )
 from models.prompts import read_prompts
-from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights
 from utils.errors import UserError
-from utils.machine import GIB, Room, check_room, device_memory, disk, host_memory
 from utils.problems import ERROR, WARNING, Problem, unreadable
 
 PER = 100  # images that needs are told for where no data set is named
