@@ -9,7 +9,7 @@ from datasets.registry import Published
 
 
 def counts_table(meta: Meta, published: Published | None) -> str:
-    """A table of the images of each class, split and label, above the published test split if there is one."""
+    """Tabulate the images of each class, split and label, above the published test split if there is one."""
     rows = []
     for name in dict.fromkeys([*meta["test"], *meta["train"]]):
         labels = [entry.anomaly for entry in meta["test"].get(name, [])]
@@ -21,26 +21,24 @@ def counts_table(meta: Meta, published: Published | None) -> str:
     return tabulate(rows, headers=["class", "train", "test normal", "test anomalous", "test unlabelled"])
 
 
+def _size(meta: Meta) -> Published:
+    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
+    return Published(len(meta["test"]), labels.count(0), labels.count(1))
+
+
 def is_complete(meta: Meta, published: Published | None) -> bool:
     """Whether the test split has as many classes and images as published; true where nothing was published."""
-    return published is None or _counts(meta) == astuple(published)
-
-
-def _counts(meta: Meta) -> tuple[int, int, int]:
-    """Classes, normal and anomalous images of the test split, as `Published` has them."""
-    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
-    return len(meta["test"]), labels.count(0), labels.count(1)
+    return published is None or _size(meta) == published
 
 
 def completeness(meta: Meta, published: Published | None) -> str:
-    """How much of the published test split is there, in a sentence."""
-    there = _counts(meta)
+    """Say in a sentence how much of the published test split is there."""
     if published is None:
-        return f"test images: {sum(map(len, meta['test'].values()))}, classes: {there[0]}"
-    complete = astuple(published)
+        return f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}"
     if is_complete(meta, published):
         return "the test split is complete, as published"
-    kinds = ("classes", "normal images", "anomalous images")
-    counts = zip(there, complete, kinds, strict=True)
+    counts = zip(
+        astuple(_size(meta)), astuple(published), ("classes", "normal images", "anomalous images"), strict=True
+    )
     parts = [f"{have} of {all_} {kind}" for have, all_, kind in counts if have or all_]
     return f"a partial or different test split: {', '.join(parts)}"

@@ -14,6 +14,7 @@ _RESTORE = "restore the files, or take them off the list (a meta.json that is de
 _REPLACE = "get the files anew, or take them off the list"
 _RENAME = "give the files plain names inside the data set's folder"
 _LABEL = "find out which is right, and correct the label or the mask"
+_BOTH_SPLITS = "train on nothing that you test on, or remove one of the two"
 _ABSENT = "get the rest of the data set, or see to it that the part is the one you want"
 
 
@@ -22,48 +23,40 @@ class Kind(Enum):
 
     Attributes:
         text: what is concerned, in the plural.
-        level: see `utils.problems`.
         remedy: what to do.
+        level: see `utils.problems`.
         left_out: whether what is concerned is left out of the list that is built.
     """
 
-    MISSING = ("images listed but missing", ERROR, _RESTORE, True)
-    UNREADABLE = ("unreadable images", ERROR, _REPLACE, True)
-    BAD_PATH = ("images with a path that is refused", ERROR, _RENAME, True)
-    MISSING_MASK = ("masks listed but missing", ERROR, _RESTORE, True)
-    UNREADABLE_MASK = ("unreadable masks", ERROR, _REPLACE, True)
-    BAD_MASK_PATH = ("masks with a path that is refused", ERROR, _RENAME, True)
-    ABSENT = ("images listed but absent", WARNING, _ABSENT, True)
-    NO_LABEL = ("images without a label", WARNING, "add them to labels.csv", True)
-    NO_MASK = ("anomalous images without a mask", WARNING, "add the masks, or pixels are measured without them")
-    NO_IMAGE = ("masks without an image", WARNING, "add the images, or name the masks as their images")
-    OTHER_SIZE = (
-        "masks of another size than their image",
-        WARNING,
-        "see whether they are these images' masks, or are cropped",
-    )
-    EMPTY_MASK = ("empty masks of anomalous images", WARNING, _LABEL)
-    NORMAL_WITH_MASK = ("normal images whose mask is not empty", WARNING, _LABEL)
-    JPEG_MASK = ("masks in JPEG, whose noise counts as anomalous", WARNING, "draw them anew as PNG, black and white")
-    BOTH_SPLITS = (
-        "test images that are training images too",
-        WARNING,
-        "train on nothing that you test on, or remove one of the two",
-    )
-    TWO_LABELS = ("images that are there as normal and as anomalous", WARNING, "find out which is right")
-    TWO_CLASSES = ("images that are there in two classes", WARNING, "remove them from the class they do not belong to")
-    TWICE = ("test images that are there twice", WARNING, "remove one of the two, as they count twice")
-    ODD_SIZE = ("images of another size than nearly all of their class", WARNING, "see whether they belong there")
+    MISSING = ("images listed but missing", _RESTORE, ERROR, True)
+    UNREADABLE = ("unreadable images", _REPLACE, ERROR, True)
+    BAD_PATH = ("images with a path that is refused", _RENAME, ERROR, True)
+    MISSING_MASK = ("masks listed but missing", _RESTORE, ERROR, True)
+    UNREADABLE_MASK = ("unreadable masks", _REPLACE, ERROR, True)
+    BAD_MASK_PATH = ("masks with a path that is refused", _RENAME, ERROR, True)
+
+    ABSENT = ("images listed but absent", _ABSENT, WARNING, True)
+    NO_LABEL = ("images without a label", "add them to labels.csv", WARNING, True)
+    NO_MASK = ("anomalous images without a mask", "add the masks, or pixels are measured without them")
+    NO_IMAGE = ("masks without an image", "add the images, or name the masks as their images")
+    OTHER_SIZE = ("masks of another size than their image", "see whether they are these images' masks, or are cropped")
+    EMPTY_MASK = ("empty masks of anomalous images", _LABEL)
+    NORMAL_WITH_MASK = ("normal images whose mask is not empty", _LABEL)
+    JPEG_MASK = ("masks in JPEG, whose noise counts as anomalous", "draw them anew as PNG, black and white")
+    BOTH_SPLITS = ("test images that are training images too", _BOTH_SPLITS)
+    TWO_LABELS = ("images that are there as normal and as anomalous", "find out which is right")
+    TWO_CLASSES = ("images that are there in two classes", "remove them from the class they do not belong to")
+    TWICE = ("test images that are there twice", "remove one of the two, as they count twice")
+    ODD_SIZE = ("images of another size than nearly all of their class", "see whether they belong there")
     ODD_MODE = (
         "images of another colour mode than nearly all of their class",
-        WARNING,
         "see whether they look as the others do",
     )
 
-    def __init__(self, text: str, level: Level, remedy: str, left_out: bool = False) -> None:
+    def __init__(self, text: str, remedy: str, level: Level = WARNING, left_out: bool = False) -> None:
         self.text = text
-        self.level = level
         self.remedy = remedy
+        self.level = level
         self.left_out = left_out
 
 

@@ -1,137 +1,188 @@
 """The examination before a long run: device, memory, disk, prompts, weights and data set, each with its problems."""
 
 import argparse
+import contextlib
+import os
 import platform
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import open_clip
 import torch
 from tabulate import tabulate
 
-from data.build import PROJECT
 from data.checks import EMPTY, check_data_set
 from data.counts import counts_table
-from data.options import add_data_options
+from data.files import PROJECT
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
 from engine import needs
-from engine.machine import GIB, Room, check_room, device_memory, disk, host_memory
-from engine.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights
-from models.options import (
-    add_model_options,
-    add_prompt_options,
-    backbone_from_options,
-    find_device,
-    resolve_model_options,
-)
+from models.options import backbone_from_options, find_device, resolve_model_options
+from models.presets import PRETRAINED_MODELS
 from models.prompts import read_prompts
+from models.weights import how_to_get, local_weights
 from utils.errors import UserError
+from utils.files import sha256_of
 from utils.problems import ERROR, WARNING, Problem, unreadable
 
+GIB = 1 << 30
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+SUMS = "SHA256SUMS"
+SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
+ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
 PER = 100  # images that needs are told for where no data set is named
-NO_DRIVER_USE = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
 
 Findings = tuple[str, list[Problem]]  # what to say in any case, and the problems
+T = TypeVar("T")
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description="Check the installation, and a data set if one is named, before a long run: give the options of "
-        "the run. Nothing is downloaded or written. The exit code is 1 if there is an error."
-    )
-    add_data_options(parser, default="none, and the installation alone is checked")
-    add_model_options(parser)
-    add_prompt_options(parser)
-    return parser.parse_args(arguments)
-
-
-def examine(args: argparse.Namespace) -> Iterator[Findings]:
-    """Check one thing after another.
+def examine(options: argparse.Namespace) -> Iterator[Findings]:
+    """Check one thing after another; nothing is downloaded or written.
 
     Args:
-        args: of the command line; the model's are filled in.
+        options: of the data set, the backbone and the prompts; the backbone's are filled in.
     """
-    device, problems = _device(args.device)
+    device, problems = _device(options.device)
     memory = host_memory()
-    room = memory if device.type == "cpu" else device_memory(device)
+    room = memory
+    if device.type == "cuda":
+        room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
-    facts = (versions, f"device: {device}", memory, room)
-    yield "\n".join(map(str, dict.fromkeys(facts))), problems
+    yield "\n".join(map(str, dict.fromkeys((versions, f"device: {device}", memory, room)))), problems
     for folder in SUMS_FOLDERS:
         yield "", check_sums(folder)
 
-    spec = None if args.dataset is None else get_spec(args.dataset)
-    yield "", _prompts(args.prompts or (spec and spec.domain))
+    spec = None if options.dataset is None else get_spec(options.dataset)
+    prompts = options.prompts or (spec and spec.domain)
+    if prompts is not None:
+        yield "", _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
     meta = EMPTY
     if spec is not None:
-        meta, problems = check_data_set(spec, args.data_path or PROJECT / spec.folder, args.meta, args.classes)
+        root = options.data_path or PROJECT / spec.folder
+        meta, problems = check_data_set(spec, root, options.meta, options.classes)
         yield counts_table(meta, spec.published) if meta["test"] else "", problems
 
-    try:
-        resolve_model_options(args)
-        dimensions = needs.dimensions_of(args.model, args.pretrained, args.image_size, args.features_list)
-    except UserError as error:
-        yield ("", [Problem(ERROR, str(error), "see --help for what --model, --pretrained and the others take")])
+    remedy = "see --help for what --model, --pretrained and the others take"
+    dimensions, problems = _attempt(_dimensions, options, remedy=remedy)
+    if dimensions is None:
+        yield "", problems
         return
-    yield _room(args, dimensions, meta, memory, room)
-    path, problems = check_weights(args.model, args.pretrained)
+    yield _needs(options, dimensions, meta, memory, room)
+    path, problems = check_weights(options.model, options.pretrained)
     yield "" if path is None else f"weights: {path}", problems
     if path is None:
         return
     if needs.loading_bytes(dimensions) > memory.free:
         yield "they were not loaded to see whether they fit: there is too little memory", []
     else:
-        yield _backbone(args, device, path)
+        yield _backbone(options, device, path)
+
+
+def _attempt(
+    call: Callable[..., T], *arguments: object, remedy: str, reads: str | Path = "a file"
+) -> tuple[T | None, list[Problem]]:
+    """Call a function; where it refuses what the user gave, or cannot read a file, that is an error."""
+    try:
+        return call(*arguments), []
+    except UserError as error:
+        return None, [Problem(ERROR, str(error), remedy)]
+    except OSError as error:
+        return None, [unreadable(error, reads)]
 
 
 def _device(name: str) -> tuple[torch.device, list[Problem]]:
     """The device called `name`, the CPU if there is none."""
-    try:
-        device = find_device(name)
-    except UserError as error:
-        return torch.device("cpu"), [Problem(ERROR, str(error), "name one that is there, or leave --device out")]
+    device, problems = _attempt(find_device, name, remedy="name one that is there, or leave --device out")
+    if device is None:
+        return torch.device("cpu"), problems
     if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
-        return device, [Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", NO_DRIVER_USE)]
+        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
+        return device, [Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy)]
     return device, []
 
 
-def _prompts(name: str | None) -> list[Problem]:
-    try:
-        if name is not None:
-            read_prompts(name)
-    except UserError as error:
-        return [Problem(ERROR, str(error), "correct the file, or choose other --prompts")]
-    return []
+# ---- Memory and disk -------------------------------------------------------------------------------------------------
 
 
-def _room(args: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room) -> Findings:
+@dataclass(frozen=True)
+class Room:
+    """Bytes that are free now, and bytes in all, of what is called `name`."""
+
+    name: str
+    free: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.free / GIB:.1f} of {self.total / GIB:.1f} GiB free"
+
+
+def host_memory() -> Room:
+    """The machine's memory, or the container's if that has less.
+
+    Free is what the system could give without swapping. Where it does not tell, as macOS does not, that is all of it.
+    """
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in map(Path, CONTAINER_LIMITS):
+        limit = path.read_text().strip() if path.is_file() else "max"
+        total = total if limit == "max" else min(total, int(limit))
+    free = total
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        values = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = min(total, int(values["MemAvailable"].split()[0]) << 10)
+    return Room("memory", free, total)
+
+
+def disk(folder: Path) -> Room:
+    """The disk that a folder is on, or would be once it is made; the nearest folder that may be looked at decides."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(path)
+            break
+    return Room(f"disk of {folder}", usage.free, usage.total)
+
+
+def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: bool = False) -> list[Problem]:
+    """An error if `needed` bytes never fit, a warning if they do not fit now, or if what takes them is optional."""
+    if needed <= room.free:
+        return []
+    level = ERROR if needed > room.total and not optional else WARNING
+    return [Problem(level, f"{what} takes about {needed / GIB:.1f} GiB ({room})", remedy)]
+
+
+def _dimensions(options: argparse.Namespace) -> needs.Dimensions:
+    resolve_model_options(options)
+    return needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
+
+
+def _needs(options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room) -> Findings:
     """A table of what a run needs, and whether there is as much."""
-    name, largest = _largest_class(meta["test"])
+    name, largest = max(
+        ((name, len(entries)) for name, entries in meta["test"].items()), key=lambda group: group[1], default=("", 0)
+    )
     to_train = _trainable(meta["test"])
-    cache = disk(args.cache_dir)
-    batch = needs.weight_bytes(of) + needs.activation_bytes(of, args.batch_size)
-    ahead = needs.read_ahead_bytes(of, args.batch_size, args.num_workers)
+    cache = disk(options.cache_dir)
+    loading = needs.loading_bytes(of)
+    batch = needs.weight_bytes(of) + needs.activation_bytes(of, options.batch_size)
+    ahead = needs.read_ahead_bytes(of, options.batch_size, options.num_workers)
     maps = needs.map_bytes(of, largest or PER)
     tokens = needs.token_bytes(of, to_train or PER)
-    loading = needs.loading_bytes(of)
     of_class = f"the {largest} images of {name}" if largest else f"each {PER} images of a class"
     of_training = f"these {to_train} images" if to_train else f"each {PER} images"
     rows = [
-        ("memory", "weights while they are loaded", loading),
-        (room.name, f"weights, and a batch of {args.batch_size}", batch),
-        ("memory", f"batches that {args.num_workers} workers read ahead", ahead),
-        ("memory", f"maps and masks of {of_class}", maps),
-        (cache.name, f"to train SDP+: patch tokens of {of_training}", tokens),
+        ("weights while they are loaded", loading / GIB, "memory"),
+        (f"weights, and a batch of {options.batch_size}", batch / GIB, room.name),
+        (f"batches that {options.num_workers} workers read ahead", ahead / GIB, "memory"),
+        (f"maps and masks of {of_class}", maps / GIB, "memory"),
+        (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
     ]
-    table = tabulate(
-        [(what, size / GIB, place) for place, what, size in rows], headers=["needed for", "GiB", "of"], floatfmt=".2f"
-    )
+    table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
     running = ahead + (maps if largest else 0) + (batch if room == memory else 0)
-    problems = check_room(
-        "the run", max(loading, running), memory, "take a smaller --batch_size or --image_size, or close other programs"
-    )
+    remedy = "take a smaller --batch_size or --image_size, or close other programs"
+    problems = check_room("the run", max(loading, running), memory, remedy)
     if room != memory:
         problems += check_room("the model", batch, room, "take a smaller --batch_size, or --device cpu")
     if to_train:
@@ -140,27 +191,60 @@ def _room(args: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Ro
     return f"{table}\n{cache}", problems
 
 
-def _largest_class(classes: dict[str, list[Entry]]) -> tuple[str, int]:
-    """The class with the most images, and their number; 0 where there are none."""
-    return max(((name, len(entries)) for name, entries in classes.items()), key=lambda c: c[1], default=("", 0))
-
-
 def _trainable(classes: dict[str, list[Entry]]) -> int:
-    """How many images SDP+ could be trained on, see `data.training`."""
+    """How many images SDP+ could be trained on: those that are normal or have a mask, if any has one."""
     entries = [entry for group in classes.values() for entry in group]
     known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
     return len(known) if any(entry.mask_path for entry in known) else 0
 
 
-def _backbone(args: argparse.Namespace, device: torch.device, path: Path) -> Findings:
+# ---- Weights ---------------------------------------------------------------------------------------------------------
+
+
+def check_sums(folder: Path) -> list[Problem]:
+    """An error for each file in `folder` whose SHA-256 is not the one that its `SHA256SUMS` lists.
+
+    Files that are listed and not there are passed over: nobody needs all of them.
+    """
+    sums = folder / SUMS
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        what = f"cannot read {sums} ({reason}), so the files beside it were not checked"
+        return [Problem(WARNING, what, "get the project's files anew")]
+    problems = []
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        file = folder / name
+        try:
+            if name and file.is_file() and sha256_of(file) != digest:
+                what = f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}"
+                problems.append(Problem(ERROR, what, ANEW))
+        except OSError as error:
+            problems.append(unreadable(error, file))
+    return problems
+
+
+def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
+    """Where a model's weights lie, None if they are not on the machine; a warning if they must be downloaded.
+
+    Args:
+        model, pretrained: see `find_weights`.
+    """
+    remedy = "see --help for what --model and --pretrained take"
+    path, problems = _attempt(local_weights, model, pretrained, remedy=remedy, reads=pretrained)
+    if path is None and not problems:
+        what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
+        problems = [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
+    return path, problems
+
+
+def _backbone(options: argparse.Namespace, device: torch.device, path: Path) -> Findings:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
     try:
-        backbone = backbone_from_options(args, device)
-    except UserError as error:
-        return "", [Problem(ERROR, str(error), ANEW)]
-    except OSError as error:
-        return "", [unreadable(error, path)]
+        backbone, problems = _attempt(backbone_from_options, options, device, remedy=ANEW, reads=path)
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         return "", [Problem(ERROR, what, "free memory, or try --device cpu")]
-    return f"they fit, SHA-256 {backbone.weights.sha256}", []
+    return "" if backbone is None else f"they fit, SHA-256 {backbone.weights.sha256}", problems

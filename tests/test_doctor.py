@@ -11,7 +11,7 @@ import torch
 
 import doctor
 from engine import doctor as examination
-from engine.machine import Room
+from engine.doctor import Room
 from tests import small_data
 from utils.files import sha256_of
 from utils.problems import ERROR, WARNING, Problem, exit_code, summary

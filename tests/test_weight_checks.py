@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import models.weights
-from engine.weight_checks import SUMS_FOLDERS, check_sums, check_weights
+from engine.doctor import SUMS_FOLDERS, check_sums, check_weights
 from models.presets import PRESETS
 from utils.files import sha256_of
 
@@ -34,7 +34,7 @@ def test_a_file_that_cannot_be_read_is_an_error(listed, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("engine.weight_checks.sha256_of", refuse)
+    monkeypatch.setattr("engine.doctor.sha256_of", refuse)
     (problem,) = check_sums(listed.parent)
     assert problem.what == f"cannot read {listed}: Permission denied"
 

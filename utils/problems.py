@@ -32,7 +32,7 @@ class Problem:
         return f"{self.level}: {self.what}; {self.remedy}"
 
 
-def unreadable(error: OSError, path: Path) -> Problem:
+def unreadable(error: OSError, path: str | Path) -> Problem:
     """The problem that a file or folder cannot be read, `path` unless the error names another."""
     what = f"cannot read {error.filename or path}: {error.strerror or error}"
     return Problem(ERROR, what, "see to its permissions and its disk")
