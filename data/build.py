@@ -28,23 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 def build_meta(
-    layout: str,
-    root: str | Path,
-    out: str | Path | None = None,
-    *,
-    mask_threshold: int = 0,
-    decode: bool = True,
-    **options: str | None,
+    spec: DatasetSpec, root: str | Path, out: str | Path | None = None, *, decode: bool = True, **options: str | None
 ) -> Path:
     """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
 
     Args:
-        layout: one of `LAYOUTS`.
-        root: the data set's folder, which is not written to if `out` lies elsewhere.
+        spec: the data set.
+        root: its folder, which is not written to if `out` lies elsewhere.
         out: the file to write, see `write_meta`; default `meta_path(root)`.
-        mask_threshold: see `load_mask`.
         decode: see `check`.
-        options: the layout's own.
+        options: of its layout.
 
     Returns:
         the file written.
@@ -52,15 +45,16 @@ def build_meta(
     Raises:
         UserError: there is no such folder, or no test image in it, or the file cannot be written.
     """
-    root = _existing(layout, Path(root)).resolve()
-    expected = f"expected is {LAYOUTS[layout].expected}"
+    root = _existing(spec, Path(root)).resolve()
+    layout = LAYOUTS[spec.layout]
+    expected = f"expected is {layout.expected}"
     try:
-        found = LAYOUTS[layout].read(root, **options)
+        found = layout.read(root, **options)
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise UserError(f"{error}; {expected}") from error
         raise
-    checked = check(found, mask_threshold, decode)
+    checked = check(found, spec.mask_threshold, decode)
     for kind, places in by_kind(checked.notes):
         logger.warning("%s%s %s", kind.text, ", left out" if kind.left_out else "", places)
     if not found.test:
@@ -92,26 +86,26 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
     Raises:
         UserError: as of `build_meta`.
     """
-    root = _existing(spec.layout, Path(root))
+    root = _existing(spec, Path(root))
     path = find_meta(root)
     if path is not None:
         logger.info("reading %s as it is; delete it if the data set has changed", path)
     else:
         logger.info("%s has no meta.json: building it", root)
-        path = build_meta(spec.layout, root, mask_threshold=spec.mask_threshold)
+        path = build_meta(spec, root)
     _warn_of_unlisted(spec, root, path)
     return path
 
 
-def _existing(layout: str, root: Path) -> Path:
+def _existing(spec: DatasetSpec, root: Path) -> Path:
     """The folder of a data set, which is drawn into it if it is not there and can be drawn."""
-    drawn_by = LAYOUTS[layout].drawn_by
-    if drawn_by is not None and not root.exists():
+    layout = LAYOUTS[spec.layout]
+    if layout.drawn_by is not None and not root.exists():
         logger.info("there is no folder %s: drawing the data set", root)
-        importlib.import_module(drawn_by).generate(root)
+        importlib.import_module(layout.drawn_by).generate(root)
     if not root.is_dir():
-        expected = f"expected is {LAYOUTS[layout].expected}"
-        raise UserError(f"there is no folder {root}: put the data set there or name its folder; {expected}")
+        what = f"there is no folder {root}: put the data set there or name its folder"
+        raise UserError(f"{what}; expected is {layout.expected}")
     return root
 
 
@@ -132,26 +126,18 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     parser = argparse.ArgumentParser(description="Write meta.json, the list of a data set's images.")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if name is None:
-        builders = parser.add_subparsers(
-            title="data sets, and what is expected in their folders", metavar="NAME", required=True
-        )
+        title = "data sets, and what is expected in their folders"
+        builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
         for spec in REGISTRY.values():
-            expected = LAYOUTS[spec.layout].expected
-            _add_options(builders.add_parser(spec.name, help=expected), spec)
+            _add_options(builders.add_parser(spec.name, help=LAYOUTS[spec.layout].expected), spec)
         arguments[:1] = map(canonical_name, arguments[:1])
     else:
         _add_options(parser, get_spec(name))
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = args.spec
-    out = build_meta(
-        spec.layout,
-        args.root,
-        args.out,
-        mask_threshold=spec.mask_threshold,
-        decode=not args.no_check,
-        **{option: getattr(args, option) for option in LAYOUTS[spec.layout].options},
-    )
+    options = {option: getattr(args, option) for option in LAYOUTS[spec.layout].options}
+    out = build_meta(spec, args.root, args.out, decode=not args.no_check, **options)
     _warn_of_unlisted(spec, args.root, out)
     meta = read_meta(out, args.root)
     print(counts_table(meta, spec.published))
@@ -160,25 +146,18 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
 
 def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:
     """Add the options of building one data set."""
-    expected = LAYOUTS[spec.layout].expected
-    parser.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
+    layout = LAYOUTS[spec.layout]
+    parser.description = f"Write meta.json for {spec.name}. Expected in its folder: {layout.expected}."
     parser.set_defaults(spec=spec)
-    parser.add_argument(
-        "--root", type=Path, default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--out",
-        help="the file to write (default: meta.json in the data set's folder, or below the project's "
-        ".cache/meta if that is read-only); one called .jsonl gets the test split as JSON lines, as DP-CLIP has it",
-    )
-    parser.add_argument(
-        "--no_check",
-        action="store_true",
-        help="do not read the images and masks, which takes a while and finds those that are broken, of the "
-        "wrong size, empty, or in both splits",
-    )
-    for option, text in LAYOUTS[spec.layout].options.items():
-        parser.add_argument(f"--{option}", help=text)
+    add = parser.add_argument
+    add("--root", type=Path, default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)")
+    out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
+    jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
+    add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
+    no_check = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
+    add("--no_check", action="store_true", help=no_check)
+    for option, text in layout.options.items():
+        add(f"--{option}", help=text)
 
 
 if __name__ == "__main__":

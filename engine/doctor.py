@@ -5,7 +5,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,13 +34,11 @@ SUMS = "SHA256SUMS"
 SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
 ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
 PER = 100  # images that needs are told for where no data set is named
-
-Findings = tuple[str, list[Problem]]  # what to say in any case, and the problems
 T = TypeVar("T")
 
 
-def examine(options: argparse.Namespace) -> Iterator[Findings]:
-    """Check one thing after another; nothing is downloaded or written.
+def examine(options: argparse.Namespace) -> list[Problem]:
+    """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written.
 
     Args:
         options: of the data set, the backbone and the prompts; the backbone's are filled in.
@@ -51,34 +49,42 @@ def examine(options: argparse.Namespace) -> Iterator[Findings]:
     if device.type == "cuda":
         room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
-    yield "\n".join(map(str, dict.fromkeys((versions, f"device: {device}", memory, room)))), problems
+    _say("\n".join(map(str, dict.fromkeys((versions, f"device: {device}", memory, room)))))
     for folder in SUMS_FOLDERS:
-        yield "", check_sums(folder)
+        problems += check_sums(folder)
 
     spec = None if options.dataset is None else get_spec(options.dataset)
     prompts = options.prompts or (spec and spec.domain)
     if prompts is not None:
-        yield "", _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
+        problems += _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
     meta = EMPTY
     if spec is not None:
         root = options.data_path or PROJECT / spec.folder
-        meta, problems = check_data_set(spec, root, options.meta, options.classes)
-        yield counts_table(meta, spec.published) if meta["test"] else "", problems
+        meta, found = check_data_set(spec, root, options.meta, options.classes)
+        problems += found
+        if meta["test"]:
+            _say(counts_table(meta, spec.published))
 
-    remedy = "see --help for what --model, --pretrained and the others take"
-    dimensions, problems = _attempt(_dimensions, options, remedy=remedy)
-    if dimensions is None:
-        yield "", problems
-        return
-    yield _needs(options, dimensions, meta, memory, room)
-    path, problems = check_weights(options.model, options.pretrained)
-    yield "" if path is None else f"weights: {path}", problems
-    if path is None:
-        return
-    if needs.loading_bytes(dimensions) > memory.free:
-        yield "they were not loaded to see whether they fit: there is too little memory", []
-    else:
-        yield _backbone(options, device, path)
+    try:
+        resolve_model_options(options)
+        of = needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
+    except UserError as error:
+        remedy = "see --help for what --model, --pretrained and the others take"
+        return [*problems, Problem(ERROR, str(error), remedy)]
+    problems += _check_needs(options, of, meta, memory, room)
+    path, found = check_weights(options.model, options.pretrained)
+    problems += found
+    if path is not None:
+        _say(f"weights: {path}")
+        if needs.loading_bytes(of) > memory.free:
+            _say("they were not loaded to see whether they fit: there is too little memory")
+        else:
+            problems += _load(options, device, path)
+    return problems
+
+
+def _say(text: str) -> None:
+    print(f"{text}\n", flush=True)
 
 
 def _attempt(
@@ -153,13 +159,10 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
     return [Problem(level, f"{what} takes about {needed / GIB:.1f} GiB ({room})", remedy)]
 
 
-def _dimensions(options: argparse.Namespace) -> needs.Dimensions:
-    resolve_model_options(options)
-    return needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
-
-
-def _needs(options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room) -> Findings:
-    """A table of what a run needs, and whether there is as much."""
+def _check_needs(
+    options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room
+) -> list[Problem]:
+    """Print a table of what a run needs, and check whether there is as much."""
     name, largest = max(
         ((name, len(entries)) for name, entries in meta["test"].items()), key=lambda group: group[1], default=("", 0)
     )
@@ -180,6 +183,7 @@ def _needs(options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory
         (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
     ]
     table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
+    _say(f"{table}\n{cache}")
     running = ahead + (maps if largest else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
     problems = check_room("the run", max(loading, running), memory, remedy)
@@ -188,7 +192,7 @@ def _needs(options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory
     if to_train:
         remedy = "name another disk with --cache_dir, or train with --no_cache"
         problems += check_room("the cache of patch tokens", tokens, cache, remedy, optional=True)
-    return f"{table}\n{cache}", problems
+    return problems
 
 
 def _trainable(classes: dict[str, list[Entry]]) -> int:
@@ -240,11 +244,13 @@ def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Proble
     return path, problems
 
 
-def _backbone(options: argparse.Namespace, device: torch.device, path: Path) -> Findings:
+def _load(options: argparse.Namespace, device: torch.device, path: Path) -> list[Problem]:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
     try:
         backbone, problems = _attempt(backbone_from_options, options, device, remedy=ANEW, reads=path)
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
-        return "", [Problem(ERROR, what, "free memory, or try --device cpu")]
-    return "" if backbone is None else f"they fit, SHA-256 {backbone.weights.sha256}", problems
+        return [Problem(ERROR, what, "free memory, or try --device cpu")]
+    if backbone is not None:
+        _say(f"they fit, SHA-256 {backbone.weights.sha256}")
+    return problems

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from data.build import build_meta, main
+from data.build import main
 from datasets.meta import read_meta
-from tests.builder_data import built, mvtec_class, paths, put
+from tests.builder_data import build, built, mvtec_class, paths, put
 from utils.errors import UserError
 
 BMAD = ["brain", "liver", "retina"]
@@ -168,7 +168,7 @@ def test_another_layout_is_refused_with_the_expected_one(tmp_path, name, expecte
 
 def test_real_kvasir(real_data, tmp_path, warnings_of):
     root = real_data / "kvasir_seg"
-    meta = read_meta(build_meta("kvasir", root, tmp_path / "meta.json", mask_threshold=127), root)
+    meta = read_meta(build("kvasir", root, tmp_path / "meta.json"), root)
     assert [entry.mask_path for entry in meta["test"]["kvasir"]] == [
         f"masks/{path.name}" for path in sorted((root / "masks").iterdir())
     ]

@@ -6,7 +6,6 @@ import logging
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -164,11 +163,12 @@ def test_a_wrong_folder_is_refused_with_the_expected_layout(tmp_path, name):
     assert str(refused.value).endswith(LAYOUTS[get_spec(name).layout].expected)
 
 
-@pytest.mark.parametrize("call", [lambda root: ensure_meta(get_spec("demo"), root), partial(build_meta, "demo")])
-def test_the_demo_set_is_drawn_where_it_is_not_there(tmp_path, monkeypatch, call):
+@pytest.mark.parametrize("make", [ensure_meta, build_meta])
+def test_the_demo_set_is_drawn_where_it_is_not_there(tmp_path, monkeypatch, make):
     drawer = importlib.import_module(LAYOUTS["demo"].drawn_by)
     monkeypatch.setattr(drawer, "generate", lambda root: mvtec_class(root / "gear"))
-    assert list(read_meta(call(tmp_path / "demo"), tmp_path / "demo")["test"]) == ["gear"]
+    path = make(get_spec("demo"), tmp_path / "demo")
+    assert list(read_meta(path, tmp_path / "demo")["test"]) == ["gear"]
 
 
 @pytest.mark.parametrize("script", ["build.py", "few_shot.py"])

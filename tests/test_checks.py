@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.build import build_meta
 from data.checks import check_data_set
 from data.found import Kind
 from datasets.meta import Entry
 from datasets.registry import get_spec
-from tests.builder_data import mvtec_class, put
+from tests.builder_data import build, mvtec_class, put
 from utils.problems import Problem
 
 FOLDER = get_spec("folder")  # of which nothing is published
@@ -56,7 +55,7 @@ def test_truncated_images_and_masks_are_errors(bottle):
 
 
 def test_files_that_a_list_has_and_the_folder_lacks_are_errors(bottle):
-    build_meta("folder", bottle.parent)
+    build("folder", bottle.parent)
     gone = [bottle / "test" / "good" / "0.png", bottle / "ground_truth" / "crack" / "2_mask.png"]
     for path in gone:
         path.unlink()
@@ -68,7 +67,7 @@ def test_files_that_a_list_has_and_the_folder_lacks_are_errors(bottle):
 
 def test_masks_and_labels_that_contradict_each_other_are_told(bottle):
     put(bottle / "ground_truth" / "crack" / "2_mask.png", 0)
-    meta = build_meta("folder", bottle.parent)
+    meta = build("folder", bottle.parent)
     put(bottle / "test" / "good" / "1.png")
     mask = "bottle/ground_truth/crack/10_mask.png"
     add_entry(meta, img_path="bottle/test/good/1.png", mask_path=mask, anomaly=0)
@@ -90,7 +89,7 @@ def test_a_mask_of_another_size_and_one_in_jpeg_are_told(bottle):
 
 
 def test_anomalous_images_that_lack_a_mask_in_a_list_are_told(bottle):
-    meta = build_meta("folder", bottle.parent)
+    meta = build("folder", bottle.parent)
     put(bottle / "test" / "crack" / "3.png")
     add_entry(meta, img_path="bottle/test/crack/3.png")
     assert check(bottle.parent) == [said(Kind.NO_MASK, "bottle/test/crack/3.png")]
@@ -181,7 +180,7 @@ def test_some_classes_are_looked_at_alone(bottle):
 
 
 def test_images_that_no_list_has_are_told(bottle):
-    build_meta("folder", bottle.parent)
+    build("folder", bottle.parent)
     put(bottle / "test" / "good" / "new.png")
     (problem,) = check(bottle.parent)
     assert "does not list (1): bottle/test/good/new.png" in problem.what

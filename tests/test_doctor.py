@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import doctor
-from engine import doctor as examination
-from engine.doctor import Room
+import engine.doctor as examination
 from tests import small_data
 from utils.files import sha256_of
 from utils.problems import ERROR, WARNING, Problem, exit_code, summary
@@ -126,7 +125,7 @@ def test_options_that_a_run_would_refuse_are_errors(examined, options, what):
 
 
 def test_too_little_memory_is_told_and_the_model_not_loaded(monkeypatch, capsys):
-    small = Room("memory", free=1 << 20, total=1 << 30)
+    small = examination.Room("memory", free=1 << 20, total=1 << 30)
     monkeypatch.setattr(examination, "host_memory", lambda: small)
     monkeypatch.setattr(examination, "backbone_from_options", None)
     assert doctor.main(["--model", "demo"]) == 0
@@ -136,7 +135,7 @@ def test_too_little_memory_is_told_and_the_model_not_loaded(monkeypatch, capsys)
 
 
 def test_a_disk_too_small_for_the_tokens_is_told(examined, data, monkeypatch):
-    monkeypatch.setattr(examination, "disk", lambda folder: Room("disk", 1 << 10, 1 << 11))
+    monkeypatch.setattr(examination, "disk", lambda folder: examination.Room("disk", 1 << 10, 1 << 11))
     code, (_, warning) = examined("--dataset", "folder", "--data_path", data)
     assert code == 0
     assert warning.startswith("warning: the cache of patch tokens takes about")

@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 Level = Literal["error", "warning"]
-# A run would stop, or lack some of its images.
-ERROR: Level = "error"
-# A run would go through, but its figures or its chances want a look.
-WARNING: Level = "warning"
+ERROR: Level = "error"  # a run would stop, or lack some of its images
+WARNING: Level = "warning"  # a run would go through, but its figures or its chances want a look
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        level: see `ERROR` and `WARNING`.
-        what: a clause that says what, and where.
-        remedy: a clause that says what to do.
-    """
+    """One thing that is wrong, in clauses."""
 
     level: Level
-    what: str
-    remedy: str
+    what: str  # and where
+    remedy: str  # what to do
 
     def __str__(self) -> str:
         return f"{self.level}: {self.what}; {self.remedy}"
