@@ -75,7 +75,7 @@ def check_data_set(
 
 def _no_folder(spec: DatasetSpec, root: Path) -> Problem:
     what, layout = f"there is no folder {root}", LAYOUTS[spec.layout]
-    if layout.drawn_by:
+    if layout.drawn_by is not None:
         script = f"{layout.drawn_by.replace('.', '/')}.py"
         return Problem(WARNING, f"{what} yet", f"it is drawn when first needed, or by python {script}")
     remedy = f"put the data set there or name its folder with --data_path; expected is {layout.expected}"
@@ -110,7 +110,7 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
         meta: what is listed.
     """
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
-    listed = {path for entry in entries for path in (entry.img_path, entry.mask_path)}
+    listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
     images = (file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
     unlisted = sorted({file.relative_to(root).as_posix() for file in images if file.is_file()} - listed)
     if not unlisted:

@@ -160,6 +160,17 @@ def python(*arguments, **environment) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+def test_nothing_that_takes_long_is_imported_before_the_arguments_are_read():
+    result = subprocess.run(
+        [sys.executable, "-c", "import doctor, sys; print(*sys.modules)"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"torch", "numpy", "open_clip"}.isdisjoint(result.stdout.split())
+
+
 def test_without_any_package_that_is_told():
     result = python(PROJECT / "doctor.py")
     assert result.returncode == 1
