@@ -33,11 +33,10 @@ def build_meta(
     """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
 
     Args:
-        spec: the data set.
-        root: its folder, which is not written to if `out` lies elsewhere.
+        spec, root: the data set and its folder, which is not written to if `out` lies elsewhere.
         out: the file to write, see `write_meta`; default `meta_path(root)`.
         decode: see `check`.
-        options: of its layout.
+        options: of the data set's layout.
 
     Returns:
         the file written.
@@ -77,11 +76,7 @@ def build_meta(
 
 
 def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
-    """Find the `meta.json` of a data set, or build it if there is none.
-
-    Args:
-        spec: the data set.
-        root: its folder. If that is read-only, the file is kept in the project's `.cache/meta`.
+    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it.
 
     Raises:
         UserError: as of `build_meta`.

@@ -37,8 +37,7 @@ def check_data_set(
     """Read every image and mask of a data set, and say what is wrong with it; nothing is written.
 
     Args:
-        spec: the data set.
-        root: its folder.
+        spec, root: the data set and its folder.
         meta_file: the list of its images; None for the folder's own or, without one, what a run would list.
         classes: those to look at; None for all.
 
@@ -102,12 +101,9 @@ def _only(classes: Collection[str], found: Found, place: Path) -> tuple[Found, l
 
 
 def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
-    """Warn of images anywhere in `root`, those of formats that are not read included, that no entry names.
+    """Warn of images anywhere in `root`, those of formats that are not read included, that no entry of `meta` names.
 
-    Args:
-        root: the data set's folder.
-        path: the list, None where the folder's layout stands for one.
-        meta: what is listed.
+    That is what the list at `path` has, or what the layout finds, without a list.
     """
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}

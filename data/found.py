@@ -66,13 +66,7 @@ _MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Found:
-    """What a reader finds in a data set's folder, or a list of its images has.
-
-    Attributes:
-        root: the folder.
-        train, test: entries of the two splits, in the order they are to be kept.
-        notes: what is wrong.
-    """
+    """What a reader finds in a data set's folder `root`, or a list of its images has, in the order it is to be kept."""
 
     root: Path
     train: list[Entry] = field(default_factory=list)

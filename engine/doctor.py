@@ -38,11 +38,7 @@ T = TypeVar("T")
 
 
 def examine(options: argparse.Namespace) -> list[Problem]:
-    """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written.
-
-    Args:
-        options: of the data set, the backbone and the prompts; the backbone's are filled in.
-    """
+    """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
     device, problems = _device(options.device)
     memory = host_memory()
     room = memory
@@ -231,11 +227,7 @@ def check_sums(folder: Path) -> list[Problem]:
 
 
 def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
-    """Where a model's weights lie, None if they are not on the machine; a warning if they must be downloaded.
-
-    Args:
-        model, pretrained: see `find_weights`.
-    """
+    """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
     remedy = "see --help for what --model and --pretrained take"
     path, problems = _attempt(local_weights, model, pretrained, remedy=remedy, reads=pretrained)
     if path is None and not problems:
