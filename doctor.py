@@ -1,20 +1,22 @@
-"""Check the installation, and a data set, before a long run.
+"""Check the installation, and a data set, before a long run: give the options of the run.
 
     python doctor.py                                          # the installation and the default backbone
     python doctor.py --dataset mvtec --data_path /data/mvtec  # and every image and mask of a data set
     python doctor.py --dataset demo --model demo
 
-Ends with the problems, each with what to do; the exit code is 1 if there is an error among them.
+Nothing is downloaded or written. Ends with the problems, each with what to do; the exit code is 1 if there is an error
+among them.
 """
 
 from __future__ import annotations  # an older Python is told so, too
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.installation import INSTALL, check_packages, check_python
 from utils.errors import run
-from utils.installation import INSTALL, check_packages, check_python
 from utils.problems import ERROR, Problem, exit_code, summary
 
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
@@ -32,18 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _examine(arguments: Sequence[str] | None) -> list[Problem]:
-    """Check everything but the packages, without which this could not be imported; print what is found on the way."""
+    """Check everything but the packages, without which this could not be imported."""
     try:
-        from data.examination import examine, parse_arguments
+        options = _parse(arguments)
+        from engine.doctor import examine  # only now, as PyTorch takes seconds to import
     except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
         what = f"the packages are installed but cannot be imported ({error})"
         return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]
-    problems = []
-    for text, found in examine(parse_arguments(arguments)):
-        if text:
-            print(f"{text}\n", flush=True)
-        problems += found
-    return problems
+    return examine(options)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    from data.options import add_data_options
+    from models.options import add_model_options, add_prompt_options
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_options(parser, default="none, and the installation alone is checked")
+    add_model_options(parser)
+    add_prompt_options(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

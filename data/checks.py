@@ -1,4 +1,4 @@
-"""Reading every image and mask of a data set once, and noting everything that looks wrong.
+"""What is wrong with a data set: every image and mask is read once, and everything that looks wrong is noted.
 
 Images are compared by the SHA-256 of their decoded pixels, not of their files: a copy that was saved anew without loss,
 or that has other metadata, is the same image to a model, and everything is decoded anyway. Copies that were compressed
@@ -7,24 +7,131 @@ anew or resized are not found.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from data import kinds
-from data.common import Found
-from data.kinds import Kind
+from data.counts import completeness, is_complete
+from data.files import IMAGE_SUFFIXES, OTHER_SUFFIXES, find_meta
+from data.found import Found, Kind, Note
+from data.layouts import LAYOUTS
 from datasets.images import load_mask, load_rgb_and_mode
-from datasets.meta import Entry, path_problem
+from datasets.meta import Entry, Meta, path_problem, read_meta
+from datasets.registry import DatasetSpec
 from utils.errors import UserError
+from utils.problems import ERROR, WARNING, Problem, unreadable
 
+EMPTY: Meta = {"train": {}, "test": {}}
+REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
 FEW = 10  # images of a class below which none is odd
+SHOWN = 5  # places named for each kind of problem
 
-Note = tuple[Kind, str]  # what is wrong, and where
+
+def check_data_set(
+    spec: DatasetSpec, root: Path, meta_file: Path | None = None, classes: Collection[str] | None = None
+) -> tuple[Meta, list[Problem]]:
+    """Read every image and mask of a data set, and say what is wrong with it; nothing is written.
+
+    Args:
+        spec, root: the data set and its folder.
+        meta_file: the list of its images; None for the folder's own or, without one, what a run would list.
+        classes: those to look at; None for all.
+
+    Returns:
+        The images that can be read, and the problems.
+    """
+    path, layout = meta_file, LAYOUTS[spec.layout]
+    expected = f"expected is {layout.expected}"
+    try:
+        if not root.is_dir():
+            return EMPTY, [_no_folder(spec, root)]
+        path = path or find_meta(root)
+        found = layout.read(root.resolve()) if path is None else _listed(path, root.resolve())
+        missing = []
+        if classes is not None:
+            found, missing = _only(classes, found, path or root)
+        checked = check(found, spec.mask_threshold)
+        unlisted = check_unlisted(root, path, found.meta()) if spec.published is None and classes is None else []
+    except UserError as error:
+        return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
+    except OSError as error:  # a folder that may be listed but not entered, a disk that fails
+        return EMPTY, [unreadable(error, root)]
+    meta = checked.meta()
+    problems = missing + [
+        Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in by_kind(checked.notes)
+    ]
+    if not meta["test"] and not missing:
+        problems.append(Problem(ERROR, f"{path or root} has no test image that can be read", expected))
+    elif classes is None and not is_complete(meta, spec.published):
+        remedy = "get the rest, or do not compare the figures with published ones"
+        problems.append(Problem(WARNING, f"{root} has {completeness(meta, spec.published)}", remedy))
+    return meta, problems + unlisted
+
+
+def _no_folder(spec: DatasetSpec, root: Path) -> Problem:
+    what, layout = f"there is no folder {root}", LAYOUTS[spec.layout]
+    if layout.drawn_by is not None:
+        script = f"{layout.drawn_by.replace('.', '/')}.py"
+        return Problem(WARNING, f"{what} yet", f"it is drawn when first needed, or by python {script}")
+    remedy = f"put the data set there or name its folder with --data_path; expected is {layout.expected}"
+    return Problem(ERROR, what, remedy)
+
+
+def _listed(path: Path, root: Path) -> Found:
+    """Read a list. If any of its images has a mask, anomalous ones without are noted as readers do."""
+    meta = read_meta(path, root)
+    train, test = ([entry for group in split.values() for entry in group] for split in meta.values())
+    without = [entry.img_path for entry in test if entry.anomaly == 1 and not entry.mask_path]
+    masked = any(entry.mask_path for entry in test)
+    return Found(root, train, test, [(Kind.NO_MASK, image) for image in without if masked])
+
+
+def _only(classes: Collection[str], found: Found, place: Path) -> tuple[Found, list[Problem]]:
+    """Choose the entries of some classes; an error for each of these that the test split lacks."""
+    known = dict.fromkeys(entry.cls_name for entry in found.test)
+    train, test = ([entry for entry in split if entry.cls_name in classes] for split in (found.train, found.test))
+    remedy = f"choose --classes from {', '.join(known)}"
+    missing = [name for name in dict.fromkeys(classes) if name not in known]
+    problems = [Problem(ERROR, f"{place} has no class {name} in its test split", remedy) for name in missing]
+    return replace(found, train=train, test=test), problems
+
+
+def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
+    """Warn of images anywhere in `root`, those of formats that are not read included, that no entry of `meta` names.
+
+    That is what the list at `path` has, or what the layout finds, without a list.
+    """
+    entries = [entry for split in meta.values() for group in split.values() for entry in group]
+    listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
+    images = (file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
+    unlisted = sorted({file.relative_to(root).as_posix() for file in images if file.is_file()} - listed)
+    if not unlisted:
+        return []
+    what = f"images in {root} that {path or 'its layout'} does not list {_some_of(unlisted)}"
+    remedy = (
+        "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
+        "and delete meta.json to have it built anew"
+    )
+    return [Problem(WARNING, what, remedy)]
+
+
+def by_kind(notes: Sequence[Note]) -> Iterator[tuple[Kind, str]]:
+    """Yield each kind of problem that is noted, with how many of it there are and the first few places."""
+    places = defaultdict(list)
+    for kind, where in notes:
+        places[kind].append(where)
+    for kind, where in places.items():
+        yield kind, _some_of(where)
+
+
+def _some_of(where: Sequence[str]) -> str:
+    """How many places there are, the first few, and how many more."""
+    more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
+    return f"({len(where)}): {', '.join(where[:SHOWN])}{more}"
 
 
 @dataclass(frozen=True)
@@ -38,40 +145,36 @@ class _Checked:
     mode: str = ""
 
 
-def check(found: Found, root: Path, mask_threshold: int, decode: bool = True) -> Found:
+def check(found: Found, mask_threshold: int, decode: bool = True) -> Found:
     """Leave out what cannot be read, and note everything that looks wrong.
 
     Args:
-        found: what a builder found, or a list has; it is not changed.
-        root: the data set's folder, resolved.
+        found: what a reader found, its root resolved; it is not changed.
         mask_threshold: see `load_mask`.
         decode: whether to read every image and mask whole, as only this finds a truncated file, and to compare
             the images with one another; paths are checked anyway.
     """
-    problems = defaultdict(list, {what: list(where) for what, where in found.problems.items()})
     entries = [*found.train, *found.test]
     pool = ThreadPoolExecutor()
     try:
-        results = pool.map(lambda entry: _check_entry(entry, root, mask_threshold, decode), entries)
+        results = pool.map(lambda entry: _check_entry(entry, found.root, mask_threshold, decode), entries)
         checked = list(tqdm(results, total=len(entries), desc="checking", unit="image", disable=None))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the images still to be read
     splits = (checked[: len(found.train)], checked[len(found.train) :])
     train, test = ([one for one in split if one.entry is not None] for split in splits)
-    notes = [note for one in checked for note in one.notes]
+    notes = [*found.notes, *(note for one in checked for note in one.notes)]
     if decode:
         notes += [*_same_images(train, test), *_odd_ones([*train, *test])]
-    for what, where in notes:
-        problems[what].append(where)
-    return Found([one.entry for one in train], [one.entry for one in test], problems)
+    return Found(found.root, [one.entry for one in train], [one.entry for one in test], notes)
 
 
 def _check_entry(entry: Entry, root: Path, mask_threshold: int, decode: bool) -> _Checked:
     if problem := path_problem(entry.img_path, root):
-        return _Checked(None, [(kinds.BAD_PATH, f"{entry.img_path!r} {problem}")])
+        return _Checked(None, [(Kind.BAD_PATH, f"{entry.img_path!r} {problem}")])
     notes: list[Note] = []
     if problem := path_problem(entry.mask_path, root):
-        notes.append((kinds.BAD_MASK_PATH, f"{entry.mask_path!r} {problem}"))
+        notes.append((Kind.BAD_MASK_PATH, f"{entry.mask_path!r} {problem}"))
         entry = replace(entry, mask_path="")
     if not decode:
         return _Checked(entry, notes)
@@ -79,7 +182,7 @@ def _check_entry(entry: Entry, root: Path, mask_threshold: int, decode: bool) ->
         image, mode = load_rgb_and_mode(root / entry.img_path)
     except UserError as error:
         missing = isinstance(error.__cause__, FileNotFoundError)
-        return _Checked(None, [(kinds.MISSING if missing else kinds.UNREADABLE, str(error))])
+        return _Checked(None, [(Kind.MISSING if missing else Kind.UNREADABLE, str(error))])
     size = f"{image.width} x {image.height}"
     if entry.mask_path:
         entry, mask_notes = _check_mask(entry, root, mask_threshold, size)
@@ -94,18 +197,18 @@ def _check_mask(entry: Entry, root: Path, threshold: int, image_size: str) -> tu
         mask = load_mask(root / entry.mask_path, threshold)
     except UserError as error:
         missing = isinstance(error.__cause__, FileNotFoundError)
-        note = (kinds.MISSING_MASK if missing else kinds.UNREADABLE_MASK, str(error))
+        note = (Kind.MISSING_MASK if missing else Kind.UNREADABLE_MASK, str(error))
         return replace(entry, mask_path=""), [note]
     notes = []
     size = f"{mask.shape[1]} x {mask.shape[0]}"
     if size != image_size:
-        notes.append((kinds.OTHER_SIZE, f"{entry.mask_path} ({size}, its image {image_size})"))
+        notes.append((Kind.OTHER_SIZE, f"{entry.mask_path} ({size}, its image {image_size})"))
     if entry.anomaly == 1 and not mask.any():
-        notes.append((kinds.EMPTY_MASK, entry.mask_path))
+        notes.append((Kind.EMPTY_MASK, entry.mask_path))
     if entry.anomaly == 0 and mask.any():
-        notes.append((kinds.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"))
+        notes.append((Kind.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"))
     if threshold == 0 and PurePosixPath(entry.mask_path).suffix.lower() in (".jpg", ".jpeg"):
-        notes.append((kinds.JPEG_MASK, entry.mask_path))
+        notes.append((Kind.JPEG_MASK, entry.mask_path))
     return entry, notes
 
 
@@ -118,11 +221,11 @@ def _same_images(train: Sequence[_Checked], test: Sequence[_Checked]) -> Iterato
             continue
         where = f"{one.entry.img_path} (= {known.img_path})"
         if {known.anomaly, one.entry.anomaly} == {0, 1}:
-            yield kinds.TWO_LABELS, where
+            yield Kind.TWO_LABELS, where
         elif known.cls_name != one.entry.cls_name:
-            yield kinds.TWO_CLASSES, where
+            yield Kind.TWO_CLASSES, where
         elif tested:
-            yield kinds.TWICE if known_tested else kinds.BOTH_SPLITS, where
+            yield Kind.TWICE if known_tested else Kind.BOTH_SPLITS, where
 
 
 def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
@@ -131,7 +234,7 @@ def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
     for one in checked:
         classes[one.entry.cls_name].append(one)
     for group in classes.values():
-        for kind, name in ((kinds.ODD_SIZE, "size"), (kinds.ODD_MODE, "mode")):
+        for kind, name in ((Kind.ODD_SIZE, "size"), (Kind.ODD_MODE, "mode")):
             usual, count = Counter(getattr(one, name) for one in group).most_common(1)[0]
             if len(group) < FEW or count < NEARLY_ALL * len(group):
                 continue

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data import mvtec
 from data.demo_render import CLASSES, DEFECTS, render
+from data.layouts import read_mvtec
 from datasets.meta import write_meta
 from datasets.registry import get_spec
 from utils.arguments import non_negative_int, positive_int
@@ -97,7 +97,7 @@ def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
         drawn = executor.map(_draw, jobs, chunksize=8)
         for _ in tqdm(drawn, total=len(jobs), desc="drawing", unit="image", disable=None):
             pass
-    write_meta(root / META, mvtec.read(root).meta())
+    write_meta(root / META, read_mvtec(root).meta())
     write_json(marker, wanted)
     return True
 

@@ -1,10 +1,16 @@
-"""Draw a few images of each class and label, to train on: writes `k-shot.jsonl`."""
+"""Draw a number of normal and of anomalous images of each class, to train on, and write their list as JSON lines.
+
+    python data/few_shot.py --dataset visa --shot 4    # writes data/visa/4-shot.jsonl
+
+The same seed gives the same draw, whatever the order of the data set's list. The papers train on the test split of
+another data set than they test on.
+"""
 
 import argparse
 import hashlib
 import logging
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -12,11 +18,12 @@ from tabulate import tabulate
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.build import PROJECT, ensure_meta, meta_path
+from data.build import ensure_meta
+from data.files import PROJECT, meta_path
 from datasets.meta import SPLITS, Entry, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
-from utils import arguments
-from utils.errors import UserError
+from utils.arguments import positive_int, seed
+from utils.errors import UserError, run
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +31,10 @@ LABELS = {"normal": 0, "anomalous": 1}
 
 
 def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[str, list[Entry]]:
-    """Draw images of each class and label without replacement; unlabelled ones are passed over.
+    """Draw `shot` images of each class and label, or all of them where there are fewer; unlabelled are passed over.
 
     Images are ranked by a hash of the seed and their path, and the first are drawn. So a draw does not
     depend on the order of the entries or on other classes, and is a part of the draw of a larger `shot`.
-
-    Args:
-        classes: the entries of each class.
-        shot: how many to draw of each class and label; all of them where there are fewer.
-        seed: which draw.
 
     Returns:
         what was drawn of each class, in the order of the classes: normal before anomalous, each by path.
@@ -49,32 +51,13 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
     return drawn
 
 
-def table(
-    classes: Mapping[str, Collection[Entry]], drawn: Mapping[str, Collection[Entry]], shot: int
-) -> tuple[str, list[str]]:
-    """How many images were drawn of how many, as a table; and where they are fewer than `shot`, in words."""
-    rows, fewer = [], []
-    for name, entries in classes.items():
-        row = [name]
-        for kind, label in LABELS.items():
-            have, there = (sum(entry.anomaly == label for entry in group) for group in (drawn[name], entries))
-            row.append(f"{have} of {there}")
-            if have < shot:
-                fewer.append(f"{name} ({have} {kind})")
-        rows.append(row)
-    return tabulate(rows, headers=["class", *LABELS]), fewer
-
-
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw from a data set, write the list, and print a table of what was drawn.
-
-    Args:
-        argv: arguments of the command line, default the process's own.
 
     Raises:
         UserError: the data set cannot be read, or has no labelled image in that split.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = get_spec(args.dataset)
     root = args.root or PROJECT / spec.folder
@@ -88,51 +71,40 @@ def main(argv: Sequence[str] | None = None) -> None:
     if out.exists():
         logger.info("%s is there already, and is replaced", out)
     write_meta(out, {"test": drawn})
-    counts, fewer = table(classes, drawn, args.shot)
-    print(counts)
-    if fewer:
-        logger.warning("fewer than %d images of a kind: %s", args.shot, ", ".join(fewer))
+    _tell(classes, drawn, args.shot)
     logger.info("wrote %s; give it to a training with --train_meta", out)
 
 
+def _tell(classes: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Sequence[Entry]], shot: int) -> None:
+    """Print how many images were drawn of how many, and warn of where they are fewer than `shot`."""
+    rows, fewer = [], []
+    for name, entries in classes.items():
+        row = [name]
+        for kind, label in LABELS.items():
+            have, there = (sum(entry.anomaly == label for entry in group) for group in (drawn[name], entries))
+            row.append(f"{have} of {there}")
+            if have < shot:
+                fewer.append(f"{name} ({have} {kind})")
+        rows.append(row)
+    print(tabulate(rows, headers=["class", *LABELS]))
+    if fewer:
+        logger.warning("fewer than %d images of a kind: %s", shot, ", ".join(fewer))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Draw a number of normal and of anomalous images of each class, and write their list as "
-        "JSON lines. The same seed gives the same draw, whatever the order of the data set's list."
-    )
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        type=canonical_name,
-        choices=REGISTRY,
-        metavar="NAME",
-        help=f"one of {', '.join(REGISTRY)}; folder is for images of your own",
-    )
-    parser.add_argument(
-        "--shot", required=True, type=arguments.positive_int, help="how many images to draw of each class and label"
-    )
-    parser.add_argument("--root", type=Path, help="the data set's folder (default: data/NAME)")
-    parser.add_argument(
-        "--meta", type=Path, help="the list to draw from, as meta.json or .jsonl (default: the folder's meta.json)"
-    )
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="test",
-        help="the split to draw from; the papers train on the test split of another data set than they test on "
-        "(default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=arguments.seed, default=111, help="which draw (default: %(default)s)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="the file to write (default: SHOT-shot.jsonl in the data set's folder, or below the project's "
-        ".cache/meta if that is read-only)",
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    names = f"one of {', '.join(REGISTRY)}; folder is for images of your own"
+    add("--dataset", required=True, type=canonical_name, choices=REGISTRY, metavar="NAME", help=names)
+    add("--shot", required=True, type=positive_int, help="how many images to draw of each class and label")
+    add("--root", type=Path, help="the data set's folder (default: data/NAME)")
+    add("--meta", type=Path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)")
+    add("--split", choices=SPLITS, default="test", help="the split to draw from (default: %(default)s)")
+    add("--seed", type=seed, default=111, help="which draw (default: %(default)s)")
+    out = "SHOT-shot.jsonl in the data set's folder, or below the project's .cache/meta if that is read-only"
+    add("--out", type=Path, help=f"the file to write (default: {out})")
     return parser
 
 
 if __name__ == "__main__":
-    from utils.errors import run
-
     run(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.build import PROJECT, ensure_meta
-from data.common import completeness, is_complete
+from data.counts import completeness, is_complete
 from datasets.images import load_rgb
 from datasets.loader import ErrorRaisingLoader, make_loader
 from datasets.meta import Entry, read_meta

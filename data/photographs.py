@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from data.common import IMAGE_SUFFIXES
+from data.files import IMAGE_SUFFIXES
 from utils.errors import UserError
 
 FROM_STDIN = "-"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.build import PROJECT
-from data.common import read_csv
+from data.files import read_csv
 from data.options import EvaluationSet, read_evaluation_set
 from data.saved_scores import parse_score
 from datasets.registry import get_spec

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.common import read_csv
+from data.files import read_csv
 from datasets.meta import Entry
 from utils.errors import UserError
 

@@ -33,7 +33,7 @@ class DatasetSpec:
 
     Attributes:
         name: what `--dataset` calls it.
-        layout: the folder layout, that is the builder in `data/` that reads it.
+        layout: the folder layout, by its name in `data.layouts`.
         domain: which prompt file its classes are described with by default.
         alias: another name that `--dataset` may call it by.
         phrases: what CLIP-AD calls a class in the prompts, where that is not the class's name.

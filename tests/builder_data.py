@@ -9,6 +9,7 @@ from PIL import Image
 
 from data.build import build_meta
 from datasets.meta import Entry, Meta, read_meta
+from datasets.registry import get_spec
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHAPE = (6, 8)
@@ -39,9 +40,14 @@ def mvtec_class(folder: Path, normal: str = "good") -> None:
     put(folder / "test" / normal / "0.png")
 
 
-def built(layout: str, root: Path, **options: Any) -> Meta:
-    """What is read from the meta.json that the builder of `layout` makes of `root`."""
-    return read_meta(build_meta(layout, root, **options), root)
+def build(name: str, root: Path, *out: Path, **options: Any) -> Path:
+    """The meta.json that is built of `root` as the data set of that name."""
+    return build_meta(get_spec(name), root, *out, **options)
+
+
+def built(name: str, root: Path, **options: Any) -> Meta:
+    """What is read from the meta.json that is built of `root` as the data set of that name."""
+    return read_meta(build(name, root, **options), root)
 
 
 def paths(entries: list[Entry]) -> list[tuple[str, str, int | None]]:

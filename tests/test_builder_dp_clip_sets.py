@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from data.build import build_meta, main
+from data.build import main
 from datasets.meta import read_meta
-from tests.builder_data import built, mvtec_class, paths, put
+from tests.builder_data import build, built, mvtec_class, paths, put
 from utils.errors import UserError
 
 BMAD = ["brain", "liver", "retina"]
@@ -15,7 +15,7 @@ COLON = ["colondb", "cvc300", "kvasir", "cvc_clinicdb"]
 
 def test_mpdd_is_read_as_mvtec(tmp_path, capsys, warnings_of):
     mvtec_class(tmp_path / "bracket_black")
-    main("mpdd", arguments=["--root", str(tmp_path)])
+    main(["mpdd", "--root", str(tmp_path)])
     said = capsys.readouterr().out
     assert "1 of 6 classes, 1 of 176 normal images, 2 of 282 anomalous images" in said
     assert warnings_of() == ""
@@ -152,7 +152,7 @@ def test_of_two_folders_that_differ_in_case_the_one_of_the_layout_is_read(tmp_pa
 def test_the_grey_of_kvasirs_jpeg_masks_is_no_polyp(tmp_path, warnings_of):
     put(tmp_path / "images" / "1.jpg")
     put(tmp_path / "masks" / "1.jpg", 100)
-    main("kvasir", arguments=["--root", str(tmp_path)])
+    main(["kvasir", "--root", str(tmp_path)])
     assert warnings_of() == "empty masks of anomalous images (1): masks/1.jpg"
 
 
@@ -163,12 +163,12 @@ def test_the_grey_of_kvasirs_jpeg_masks_is_no_polyp(tmp_path, warnings_of):
 def test_another_layout_is_refused_with_the_expected_one(tmp_path, name, expected):
     put(tmp_path / "pictures" / "1.png")
     with pytest.raises(UserError, match=f"no test images found in .*; expected is {expected}"):
-        main(name, arguments=["--root", str(tmp_path)])
+        main([name, "--root", str(tmp_path)])
 
 
 def test_real_kvasir(real_data, tmp_path, warnings_of):
     root = real_data / "kvasir_seg"
-    meta = read_meta(build_meta("kvasir", root, tmp_path / "meta.json", mask_threshold=127), root)
+    meta = read_meta(build("kvasir", root, tmp_path / "meta.json"), root)
     assert [entry.mask_path for entry in meta["test"]["kvasir"]] == [
         f"masks/{path.name}" for path in sorted((root / "masks").iterdir())
     ]

@@ -1,5 +1,6 @@
 """The builders' entry points: as a function, as a command and as scripts."""
 
+import importlib
 import json
 import logging
 import shutil
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import data.build
-from data.build import GENERATED, ensure_meta, main
+import data.files
+from data.build import build_meta, ensure_meta, main
+from data.layouts import LAYOUTS
 from datasets.meta import read_meta
 from datasets.registry import REGISTRY, get_spec
 from tests.builder_data import PROJECT, mvtec_class
@@ -34,7 +36,7 @@ def test_ensure_meta_says_what_is_expected_where(tmp_path):
 
 def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(data.build, "PROJECT", tmp_path_factory.mktemp("project"))
+    monkeypatch.setattr(data.files, "PROJECT", tmp_path_factory.mktemp("project"))
     root = bottle.parent
     root.chmod(0o555)
     try:
@@ -42,7 +44,7 @@ def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch,
         assert ensure_meta(get_spec("mvtec"), root) == path
     finally:
         root.chmod(0o755)
-    assert path.is_relative_to(data.build.PROJECT / ".cache" / "meta")
+    assert path.is_relative_to(data.files.PROJECT / ".cache" / "meta")
     assert not (root / "meta.json").exists()
     assert "is read-only" in caplog.text
     assert len(read_meta(path, root)["test"]["bottle"]) == 3
@@ -50,7 +52,7 @@ def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch,
 
 def test_main_prints_counts_beside_the_published_ones(bottle, tmp_path, capsys):
     out = tmp_path / "elsewhere" / "meta.json"
-    main("mvtec", arguments=["--root", str(bottle.parent), "--out", str(out)])
+    main(["mvtec", "--root", str(bottle.parent), "--out", str(out)])
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["bottle", "2", "1", "2", "0"] in table
     assert ["total", "of", "1", "2", "1", "2", "0"] in table
@@ -64,7 +66,7 @@ def test_main_prints_counts_beside_the_published_ones(bottle, tmp_path, capsys):
 def test_a_list_may_be_written_as_json_lines(bottle, tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     out = tmp_path / "full-shot.jsonl"
-    main("mvtec", arguments=["--root", str(bottle.parent), "--out", str(out)])
+    main(["mvtec", "--root", str(bottle.parent), "--out", str(out)])
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(line["class_name"], line["label"]) for line in lines] == [
         ("bottle", 1.0),
@@ -101,18 +103,78 @@ def test_a_data_sets_folder_does_not_hide_its_builder(project_copy):
     assert Path(result.stdout.strip()) == project_copy / "data" / "mvtec.py"
 
 
+@pytest.mark.parametrize("name", ["mvtec", "visa"])
+def test_the_papers_scripts_are_builders(tmp_path, name):
+    run = [sys.executable, PROJECT / "data" / f"{name}.py"]
+    shown = subprocess.run([*run, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert f"usage: {name}.py [-h] [--root ROOT]" in shown
+    assert ("--split_csv" in shown) == (name == "visa")
+    result = subprocess.run([*run, "--root", "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: there is no folder nowhere")
+    assert "Traceback" not in result.stderr
+
+
+def test_the_builder_runs_as_a_script_from_anywhere(project_copy):
+    run = [sys.executable, project_copy / "data" / "build.py", "folder", "--root", project_copy / "data" / "mvtec"]
+    result = subprocess.run(run, cwd="/", capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "test images: 3, classes: 1" in result.stdout
+
+
+def help_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--help"])
+    assert stop.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("name", REGISTRY)
-def test_every_script_has_help(tmp_path, name):
-    run = [sys.executable, PROJECT / "data" / f"{name}.py", "--help"]
-    shown = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+def test_every_data_set_has_help_of_its_own(capsys, name):
+    shown = help_of(capsys, name)
+    assert f"Write meta.json for {name}. Expected in its folder: {LAYOUTS[get_spec(name).layout].expected}." in shown
     assert "--root" in shown
     assert ("--split_csv" in shown) == (name == "visa")
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in GENERATED])
-def test_every_script_has_one_sentence_for_a_wrong_folder(tmp_path, name):
-    run = [sys.executable, PROJECT / "data" / f"{name}.py", "--root", "nowhere"]
-    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: there is no folder nowhere")
-    assert "Traceback" not in result.stderr
+def test_the_help_names_every_data_set_and_its_layout(capsys):
+    shown = help_of(capsys)
+    for spec in REGISTRY.values():
+        assert f"{spec.name} {LAYOUTS[spec.layout].expected}" in shown
+
+
+def test_a_data_set_may_be_called_as_the_papers_do(capsys):
+    assert "meta.json for visa." in help_of(capsys, "VisA")
+    assert "meta.json for cvc_clinicdb." in help_of(capsys, "ClinicDB")
+
+
+@pytest.mark.parametrize("arguments", [[], ["none"], ["btad", "--split_csv", "mine.csv"]])
+def test_wrong_arguments_are_refused(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if LAYOUTS[get_spec(name).layout].drawn_by is None])
+def test_a_wrong_folder_is_refused_with_the_expected_layout(tmp_path, name):
+    with pytest.raises(UserError) as refused:
+        main([name, "--root", str(tmp_path / "nowhere")])
+    assert str(refused.value).startswith(f"there is no folder {tmp_path / 'nowhere'}: put the data set there")
+    assert str(refused.value).endswith(LAYOUTS[get_spec(name).layout].expected)
+
+
+@pytest.mark.parametrize("make", [ensure_meta, build_meta])
+def test_the_demo_set_is_drawn_where_it_is_not_there(tmp_path, monkeypatch, make):
+    drawer = importlib.import_module(LAYOUTS["demo"].drawn_by)
+    monkeypatch.setattr(drawer, "generate", lambda root: mvtec_class(root / "gear"))
+    path = make(get_spec("demo"), tmp_path / "demo")
+    assert list(read_meta(path, tmp_path / "demo")["test"]) == ["gear"]
+
+
+@pytest.mark.parametrize("script", ["build.py", "few_shot.py"])
+def test_help_imports_neither_pytorch_nor_opencv(script):
+    command = [sys.executable, "-X", "importtime", PROJECT / "data" / script, "--help"]
+    imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    names = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
+    assert "data.files" in names
+    assert names.isdisjoint({"torch", "cv2"})

@@ -4,17 +4,17 @@ import shutil
 
 import pytest
 
-from data.build import LAYOUTS, build_meta
+from data.layouts import LAYOUTS
 from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY
-from tests.builder_data import built, mvtec_class, paths, put, put_text
+from tests.builder_data import build, built, mvtec_class, paths, put, put_text
 from utils.errors import UserError
 
 
 def test_every_data_set_has_a_builder_that_can_be_run_and_imported():
     for spec in REGISTRY.values():
         assert callable(LAYOUTS[spec.layout].read)
-        assert LAYOUTS[spec.layout].EXPECTED
+        assert LAYOUTS[spec.layout].expected
 
 
 def test_mvtec(tmp_path, warnings_of):
@@ -37,8 +37,8 @@ def test_mvtec(tmp_path, warnings_of):
 
 def test_building_twice_gives_the_same_bytes(tmp_path):
     mvtec_class(tmp_path / "bottle")
-    first = build_meta("mvtec", tmp_path).read_bytes()
-    assert build_meta("mvtec", tmp_path).read_bytes() == first
+    first = build("mvtec", tmp_path).read_bytes()
+    assert build("mvtec", tmp_path).read_bytes() == first
 
 
 def test_isic(tmp_path, warnings_of):
@@ -90,7 +90,7 @@ def test_headct_refuses_wrong_labels(tmp_path, row):
     put(tmp_path / "head_ct" / "head_ct" / "001.png")
     put_text(tmp_path / "labels.csv", f"id, hemorrhage\n{row}\n")
     with pytest.raises(UserError, match=r"labels\.csv, line 2"):
-        build_meta("headct", tmp_path)
+        build("headct", tmp_path)
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -142,7 +142,7 @@ def test_folder_of_classes_without_masks(tmp_path, warnings_of):
     assert list(meta["test"]) == ["bolt", "nut"]
     assert {entry.mask_path for entry in meta["test"]["nut"]} == {""}
     assert warnings_of() == ""
-    build_meta("mvtec", tmp_path)
+    build("mvtec", tmp_path)
     assert "anomalous images without a mask (4)" in warnings_of()
 
 
@@ -162,7 +162,7 @@ def test_folder_of_classes_without_masks(tmp_path, warnings_of):
 )
 def test_real_data(real_data, tmp_path, warnings_of, layout, folder, train, test):
     root = real_data / folder
-    meta = read_meta(build_meta(layout, root, tmp_path / "meta.json"), root)
+    meta = read_meta(build(layout, root, tmp_path / "meta.json"), root)
     assert {name: len(entries) for name, entries in meta["train"].items()} == train
     assert {
         name: tuple([entry.anomaly for entry in entries].count(label) for label in (0, 1))

@@ -1,12 +1,14 @@
 """What the builders of meta.json leave out, and the problems they name."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from data.build import build_meta
-from data.common import list_images
-from tests.builder_data import built, paths, put, put_text
+from data.files import list_images
+from datasets.registry import get_spec
+from tests.builder_data import build, built, paths, put, put_text
 from utils.errors import UserError
 
 
@@ -51,13 +53,13 @@ def test_masks_of_another_size_and_empty_masks_are_named(bottle, warnings_of):
 
 def test_the_mask_threshold_decides_what_is_empty(bottle, warnings_of):
     put(bottle / "ground_truth" / "crack" / "10_mask.png", 100)
-    build_meta("mvtec", bottle.parent, mask_threshold=127)
+    build_meta(replace(get_spec("mvtec"), mask_threshold=127), bottle.parent)
     assert "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png" in warnings_of()
 
 
 def test_a_file_in_both_splits_is_named(bottle, warnings_of):
     shutil.copy(bottle / "train" / "good" / "02.png", bottle / "test" / "good" / "7.png")
-    build_meta("mvtec", bottle.parent)
+    build("mvtec", bottle.parent)
     assert warnings_of() == (
         "test images that are training images too (1): bottle/test/good/7.png (= bottle/train/good/02.png)"
     )
@@ -85,11 +87,11 @@ def test_without_the_check_images_are_not_read(bottle, warnings_of):
 def test_nothing_usable_is_an_error(bottle):
     root = bottle.parent
     with pytest.raises(UserError, match=r"no test images found in .*; expected is brain_tumor_dataset"):
-        build_meta("brainmri", root)
+        build("brainmri", root)
     for path in (bottle / "test").rglob("*.png"):
         path.write_bytes(b"no image")
     with pytest.raises(UserError, match=r"none of the 3 test images in .* can be used"):
-        build_meta("mvtec", root)
+        build("mvtec", root)
     assert not (root / "meta.json").exists()
 
 

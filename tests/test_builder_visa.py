@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.build import build_meta
-from tests.builder_data import built, paths, put, put_text
+from tests.builder_data import build, built, paths, put, put_text
 from utils.errors import UserError
 
 VISA_HEADER = "object,split,label,image,mask\n"
@@ -78,4 +77,4 @@ def test_a_wrong_split_file_is_refused_by_line(tmp_path, text, said):
     if text is not None:
         put_text(tmp_path / "split_csv" / "1cls.csv", text)
     with pytest.raises(UserError, match=said):
-        build_meta("visa", tmp_path)
+        build("visa", tmp_path)

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import doctor
-from data import examination
+import engine.doctor as examination
 from tests import small_data
 from utils.files import sha256_of
-from utils.machine import Room
 from utils.problems import ERROR, WARNING, Problem, exit_code, summary
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -126,7 +125,7 @@ def test_options_that_a_run_would_refuse_are_errors(examined, options, what):
 
 
 def test_too_little_memory_is_told_and_the_model_not_loaded(monkeypatch, capsys):
-    small = Room("memory", free=1 << 20, total=1 << 30)
+    small = examination.Room("memory", free=1 << 20, total=1 << 30)
     monkeypatch.setattr(examination, "host_memory", lambda: small)
     monkeypatch.setattr(examination, "backbone_from_options", None)
     assert doctor.main(["--model", "demo"]) == 0
@@ -136,7 +135,7 @@ def test_too_little_memory_is_told_and_the_model_not_loaded(monkeypatch, capsys)
 
 
 def test_a_disk_too_small_for_the_tokens_is_told(examined, data, monkeypatch):
-    monkeypatch.setattr(examination, "disk", lambda folder: Room("disk", 1 << 10, 1 << 11))
+    monkeypatch.setattr(examination, "disk", lambda folder: examination.Room("disk", 1 << 10, 1 << 11))
     code, (_, warning) = examined("--dataset", "folder", "--data_path", data)
     assert code == 0
     assert warning.startswith("warning: the cache of patch tokens takes about")
@@ -159,6 +158,17 @@ def python(*arguments, **environment) -> subprocess.CompletedProcess:
     """Another Python, without the installed packages."""
     command = [sys.executable, "-S", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_nothing_that_takes_long_is_imported_before_the_arguments_are_read():
+    result = subprocess.run(
+        [sys.executable, "-c", "import doctor, sys; print(*sys.modules)"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"torch", "numpy", "open_clip"}.isdisjoint(result.stdout.split())
 
 
 def test_without_any_package_that_is_told():
@@ -184,7 +194,7 @@ def test_packages_that_cannot_be_imported_are_an_error(examined, monkeypatch, er
         def __getattr__(self, name: str):
             raise error("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setitem(sys.modules, "data.examination", Broken())
+    monkeypatch.setitem(sys.modules, "engine.doctor", Broken())
     code, (_, said) = examined()
     assert code == 1
     assert said.startswith("error: the packages are installed but cannot be imported (")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from datasets.loader import Batch
 from datasets.meta import Entry
-from models import needs
+from engine import needs
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import models.weights
+from engine.doctor import SUMS_FOLDERS, check_sums, check_weights
 from models.presets import PRESETS
-from models.weight_checks import SUMS_FOLDERS, check_sums, check_weights
 from utils.files import sha256_of
 
 
@@ -34,7 +34,7 @@ def test_a_file_that_cannot_be_read_is_an_error(listed, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("models.weight_checks.sha256_of", refuse)
+    monkeypatch.setattr("engine.doctor.sha256_of", refuse)
     (problem,) = check_sums(listed.parent)
     assert problem.what == f"cannot read {listed}: Permission denied"
 

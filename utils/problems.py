@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Level = Literal["error", "warning"]
-# A run would stop, or lack some of its images.
-ERROR: Level = "error"
-# A run would go through, but its figures or its chances want a look.
-WARNING: Level = "warning"
+ERROR: Level = "error"  # a run would stop, or lack some of its images
+WARNING: Level = "warning"  # a run would go through, but its figures or its chances want a look
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        level: see `ERROR` and `WARNING`.
-        what: a clause that says what, and where.
-        remedy: a clause that says what to do.
-    """
+    """One thing that is wrong, in clauses."""
 
     level: Level
-    what: str
-    remedy: str
+    what: str  # and where
+    remedy: str  # what to do
 
     def __str__(self) -> str:
         return f"{self.level}: {self.what}; {self.remedy}"
+
+
+def unreadable(error: OSError, path: str | Path) -> Problem:
+    """The problem that a file or folder cannot be read, `path` unless the error names another."""
+    what = f"cannot read {error.filename or path}: {error.strerror or error}"
+    return Problem(ERROR, what, "see to its permissions and its disk")
 
 
 def exit_code(problems: Sequence[Problem]) -> int:

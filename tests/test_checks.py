@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import kinds
-from data.build import build_meta
-from data.checkup import check_data_set
+from data.checks import check_data_set
+from data.found import Kind
 from datasets.meta import Entry
 from datasets.registry import get_spec
-from tests.builder_data import mvtec_class, put
+from tests.builder_data import build, mvtec_class, put
 from utils.problems import Problem
 
 FOLDER = get_spec("folder")  # of which nothing is published
@@ -24,7 +23,7 @@ def check(root: Path, name: str = "folder", meta: Path | None = None, classes=No
     return check_data_set(get_spec(name), root, meta, classes)[1]
 
 
-def said(kind: kinds.Kind, where: str, count: int = 1) -> Problem:
+def said(kind: Kind, where: str, count: int = 1) -> Problem:
     """The problem that a kind of fault is told as."""
     return Problem(kind.level, f"{kind.text} ({count}): {where}", kind.remedy)
 
@@ -56,25 +55,25 @@ def test_truncated_images_and_masks_are_errors(bottle):
 
 
 def test_files_that_a_list_has_and_the_folder_lacks_are_errors(bottle):
-    build_meta("folder", bottle.parent)
+    build("folder", bottle.parent)
     gone = [bottle / "test" / "good" / "0.png", bottle / "ground_truth" / "crack" / "2_mask.png"]
     for path in gone:
         path.unlink()
     assert check(bottle.parent) == [
-        said(kinds.MISSING_MASK, f"there is no image {gone[1]}"),
-        said(kinds.MISSING, f"there is no image {gone[0]}"),
+        said(Kind.MISSING_MASK, f"there is no image {gone[1]}"),
+        said(Kind.MISSING, f"there is no image {gone[0]}"),
     ]
 
 
 def test_masks_and_labels_that_contradict_each_other_are_told(bottle):
     put(bottle / "ground_truth" / "crack" / "2_mask.png", 0)
-    meta = build_meta("folder", bottle.parent)
+    meta = build("folder", bottle.parent)
     put(bottle / "test" / "good" / "1.png")
     mask = "bottle/ground_truth/crack/10_mask.png"
     add_entry(meta, img_path="bottle/test/good/1.png", mask_path=mask, anomaly=0)
     assert check(bottle.parent) == [
-        said(kinds.EMPTY_MASK, "bottle/ground_truth/crack/2_mask.png"),
-        said(kinds.NORMAL_WITH_MASK, f"bottle/test/good/1.png ({mask})"),
+        said(Kind.EMPTY_MASK, "bottle/ground_truth/crack/2_mask.png"),
+        said(Kind.NORMAL_WITH_MASK, f"bottle/test/good/1.png ({mask})"),
     ]
 
 
@@ -84,16 +83,16 @@ def test_a_mask_of_another_size_and_one_in_jpeg_are_told(bottle):
     (truth / "10_mask.png").unlink()
     put(truth / "10_mask.jpg", 255)
     assert check(bottle.parent) == [
-        said(kinds.OTHER_SIZE, "bottle/ground_truth/crack/2_mask.png (6 x 8, its image 8 x 6)"),
-        said(kinds.JPEG_MASK, "bottle/ground_truth/crack/10_mask.jpg"),
+        said(Kind.OTHER_SIZE, "bottle/ground_truth/crack/2_mask.png (6 x 8, its image 8 x 6)"),
+        said(Kind.JPEG_MASK, "bottle/ground_truth/crack/10_mask.jpg"),
     ]
 
 
 def test_anomalous_images_that_lack_a_mask_in_a_list_are_told(bottle):
-    meta = build_meta("folder", bottle.parent)
+    meta = build("folder", bottle.parent)
     put(bottle / "test" / "crack" / "3.png")
     add_entry(meta, img_path="bottle/test/crack/3.png")
-    assert check(bottle.parent) == [said(kinds.NO_MASK, "bottle/test/crack/3.png")]
+    assert check(bottle.parent) == [said(Kind.NO_MASK, "bottle/test/crack/3.png")]
 
 
 def saved_anew(source: Path, target: Path) -> None:
@@ -105,11 +104,11 @@ def saved_anew(source: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     "source, target, kind",
     [
-        ("bottle/train/good/02.png", "bottle/test/good/7.bmp", kinds.BOTH_SPLITS),
-        ("bottle/test/good/0.png", "bottle/test/good/7.bmp", kinds.TWICE),
-        ("bottle/test/good/0.png", "nut/test/good/7.bmp", kinds.TWO_CLASSES),
-        ("bottle/train/good/02.png", "nut/train/good/7.bmp", kinds.TWO_CLASSES),
-        ("bottle/train/good/02.png", "bottle/test/hole/7.bmp", kinds.TWO_LABELS),
+        ("bottle/train/good/02.png", "bottle/test/good/7.bmp", Kind.BOTH_SPLITS),
+        ("bottle/test/good/0.png", "bottle/test/good/7.bmp", Kind.TWICE),
+        ("bottle/test/good/0.png", "nut/test/good/7.bmp", Kind.TWO_CLASSES),
+        ("bottle/train/good/02.png", "nut/train/good/7.bmp", Kind.TWO_CLASSES),
+        ("bottle/train/good/02.png", "bottle/test/hole/7.bmp", Kind.TWO_LABELS),
     ],
 )
 def test_the_same_image_in_two_places_is_told_whatever_its_format(bottle, source, target, kind):
@@ -139,11 +138,11 @@ def test_an_image_unlike_its_class_is_told(tmp_path):
     with Image.open(tmp_path / "0.png") as image:
         image.convert("RGBA").save(tmp_path / "0.png")
     assert check(tmp_path) == [
-        said(kinds.ODD_SIZE, "odd.png (8 x 7, not 8 x 6)"),
-        said(kinds.ODD_MODE, "0.png (RGBA, not L)"),
+        said(Kind.ODD_SIZE, "odd.png (8 x 7, not 8 x 6)"),
+        said(Kind.ODD_MODE, "0.png (RGBA, not L)"),
     ]
     put(tmp_path / "another.png", shape=(7, 8))  # so that the others are not nearly all
-    assert check(tmp_path) == [said(kinds.ODD_MODE, "0.png (RGBA, not L)")]
+    assert check(tmp_path) == [said(Kind.ODD_MODE, "0.png (RGBA, not L)")]
 
 
 def test_images_of_few_are_not_odd(bottle):
@@ -181,7 +180,7 @@ def test_some_classes_are_looked_at_alone(bottle):
 
 
 def test_images_that_no_list_has_are_told(bottle):
-    build_meta("folder", bottle.parent)
+    build("folder", bottle.parent)
     put(bottle / "test" / "good" / "new.png")
     (problem,) = check(bottle.parent)
     assert "does not list (1): bottle/test/good/new.png" in problem.what
@@ -234,6 +233,6 @@ def test_a_wholly_other_file_does_not_stop_the_check(bottle):
 
 
 def test_every_kind_has_another_text_and_a_remedy():
-    every = [value for value in vars(kinds).values() if isinstance(value, kinds.Kind)]
+    every = Kind.__members__.values()  # with aliases, as two equal ones would be
     assert len({kind.text for kind in every}) == len(every) > 15
     assert all(kind.remedy and kind.level in ("error", "warning") for kind in every)

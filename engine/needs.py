@@ -26,30 +26,21 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What of a model decides on its needs.
+    """What of a model decides on its needs, called as above."""
 
-    Attributes:
-        parameters: P, of both towers.
-        width, hidden: C and H.
-        patches: N.
-        image_size: S in pixels.
-        taps: t.
-        quick_gelu: whether the activation is QuickGELU.
-    """
-
-    parameters: int
-    width: int
-    hidden: int
-    patches: int
-    image_size: int
-    taps: int
-    quick_gelu: bool
+    parameters: int  # P
+    width: int  # C
+    hidden: int  # H
+    patches: int  # N
+    image_size: int  # S
+    taps: int  # t
+    quick_gelu: bool  # whether the activation is QuickGELU
 
 
 def dimensions_of(
     model: str, pretrained: str, image_size: int | None, features_list: Sequence[int] | None
 ) -> Dimensions:
-    """Dimensions of a model, of which only the shapes are built; for the arguments see `load_backbone`.
+    """Build the shapes of a model, and no more, for its dimensions; for the arguments see `load_backbone`.
 
     QuickGELU, the larger, is assumed where the weights were trained with it, though `Fidelity` may say GELU.
 

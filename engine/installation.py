@@ -20,13 +20,10 @@ def check_python(version: tuple[int, int]) -> list[Problem]:
     """An error where Python is too old, a warning where it is newer than what was tried."""
     if OLDEST <= version <= NEWEST:
         return []
-    what = f"Python {_dotted(version)} is {'older' if version < OLDEST else 'newer'} than the project knows"
-    remedy = f"make the environment with Python {_dotted(OLDEST)} to {_dotted(NEWEST)}"
+    there, oldest, newest = (".".join(map(str, numbers)) for numbers in (version, OLDEST, NEWEST))
+    what = f"Python {there} is {'older' if version < OLDEST else 'newer'} than the project knows"
+    remedy = f"make the environment with Python {oldest} to {newest}"
     return [Problem(ERROR if version < OLDEST else WARNING, what, remedy)]
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return ".".join(map(str, version))
 
 
 def installed_version(package: str) -> str | None:

@@ -1,0 +1,248 @@
+"""The examination before a long run: device, memory, disk, prompts, weights and data set, each with its problems."""
+
+import argparse
+import contextlib
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import open_clip
+import torch
+from tabulate import tabulate
+
+from data.checks import EMPTY, check_data_set
+from data.counts import counts_table
+from data.files import PROJECT
+from datasets.meta import Entry, Meta
+from datasets.registry import get_spec
+from engine import needs
+from models.options import backbone_from_options, find_device, resolve_model_options
+from models.presets import PRETRAINED_MODELS
+from models.prompts import read_prompts
+from models.weights import how_to_get, local_weights
+from utils.errors import UserError
+from utils.files import sha256_of
+from utils.problems import ERROR, WARNING, Problem, unreadable
+
+GIB = 1 << 30
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+SUMS = "SHA256SUMS"
+SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
+ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
+PER = 100  # images that needs are told for where no data set is named
+T = TypeVar("T")
+
+
+def examine(options: argparse.Namespace) -> list[Problem]:
+    """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
+    device, problems = _device(options.device)
+    memory = host_memory()
+    room = memory
+    if device.type == "cuda":
+        room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
+    _say("\n".join(map(str, dict.fromkeys((versions, f"device: {device}", memory, room)))))
+    for folder in SUMS_FOLDERS:
+        problems += check_sums(folder)
+
+    spec = None if options.dataset is None else get_spec(options.dataset)
+    prompts = options.prompts or (spec and spec.domain)
+    if prompts is not None:
+        problems += _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
+    meta = EMPTY
+    if spec is not None:
+        root = options.data_path or PROJECT / spec.folder
+        meta, found = check_data_set(spec, root, options.meta, options.classes)
+        problems += found
+        if meta["test"]:
+            _say(counts_table(meta, spec.published))
+
+    try:
+        resolve_model_options(options)
+        of = needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
+    except UserError as error:
+        remedy = "see --help for what --model, --pretrained and the others take"
+        return [*problems, Problem(ERROR, str(error), remedy)]
+    problems += _check_needs(options, of, meta, memory, room)
+    path, found = check_weights(options.model, options.pretrained)
+    problems += found
+    if path is not None:
+        _say(f"weights: {path}")
+        if needs.loading_bytes(of) > memory.free:
+            _say("they were not loaded to see whether they fit: there is too little memory")
+        else:
+            problems += _load(options, device, path)
+    return problems
+
+
+def _say(text: str) -> None:
+    print(f"{text}\n", flush=True)
+
+
+def _attempt(
+    call: Callable[..., T], *arguments: object, remedy: str, reads: str | Path = "a file"
+) -> tuple[T | None, list[Problem]]:
+    """Call a function; where it refuses what the user gave, or cannot read a file, that is an error."""
+    try:
+        return call(*arguments), []
+    except UserError as error:
+        return None, [Problem(ERROR, str(error), remedy)]
+    except OSError as error:
+        return None, [unreadable(error, reads)]
+
+
+def _device(name: str) -> tuple[torch.device, list[Problem]]:
+    """The device called `name`, the CPU if there is none."""
+    device, problems = _attempt(find_device, name, remedy="name one that is there, or leave --device out")
+    if device is None:
+        return torch.device("cpu"), problems
+    if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
+        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
+        return device, [Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy)]
+    return device, []
+
+
+# ---- Memory and disk -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that are free now, and bytes in all, of what is called `name`."""
+
+    name: str
+    free: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.free / GIB:.1f} of {self.total / GIB:.1f} GiB free"
+
+
+def host_memory() -> Room:
+    """The machine's memory, or the container's if that has less.
+
+    Free is what the system could give without swapping. Where it does not tell, as macOS does not, that is all of it.
+    """
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in map(Path, CONTAINER_LIMITS):
+        limit = path.read_text().strip() if path.is_file() else "max"
+        total = total if limit == "max" else min(total, int(limit))
+    free = total
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        values = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = min(total, int(values["MemAvailable"].split()[0]) << 10)
+    return Room("memory", free, total)
+
+
+def disk(folder: Path) -> Room:
+    """The disk that a folder is on, or would be once it is made; the nearest folder that may be looked at decides."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(path)
+            break
+    return Room(f"disk of {folder}", usage.free, usage.total)
+
+
+def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: bool = False) -> list[Problem]:
+    """An error if `needed` bytes never fit, a warning if they do not fit now, or if what takes them is optional."""
+    if needed <= room.free:
+        return []
+    level = ERROR if needed > room.total and not optional else WARNING
+    return [Problem(level, f"{what} takes about {needed / GIB:.1f} GiB ({room})", remedy)]
+
+
+def _check_needs(
+    options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room
+) -> list[Problem]:
+    """Print a table of what a run needs, and check whether there is as much."""
+    name, largest = max(
+        ((name, len(entries)) for name, entries in meta["test"].items()), key=lambda group: group[1], default=("", 0)
+    )
+    to_train = _trainable(meta["test"])
+    cache = disk(options.cache_dir)
+    loading = needs.loading_bytes(of)
+    batch = needs.weight_bytes(of) + needs.activation_bytes(of, options.batch_size)
+    ahead = needs.read_ahead_bytes(of, options.batch_size, options.num_workers)
+    maps = needs.map_bytes(of, largest or PER)
+    tokens = needs.token_bytes(of, to_train or PER)
+    of_class = f"the {largest} images of {name}" if largest else f"each {PER} images of a class"
+    of_training = f"these {to_train} images" if to_train else f"each {PER} images"
+    rows = [
+        ("weights while they are loaded", loading / GIB, "memory"),
+        (f"weights, and a batch of {options.batch_size}", batch / GIB, room.name),
+        (f"batches that {options.num_workers} workers read ahead", ahead / GIB, "memory"),
+        (f"maps and masks of {of_class}", maps / GIB, "memory"),
+        (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
+    ]
+    table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
+    _say(f"{table}\n{cache}")
+    running = ahead + (maps if largest else 0) + (batch if room == memory else 0)
+    remedy = "take a smaller --batch_size or --image_size, or close other programs"
+    problems = check_room("the run", max(loading, running), memory, remedy)
+    if room != memory:
+        problems += check_room("the model", batch, room, "take a smaller --batch_size, or --device cpu")
+    if to_train:
+        remedy = "name another disk with --cache_dir, or train with --no_cache"
+        problems += check_room("the cache of patch tokens", tokens, cache, remedy, optional=True)
+    return problems
+
+
+def _trainable(classes: dict[str, list[Entry]]) -> int:
+    """How many images SDP+ could be trained on: those that are normal or have a mask, if any has one."""
+    entries = [entry for group in classes.values() for entry in group]
+    known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
+    return len(known) if any(entry.mask_path for entry in known) else 0
+
+
+# ---- Weights ---------------------------------------------------------------------------------------------------------
+
+
+def check_sums(folder: Path) -> list[Problem]:
+    """An error for each file in `folder` whose SHA-256 is not the one that its `SHA256SUMS` lists.
+
+    Files that are listed and not there are passed over: nobody needs all of them.
+    """
+    sums = folder / SUMS
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        what = f"cannot read {sums} ({reason}), so the files beside it were not checked"
+        return [Problem(WARNING, what, "get the project's files anew")]
+    problems = []
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        file = folder / name
+        try:
+            if name and file.is_file() and sha256_of(file) != digest:
+                what = f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}"
+                problems.append(Problem(ERROR, what, ANEW))
+        except OSError as error:
+            problems.append(unreadable(error, file))
+    return problems
+
+
+def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
+    """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
+    remedy = "see --help for what --model and --pretrained take"
+    path, problems = _attempt(local_weights, model, pretrained, remedy=remedy, reads=pretrained)
+    if path is None and not problems:
+        what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
+        problems = [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
+    return path, problems
+
+
+def _load(options: argparse.Namespace, device: torch.device, path: Path) -> list[Problem]:
+    """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
+    try:
+        backbone, problems = _attempt(backbone_from_options, options, device, remedy=ANEW, reads=path)
+    except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
+        what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
+        return [Problem(ERROR, what, "free memory, or try --device cpu")]
+    if backbone is not None:
+        _say(f"they fit, SHA-256 {backbone.weights.sha256}")
+    return problems
