@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from data.comparison import compare_runs
-from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
-from data.published import write_published
-from data.saved_scores import read_scores
-from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from engine.comparison import compare_runs
+from engine.data_sets import add_data_set_options, add_worker_option, evaluation_set_from_options
+from engine.published import write_published
+from engine.saved_scores import read_scores
+from engine.testing import add_seed_option
 from utils.arguments import positive_int
 from utils.bootstrap import Bootstrap
 from utils.distributed import is_main, rank, world_size

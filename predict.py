@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data.options import add_reading_options, fill_in_from_data_set
 from data.photographs import find_photographs
-from data.prediction import calibration_from_options, predict_photographs
-from data.prediction_writer import PredictionWriter
-from data.testing import add_seed_option
 from datasets.registry import get_spec
+from engine.calibration import Calibration
+from engine.data_sets import add_reading_options, fill_in_from_data_set
+from engine.detectors import add_method_options, detector_from_options, refuse_idle_options
+from engine.options import CLIP_AD_FIDELITY, add_map_options, add_model_options, add_prompt_options
+from engine.prediction import calibration_from_options, predict_photographs
+from engine.prediction_writer import PredictionWriter
+from engine.testing import add_seed_option
 from models.backbone import Backbone
-from models.detectors import add_method_options, detector_from_options, refuse_idle_options
-from models.options import CLIP_AD_FIDELITY, add_map_options, add_model_options, add_prompt_options
 from utils.arguments import finite_float, non_empty, rate
-from utils.calibration import Calibration
 from utils.distributed import from_main, is_main
 from utils.errors import run
 from utils.evaluation_types import Detector

@@ -8,16 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data.options import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
-from data.testing import add_seed_option, check_published, evaluate_detector, start_test
-from models.adapter import ImageAdapter
-from models.adapter_checkpoint import AdapterCheckpoint, differences, seen_in_training
-from models.backbone import Backbone
-from models.dp_clip import SMOOTHING, DPClip
-from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
-from models.dp_clip_options import adapter_settings, add_adapter_options
-from models.fidelity import Fidelity
-from models.options import (
+from engine.data_sets import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
+from engine.dp_clip_options import adapter_settings, add_adapter_options
+from engine.options import (
     add_dp_clip_prompt_options,
     add_model_options,
     backbone_from_options,
@@ -25,6 +18,13 @@ from models.options import (
     find_device,
     resolve_model_options,
 )
+from engine.testing import add_seed_option, check_published, evaluate_detector, start_test
+from models.adapter import ImageAdapter
+from models.adapter_checkpoint import AdapterCheckpoint, differences, seen_in_training
+from models.backbone import Backbone
+from models.dp_clip import SMOOTHING, DPClip
+from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
+from models.fidelity import Fidelity
 from models.text import discard_text_tower
 from utils.distributed import is_main
 from utils.errors import UserError, run

@@ -4,11 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
-from models.fidelity import Fidelity
-from models.options import (
+from engine.data_sets import add_data_options, evaluation_set_from_options, fill_in_from_data_set
+from engine.options import (
     add_map_options,
     add_model_options,
     add_prompt_options,
@@ -17,6 +15,8 @@ from models.options import (
     resolve_model_options,
     text_features_from_options,
 )
+from engine.testing import add_seed_option, check_published, evaluate_detector, start_test
+from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.sdp import SDP
 from utils.errors import run

@@ -5,12 +5,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
-from models.adapter_checkpoint import differences, seen_in_training
-from models.fidelity import Fidelity
-from models.options import (
+from engine.data_sets import add_data_options, evaluation_set_from_options, fill_in_from_data_set
+from engine.options import (
     add_map_options,
     add_model_options,
     add_prompt_options,
@@ -19,6 +16,9 @@ from models.options import (
     resolve_model_options,
     text_features_from_options,
 )
+from engine.testing import add_seed_option, check_published, evaluate_detector, start_test
+from models.adapter_checkpoint import differences, seen_in_training
+from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.sdp_plus import SDPPlus
 from models.sdp_plus_checkpoint import load_adapters, read_adapters

@@ -10,25 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.resuming import add_resume_option, plain_arguments, restoring, start_training
-from data.testing import add_seed_option
-from data.training import (
-    TrainingSet,
-    add_training_data_options,
-    epoch_order,
-    shared_steps,
-    step_count,
-    training_set_from_options,
-)
 from datasets.loader import Batch, ErrorRaisingLoader, empty_batch, loader_in_order
-from models.backbone import Backbone
-from models.checkpoints import load_into, save_checkpoint
-from models.dp_clip import image_adapter_for
-from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
-from models.dp_clip_options import adapter_settings, add_adapter_options, add_optimisation_options, training_settings
-from models.dp_clip_training import DPClipTraining
-from models.fidelity import Fidelity
-from models.options import (
+from engine.dp_clip_options import adapter_settings, add_adapter_options, add_optimisation_options, training_settings
+from engine.dp_clip_training import DPClipTraining
+from engine.options import (
     add_dp_clip_prompt_options,
     add_model_options,
     backbone_from_options,
@@ -36,6 +21,21 @@ from models.options import (
     find_device,
     resolve_model_options,
 )
+from engine.resuming import add_resume_option, plain_arguments, restoring, start_training
+from engine.testing import add_seed_option
+from engine.training_data import (
+    TrainingSet,
+    add_training_data_options,
+    epoch_order,
+    shared_steps,
+    step_count,
+    training_set_from_options,
+)
+from models.backbone import Backbone
+from models.checkpoints import load_into, save_checkpoint
+from models.dp_clip import image_adapter_for
+from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
+from models.fidelity import Fidelity
 from models.text import discard_text_tower
 from utils.arguments import positive_int
 from utils.distributed import is_main

@@ -11,11 +11,20 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.options import EvaluationSet, fill_in_from_data_set, loader_from_options
-from data.resuming import add_resume_option, plain_arguments, restoring, start_training
-from data.testing import add_seed_option
-from data.tokens import TokenBatch, add_token_options, token_source_from_options
-from data.training import (
+from engine.data_sets import EvaluationSet, fill_in_from_data_set, loader_from_options
+from engine.options import (
+    add_map_options,
+    add_model_options,
+    add_prompt_options,
+    backbone_from_options,
+    find_device,
+    resolve_model_options,
+    text_features_from_options,
+)
+from engine.resuming import add_resume_option, plain_arguments, restoring, start_training
+from engine.testing import add_seed_option
+from engine.tokens import TokenBatch, add_token_options, token_source_from_options
+from engine.training_data import (
     add_training_data_options,
     add_validation_options,
     epoch_order,
@@ -27,15 +36,6 @@ from data.training import (
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.fidelity import Fidelity
-from models.options import (
-    add_map_options,
-    add_model_options,
-    add_prompt_options,
-    backbone_from_options,
-    find_device,
-    resolve_model_options,
-    text_features_from_options,
-)
 from models.prompts import read_prompts
 from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, training_loss
 from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import medians, ratio_table
 from data.build import PROJECT
-from data.options import EvaluationSet, read_evaluation_set
-from data.tokens import TokenSource, token_source_from_options
-from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
+from engine.data_sets import EvaluationSet, read_evaluation_set
+from engine.tokens import TokenSource, token_source_from_options
+from engine.training_data import TrainingSet, epoch_order, shared_steps
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.linear import apply

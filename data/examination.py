@@ -12,17 +12,17 @@ from tabulate import tabulate
 from data.build import PROJECT
 from data.checkup import EMPTY, check_data_set
 from data.common import counts_table
-from data.options import add_data_options
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
-from models import needs
-from models.options import (
+from engine.data_sets import add_data_options
+from engine.options import (
     add_model_options,
     add_prompt_options,
     backbone_from_options,
     find_device,
     resolve_model_options,
 )
+from models import needs
 from models.prompts import read_prompts
 from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights, unreadable
 from utils.errors import UserError
@@ -146,7 +146,7 @@ def _largest_class(classes: dict[str, list[Entry]]) -> tuple[str, int]:
 
 
 def _trainable(classes: dict[str, list[Entry]]) -> int:
-    """How many images SDP+ could be trained on, see `data.training`."""
+    """How many images SDP+ could be trained on, see `engine.training_data`."""
     entries = [entry for group in classes.values() for entry in group]
     known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
     return len(known) if any(entry.mask_path for entry in known) else 0

@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from data.options import add_data_options, read_evaluation_set
 from datasets.registry import get_spec
+from engine.data_sets import add_data_options, read_evaluation_set
 
 
 def parsed(*arguments):

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import models.options
+import engine.options
 import predict
-from models.fidelity import Fidelity
-from models.options import (
+from engine.options import (
     add_model_options,
     add_prompt_options,
     backbone_from_options,
@@ -17,6 +16,7 @@ from models.options import (
     resolve_model_options,
     text_features_from_options,
 )
+from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
@@ -160,7 +160,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
 def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
     given = {}
-    monkeypatch.setattr(models.options, "load_backbone", lambda **options: given.update(options))
+    monkeypatch.setattr(engine.options, "load_backbone", lambda **options: given.update(options))
     options = [
         "--image_size",
         "64",

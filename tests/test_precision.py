@@ -16,8 +16,8 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from engine.dp_clip_training import DPClipTraining, TrainingSettings
 from models.dp_clip import DPClip
-from models.dp_clip_training import DPClipTraining, TrainingSettings
 from models.fidelity import Fidelity
 from models.sdp_plus import SDPPlus, adapters_for
 from tests import tiny_adapter, tiny_clip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import models.options
+import engine.options
 import test_dp_clip
 import train_dp_clip
 from models.adapter import ImageAdapter
@@ -118,13 +118,13 @@ def test_several_epochs_give_a_curve(sets, model, training, tmp_path):
 
 
 def test_text_features_are_computed_once(sets, model, training, tmp_path, monkeypatch):
-    calls, original = [], models.options.class_text_features
+    calls, original = [], engine.options.class_text_features
 
     def counted(*arguments):
         calls.append(arguments[2])
         return original(*arguments)
 
-    monkeypatch.setattr(models.options, "class_text_features", counted)
+    monkeypatch.setattr(engine.options, "class_text_features", counted)
     epochs = [str(training / f"image_adapter_{epoch}.pth") for epoch in (1, 2)]
     run(sets, ["mpdd", "kvasir"], model, tmp_path, training, "--checkpoint", *epochs)
     assert sorted(calls) == ["cog", "colon endoscopy image"]

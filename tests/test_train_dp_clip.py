@@ -15,8 +15,8 @@ import torch
 
 import test_dp_clip
 import train_dp_clip
-from data.training import training_set_from_options
-from models.dp_clip_training import DPClipTraining
+from engine.dp_clip_training import DPClipTraining
+from engine.training_data import training_set_from_options
 from tests.compare import relative_error
 from utils.errors import UserError
 

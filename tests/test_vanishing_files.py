@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import data.tokens
+import engine.tokens
 import test_sdp
 import train_dp_clip
 import train_sdp_plus
@@ -68,14 +68,14 @@ def test_a_file_that_was_listed_and_is_gone_is_named(options, tmp_path, capsys, 
 
 
 def test_tokens_that_go_while_a_training_reads_them_are_named(options, tmp_path, capsys, monkeypatch):
-    real = data.tokens.CachedTokens.batches
+    real = engine.tokens.CachedTokens.batches
 
     def batches_after_the_mishap(*arguments):
         for path in (tmp_path / "cache" / "tokens").rglob("*.npy"):
             path.unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(data.tokens.CachedTokens, "batches", batches_after_the_mishap)
+    monkeypatch.setattr(engine.tokens.CachedTokens, "batches", batches_after_the_mishap)
     arguments = [*options[train_sdp_plus], "--cache_memory", "0"]
     assert_one_sentence(lambda: train_sdp_plus.main(arguments), "is gone or damaged; start again", capsys)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.options import EvaluationSet
-from data.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from engine.data_sets import EvaluationSet
+from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, measure_class
 from utils.comparison import compare_results, write_comparison

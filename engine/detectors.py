@@ -8,19 +8,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from models.adapter_checkpoint import AdapterCheckpoint, differences
-from models.backbone import Backbone
-from models.dp_clip import DPClip
-from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
-from models.dp_clip_options import adapter_settings, add_adapter_options
-from models.fidelity import Fidelity
-from models.options import (
+from engine.dp_clip_options import adapter_settings, add_adapter_options
+from engine.options import (
     backbone_from_options,
     dp_clip_text_features_from_options,
     find_device,
     resolve_model_options,
     text_features_from_options,
 )
+from models.adapter_checkpoint import AdapterCheckpoint, differences
+from models.backbone import Backbone
+from models.dp_clip import DPClip
+from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
+from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.sdp import SDP
 from models.sdp_plus import SDPPlus

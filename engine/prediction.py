@@ -15,8 +15,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data.photographs import find_photographs
 from datasets.loader import loader_in_order
 from datasets.photographs import Photograph, PhotographDataset
+from engine.calibration import LEAST, Calibration, read_calibration
 from models.backbone import Backbone
-from utils.calibration import LEAST, Calibration, read_calibration
 from utils.distributed import in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Detector

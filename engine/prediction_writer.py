@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from data.photographs import output_names
-from data.prediction import Seen, Unread
 from datasets.transforms import image_from_tensor
+from engine.calibration import Calibration
+from engine.prediction import Seen, Unread
 from utils.anomalous_regions import anomalous_regions, full_size_mask
-from utils.calibration import Calibration
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
 from utils.html_report import HtmlReport

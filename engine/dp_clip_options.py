@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
+from engine.dp_clip_training import TrainingSettings
 from models.adapter import AdapterSettings
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
-from models.dp_clip_training import TrainingSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from utils.arguments import as_given, non_negative_float, non_negative_int, positive_float, positive_int, share

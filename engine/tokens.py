@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.training import TrainingSet
 from datasets.images import load_mask
 from datasets.loader import loader_in_order
 from datasets.transforms import mask_transform
+from engine.training_data import TrainingSet
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import DTYPES, GIB, TokenCache, encode_patch_tokens

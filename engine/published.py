@@ -8,8 +8,8 @@ from typing import Any
 from tabulate import tabulate
 
 from data.build import PROJECT
-from data.saved_runs import SavedRun, read_run
 from datasets.registry import get_spec
+from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
 from utils.errors import UserError
 from utils.files import sha256_of, write_text

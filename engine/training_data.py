@@ -13,11 +13,11 @@ from torch.utils.data import ConcatDataset
 
 from data.build import PROJECT
 from data.few_shot import draw
-from data.options import EvaluationSet, read_evaluation_set, read_evaluation_sets
 from datasets.loader import AnomalyDataset
 from datasets.meta import Entry
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from datasets.training_images import TrainingImages
+from engine.data_sets import EvaluationSet, read_evaluation_set, read_evaluation_sets
 from utils.arguments import non_negative_int, positive_int
 from utils.distributed import rank, world_size
 from utils.errors import UserError

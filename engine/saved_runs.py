@@ -8,9 +8,9 @@ from typing import Any
 
 from data.build import PROJECT
 from data.common import read_csv
-from data.options import EvaluationSet, read_evaluation_set
-from data.saved_scores import parse_score
 from datasets.registry import get_spec
+from engine.data_sets import EvaluationSet, read_evaluation_set
+from engine.saved_scores import parse_score
 from utils.errors import UserError
 
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.options import EvaluationSet, loader_from_options
-from data.published import published_numbers, read_facts, write_published
 from datasets.transforms import image_from_tensor
+from engine.data_sets import EvaluationSet, loader_from_options
+from engine.published import published_numbers, read_facts, write_published
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.arguments import seed
