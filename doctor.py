@@ -34,12 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _examine(arguments: Sequence[str] | None) -> list[Problem]:
     """Check everything but the packages, without which this could not be imported; print what is found on the way."""
     try:
-        from data.examination import examine, parse_arguments
+        from engine.options import ExaminationOptions
+        from utils.arguments import parse
+
+        options = parse(ExaminationOptions, __doc__, arguments)
+        from data.examination import examine  # only now, as PyTorch takes seconds to import
     except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
         what = f"the packages are installed but cannot be imported ({error})"
         return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]
     problems = []
-    for text, found in examine(parse_arguments(arguments)):
+    for text, found in examine(options):
         if text:
             print(f"{text}\n", flush=True)
         problems += found

@@ -1,8 +1,7 @@
 """The examination before a long run: device, memory, disk, prompts, weights and data set, each with its problems."""
 
-import argparse
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -14,15 +13,10 @@ from data.checkup import EMPTY, check_data_set
 from data.common import counts_table
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
-from engine.data_sets import add_data_options
-from engine.options import (
-    add_model_options,
-    add_prompt_options,
-    backbone_from_options,
-    find_device,
-    resolve_model_options,
-)
+from engine.loading import backbone_from_options, find_device
+from engine.options import ExaminationOptions, resolve
 from models import needs
+from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.weight_checks import ANEW, SUMS_FOLDERS, check_sums, check_weights, unreadable
 from utils.errors import UserError
@@ -35,23 +29,11 @@ NO_DRIVER_USE = "install PyTorch for the GPU's driver, see https://pytorch.org/g
 Findings = tuple[str, list[Problem]]  # what to say in any case, and the problems
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description="Check the installation, and a data set if one is named, before a long run: give the options of "
-        "the run. Nothing is downloaded or written. The exit code is 1 if there is an error."
-    )
-    add_data_options(parser, default="none, and the installation alone is checked")
-    add_model_options(parser)
-    add_prompt_options(parser)
-    return parser.parse_args(arguments)
-
-
-def examine(args: argparse.Namespace) -> Iterator[Findings]:
+def examine(args: ExaminationOptions) -> Iterator[Findings]:
     """Check one thing after another.
 
     Args:
-        args: of the command line; the model's are filled in.
+        args: of the command line.
     """
     device, problems = _device(args.device)
     memory = host_memory()
@@ -70,7 +52,7 @@ def examine(args: argparse.Namespace) -> Iterator[Findings]:
         yield counts_table(meta, spec.published) if meta["test"] else "", problems
 
     try:
-        resolve_model_options(args)
+        args = resolve(args)
         dimensions = needs.dimensions_of(args.model, args.pretrained, args.image_size, args.features_list)
     except UserError as error:
         yield ("", [Problem(ERROR, str(error), "see --help for what --model, --pretrained and the others take")])
@@ -106,7 +88,7 @@ def _prompts(name: str | None) -> list[Problem]:
     return []
 
 
-def _room(args: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room) -> Findings:
+def _room(args: ExaminationOptions, of: needs.Dimensions, meta: Meta, memory: Room, room: Room) -> Findings:
     """A table of what a run needs, and whether there is as much."""
     name, largest = _largest_class(meta["test"])
     to_train = _trainable(meta["test"])
@@ -152,10 +134,10 @@ def _trainable(classes: dict[str, list[Entry]]) -> int:
     return len(known) if any(entry.mask_path for entry in known) else 0
 
 
-def _backbone(args: argparse.Namespace, device: torch.device, path: Path) -> Findings:
+def _backbone(args: ExaminationOptions, device: torch.device, path: Path) -> Findings:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
     try:
-        backbone = backbone_from_options(args, device)
+        backbone = backbone_from_options(args, Fidelity.named(args.fidelity), device)
     except UserError as error:
         return "", [Problem(ERROR, str(error), ANEW)]
     except OSError as error:

@@ -1,151 +1,148 @@
-"""Any of the methods as a detector, from its name and the options that all entry points share."""
+"""The methods, each with one entry: its own options, and how its detector is made from a backbone and a checkpoint.
 
-import argparse
-import hashlib
+A method's modules are imported when it is loaded, so that its name and options are known to `--help` at once.
+"""
+
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from engine.dp_clip_options import adapter_settings, add_adapter_options
-from engine.options import (
-    backbone_from_options,
-    dp_clip_text_features_from_options,
-    find_device,
-    resolve_model_options,
-    text_features_from_options,
-)
-from models.adapter_checkpoint import AdapterCheckpoint, differences
-from models.backbone import Backbone
-from models.dp_clip import DPClip
-from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
-from models.fidelity import Fidelity
-from models.prompts import read_prompts
-from models.sdp import SDP
-from models.sdp_plus import SDPPlus
-from models.sdp_plus_checkpoint import load_adapters, read_adapters
-from utils.errors import UserError
-from utils.evaluation_types import Detector
+from datasets.registry import DatasetSpec
+from engine.options import AdapterOptions, MapOptions, RepVecOptions
+from models.fidelity import Fidelity, FidelityName, System
+from utils.arguments import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from models.adapter_checkpoint import AdapterCheckpoint
+    from models.backbone import Backbone
+    from utils.evaluation_types import Detector
 
 logger = logging.getLogger(__name__)
 
-_OF_CLIP_AD = ("smoothing", "rep_vec", "dbscan_eps", "dbscan_min_samples")
-_OF_DP_CLIP = ("image_adapt_layers", "image_adapt_weight", "relu", "grn")
 
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a method's detector is made; all options here are resolved.
 
-class Loaded(NamedTuple):
-    """A detector, its backbone, and what its scores depend on."""
-
-    detector: Detector
-    backbone: Backbone
-    origin: dict[str, Any]
-
-
-def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the method and its checkpoint."""
-    parser.add_argument("--method", choices=_METHODS, default="sdp", help="the detector (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, help="trained adapters, for all methods but sdp")
-    add_adapter_options(parser)
-
-
-def refuse_idle_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the program, as the parser does, if an option was given that the method has no use for."""
-    for name in _OF_CLIP_AD if args.method == "dp_clip" else _OF_DP_CLIP:
-        if getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} is not an option of --method {args.method}")
-
-
-def detector_from_options(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
-    """Load the method that the options name.
-
-    In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
-
-    Args:
-        args: the options, of which those of the backbone are resolved here, in place; those that depend on a data
-            set are filled in already.
-        phrases: what each class is called in the prompts.
-
-    Raises:
-        UserError: the backbone or the checkpoint cannot be read or do not fit, or a checkpoint is missing or too many.
+    Attributes:
+        name: in results.
+        text_features: (options, backbone, class -> phrase) -> class -> columns normal and anomalous [D, 2].
+        detector: (options, backbone, fidelity, trained parts or None, text features) -> the detector.
+        record: (options, trained parts) -> what its scores depend on beside backbone and prompts, as JSON has it.
+        system: whose switches of fidelity it has.
+        described: whether classes are called by DP-CLIP's phrases.
+        defaults: data set -> values for options that were left open, before the data set's own.
+        read: file -> its trained parts; None where nothing is trained.
+        load: (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone.
     """
-    if args.method == "sdp" and args.checkpoint is not None:
-        raise UserError("--method sdp takes no --checkpoint; choose sdp_plus or dp_clip for trained adapters")
-    if args.method != "sdp" and args.checkpoint is None:
-        raise UserError(f"--method {args.method} needs trained adapters: give them with --checkpoint")
-    return _METHODS[args.method](args, phrases)
+
+    name: str
+    text_features: Callable[[Any, Backbone, Mapping[str, str]], dict[str, Tensor]]
+    detector: Callable[[Any, Backbone, Fidelity, nn.Module | None, Mapping[str, Tensor]], Detector]
+    record: Callable[[Any, nn.Module | None], dict[str, Any]]
+    system: System = "clip_ad"
+    described: bool = False
+    defaults: Callable[[DatasetSpec], dict[str, Any]] = lambda spec: {}
+    read: Callable[[Path], AdapterCheckpoint] | None = None
+    load: Callable[[AdapterCheckpoint, Any, Backbone, Fidelity], nn.Module] | None = None
 
 
-def _sdp(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
-    resolve_model_options(args)
-    prompts = read_prompts(args.prompts)
-    backbone = backbone_from_options(args, find_device(args.device))
-    text = text_features_from_options(args, backbone, prompts, phrases)
-    detector = SDP(backbone, text, Fidelity.named(args.fidelity), args.smoothing)
-    return Loaded(detector, backbone, _clip_ad_origin(args, backbone, phrases, None))
+def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
+    return {
+        "smoothing": options.smoothing,
+        "rep_vec": options.rep_vec,
+        "dbscan": [options.dbscan_eps, options.dbscan_min_samples],
+    }
 
 
-def _sdp_plus(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
-    checkpoint = read_adapters(args.checkpoint)
-    args.fidelity = args.fidelity or checkpoint.fidelity
-    resolve_model_options(args)
-    prompts = read_prompts(args.prompts)
-    backbone = backbone_from_options(args, find_device(args.device))
-    adapters = load_adapters(checkpoint, backbone)
-    text = text_features_from_options(args, backbone, prompts, phrases)
-    detector = SDPPlus(adapters, backbone, text, Fidelity.named(args.fidelity), args.smoothing)
-    return Loaded(detector, backbone, _clip_ad_origin(args, backbone, phrases, checkpoint))
+def _sdp() -> Method:
+    from engine.loading import clip_ad_text_features
+    from models.sdp import SDP
+
+    return Method(
+        name="SDP",
+        text_features=clip_ad_text_features,
+        detector=lambda options, backbone, fidelity, _, text: SDP(backbone, text, fidelity, options.smoothing),
+        record=_clip_ad_record,
+    )
 
 
-def _dp_clip(args: argparse.Namespace, phrases: Mapping[str, str]) -> Loaded:
-    checkpoint = read_image_adapter(args.checkpoint)
-    args.fidelity = args.fidelity or checkpoint.fidelity
-    resolve_model_options(args)
-    fidelity = Fidelity.named(args.fidelity, "dp_clip")
-    backbone = backbone_from_options(args, find_device(args.device), "dp_clip")
-    settings = adapter_settings(args, backbone, fidelity, checkpoint)
-    adapter = load_image_adapter(checkpoint, backbone, settings)
-    text = dp_clip_text_features_from_options(args, backbone, phrases)
-    if fidelity.grn_over_batch and args.batch_size > 1:
-        logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
-        args.batch_size = 1
-    origin = _origin(args, backbone, phrases, checkpoint) | {"domain": args.domain} | settings_record(settings)
-    return Loaded(DPClip(backbone, adapter, text, args.domain), backbone, origin)
+def _sdp_plus() -> Method:
+    from engine.loading import clip_ad_text_features
+    from models.sdp_plus import SDPPlus
+    from models.sdp_plus_checkpoint import load_adapters, read_adapters
+
+    def detector(options: Any, backbone: Backbone, fidelity: Fidelity, trained: Any, text: Any) -> SDPPlus:
+        return SDPPlus(trained, backbone, text, fidelity, options.smoothing)
+
+    return Method(
+        name="SDP+",
+        text_features=clip_ad_text_features,
+        detector=detector,
+        record=_clip_ad_record,
+        defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
+        read=read_adapters,
+        load=lambda checkpoint, options, backbone, fidelity: load_adapters(checkpoint, backbone),
+    )
 
 
-_METHODS: Mapping[str, Callable[[argparse.Namespace, Mapping[str, str]], Loaded]] = MappingProxyType(
-    {"sdp": _sdp, "sdp_plus": _sdp_plus, "dp_clip": _dp_clip}
+def _dp_clip() -> Method:
+    from engine.loading import adapter_settings, dp_clip_text_features
+    from models.dp_clip import DPClip
+    from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
+
+    def load(checkpoint: AdapterCheckpoint, options: Any, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
+        return load_image_adapter(checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint))
+
+    return Method(
+        name="DP-CLIP",
+        text_features=dp_clip_text_features,
+        detector=lambda options, backbone, _, trained, text: DPClip(backbone, trained, text, options.domain),
+        record=lambda options, trained: {"domain": options.domain} | settings_record(trained.settings),
+        system="dp_clip",
+        described=True,
+        defaults=lambda spec: {"prompts": "dp_clip"},
+        read=read_image_adapter,
+        load=load,
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's own options, which are refused beside other methods, and what imports it."""
+
+    options: tuple[type[Options], ...]
+    load: Callable[[], Method]
+
+
+METHODS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "sdp": Entry((RepVecOptions, MapOptions), _sdp),
+        "sdp_plus": Entry((RepVecOptions, MapOptions), _sdp_plus),
+        "dp_clip": Entry((AdapterOptions,), _dp_clip),
+    }
 )
 
 
-def _clip_ad_origin(
-    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str], checkpoint: AdapterCheckpoint | None
-) -> dict[str, Any]:
-    return _origin(args, backbone, phrases, checkpoint) | {
-        "smoothing": args.smoothing,
-        "rep_vec": args.rep_vec,
-        "dbscan": [args.dbscan_eps, args.dbscan_min_samples],
-    }
+def idle_option(options: Options, method: str) -> str | None:
+    """The name of an option that was given and that other methods alone have; None if there is none."""
+    others = {kind for entry in METHODS.values() for kind in entry.options} - set(METHODS[method].options)
+    given = (one.name for kind in others for one in fields(kind) if getattr(options, one.name) != one.default)
+    return next(given, None)
 
 
-def _origin(
-    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str], checkpoint: AdapterCheckpoint | None
-) -> dict[str, Any]:
-    """What scores depend on, as JSON has it; warns of what a checkpoint was trained with otherwise."""
-    if checkpoint is not None:
-        for difference in differences(checkpoint, backbone):
-            logger.warning("%s", difference)
-        if args.fidelity != checkpoint.fidelity:
-            logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
-    return {
-        "method": args.method,
-        "checkpoint_sha256": None if checkpoint is None else checkpoint.sha256,
-        "weights_sha256": backbone.weights.sha256,
-        "activation": backbone.activation,
-        "image_size": backbone.image_size,
-        "features_list": list(backbone.features_list),
-        "fidelity": args.fidelity,
-        "precision": args.precision,
-        "prompts_sha256": hashlib.sha256(repr(read_prompts(args.prompts)).encode()).hexdigest(),
-        "phrases": [args.obj_name or phrase for phrase in phrases.values()],
-    }
+def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
+    """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
+    from models.adapter_checkpoint import differences
+
+    for difference in differences(checkpoint, backbone):
+        logger.warning("%s", difference)
+    if fidelity != checkpoint.fidelity:
+        logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)

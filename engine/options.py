@@ -1,217 +1,326 @@
-"""Command-line options of the backbone and the prompts, and what they stand for."""
+"""The options of the entry points: one field is one option, with its help, type and default.
 
-import argparse
-import logging
-from collections.abc import Mapping
-from dataclasses import replace
+An entry point's options are a frozen dataclass that inherits from those here; see `utils.arguments.parse`. Nothing that
+takes long to import is imported here, so that `--help` and mistakes are answered at once.
+"""
+
+from argparse import BooleanOptionalAction
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar, get_args
 
-import torch
-from torch import Tensor
-
-from models.architecture import check_servable, read_config
-from models.backbone import Backbone, load_backbone
-from models.fidelity import Fidelity, FidelityName, System
+from datasets.registry import REGISTRY, DatasetSpec, canonical_name
+from models.fidelity import FidelityName
 from models.presets import PRESETS, find_preset
-from models.prompts import PromptEnsemble, prompt_files, read_prompts
-from models.representative import REP_VECS, RepVecChoice
-from models.text import class_text_features
-from utils.arguments import non_empty, non_negative_float, positive_float, positive_int
-from utils.distributed import first_of_machine_first, local_rank, world_size
+from models.prompts import prompt_files
+from models.representative import REP_VECS, RepVec
+from utils.arguments import (
+    Options,
+    flag,
+    non_empty,
+    non_negative_float,
+    non_negative_int,
+    option,
+    percentage,
+    positive_float,
+    positive_int,
+    seed,
+    share,
+)
+from utils.bootstrap import Bootstrap
 from utils.errors import UserError
 
-DEFAULT_MODEL = "vit-l-14-336"
-CLIP_AD_FIDELITY = "what the published numbers of the preset were made with, else corrected"
+PROJECT = Path(__file__).resolve().parents[1]
+DATA_SETS = ", ".join(REGISTRY)
+CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
+DEFAULT_ADAPT_WEIGHT = 0.1
+NAME = {"type": canonical_name, "choices": REGISTRY, "metavar": "NAME"}
 
 
-def add_model_options(parser: argparse.ArgumentParser, fidelity: str = CLIP_AD_FIDELITY) -> None:
-    """Add the options that choose a backbone and how it is run.
+def fidelity_option(default: str) -> Any:
+    """The option `--fidelity`, whose default is `default` in words."""
+    said = f"compute as the authors' released code does, or as the paper describes; default: {default}"
+    return option(said, None, choices=get_args(FidelityName))
+
+
+def prompts_option(default: str, value: str | None = None) -> Any:
+    """The option `--prompts`, whose default is `default` in words."""
+    return option(f"phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {default}", value)
+
+
+def data_set_option(default: str) -> Any:
+    """The option `--dataset` of a program that can do without one, and then does `default`, in words."""
+    return option(f"one of {DATA_SETS}; folder is for images of your own (default: {default})", None, **NAME)
+
+
+# ---- Data ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(Options):
+    """How files are read."""
+
+    title = "reading"
+    num_workers: int = option(
+        "processes that read ahead; 0 reads in the main one (default: %(default)s)", 2, type=non_negative_int
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(WorkerOptions):
+    """How images are read."""
+
+    title = "reading"
+    batch_size: int = option("images a batch (default: %(default)s)", 8, type=positive_int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions(Options):
+    """Which classes of a data set are looked at."""
+
+    title = "data"
+    classes: tuple[str, ...] | None = option(
+        "take these classes only (default: all of the data set)", None, nargs="+", metavar="CLASS"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetOptions(ClassOptions):
+    """One data set, or none."""
+
+    title = "data"
+    dataset: str | None = data_set_option("none")
+    data_path: Path | None = option("the data set's folder (default: data/NAME)", None, type=Path)
+    meta: Path | None = option(
+        "list of its images, a meta.json or .jsonl; default: the folder's meta.json, built if there is none",
+        None,
+        type=Path,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetsOptions(ClassOptions):
+    """One data set or several, to be tested on."""
+
+    title = "data"
+    dataset: tuple[str, ...] = option(
+        f"one or several of {DATA_SETS}; folder is for images of your own", nargs="+", **NAME
+    )
+    data_path: tuple[Path, ...] | None = option(
+        "their folders, in the same order (default: data/NAME)", None, nargs="+", type=Path, metavar="DIR"
+    )
+    meta: tuple[Path, ...] | None = option(
+        "lists of their images, in the same order, as meta.json or .jsonl; default: each folder's, built if missing",
+        None,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+    )
+
+
+# ---- Backbone, prompts and maps --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(Options):
+    """The frozen CLIP, and how it is run."""
+
+    title = "backbone"
+    model: str = option(
+        f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON (default: %(default)s)", "vit-l-14-336"
+    )
+    pretrained: str | None = option(
+        "an open_clip tag of the model, or a state dict (.safetensors, .pt); default: the preset's", None
+    )
+    image_size: int | None = option(
+        "side of the input in pixels; default: the preset's or the model's own", None, type=positive_int
+    )
+    features_list: tuple[int, ...] | None = option(
+        "1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter",
+        None,
+        nargs="+",
+        type=positive_int,
+        metavar="BLOCK",
+    )
+    fidelity: FidelityName | None = fidelity_option(CLIP_AD_FIDELITY)
+    device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N (default: %(default)s)", "auto")
+    precision: str = option(
+        "arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)",
+        "fp32",
+        choices=("fp32", "bf16", "fp16"),
+    )
+    compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(Options):
+    """The sentences about a class."""
+
+    title = "prompts"
+    prompts: str | None = prompts_option("those of the data set's domain")
+    cache_dir: Path = option(
+        "where sentence embeddings are kept between runs (default: %(default)s)", PROJECT / ".cache", type=Path
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectNameOptions(Options):
+    """What the sentences call a class."""
+
+    title = "prompts"
+    obj_name: str | None = option("call every class this in the prompts, not its phrase", None, type=non_empty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepVecOptions(Options):
+    """How CLIP-AD sums up the sentences."""
+
+    title = "prompts"
+    rep_vec: RepVec = option(
+        "how the sentences of a state become one vector (default: %(default)s)", "mean", choices=REP_VECS
+    )
+    dbscan_eps: float | None = option("radius of --rep_vec dbscan; default: the data set's", None, type=positive_float)
+    dbscan_min_samples: int | None = option(
+        "core size of --rep_vec dbscan; default: the data set's", None, type=positive_int
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions(Options):
+    """CLIP-AD's anomaly maps."""
+
+    smoothing: float | None = option(
+        "standard deviation in pixels of the maps' Gaussian filter; default: the data set's, mostly 8",
+        None,
+        type=non_negative_float,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOptions(Options):
+    """The form of DP-CLIP's image adapter, which is the checkpoint's where there is one that says it."""
+
+    title = "image adapter"
+    image_adapt_layers: tuple[int, ...] | None = option(
+        "0-based numbers of the blocks whose output is adapted; default: the first quarter of them",
+        None,
+        nargs="+",
+        type=non_negative_int,
+        metavar="LAYER",
+    )
+    image_adapt_weight: float | None = option(
+        f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_ADAPT_WEIGHT})",
+        None,
+        type=share,
+        metavar="WEIGHT",
+    )
+    relu: bool | None = option("end the projections in a LeakyReLU (default: no)", None, action=BooleanOptionalAction)
+    grn: bool | None = option(
+        "normalise responses, which purifies channels (default: yes)", None, action=BooleanOptionalAction
+    )
+
+
+# ---- Run and output --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions(Options):
+    """Random numbers."""
+
+    seed: int = option("seed of all random numbers (default: %(default)s)", 42, type=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(Options):
+    """What is measured."""
+
+    title = "measures"
+    legacy_pro: bool = flag("add a column with PRO by 200 thresholds, as older tables have it")
+    bootstrap: int | None = option(
+        "give measures confidence intervals, from this many draws of the images (1000 is usual)",
+        None,
+        type=positive_int,
+        metavar="DRAWS",
+    )
+    confidence: float = option(
+        "confidence of the intervals (default: %(default)g)", 95.0, type=percentage, metavar="PERCENT"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(MeasureOptions):
+    """What a test writes, and where to."""
+
+    title = "output"
+    save_path: Path | None = option(
+        "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)", None, type=Path
+    )
+    save_maps: bool = flag("write every anomaly map as maps/<img_path>.npy")
+    visualization: bool = flag("write every image beside its map and ground truth to imgs/, some on a contact sheet")
+    no_report: bool = flag("leave out report.html, the page of all images, maps, scores and curves")
+    compare_published: bool = flag("write published.md: the measures beside those the method was published with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOptions(
+    DataSetsOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, OutputOptions, SeedOptions
+):
+    """What every test has, beside its method's own options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExaminationOptions(
+    DataSetOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, RepVecOptions
+):
+    """The options of doctor.py: those of the run that is to be examined."""
+
+    dataset: str | None = data_set_option("none, and the installation alone is checked")
+
+
+def bootstrap_of(options: MeasureOptions, seed: int) -> Bootstrap | None:
+    """How intervals are to be made, None if they are not asked for."""
+    return None if options.bootstrap is None else Bootstrap(options.bootstrap, options.confidence, seed)
+
+
+# ---- What was left open ----------------------------------------------------------------------------------------------
+
+BackboneT = TypeVar("BackboneT", bound=BackboneOptions)
+
+
+def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any) -> BackboneT:
+    """Fill options that were left open; those that were given, and those that a program does not have, are left alone.
 
     Args:
-        parser: is given the options.
-        fidelity: what `--fidelity` is by default, in words.
-    """
-    group = parser.add_argument_group("backbone")
-    group.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help=f"a preset ({', '.join(PRESETS)}), an open_clip model name, or the path of a model config JSON "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--pretrained",
-        help="an open_clip tag of the model, or the path of a state dict (.safetensors, .pt); default: the preset's",
-    )
-    group.add_argument(
-        "--image_size", type=positive_int, help="side of the input in pixels; default: the preset's or the model's own"
-    )
-    group.add_argument(
-        "--features_list",
-        type=positive_int,
-        nargs="+",
-        metavar="BLOCK",
-        help="1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter",
-    )
-    group.add_argument(
-        "--fidelity",
-        choices=("released", "corrected"),
-        help=f"compute as the authors' released code does, or as the paper describes; default: {fidelity}",
-    )
-    group.add_argument(
-        "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N (default: auto)"
-    )
-    group.add_argument(
-        "--precision",
-        choices=("fp32", "bf16", "fp16"),
-        default="fp32",
-        help="arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)",
-    )
-    group.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the image tower first, which takes a minute or so and pays in long runs on CUDA",
-    )
-
-
-def add_prompt_options(parser: argparse.ArgumentParser, *, obj_name: bool = True) -> None:
-    """Add the options that decide on CLIP-AD's text features; without `--obj_name` where another option names all."""
-    group = parser.add_argument_group("prompts")
-    _add_sentence_options(group, "those of the data set's domain", obj_name=obj_name)
-    group.add_argument(
-        "--rep_vec",
-        choices=REP_VECS,
-        default="mean",
-        help="how the sentences of a state become one vector (default: %(default)s)",
-    )
-    group.add_argument("--dbscan_eps", type=positive_float, help="radius of --rep_vec dbscan; default: the data set's")
-    group.add_argument(
-        "--dbscan_min_samples", type=positive_int, help="core size of --rep_vec dbscan; default: the data set's"
-    )
-
-
-def add_dp_clip_prompt_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide on DP-CLIP's text features, whose sentences are always summed up by their mean."""
-    _add_sentence_options(parser.add_argument_group("prompts"), "dp_clip")
-    parser.set_defaults(prompts="dp_clip")
-
-
-def _add_sentence_options(group: argparse._ArgumentGroup, prompts: str, *, obj_name: bool = True) -> None:
-    """Add the options of the sentences, whose `--prompts` are `prompts` by default, in words."""
-    if obj_name:
-        group.add_argument("--obj_name", type=non_empty, help="call every class this in the prompts, not its phrase")
-    else:
-        group.set_defaults(obj_name=None)
-    group.add_argument(
-        "--prompts",
-        help=f"state phrases and templates: {', '.join(prompt_files())}, or the path of such a JSON file; "
-        f"default: {prompts}",
-    )
-    group.add_argument(
-        "--cache_dir",
-        type=Path,
-        default=Path(__file__).resolve().parents[1] / ".cache",
-        help="where sentence embeddings are kept between runs (default: %(default)s)",
-    )
-
-
-def add_map_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the anomaly maps."""
-    parser.add_argument(
-        "--smoothing",
-        type=non_negative_float,
-        help="standard deviation in pixels of the Gaussian filter on the maps; default: the data set's, mostly 8",
-    )
-
-
-def find_device(name: str) -> torch.device:
-    """The device called `name`, where "auto" is CUDA if there is one; of several processes, each has a GPU of its own.
-
-    Raises:
-        UserError: no such device here, or fewer than processes.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if world_size() > 1 and name.startswith("cuda"):
-        if name != "cuda":
-            raise UserError(f"--device {name}: of several processes, each has its own; give cuda or auto")
-        name = f"cuda:{local_rank()}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: only cpu and cuda are supported")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
-    if world_size() > 1 and device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
-def resolve_model_options(args: argparse.Namespace) -> None:
-    """Fill in, in place, the backbone options that were left open.
+        options: of any program with a backbone.
+        spec: the data set that prompts and maps are for; None to leave them open.
+        defaults: what comes before the values of preset and data set, unless it is None.
 
     Raises:
         UserError: a model without a preset came without weights.
     """
-    preset = find_preset(args.model)
-    if preset is None:
-        if args.pretrained is None:
-            check_servable(args.model, read_config(args.model), args.image_size, args.features_list)
-            raise UserError(f"--model {args.model}: say with --pretrained which weights to use")
-        args.fidelity = args.fidelity or "corrected"
-        return
-    args.model = preset.model
-    args.pretrained = args.pretrained or preset.pretrained
-    args.image_size = args.image_size or preset.image_size
-    args.features_list = args.features_list or list(preset.features_list)
-    args.fidelity = args.fidelity or preset.clip_ad_fidelity
+    preset = find_preset(options.model)
+    values: dict[str, Any] = {"fidelity": "corrected"}
+    if preset is not None:
+        options = replace(options, model=preset.model)
+        values = {
+            "pretrained": preset.pretrained,
+            "image_size": preset.image_size,
+            "features_list": preset.features_list,
+            "fidelity": preset.clip_ad_fidelity,
+        }
+    elif options.pretrained is None:
+        from models.architecture import check_servable, read_config  # which import open_clip, and that takes seconds
 
-
-def backbone_from_options(args: argparse.Namespace, device: torch.device, system: System = "clip_ad") -> Backbone:
-    """Load the backbone that resolved options describe for a system, onto `device`."""
-    name: FidelityName = args.fidelity
-    return load_backbone(
-        model=args.model,
-        pretrained=args.pretrained,
-        image_size=args.image_size,
-        features_list=args.features_list,
-        fidelity=Fidelity.named(name, system),
-        device=device,
-        precision=args.precision,
-        compile=args.compile,
-    )
-
-
-def text_features_from_options(
-    args: argparse.Namespace, backbone: Backbone, prompts: PromptEnsemble, phrases: Mapping[str, str]
-) -> dict[str, Tensor]:
-    """CLIP-AD's text features [D, 2] of every class, from resolved options, prompts and what each class is called."""
-    choice = RepVecChoice(args.rep_vec, args.dbscan_eps, args.dbscan_min_samples)
-    return _text_features(args, backbone, prompts, phrases, choice)
-
-
-def dp_clip_text_features_from_options(
-    args: argparse.Namespace, backbone: Backbone, phrases: Mapping[str, str]
-) -> dict[str, Tensor]:
-    """DP-CLIP's text features [D, 2] of every class, in float32 whatever the precision of the image tower."""
-    exact = replace(backbone, precision="fp32")
-    return _text_features(args, exact, read_prompts(args.prompts), phrases, RepVecChoice("mean"))
-
-
-def _text_features(
-    args: argparse.Namespace,
-    backbone: Backbone,
-    prompts: PromptEnsemble,
-    phrases: Mapping[str, str],
-    choice: RepVecChoice,
-) -> dict[str, Tensor]:
-    logger = logging.getLogger(__name__)
-    features: dict[str, Tensor] = {}
-    with first_of_machine_first():
-        for class_name, phrase in phrases.items():
-            phrase = args.obj_name or phrase
-            logger.info("class %s is called '%s' in the prompts", class_name, phrase)
-            cache = args.cache_dir / "text"
-            features[class_name] = class_text_features(backbone, prompts, phrase, choice, cache)
-    return features
+        check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
+        raise UserError(f"--model {options.model}: say with --pretrained which weights to use")
+    if spec is not None:
+        values |= {
+            "prompts": spec.domain,
+            "dbscan_eps": spec.dbscan_eps,
+            "dbscan_min_samples": spec.dbscan_min_samples,
+            "smoothing": spec.smoothing,
+            "domain": spec.domain,
+        }
+    values |= {name: value for name, value in defaults.items() if value is not None}
+    open_ = {name: value for name, value in values.items() if getattr(options, name, "absent") is None}
+    return replace(options, **open_)

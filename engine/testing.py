@@ -1,107 +1,196 @@
-"""What every test script does around its detector: the log before it, the evaluation and the results after it."""
+"""Test a method on data sets: from the options to everything that a test leaves in its folder."""
 
-import argparse
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
-from engine.data_sets import EvaluationSet, loader_from_options
+from engine.data_sets import evaluation_loader, read_data_sets
+from engine.detectors import METHODS, Method, warn_of_differences
+from engine.loading import backbone_from_options, find_device
+from engine.options import TestOptions, bootstrap_of, resolve
 from engine.published import published_numbers, read_facts, write_published
+from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
 from models.backbone import Backbone
 from models.fidelity import Fidelity
-from utils.arguments import seed
+from models.prompts import read_prompts
+from models.text import discard_text_tower
+from utils.arguments import plain_record
 from utils.distributed import is_main
+from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector
 from utils.lock import locked
-from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
+from utils.report import Outputs, evaluate_and_report
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch
+from utils.summary import Summary
 
 logger = logging.getLogger(__name__)
 
 
-def add_seed_option(parser: argparse.ArgumentParser, default: int = 42) -> None:
-    """Add the option of the seed."""
-    parser.add_argument("--seed", type=seed, default=default, help="seed of all random numbers (default: %(default)s)")
+@dataclass(frozen=True)
+class TestSet:
+    """The images of a data set, the options with its values where they were left open, and its classes' texts."""
+
+    images: ImageSet
+    options: TestOptions
+    text: Mapping[str, Tensor]
 
 
-@contextmanager
-def start_test(args: argparse.Namespace, default_folder: Path) -> Iterator[None]:
-    """Decide where the results go, start the log, and seed.
+def test(options: TestOptions, key: str) -> None:
+    """Test every checkpoint on every data set that the options name, and write the results.
 
-    Other runs are kept out of that folder while the block lasts.
-
-    Raises:
-        UserError: another run is writing there, or the folder cannot be written to.
-    """
-    args.save_path = args.save_path or default_folder
-    with locked(args.save_path):
-        start_log(args.save_path / "test.log")
-        seed_everything(args.seed)
-        yield
-
-
-def check_published(args: argparse.Namespace, method: str, datasets: Iterable[str]) -> None:
-    """Look whether there are the numbers that `--compare_published` asks for, before any work is done.
-
-    Raises:
-        UserError: they are not known of the method or of a data set.
-    """
-    if args.compare_published:
-        for dataset in datasets:
-            published_numbers(read_facts(), method, dataset)
-
-
-def evaluate_detector(
-    args: argparse.Namespace,
-    detector: Detector,
-    backbone: Backbone,
-    images: EvaluationSet,
-    *,
-    method: str,
-    fidelity: Fidelity,
-    stopwatch: Stopwatch,
-    further: Mapping[str, Any] | None = None,
-) -> list[ClassResult]:
-    """Evaluate a detector on the images of a data set, as the options say, and write its results.
+    With one data set they go to `--save_path` itself, with several to a folder each, and in both cases to one for each
+    epoch if several checkpoints are tested.
 
     Args:
-        args: the run's resolved options.
-        detector: the method, made from `backbone`.
-        backbone: the frozen CLIP.
-        images: what to test on.
-        method: what the detector is called.
-        fidelity: its switches.
-        stopwatch: which measured what was done before.
-        further: what else to record in results.json.
+        options: of the command line, with those of the method.
+        key: of the method, see `METHODS`.
+
+    Raises:
+        UserError: something that the options name cannot be read, or does not fit.
     """
+    folder = options.save_path or Path("results", key, *(options.dataset if len(options.dataset) == 1 else ()))
+    with locked(folder):
+        start_log(folder / "test.log")
+        seed_everything(options.seed)
+        _test(replace(options, save_path=folder), METHODS[key].load())
+
+
+def _test(options: TestOptions, method: Method) -> None:
+    if options.compare_published:
+        for name in options.dataset:
+            published_numbers(read_facts(), method.name, name)  # which are missed now if ever, before any work
+    stopwatch = Stopwatch()
+    checkpoints = _read_checkpoints(options, method)
+    options = resolve(options, fidelity=checkpoints[0] and checkpoints[0].fidelity)
+    fidelity = Fidelity.named(options.fidelity, method.system)
+    device = find_device(options.device)
+    with stopwatch("data set"):
+        data_sets = read_data_sets(options)
+    resolved = [resolve(options, images.spec, **method.defaults(images.spec)) for images in data_sets]
+    for own in resolved:
+        read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
+    with stopwatch("model"):
+        backbone = backbone_from_options(options, fidelity, device)
+        trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints]
+    _warn(options, checkpoints, backbone, data_sets, fidelity)
+    with stopwatch("text"):
+        sets = []
+        for images, own in zip(data_sets, resolved, strict=True):
+            phrases = images.phrases(described=method.described, called=own.obj_name)
+            sets.append(TestSet(images, own, method.text_features(own, backbone, phrases)))
+    discard_text_tower(backbone)
+
+    summary = Summary(options.save_path, method.name)
+    for checkpoint, parts in zip(checkpoints, trained, strict=True):
+        for one in sets:
+            name = one.images.spec.name
+            folder = options.save_path / (f"epoch_{_epoch(checkpoint)}" if len(checkpoints) > 1 else "")
+            own = replace(one.options, save_path=folder / (name if len(sets) > 1 else ""))
+            detector = method.detector(own, backbone, fidelity, parts, one.text)
+            seconds = Stopwatch(Counter(stopwatch.seconds))
+            results = _evaluate(own, method.name, detector, one.images, backbone, fidelity, checkpoint, seconds)
+            if is_main():
+                summary.add(_epoch(checkpoint), name, results)
+    if is_main() and len(checkpoints) * len(sets) > 1:
+        logger.info("%s, means over the classes\n%s", method.name, summary.table())
+        logger.info("the tables are in %s", options.save_path / "summary.md")
+
+
+def _read_checkpoints(options: TestOptions, method: Method) -> list[AdapterCheckpoint | None]:
+    """The checkpoints in the order of their epochs; None alone for a method without.
+
+    Raises:
+        UserError: one cannot be read, or they cannot be told apart or be tested together.
+    """
+    if method.read is None:
+        return [None]
+    paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
+    read = sorted((method.read(path) for path in paths), key=_epoch)
+    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in read}) > 1:
+        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
+    if len({_epoch(checkpoint) for checkpoint in read}) < len(read):
+        raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
+    return read
+
+
+def _epoch(checkpoint: AdapterCheckpoint | None) -> int:
+    """After which a checkpoint was written; 0 where that is not known."""
+    return 0 if checkpoint is None else checkpoint.origin.get("epoch", 0)
+
+
+def _warn(
+    options: TestOptions,
+    checkpoints: Sequence[AdapterCheckpoint | None],
+    backbone: Backbone,
+    data_sets: Sequence[ImageSet],
+    fidelity: Fidelity,
+) -> None:
+    """Say where a test departs from the training, or does not show what it seems to."""
+    trained = [checkpoint for checkpoint in checkpoints if checkpoint is not None]
+    for checkpoint in trained:
+        warn_of_differences(checkpoint, backbone, options.fidelity)
+    seen = [
+        sentence
+        for checkpoint in trained
+        for images in data_sets
+        for sentence in seen_in_training(checkpoint, images.spec.name, images.phrases())
+    ]
+    for sentence in dict.fromkeys(seen):  # once for all epochs of a training
+        logger.warning("%s", sentence)
+    if fidelity.grn_over_batch:
+        logger.info(
+            "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d",
+            options.batch_size,
+        )
+
+
+def _evaluate(
+    options: TestOptions,
+    method: str,
+    detector: Detector,
+    images: ImageSet,
+    backbone: Backbone,
+    fidelity: Fidelity,
+    checkpoint: AdapterCheckpoint | None,
+    stopwatch: Stopwatch,
+) -> list[ClassResult]:
+    """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
+    on_gpu = backbone.device.type == "cuda"
+    loader = evaluation_loader(
+        images, backbone.image_size, options.batch_size, options.num_workers, pin_memory=on_gpu, seed=options.seed
+    )
+    name = images.spec.name
     results = evaluate_and_report(
         detector,
-        loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
+        loader,
         images.entries,
         read_image=partial(images.read_image, image_size=backbone.image_size),
         to_picture=lambda seen: image_from_tensor(seen.image),
         device=backbone.device,
         stopwatch=stopwatch,
         outputs=Outputs(
-            folder=args.save_path,
-            legacy_pro=args.legacy_pro,
-            save_maps=args.save_maps,
-            visualization=args.visualization,
-            report=not args.no_report,
-            bootstrap=bootstrap_from_options(args),
+            folder=options.save_path,
+            legacy_pro=options.legacy_pro,
+            save_maps=options.save_maps,
+            visualization=options.visualization,
+            report=not options.no_report,
+            bootstrap=bootstrap_of(options, options.seed),
         ),
-        title=f"{method} on {args.dataset}",
+        title=f"{method} on {name}",
         description={
             "method": method,
-            "dataset": args.dataset,
-            "arguments": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
-            "fidelity": {"name": args.fidelity, **asdict(fidelity)},
+            "dataset": name,
+            "arguments": _arguments(options, images, checkpoint),
+            "fidelity": {"name": options.fidelity, **asdict(fidelity)},
             "backbone": {
                 "name": backbone.name,
                 "image_size": backbone.image_size,
@@ -113,9 +202,23 @@ def evaluate_detector(
                 "sha256": backbone.weights.sha256,
                 "tag": backbone.weights.tag,
             },
-            **(further or {}),
+            **_origin(checkpoint),
         },
     )
-    if args.compare_published and is_main():
-        logger.info("the published numbers are in %s", write_published(args.save_path))
+    if options.compare_published and is_main():
+        logger.info("the published numbers are in %s", write_published(options.save_path))
     return results
+
+
+def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckpoint | None) -> dict[str, Any]:
+    """The options as results.json has them, with those of this data set and checkpoint where they name several."""
+    lists = dict(zip(options.dataset, options.meta or (), strict=False))
+    meta = lists.get(images.spec.name)
+    own = {"dataset": images.spec.name, "data_path": str(images.root), "meta": None if meta is None else str(meta)}
+    return plain_record(options) | own | ({} if checkpoint is None else {"checkpoint": str(checkpoint.path)})
+
+
+def _origin(checkpoint: AdapterCheckpoint | None) -> dict[str, Any]:
+    if checkpoint is None:
+        return {}
+    return {"checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}}

@@ -15,8 +15,9 @@ import torch
 
 import test_sdp_plus
 import train_sdp_plus
+from engine.sdp_plus_training import train_epoch
 from engine.tokens import TokenBatch
-from engine.training_data import epoch_order
+from engine.training import epoch_order
 from models.sdp_plus import adapter_upsampling, adapters_for
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
@@ -187,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
     text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
     optimizer = torch.optim.Adam(adapters.parameters())
     with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
-        list(train_sdp_plus.train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
+        list(train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
     assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
 
 

@@ -1,6 +1,101 @@
-"""Command-line arguments: types that argparse refuses with one sentence, and values as messages show them."""
+"""Command-line options: dataclasses whose fields are options, types that argparse refuses with one sentence."""
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of dataclasses whose fields are made by `option` or `flag`; a program's options inherit from several.
+
+    Attributes:
+        title: of the group in the help that a class's own fields are in; None for no group.
+        exclusive: whether one of a class's own fields must be given, and no other of them.
+        short_for: further flags -> which field they set, to what, and their help.
+    """
+
+    title: ClassVar[str | None] = None
+    exclusive: ClassVar[bool] = False
+    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
+
+    def mistake(self) -> str | None:
+        """Say what is wrong with options that are right one by one; None if nothing is."""
+        return None
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def option(help: str, default: Any = MISSING, **settings: Any) -> Any:
+    """Make a field an option, required without a default; `settings` are those of argparse's `add_argument`."""
+    return field(default=default, metadata={"help": help, **settings})
+
+
+def flag(help: str) -> Any:
+    """Make a field an option that is true if it is given."""
+    return option(help, False, action="store_true")
+
+
+def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
+    """Read the command line; a mistake ends the program, as argparse does it.
+
+    Args:
+        kind: which options there are.
+        description: the first part of `--help`.
+        arguments: of the command line; None for the process's own.
+    """
+    parser = parser_of(kind, description)
+    values = vars(parser.parse_args(arguments))
+    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    if mistake := options.mistake():
+        parser.error(mistake)
+    return options
+
+
+def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
+    """The parser of a class's options, which are grouped by the class that each was first defined in."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups: dict[str | None, Any] = {None: parser}
+    for part in kind.__mro__[:-2]:  # but for `Options` and `object`
+        title, own = vars(part).get("title"), [one for one in fields(kind) if _first_defined(kind, one.name) is part]
+        if own and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        group = parser.add_mutually_exclusive_group(required=True) if "exclusive" in vars(part) else groups.get(title)
+        for one in own:
+            _add(group, one)
+        for name, (target, value, help) in vars(part).get("short_for", {}).items():
+            group.add_argument(
+                name, dest=target, action="store_const", const=value, default=argparse.SUPPRESS, help=help
+            )
+    return parser
+
+
+def _first_defined(kind: type[Options], name: str) -> type:
+    return next(part for part in reversed(kind.__mro__) if name in vars(part).get("__annotations__", ()))
+
+
+def _add(group: Any, one: Field) -> None:
+    settings = dict(one.metadata)
+    if settings.pop("positional", False):
+        group.add_argument(one.name, **settings)
+    elif one.default is MISSING:
+        group.add_argument(f"--{one.name}", required=True, **settings)
+    else:
+        group.add_argument(f"--{one.name}", default=one.default, **settings)
+
+
+def plain_record(options: Options) -> dict[str, Any]:
+    """The options as data that JSON and a checkpoint may hold: paths as text, tuples as lists."""
+    return {name: _plain(value) for name, value in asdict(options).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def positive_int(text: str) -> int:
@@ -86,7 +181,7 @@ def as_given(value: object) -> str:
     """An option's value as a user knows it, for a message."""
     if value is None:
         return "not given"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _number(text, kind):
