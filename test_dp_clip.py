@@ -11,13 +11,11 @@ data sets in a folder each, and with several epochs in those of an epoch each; s
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from datasets.registry import Domain
-from engine.options import AdapterOptions, TestOptions, fidelity_option, prompts_option
+from engine.options import FIDELITY, PROMPTS, SEED, AdapterOptions, TestOptions
 from models.fidelity import FidelityName
-from utils import arguments as types
-from utils.arguments import option, parse
+from utils.arguments import Seed, option, parse, required
 from utils.errors import run
 
 
@@ -25,18 +23,13 @@ from utils.errors import run
 class DPClipOptions(TestOptions, AdapterOptions):
     """The options of this program."""
 
-    checkpoint: tuple[Path, ...] = option(
-        "trained image adapters, of train_dp_clip.py or of the authors; several epochs of one training give a curve",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
+    checkpoint: tuple[Path, ...] = required(
+        "image adapters, of train_dp_clip.py or of the authors; several epochs of one give a curve", metavar="FILE"
     )
-    domain: Domain | None = option(
-        "how maps are smoothed and images scored; default: by the data set", None, choices=get_args(Domain)
-    )
-    fidelity: FidelityName | None = fidelity_option("the checkpoint's")
-    prompts: str = prompts_option("dp_clip", "dp_clip")
-    seed: int = option("seed of all random numbers (default: %(default)s)", 111, type=types.seed)
+    domain: Domain | None = option("how maps are smoothed and images scored; default: by the data set")
+    fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
+    prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
+    seed: Seed = option(SEED, 111)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.options import MapOptions, RepVecOptions, TestOptions, fidelity_option
+from engine.options import FIDELITY, ClipAdOptions, TestOptions
 from models.fidelity import FidelityName
-from utils.arguments import option, parse
+from utils.arguments import option, parse, required
 from utils.errors import run
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDPPlusOptions(TestOptions, RepVecOptions, MapOptions):
+class SDPPlusOptions(TestOptions, ClipAdOptions):
     """The options of this program."""
 
-    checkpoint: Path = option(
-        "trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors", type=Path
-    )
-    fidelity: FidelityName | None = fidelity_option("the checkpoint's")
+    checkpoint: Path = required("trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors")
+    fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

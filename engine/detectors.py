@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from datasets.registry import DatasetSpec
-from engine.options import AdapterOptions, MapOptions, RepVecOptions
+from engine.options import AdapterOptions, ClipAdOptions
 from models.fidelity import Fidelity, FidelityName, System
 from utils.arguments import Options
 
@@ -118,22 +118,22 @@ def _dp_clip() -> Method:
 class Entry:
     """A method's own options, which are refused beside other methods, and what imports it."""
 
-    options: tuple[type[Options], ...]
+    options: type[Options]
     load: Callable[[], Method]
 
 
 METHODS: Mapping[str, Entry] = MappingProxyType(
     {
-        "sdp": Entry((RepVecOptions, MapOptions), _sdp),
-        "sdp_plus": Entry((RepVecOptions, MapOptions), _sdp_plus),
-        "dp_clip": Entry((AdapterOptions,), _dp_clip),
+        "sdp": Entry(ClipAdOptions, _sdp),
+        "sdp_plus": Entry(ClipAdOptions, _sdp_plus),
+        "dp_clip": Entry(AdapterOptions, _dp_clip),
     }
 )
 
 
 def idle_option(options: Options, method: str) -> str | None:
     """The name of an option that was given and that other methods alone have; None if there is none."""
-    others = {kind for entry in METHODS.values() for kind in entry.options} - set(METHODS[method].options)
+    others = {entry.options for entry in METHODS.values()} - {METHODS[method].options}
     given = (one.name for kind in others for one in fields(kind) if getattr(options, one.name) != one.default)
     return next(given, None)
 

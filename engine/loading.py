@@ -64,7 +64,7 @@ def backbone_from_options(options: BackboneOptions, fidelity: Fidelity, device: 
 
 
 def clip_ad_text_features(options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str]) -> dict[str, Tensor]:
-    """CLIP-AD's text features [D, 2] of every class; `options` are resolved `RepVecOptions`, too."""
+    """CLIP-AD's text features [D, 2] of every class; `options` are resolved `ClipAdOptions`, too."""
     choice = RepVecChoice(options.rep_vec, options.dbscan_eps, options.dbscan_min_samples)
     return _text_features(options, backbone, phrases, choice)
 

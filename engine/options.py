@@ -1,59 +1,74 @@
-"""The options of the entry points: one field is one option, with its help, type and default.
+"""The options of the entry points: one field is one option, with its type, its help and its default.
 
 An entry point's options are a frozen dataclass that inherits from those here; see `utils.arguments.parse`. Nothing that
 takes long to import is imported here, so that `--help` and mistakes are answered at once.
 """
 
-from argparse import BooleanOptionalAction
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
 from models.presets import PRESETS, find_preset
 from models.prompts import prompt_files
-from models.representative import REP_VECS, RepVec
+from models.representative import RepVec
 from utils.arguments import (
+    NonNegativeFloat,
+    NonNegativeInt,
     Options,
+    Percentage,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Share,
+    Text,
     flag,
-    non_empty,
-    non_negative_float,
-    non_negative_int,
     option,
-    percentage,
-    positive_float,
-    positive_int,
-    seed,
-    share,
+    required,
 )
 from utils.bootstrap import Bootstrap
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA_SETS = ", ".join(REGISTRY)
-CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
 DEFAULT_ADAPT_WEIGHT = 0.1
-NAME = {"type": canonical_name, "choices": REGISTRY, "metavar": "NAME"}
+DataSetName = Annotated[str, canonical_name]
+NAME = {"choices": REGISTRY, "metavar": "NAME"}  # of an option that is a DataSetName
+
+# The help of options whose default depends on the program.
+DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}})"
+FIDELITY = "compute as the authors' released code does, or as the paper describes; default: {}"
+CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
+PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
+SEED = "seed of all random numbers (default: %(default)s)"
+BATCH = "images a batch (default: %(default)s)"
 
 
-def fidelity_option(default: str) -> Any:
-    """The option `--fidelity`, whose default is `default` in words."""
-    said = f"compute as the authors' released code does, or as the paper describes; default: {default}"
-    return option(said, None, choices=get_args(FidelityName))
+@dataclass(frozen=True, kw_only=True)
+class DataSetOptions(Options):
+    """One data set, or none."""
+
+    title = "data"
+    dataset: DataSetName | None = option(DATA_SET.format("none"), **NAME)
+    data_path: Path | None = option("the data set's folder (default: data/NAME)")
+    meta: Path | None = option("its images, a meta.json or .jsonl; default: the folder's meta.json, built if missing")
+    classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
-def prompts_option(default: str, value: str | None = None) -> Any:
-    """The option `--prompts`, whose default is `default` in words."""
-    return option(f"phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {default}", value)
+@dataclass(frozen=True, kw_only=True)
+class DataSetsOptions(Options):
+    """One data set or several."""
 
-
-def data_set_option(default: str) -> Any:
-    """The option `--dataset` of a program that can do without one, and then does `default`, in words."""
-    return option(f"one of {DATA_SETS}; folder is for images of your own (default: {default})", None, **NAME)
-
-
-# ---- Data ------------------------------------------------------------------------------------------------------------
+    title = "data"
+    dataset: tuple[DataSetName, ...] = required(
+        f"one or several of {DATA_SETS}; folder is for images of your own", **NAME
+    )
+    data_path: tuple[Path, ...] | None = option("their folders, in this order (default: data/NAME)", metavar="DIR")
+    meta: tuple[Path, ...] | None = option(
+        "their images, each a meta.json or .jsonl; default: each folder's meta.json, built if missing", metavar="FILE"
+    )
+    classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +76,7 @@ class WorkerOptions(Options):
     """How files are read."""
 
     title = "reading"
-    num_workers: int = option(
-        "processes that read ahead; 0 reads in the main one (default: %(default)s)", 2, type=non_negative_int
-    )
+    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one (default: %(default)s)", 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,54 +84,7 @@ class ReadingOptions(WorkerOptions):
     """How images are read."""
 
     title = "reading"
-    batch_size: int = option("images a batch (default: %(default)s)", 8, type=positive_int)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassOptions(Options):
-    """Which classes of a data set are looked at."""
-
-    title = "data"
-    classes: tuple[str, ...] | None = option(
-        "take these classes only (default: all of the data set)", None, nargs="+", metavar="CLASS"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSetOptions(ClassOptions):
-    """One data set, or none."""
-
-    title = "data"
-    dataset: str | None = data_set_option("none")
-    data_path: Path | None = option("the data set's folder (default: data/NAME)", None, type=Path)
-    meta: Path | None = option(
-        "list of its images, a meta.json or .jsonl; default: the folder's meta.json, built if there is none",
-        None,
-        type=Path,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSetsOptions(ClassOptions):
-    """One data set or several, to be tested on."""
-
-    title = "data"
-    dataset: tuple[str, ...] = option(
-        f"one or several of {DATA_SETS}; folder is for images of your own", nargs="+", **NAME
-    )
-    data_path: tuple[Path, ...] | None = option(
-        "their folders, in the same order (default: data/NAME)", None, nargs="+", type=Path, metavar="DIR"
-    )
-    meta: tuple[Path, ...] | None = option(
-        "lists of their images, in the same order, as meta.json or .jsonl; default: each folder's, built if missing",
-        None,
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-    )
-
-
-# ---- Backbone, prompts and maps --------------------------------------------------------------------------------------
+    batch_size: PositiveInt = option(BATCH, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,25 +95,15 @@ class BackboneOptions(Options):
     model: str = option(
         f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON (default: %(default)s)", "vit-l-14-336"
     )
-    pretrained: str | None = option(
-        "an open_clip tag of the model, or a state dict (.safetensors, .pt); default: the preset's", None
+    pretrained: str | None = option("an open_clip tag, or a state dict (.safetensors, .pt); default: the preset's")
+    image_size: PositiveInt | None = option("side of the input in pixels; default: the preset's or the model's own")
+    features_list: tuple[PositiveInt, ...] | None = option(
+        "1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter", metavar="BLOCK"
     )
-    image_size: int | None = option(
-        "side of the input in pixels; default: the preset's or the model's own", None, type=positive_int
-    )
-    features_list: tuple[int, ...] | None = option(
-        "1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter",
-        None,
-        nargs="+",
-        type=positive_int,
-        metavar="BLOCK",
-    )
-    fidelity: FidelityName | None = fidelity_option(CLIP_AD_FIDELITY)
+    fidelity: FidelityName | None = option(FIDELITY.format(CLIP_AD_FIDELITY))
     device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N (default: %(default)s)", "auto")
-    precision: str = option(
-        "arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)",
-        "fp32",
-        choices=("fp32", "bf16", "fp16"),
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)", "fp32"
     )
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
 
@@ -157,10 +113,8 @@ class PromptOptions(Options):
     """The sentences about a class."""
 
     title = "prompts"
-    prompts: str | None = prompts_option("those of the data set's domain")
-    cache_dir: Path = option(
-        "where sentence embeddings are kept between runs (default: %(default)s)", PROJECT / ".cache", type=Path
-    )
+    prompts: str | None = option(PROMPTS.format("those of the data set's domain"))
+    cache_dir: Path = option("where sentence embeddings are kept (default: %(default)s)", PROJECT / ".cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,31 +122,19 @@ class ObjectNameOptions(Options):
     """What the sentences call a class."""
 
     title = "prompts"
-    obj_name: str | None = option("call every class this in the prompts, not its phrase", None, type=non_empty)
+    obj_name: Text | None = option("call every class this in the prompts, not its phrase")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepVecOptions(Options):
-    """How CLIP-AD sums up the sentences."""
+class ClipAdOptions(Options):
+    """How SDP and SDP+ sum up the sentences and smooth the maps."""
 
-    title = "prompts"
-    rep_vec: RepVec = option(
-        "how the sentences of a state become one vector (default: %(default)s)", "mean", choices=REP_VECS
-    )
-    dbscan_eps: float | None = option("radius of --rep_vec dbscan; default: the data set's", None, type=positive_float)
-    dbscan_min_samples: int | None = option(
-        "core size of --rep_vec dbscan; default: the data set's", None, type=positive_int
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapOptions(Options):
-    """CLIP-AD's anomaly maps."""
-
-    smoothing: float | None = option(
-        "standard deviation in pixels of the maps' Gaussian filter; default: the data set's, mostly 8",
-        None,
-        type=non_negative_float,
+    title = "CLIP-AD"
+    rep_vec: RepVec = option("how the sentences of a state become one vector (default: %(default)s)", "mean")
+    dbscan_eps: PositiveFloat | None = option("radius of --rep_vec dbscan; default: the data set's")
+    dbscan_min_samples: PositiveInt | None = option("core size of --rep_vec dbscan; default: the data set's")
+    smoothing: NonNegativeFloat | None = option(
+        "standard deviation in pixels of the maps' Gaussian filter; default: the data set's, mostly 8"
     )
 
 
@@ -201,33 +143,21 @@ class AdapterOptions(Options):
     """The form of DP-CLIP's image adapter, which is the checkpoint's where there is one that says it."""
 
     title = "image adapter"
-    image_adapt_layers: tuple[int, ...] | None = option(
-        "0-based numbers of the blocks whose output is adapted; default: the first quarter of them",
-        None,
-        nargs="+",
-        type=non_negative_int,
-        metavar="LAYER",
+    image_adapt_layers: tuple[NonNegativeInt, ...] | None = option(
+        "0-based numbers of the blocks whose output is adapted; default: the first quarter of them", metavar="LAYER"
     )
-    image_adapt_weight: float | None = option(
-        f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_ADAPT_WEIGHT})",
-        None,
-        type=share,
-        metavar="WEIGHT",
+    image_adapt_weight: Share | None = option(
+        f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_ADAPT_WEIGHT})", metavar="WEIGHT"
     )
-    relu: bool | None = option("end the projections in a LeakyReLU (default: no)", None, action=BooleanOptionalAction)
-    grn: bool | None = option(
-        "normalise responses, which purifies channels (default: yes)", None, action=BooleanOptionalAction
-    )
-
-
-# ---- Run and output --------------------------------------------------------------------------------------------------
+    relu: bool | None = option("end the projections in a LeakyReLU (default: no)")
+    grn: bool | None = option("normalise responses, which purifies channels (default: yes)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedOptions(Options):
     """Random numbers."""
 
-    seed: int = option("seed of all random numbers (default: %(default)s)", 42, type=seed)
+    seed: Seed = option(SEED, 42)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,15 +166,10 @@ class MeasureOptions(Options):
 
     title = "measures"
     legacy_pro: bool = flag("add a column with PRO by 200 thresholds, as older tables have it")
-    bootstrap: int | None = option(
-        "give measures confidence intervals, from this many draws of the images (1000 is usual)",
-        None,
-        type=positive_int,
-        metavar="DRAWS",
+    bootstrap: PositiveInt | None = option(
+        "give measures confidence intervals, from so many draws of the images (1000 is usual)", metavar="DRAWS"
     )
-    confidence: float = option(
-        "confidence of the intervals (default: %(default)g)", 95.0, type=percentage, metavar="PERCENT"
-    )
+    confidence: Percentage = option("confidence of the intervals (default: %(default)g)", 95.0, metavar="PERCENT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +178,7 @@ class OutputOptions(MeasureOptions):
 
     title = "output"
     save_path: Path | None = option(
-        "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)", None, type=Path
+        "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)"
     )
     save_maps: bool = flag("write every anomaly map as maps/<img_path>.npy")
     visualization: bool = flag("write every image beside its map and ground truth to imgs/, some on a contact sheet")
@@ -270,19 +195,17 @@ class TestOptions(
 
 @dataclass(frozen=True, kw_only=True)
 class ExaminationOptions(
-    DataSetOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, RepVecOptions
+    DataSetOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions
 ):
     """The options of doctor.py: those of the run that is to be examined."""
 
-    dataset: str | None = data_set_option("none, and the installation alone is checked")
+    dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
 
 
 def bootstrap_of(options: MeasureOptions, seed: int) -> Bootstrap | None:
     """How intervals are to be made, None if they are not asked for."""
     return None if options.bootstrap is None else Bootstrap(options.bootstrap, options.confidence, seed)
 
-
-# ---- What was left open ----------------------------------------------------------------------------------------------
 
 BackboneT = TypeVar("BackboneT", bound=BackboneOptions)
 

@@ -2,38 +2,35 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from datasets.registry import Domain
 from engine.detectors import METHODS, idle_option
 from engine.options import (
     CLIP_AD_FIDELITY,
+    FIDELITY,
     AdapterOptions,
     BackboneOptions,
-    MapOptions,
+    ClipAdOptions,
     PromptOptions,
     ReadingOptions,
-    RepVecOptions,
     SeedOptions,
-    fidelity_option,
 )
 from models.fidelity import FidelityName
-from utils.arguments import Options, finite_float, flag, non_empty, option, rate
+from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodOptions(Options):
     """What is looked at, and by which method."""
 
-    inputs: tuple[str, ...] = option(
+    inputs: tuple[str, ...] = required(
         "image files, folders, patterns in quotes like 'parts/**/*.png', or - for a list on standard input",
         positional=True,
-        nargs="+",
         metavar="INPUT",
     )
-    object: str = option("what is on them, as in 'metal nut' (default: %(default)s)", "object", type=non_empty)
+    object: Text = option("what is on them, as in 'metal nut' (default: %(default)s)", "object")
     method: str = option("the detector (default: %(default)s)", "sdp", choices=METHODS)
-    checkpoint: Path | None = option("trained adapters, for all methods but sdp", None, type=Path)
+    checkpoint: Path | None = option("trained adapters, for all methods but sdp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +38,12 @@ class CalibrationOptions(Options):
     """From which score on something is called anomalous."""
 
     title = "calibration"
-    normal_dir: Path | None = option("folder of normal images to calibrate on", None, type=Path)
-    calibration: Path | None = option("calibration.json of an earlier run, instead", None, type=Path)
-    false_alarm_rate: float = option(
-        "share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)", 0.05, type=rate
+    normal_dir: Path | None = option("folder of normal images to calibrate on")
+    calibration: Path | None = option("calibration.json of an earlier run, instead")
+    false_alarm_rate: Rate = option(
+        "share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)", 0.05
     )
-    threshold: float | None = option(
-        "mark what scores above this on the maps, where there is no calibration", None, type=finite_float
-    )
+    threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
     title = "output"
-    save_path: Path = option("folder for the results (default: %(default)s)", Path("results/predict"), type=Path)
+    save_path: Path = option("folder for the results (default: %(default)s)", Path("results/predict"))
     save_maps: bool = flag("write every anomaly map to maps/ as .npy")
     save_masks: bool = flag("write the marked pixels of every image to masks/ as .png")
     no_overlays: bool = flag("leave out overlays/, the images with their maps")
@@ -69,8 +64,7 @@ class PredictionOptions(
     CalibrationOptions,
     BackboneOptions,
     PromptOptions,
-    RepVecOptions,
-    MapOptions,
+    ClipAdOptions,
     AdapterOptions,
     SeedOptions,
     ReadingOptions,
@@ -78,11 +72,10 @@ class PredictionOptions(
 ):
     """The options of predict.py."""
 
-    fidelity: FidelityName | None = fidelity_option(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}")
+    fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
     domain: Domain = option(
         "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores (default: %(default)s)",
         "industrial",
-        choices=get_args(Domain),
     )
 
     def mistake(self) -> str | None:

@@ -2,24 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from engine.options import (
+    BATCH,
     DATA_SETS,
+    FIDELITY,
     NAME,
+    PROMPTS,
+    SEED,
     AdapterOptions,
     BackboneOptions,
-    MapOptions,
+    ClipAdOptions,
+    DataSetName,
     ObjectNameOptions,
     PromptOptions,
     ReadingOptions,
-    RepVecOptions,
     SeedOptions,
-    fidelity_option,
-    prompts_option,
 )
 from models.fidelity import FidelityName
-from utils.arguments import Options, flag, non_negative_float, option, positive_float, positive_int, seed, share
+from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +29,16 @@ class TrainingDataOptions(Options):
     """What is trained on."""
 
     title = "data"
-    train_dataset: tuple[str, ...] = option(f"data sets whose test split is trained on: {DATA_SETS}", nargs="+", **NAME)
+    train_dataset: tuple[DataSetName, ...] = required(f"train on the test split of these: {DATA_SETS}", **NAME)
     train_dataset_dir: tuple[Path, ...] | None = option(
-        "their folders, in the same order (default: data/NAME)", None, nargs="+", type=Path, metavar="DIR"
+        "their folders, in this order (default: data/NAME)", metavar="DIR"
     )
-    train_classes: tuple[str, ...] | None = option(
-        "train on these classes only (default: all of the data set)", None, nargs="+", metavar="CLASS"
-    )
+    train_classes: tuple[str, ...] | None = option("train on these classes only (default: all)", metavar="CLASS")
     train_meta: tuple[Path, ...] | None = option(
-        "lists of their images, in the same order, as meta.json or .jsonl (default: each folder's meta.json)",
-        None,
-        nargs="+",
-        type=Path,
-        metavar="FILE",
+        "their images, each a meta.json or .jsonl; default: each folder's meta.json, built if missing", metavar="FILE"
     )
-    shot: int | None = option(
-        "train on K normal and K anomalous images of each class, those data/few_shot.py draws by --seed (default: all)",
-        None,
-        type=positive_int,
+    shot: PositiveInt | None = option(
+        "take K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py does (default: all)",
         metavar="K",
     )
 
@@ -54,11 +48,11 @@ class ValidationOptions(Options):
     """What a training is validated on."""
 
     title = "validation"
-    test_dataset: str | None = option(
-        "validate on it after every checkpoint; none of its images may be trained on (default: none)", None, **NAME
+    test_dataset: DataSetName | None = option(
+        "validate on it after every checkpoint; none of its images may be trained on (default: none)", **NAME
     )
-    test_dataset_dir: Path | None = option("its folder (default: data/NAME)", None, type=Path)
-    test_classes: tuple[str, ...] | None = option("validate on these classes only", None, nargs="+", metavar="CLASS")
+    test_dataset_dir: Path | None = option("its folder (default: data/NAME)")
+    test_classes: tuple[str, ...] | None = option("validate on these classes only", metavar="CLASS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +60,9 @@ class TrainingOptions(Options):
     """How long is trained, and what is kept."""
 
     title = "training"
-    save_path: Path = option("folder for checkpoints, curves and the log", type=Path)
-    epochs: int = option("passes over the images (default: %(default)s)", 5, type=positive_int)
-    save_freq: int = option(
-        "epochs between two checkpoints, and validations (default: %(default)s)", 1, type=positive_int
-    )
+    save_path: Path = required("folder for checkpoints, curves and the log")
+    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 5)
+    save_freq: PositiveInt = option("epochs between two checkpoints, and validations (default: %(default)s)", 1)
     resume: bool = flag("go on with the training in --save_path, if there is one")
 
 
@@ -80,16 +72,11 @@ class TokenOptions(Options):
 
     title = "cache of patch tokens"
     no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
-    cache_precision: str = option(
-        "how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)",
-        "fp16",
-        choices=("fp16", "fp32"),
+    cache_precision: Literal["fp16", "fp32"] = option(
+        "how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)", "fp16"
     )
-    cache_memory: float = option(
-        "tokens that take no more are held in memory, others mapped from the disk (default: %(default)s)",
-        4.0,
-        type=non_negative_float,
-        metavar="GIB",
+    cache_memory: NonNegativeFloat = option(
+        "no more than this is held in memory, else mapped from the disk (default: %(default)s)", 4.0, metavar="GIB"
     )
 
 
@@ -101,8 +88,7 @@ class SDPPlusTrainingOptions(
     BackboneOptions,
     ObjectNameOptions,
     PromptOptions,
-    RepVecOptions,
-    MapOptions,
+    ClipAdOptions,
     TokenOptions,
     TrainingOptions,
     SeedOptions,
@@ -110,10 +96,8 @@ class SDPPlusTrainingOptions(
     """A training of SDP+'s adapters."""
 
     title = "training"
-    learning_rate: float = option("of Adam (default: %(default)s)", 1e-4, type=positive_float)
-    print_freq: int = option(
-        "epochs between two lines of the loss in the log (default: %(default)s)", 1, type=positive_int
-    )
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
+    print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,34 +108,24 @@ class OptimisationOptions(Options):
     short_for: ClassVar = {
         "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
     }
-    learning_rate: float = option("of Adam (default: %(default)s)", 5e-4, type=positive_float)
-    milestones: tuple[int, ...] = option(
-        "steps after which the learning rate is halved (default: 16000 32000)",
-        (16000, 32000),
-        nargs="+",
-        type=positive_int,
-        metavar="STEP",
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 5e-4)
+    milestones: tuple[PositiveInt, ...] = option(
+        "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
     )
-    decoupling_weight: float = option(
-        "weight of the decoupling loss (default: %(default)s)", 0.1, type=non_negative_float, metavar="WEIGHT"
+    decoupling_weight: NonNegativeFloat = option(
+        "weight of the decoupling loss (default: %(default)s)", 0.1, metavar="WEIGHT"
     )
-    momentum_alpha: float = option(
-        "share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)",
-        0.999,
-        type=share,
-        metavar="ALPHA",
+    momentum_alpha: Share = option(
+        "share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)", 0.999, metavar="ALPHA"
     )
-    accumulate: int = option(
-        "batches a step, which takes the mean of their gradients; losses and prototypes stay each batch's own "
-        "(default: %(default)s)",
+    accumulate: PositiveInt = option(
+        "batches a step, by their mean gradient; losses and prototypes stay each batch's own (default: %(default)s)",
         1,
-        type=positive_int,
         metavar="K",
     )
-    clip_gradient: float | None = option(
-        "shorten gradients that are longer than this (default: no)", None, type=positive_float, metavar="LENGTH"
-    )
+    clip_gradient: PositiveFloat | None = option("shorten longer gradients to this (default: no)", metavar="LENGTH")
     activation_checkpointing: bool = flag("keep the blocks' inputs only: less memory, more time, the same result")
+    no_augmentation: bool = flag("train on the images as they are tested")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +142,8 @@ class DPClipTrainingOptions(
 ):
     """A training of DP-CLIP's image adapter."""
 
-    title = "training"
-    batch_size: int = option("images a batch and process (default: %(default)s)", 3, type=positive_int)
-    fidelity: FidelityName | None = fidelity_option("released")
-    prompts: str = prompts_option("dp_clip", "dp_clip")
-    epochs: int = option("passes over the images (default: %(default)s)", 20, type=positive_int)
-    seed: int = option("seed of all random numbers (default: %(default)s)", 111, type=seed)
-    no_augmentation: bool = flag("train on the images as they are tested")
+    batch_size: PositiveInt = option(BATCH, 3)
+    fidelity: FidelityName | None = option(FIDELITY.format("released"))
+    prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
+    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 20)
+    seed: Seed = option(SEED, 111)

@@ -11,11 +11,12 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = {  # and what of the project each may import besides itself
     "engine": {"data", "datasets", "models", "utils"},
-    "data": {"datasets", "models", "utils", "engine"},
+    "data": {"datasets", "utils"},
     "datasets": {"utils"},
     "models": {"utils"},
     "utils": set(),
 }
+EXAMINATION = {"examination.py": {"engine", "models"}}  # run code that has yet to move into engine/
 FILES = [path for package in PACKAGES for path in sorted((PROJECT / package).glob("*.py"))]
 IDS = [str(path.relative_to(PROJECT)) for path in FILES]
 
@@ -43,7 +44,7 @@ def test_no_package_imports_one_to_its_left(path):
     package = path.relative_to(PROJECT).parts[0]
     others = {"tests", "benchmarks", "pretrained_models", *entry_points(), *PACKAGES}
     of_the_project = {name.split(".")[0] for name in imported(path)} & others
-    assert of_the_project <= PACKAGES[package] | {package}
+    assert of_the_project <= PACKAGES[package] | {package} | EXAMINATION.get(path.name, set())
 
 
 def test_modules_do_not_import_one_another_in_a_circle():

@@ -10,7 +10,7 @@ import engine.loading
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.loading import backbone_from_options, clip_ad_text_features, find_device
-from engine.options import BackboneOptions, ObjectNameOptions, PromptOptions, RepVecOptions, resolve
+from engine.options import BackboneOptions, ClipAdOptions, ObjectNameOptions, PromptOptions, resolve
 from engine.prediction_options import PredictionOptions
 from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset
@@ -26,7 +26,7 @@ CORRECTED = Fidelity.named("corrected")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(BackboneOptions, ObjectNameOptions, PromptOptions, RepVecOptions):
+class Given(BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions):
     """What the command lines here are read into."""
 
 

@@ -1,15 +1,16 @@
-"""Command-line options: dataclasses whose fields are options, types that argparse refuses with one sentence."""
+"""Command-line options: dataclasses whose fields are options, and types that argparse refuses with one sentence."""
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of dataclasses whose fields are made by `option` or `flag`; a program's options inherit from several.
+    """Base of dataclasses whose fields are options; those of a program inherit from several.
 
     Attributes:
         title: of the group in the help that a class's own fields are in; None for no group.
@@ -29,9 +30,14 @@ class Options:
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def option(help: str, default: Any = MISSING, **settings: Any) -> Any:
-    """Make a field an option, required without a default; `settings` are those of argparse's `add_argument`."""
+def option(help: str, default: Any = None, **settings: Any) -> Any:
+    """Make a field an option; what its type does not say, `settings` of argparse's `add_argument` do."""
     return field(default=default, metadata={"help": help, **settings})
+
+
+def required(help: str, **settings: Any) -> Any:
+    """Make a field an option that must be given."""
+    return field(metadata={"help": help, **settings})
 
 
 def flag(help: str) -> Any:
@@ -59,17 +65,23 @@ def parser_of(kind: type[Options], description: str | None) -> argparse.Argument
     """The parser of a class's options, which are grouped by the class that each was first defined in."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     groups: dict[str | None, Any] = {None: parser}
+    hints = get_type_hints(kind, include_extras=True)
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`
         title, own = vars(part).get("title"), [one for one in fields(kind) if _first_defined(kind, one.name) is part]
         if own and title not in groups:
             groups[title] = parser.add_argument_group(title)
         group = parser.add_mutually_exclusive_group(required=True) if "exclusive" in vars(part) else groups.get(title)
         for one in own:
-            _add(group, one)
+            settings = {**_settings_of(hints[one.name]), **one.metadata}
+            if settings.pop("positional", False):
+                group.add_argument(one.name, **settings)
+            elif one.default is MISSING:
+                group.add_argument(f"--{one.name}", required=True, **settings)
+            else:
+                group.add_argument(f"--{one.name}", default=one.default, **settings)
         for name, (target, value, help) in vars(part).get("short_for", {}).items():
-            group.add_argument(
-                name, dest=target, action="store_const", const=value, default=argparse.SUPPRESS, help=help
-            )
+            settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
+            group.add_argument(name, action="store_const", **settings)
     return parser
 
 
@@ -77,14 +89,17 @@ def _first_defined(kind: type[Options], name: str) -> type:
     return next(part for part in reversed(kind.__mro__) if name in vars(part).get("__annotations__", ()))
 
 
-def _add(group: Any, one: Field) -> None:
-    settings = dict(one.metadata)
-    if settings.pop("positional", False):
-        group.add_argument(one.name, **settings)
-    elif one.default is MISSING:
-        group.add_argument(f"--{one.name}", required=True, **settings)
-    else:
-        group.add_argument(f"--{one.name}", default=one.default, **settings)
+def _settings_of(hint: Any) -> dict[str, Any]:
+    """What argparse is to know of a field by its type, None aside: `tuple[int, ...]` takes several, and so on."""
+    if NoneType in get_args(hint):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is tuple:
+        return {"nargs": "+", **_settings_of(get_args(hint)[0])}
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    return {"type": get_args(hint)[1] if get_origin(hint) is Annotated else hint}
 
 
 def plain_record(options: Options) -> dict[str, Any]:
@@ -190,3 +205,15 @@ def _number(text, kind):
     except ValueError as error:
         wanted = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
+
+
+PositiveInt = Annotated[int, positive_int]
+NonNegativeInt = Annotated[int, non_negative_int]
+FiniteFloat = Annotated[float, finite_float]
+PositiveFloat = Annotated[float, positive_float]
+NonNegativeFloat = Annotated[float, non_negative_float]
+Percentage = Annotated[float, percentage]
+Rate = Annotated[float, rate]
+Share = Annotated[float, share]
+Seed = Annotated[int, seed]
+Text = Annotated[str, non_empty]
