@@ -10,7 +10,8 @@ from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, make_loader
 from datasets.meta import read_meta
 from datasets.registry import DatasetSpec, get_spec
-from engine.options import DataSetsOptions
+from engine.options import DataSetsOptions, ReadingOptions
+from models.backbone import Backbone
 from utils.distributed import first_of_machine_first, is_main, rank, world_size
 from utils.errors import UserError
 
@@ -91,18 +92,16 @@ def read_test_split(
     return ImageSet(spec, root, [entry for entries in test.values() for entry in entries])
 
 
-def evaluation_loader(
-    images: ImageSet, image_size: int, batch_size: int, num_workers: int, *, pin_memory: bool, seed: int
-) -> ErrorRaisingLoader:
-    """Batches of a test set, or this process's share of them; for the arguments see `make_loader`."""
+def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:
+    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers."""
     return make_loader(
         images.entries,
         images.root,
-        image_size,
-        batch_size,
-        num_workers,
+        backbone.image_size,
+        reading.batch_size,
+        reading.num_workers,
         mask_threshold=images.spec.mask_threshold,
         share=slice(rank(), None, world_size()),
-        pin_memory=pin_memory,
+        pin_memory=backbone.device.type == "cuda",
         seed=seed,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch, ErrorRaisingLoader, empty_batch, loader_in_order
+from datasets.loader import Batch, empty_batch, loader_in_order
 from engine.loading import adapter_settings, backbone_from_options, dp_clip_text_features, find_device
 from engine.options import resolve
 from engine.training import (
@@ -91,7 +91,15 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
 
     count = step_count(len(text), options.batch_size)
     for epoch in range(trained + 1, options.epochs + 1):
-        batches = shared_steps(_epoch_loader(options, images, backbone, epoch), len(text), options.batch_size)
+        loader = loader_in_order(
+            images.augmented(backbone.image_size, options.seed, epoch, augmented=not options.no_augmentation),
+            epoch_order(len(text), options.seed, epoch, shuffled=True),
+            options.batch_size,
+            options.num_workers,
+            pin_memory=backbone.device.type == "cuda",
+            seed=options.seed,
+        )
+        batches = shared_steps(loader, len(text), options.batch_size)
         losses_of_steps = train_epoch(training, batches, count, images, text, options.accumulate, len(log.steps))
         steps = with_progress(losses_of_steps, -(-count // options.accumulate), epoch)
         for losses in steps:
@@ -257,17 +265,3 @@ def train_epoch(
             training.step()
             yield {name: sum(part[name] for part in parts) / in_step for name in losses}
             parts = []
-
-
-def _epoch_loader(
-    options: DPClipTrainingOptions, images: TrainingSet, backbone: Backbone, epoch: int
-) -> ErrorRaisingLoader:
-    """The batches of an epoch, shuffled by seed and epoch."""
-    return loader_in_order(
-        images.augmented(backbone.image_size, options.seed, epoch, augmented=not options.no_augmentation),
-        epoch_order(len(images.entries), options.seed, epoch, shuffled=True),
-        options.batch_size,
-        options.num_workers,
-        pin_memory=backbone.device.type == "cuda",
-        seed=options.seed,
-    )

@@ -170,14 +170,7 @@ def _validation(
     own = resolve(options, images.spec, **method.defaults(images.spec))
     text = _class_texts(options, method, backbone, images)
     detector = method.detector(own, backbone, fidelity, adapters, text)
-    loader = evaluation_loader(
-        images,
-        backbone.image_size,
-        options.batch_size,
-        options.num_workers,
-        pin_memory=backbone.device.type == "cuda",
-        seed=options.seed,
-    )
+    loader = evaluation_loader(images, backbone, options, options.seed)
 
     def validate(epoch: int) -> dict[str, float | None]:
         with logging_redirect_tqdm():

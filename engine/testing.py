@@ -2,13 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
@@ -33,15 +31,6 @@ from utils.stopwatch import Stopwatch
 from utils.summary import Summary
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """The images of a data set, the options with its values where they were left open, and its classes' texts."""
-
-    images: ImageSet
-    options: TestOptions
-    text: Mapping[str, Tensor]
 
 
 def test(options: TestOptions, key: str) -> None:
@@ -83,24 +72,24 @@ def _test(options: TestOptions, method: Method) -> None:
         trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints]
     _warn(options, checkpoints, backbone, data_sets, fidelity)
     with stopwatch("text"):
-        sets = []
+        texts = []
         for images, own in zip(data_sets, resolved, strict=True):
             phrases = images.phrases(described=method.described, called=own.obj_name)
-            sets.append(TestSet(images, own, method.text_features(own, backbone, phrases)))
+            texts.append(method.text_features(own, backbone, phrases))
     discard_text_tower(backbone)
 
     summary = Summary(options.save_path, method.name)
     for checkpoint, parts in zip(checkpoints, trained, strict=True):
-        for one in sets:
-            name = one.images.spec.name
-            folder = options.save_path / (f"epoch_{_epoch(checkpoint)}" if len(checkpoints) > 1 else "")
-            own = replace(one.options, save_path=folder / (name if len(sets) > 1 else ""))
-            detector = method.detector(own, backbone, fidelity, parts, one.text)
-            seconds = Stopwatch(Counter(stopwatch.seconds))
-            results = _evaluate(own, method.name, detector, one.images, backbone, fidelity, checkpoint, seconds)
+        folder = options.save_path / (f"epoch_{_epoch(checkpoint)}" if len(checkpoints) > 1 else "")
+        for images, own, text in zip(data_sets, resolved, texts, strict=True):
+            name = images.spec.name
+            own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
+            detector = method.detector(own, backbone, fidelity, parts, text)
+            about = _about(own, method.name, images, backbone, fidelity, checkpoint)
+            results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
             if is_main():
                 summary.add(_epoch(checkpoint), name, results)
-    if is_main() and len(checkpoints) * len(sets) > 1:
+    if is_main() and len(checkpoints) * len(data_sets) > 1:
         logger.info("%s, means over the classes\n%s", method.name, summary.table())
         logger.info("the tables are in %s", options.save_path / "summary.md")
 
@@ -153,25 +142,52 @@ def _warn(
         )
 
 
-def _evaluate(
+def _about(
     options: TestOptions,
     method: str,
-    detector: Detector,
     images: ImageSet,
     backbone: Backbone,
     fidelity: Fidelity,
     checkpoint: AdapterCheckpoint | None,
+) -> dict[str, Any]:
+    """What results.json says of how its figures were made; options with several values have those of this test."""
+    name = images.spec.name
+    arguments = plain_record(options)
+    meta = dict(zip(options.dataset, arguments["meta"] or (), strict=False)).get(name)
+    arguments |= {"dataset": name, "data_path": str(images.root), "meta": meta}
+    weights = backbone.weights
+    about = {
+        "method": method,
+        "dataset": name,
+        "arguments": arguments,
+        "fidelity": {"name": options.fidelity, **asdict(fidelity)},
+        "backbone": {
+            "name": backbone.name,
+            "image_size": backbone.image_size,
+            "features_list": backbone.features_list,
+            "activation": backbone.activation,
+        },
+        "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
+    }
+    if checkpoint is not None:
+        path = str(checkpoint.path)
+        arguments["checkpoint"] = path
+        about["checkpoint"] = {"path": path, "sha256": checkpoint.sha256, **checkpoint.origin}
+    return about
+
+
+def _evaluate(
+    options: TestOptions,
+    detector: Detector,
+    images: ImageSet,
+    backbone: Backbone,
+    about: dict[str, Any],
     stopwatch: Stopwatch,
 ) -> list[ClassResult]:
     """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
-    on_gpu = backbone.device.type == "cuda"
-    loader = evaluation_loader(
-        images, backbone.image_size, options.batch_size, options.num_workers, pin_memory=on_gpu, seed=options.seed
-    )
-    name = images.spec.name
     results = evaluate_and_report(
         detector,
-        loader,
+        evaluation_loader(images, backbone, options, options.seed),
         images.entries,
         read_image=partial(images.read_image, image_size=backbone.image_size),
         to_picture=lambda seen: image_from_tensor(seen.image),
@@ -185,40 +201,9 @@ def _evaluate(
             report=not options.no_report,
             bootstrap=bootstrap_of(options, options.seed),
         ),
-        title=f"{method} on {name}",
-        description={
-            "method": method,
-            "dataset": name,
-            "arguments": _arguments(options, images, checkpoint),
-            "fidelity": {"name": options.fidelity, **asdict(fidelity)},
-            "backbone": {
-                "name": backbone.name,
-                "image_size": backbone.image_size,
-                "features_list": backbone.features_list,
-                "activation": backbone.activation,
-            },
-            "weights": {
-                "path": str(backbone.weights.path),
-                "sha256": backbone.weights.sha256,
-                "tag": backbone.weights.tag,
-            },
-            **_origin(checkpoint),
-        },
+        title=f"{about['method']} on {about['dataset']}",
+        description=about,
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))
     return results
-
-
-def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckpoint | None) -> dict[str, Any]:
-    """The options as results.json has them, with those of this data set and checkpoint where they name several."""
-    lists = dict(zip(options.dataset, options.meta or (), strict=False))
-    meta = lists.get(images.spec.name)
-    own = {"dataset": images.spec.name, "data_path": str(images.root), "meta": None if meta is None else str(meta)}
-    return plain_record(options) | own | ({} if checkpoint is None else {"checkpoint": str(checkpoint.path)})
-
-
-def _origin(checkpoint: AdapterCheckpoint | None) -> dict[str, Any]:
-    if checkpoint is None:
-        return {}
-    return {"checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}}

@@ -1,8 +1,9 @@
 """Command-line options: dataclasses whose fields are options, and types that argparse refuses with one sentence."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import inf, isfinite
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -113,76 +114,31 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def positive_int(text: str) -> int:
-    """An integer of at least 1."""
-    value = _number(text, int)
-    if not 1 <= value < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 2^31 - 1")
-    return value
+def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
+    """A type of numbers for which a condition holds; others are refused with what is `said` of them."""
+
+    def number(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {said}")
+        return value
+
+    return number
 
 
-def non_negative_int(text: str) -> int:
-    """An integer of at least 0."""
-    value = _number(text, int)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return value
-
-
-def finite_float(text: str) -> float:
-    """A finite number."""
-    value = _number(text, float)
-    if not -float("inf") < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """A finite number above 0."""
-    value = _number(text, float)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def non_negative_float(text: str) -> float:
-    """A finite number of at least 0."""
-    value = _number(text, float)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
-    return value
-
-
-def percentage(text: str) -> float:
-    """A number above 0 and below 100."""
-    value = _number(text, float)
-    if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return value
-
-
-def rate(text: str) -> float:
-    """A number above 0 and below 1."""
-    value = _number(text, float)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = _number(text, float)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
-
-
-def seed(text: str) -> int:
-    """A seed that every library takes."""
-    value = non_negative_int(text)
-    if value >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text} is not below 2^32")
-    return value
+positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
+non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
+seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
+finite_float = _checked(float, isfinite, "a finite number")
+positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
+non_negative_float = _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")
+percentage = _checked(float, lambda value: 0 < value < 100, "between 0 and 100")
+rate = _checked(float, lambda value: 0 < value < 1, "between 0 and 1")
+share = _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def non_empty(text: str) -> str:
@@ -192,28 +148,20 @@ def non_empty(text: str) -> str:
     return text.strip()
 
 
-def as_given(value: object) -> str:
-    """An option's value as a user knows it, for a message."""
-    if value is None:
-        return "not given"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _number(text, kind):
-    try:
-        return kind(text)
-    except ValueError as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
-
-
 PositiveInt = Annotated[int, positive_int]
 NonNegativeInt = Annotated[int, non_negative_int]
+Seed = Annotated[int, seed]
 FiniteFloat = Annotated[float, finite_float]
 PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, non_negative_float]
 Percentage = Annotated[float, percentage]
 Rate = Annotated[float, rate]
 Share = Annotated[float, share]
-Seed = Annotated[int, seed]
 Text = Annotated[str, non_empty]
+
+
+def as_given(value: object) -> str:
+    """An option's value as a user knows it, for a message."""
+    if value is None:
+        return "not given"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
