@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
     fidelity = Fidelity.named(options.fidelity, "dp_clip")
     images = read_training_set(options, options.seed)
     backbone = backbone_from_options(options, fidelity, find_device(options.device))
-    settings = adapter_settings(options, backbone, fidelity)
+    settings = adapter_settings(options, backbone, fidelity)  # a mistake in them is told before sentences are encoded
     texts = [
         dp_clip_text_features(options, backbone, part.phrases(described=True, called=options.obj_name))
         for part in images.parts
@@ -76,7 +77,7 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
     adapter = image_adapter_for(backbone, settings)
     training = DPClipTraining(backbone, adapter, fidelity, options)
 
-    def restore(state, state_file):
+    def restore(state: Mapping[str, Any], state_file: Path) -> None:
         load_into(adapter, state[KEY], state_file, "the image adapter")
         training.resume(state[OPTIMIZER], state)
 
@@ -110,8 +111,8 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
         logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
 
         origin = {name: plain_record(options)[name] for name in ("train_dataset", "train_classes", "shot")}
-        state = training.optimizer.state_dict()
-        checkpoint = checkpoint_of(adapter, state, backbone, options.fidelity, epoch, **origin)
+        optimizer_state = training.optimizer.state_dict()
+        checkpoint = checkpoint_of(adapter, optimizer_state, backbone, options.fidelity, epoch, **origin)
         if epoch == options.epochs or epoch % options.save_freq == 0:
             save_checkpoint(options.save_path / f"image_adapter_{epoch}.pth", checkpoint)
         save_checkpoint(options.save_path / "image_adapter.pth", checkpoint)

@@ -11,6 +11,7 @@ from data.build import PROJECT
 from datasets.registry import get_spec
 from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
+from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import sha256_of, write_text
 from utils.results import percent
@@ -97,7 +98,7 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     }
     for what, (own, theirs) in settings.items():
         if own != theirs:
-            reasons.append(f"{what} is {_plain(own)}, that of the authors' scripts {_plain(theirs)}")
+            reasons.append(f"{what} is {as_given(own)}, that of the authors' scripts {as_given(theirs)}")
     spec = get_spec(str(run.content["dataset"]))
     labels = [image.label for image in run.images.values()]
     counts = (len(run.content["classes"]), labels.count(0), labels.count(1))
@@ -110,10 +111,6 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
                 f"{said.format(*complete)}"
             )
     return reasons
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _own_table(run: SavedRun, published: Mapping[str, float], listed: str) -> str:

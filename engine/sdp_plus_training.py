@@ -1,7 +1,8 @@
 """Train SDP+'s linear adapters: epochs over patch tokens, with checkpoints and a validation after some of them."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def _train(options: SDPPlusTrainingOptions, state: dict[str, Any] | None) -> Non
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=options.learning_rate)
 
-    def restore(state, state_file):
+    def restore(state: Mapping[str, Any], state_file: Path) -> None:
         load_into(adapters, state[KEY], state_file, "the adapters")
         optimizer.load_state_dict(state["optimizer"])
 
