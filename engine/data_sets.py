@@ -36,14 +36,7 @@ def read_test_splits(
     classes: Sequence[str] | None,
     called: Sequence[str] = ("dataset", "data_path", "meta", "classes"),
 ) -> list[ImageSet]:
-    """Read the test splits of several data sets.
-
-    Args:
-        names: of the data sets.
-        folders: theirs; None for the usual ones.
-        lists: of their images; None for the folders' own.
-        classes: which to take, of a single data set; None for all.
-        called: what the options of these four are called, for the messages.
+    """Read the test splits of several data sets, see `read_test_split`; `called` are the options of the first four.
 
     Raises:
         UserError: a data set cannot be read, or there are not as many folders or lists as names.
@@ -69,7 +62,6 @@ def read_test_split(
     """Read the test split of a data set, or some classes of it; one that is not as published is warned of.
 
     Args:
-        spec: the data set.
         root: its folder; None for the usual one.
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.

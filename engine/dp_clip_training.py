@@ -129,8 +129,6 @@ class DPClipTraining:
     Args:
         backbone: the frozen CLIP; its precision is that of the tower, with the loss scaled for fp16.
         adapter: what is trained.
-        fidelity: its switches.
-        options: of the optimisation.
     """
 
     def __init__(
@@ -226,10 +224,8 @@ def train_epoch(
     """Take the steps of an epoch.
 
     Args:
-        training: whose steps.
         batches: the epoch's, this process's part of each and what share of it that is, see `shared_steps`.
         count: how many there are.
-        images: the training set.
         text: text features of every image's class [n, D, 2].
         accumulate: batches a step; the last step may have fewer.
         steps_before: number of steps taken in earlier epochs.

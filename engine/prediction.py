@@ -60,10 +60,8 @@ def predict_photographs(
     """Run a detector over photographs; of several processes each does its share, and the main one is given all.
 
     Args:
-        detector: the method.
-        backbone: what it was made from.
+        detector: made from `backbone`.
         name: of the class that the detector knows them as.
-        paths: the photographs.
         order: indices of those to predict, in the order wanted.
         reading: how many at once, and by how many processes.
         description: of the progress bar.

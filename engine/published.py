@@ -28,13 +28,8 @@ def read_facts() -> dict[str, Any]:
 def published_numbers(facts: Mapping[str, Any], method: str, dataset: str) -> Numbers:
     """All numbers published of a data set.
 
-    Args:
-        facts: see `read_facts`.
-        method: of this project.
-        dataset: of the registry.
-
     Raises:
-        UserError: none are known of the data set, or of the method.
+        UserError: none are known of the data set, or of the method, which is one of this project.
     """
     if method not in facts["implemented"]:
         known = ", ".join(facts["implemented"])
@@ -77,12 +72,7 @@ def write_published(folder: Path) -> Path:
 
 
 def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
-    """What this run does not share with the published ones, a sentence each.
-
-    Args:
-        run: the finished run.
-        preset_name: the preset that the method was published with.
-    """
+    """What a run does not share with the published ones, which were made with a preset; a sentence each."""
     preset, demo = PRESETS[preset_name], PRESETS["demo"]
     backbone, weights = run.content.get("backbone", {}), run.content.get("weights", {})
     reasons = []

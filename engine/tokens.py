@@ -89,14 +89,7 @@ def _fill(
 
 
 class EncodedTokens:
-    """Tokens that the backbone computes when they are asked for.
-
-    Args:
-        backbone: the frozen CLIP.
-        fidelity: how the taps are taken.
-        images: the training set.
-        num_workers: processes that read ahead.
-    """
+    """Tokens that the backbone computes when they are asked for."""
 
     def __init__(self, backbone: Backbone, fidelity: Fidelity, images: TrainingSet, num_workers: int) -> None:
         self.backbone = backbone
@@ -119,9 +112,8 @@ class CachedTokens:
 
     Args:
         cache: with the tokens of every image.
-        digests: SHA-256 of each image.
+        digests: SHA-256 of each image, n of them.
         masks: their ground truth, packed, uint8 [n, S * S / 8].
-        backbone: the frozen CLIP.
         in_memory: read every file once, and hold the tokens.
     """
 

@@ -76,7 +76,6 @@ def start_training(options: TrainingOptions, method: str, free: Collection[str])
     Other runs are kept out of `--save_path` while the block lasts.
 
     Args:
-        options: resolved.
         method: what is trained, under "method" in the state file.
         free: options that may differ from the earlier run's, since what is trained does not depend on them.
 
@@ -133,7 +132,6 @@ def restored(
     """The log of a training, and after how many epochs it goes on; a new one without a state.
 
     Args:
-        options: of the training.
         state: see `start_training`.
         restore: restores what is trained and its optimisation, from the state and the path of its file.
 
