@@ -21,7 +21,7 @@ from utils.errors import run
 
 @dataclass(frozen=True, kw_only=True)
 class DPClipOptions(TestOptions, AdapterOptions):
-    """The options of this program."""
+    """What DP-CLIP is tested with."""
 
     checkpoint: tuple[Path, ...] = required(
         "image adapters, of train_dp_clip.py or of the authors; several epochs of one give a curve", metavar="FILE"

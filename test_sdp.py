@@ -17,7 +17,7 @@ from utils.errors import run
 
 @dataclass(frozen=True, kw_only=True)
 class SDPOptions(TestOptions, ClipAdOptions):
-    """The options of this program."""
+    """What SDP is tested with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from utils.errors import run
 
 @dataclass(frozen=True, kw_only=True)
 class SDPPlusOptions(TestOptions, ClipAdOptions):
-    """The options of this program."""
+    """What SDP+ is tested with."""
 
     checkpoint: Path = required("trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors")
     fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))

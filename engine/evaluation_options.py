@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.options import DATA_SET, NAME, DataSetName, DataSetOptions, MeasureOptions, SeedOptions, WorkerOptions
-from utils.arguments import Options, PositiveInt, flag, option
+from engine.options import DATA_SET, NAME, WORKERS, DataSetName, DataSetOptions, MeasureOptions, SeedOptions
+from utils.arguments import NonNegativeInt, Options, PositiveInt, flag, option
 
 ONLY_WITH_MAPS = ("scores", "legacy_pro", "classes", "report")
 
@@ -27,24 +27,24 @@ class TaskOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SavedMapOptions(Options):
-    """How maps are read and shown."""
+    """How maps are read, and what is written."""
 
-    title = "maps"
     map_size: PositiveInt | None = option(
-        "side of a square in pixels to resize every map to, bilinear; default: its own, the same within a class"
+        "side in pixels of a square that maps, and masks, are resized to, bilinear; default: each map's, one for a class"
     )
+    num_workers: NonNegativeInt = option(WORKERS, 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(TaskOptions, DataSetOptions, WorkerOptions, SavedMapOptions, MeasureOptions, SeedOptions):
-    """The options of evaluate.py."""
-
-    dataset: DataSetName | None = option(DATA_SET.format("folder, with --compare that of run A"), **NAME)
     save_path: Path | None = option(
         "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOptions, SeedOptions):
+    """The options of evaluate.py."""
+
+    dataset: DataSetName | None = option(DATA_SET.format("folder, with --compare that of run A"), **NAME)
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""

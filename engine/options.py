@@ -43,55 +43,48 @@ CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else cor
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 SEED = "seed of all random numbers (default: %(default)s)"
 BATCH = "images a batch (default: %(default)s)"
+WORKERS = "processes that read ahead; 0 reads in the main one (default: %(default)s)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSetOptions(Options):
-    """One data set, or none."""
+    """The data set."""
 
-    title = "data"
     dataset: DataSetName | None = option(DATA_SET.format("none"), **NAME)
     data_path: Path | None = option("the data set's folder (default: data/NAME)")
-    meta: Path | None = option("its images, a meta.json or .jsonl; default: the folder's meta.json, built if missing")
+    meta: Path | None = option(
+        "its images, meta.json or .jsonl (image_path, label, class_name, mask_path); default: the folder's, or built"
+    )
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSetsOptions(Options):
-    """One data set or several."""
+    """The data sets."""
 
-    title = "data"
     dataset: tuple[DataSetName, ...] = required(
         f"one or several of {DATA_SETS}; folder is for images of your own", **NAME
     )
     data_path: tuple[Path, ...] | None = option("their folders, in this order (default: data/NAME)", metavar="DIR")
     meta: tuple[Path, ...] | None = option(
-        "their images, each a meta.json or .jsonl; default: each folder's meta.json, built if missing", metavar="FILE"
+        "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built",
+        metavar="FILE",
     )
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions(Options):
-    """How files are read."""
-
-    title = "reading"
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one (default: %(default)s)", 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingOptions(WorkerOptions):
+class ReadingOptions(Options):
     """How images are read."""
 
-    title = "reading"
     batch_size: PositiveInt = option(BATCH, 8)
+    num_workers: NonNegativeInt = option(WORKERS, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions(Options):
     """The frozen CLIP, and how it is run."""
 
-    title = "backbone"
     model: str = option(
         f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON (default: %(default)s)", "vit-l-14-336"
     )
@@ -112,7 +105,6 @@ class BackboneOptions(Options):
 class PromptOptions(Options):
     """The sentences about a class."""
 
-    title = "prompts"
     prompts: str | None = option(PROMPTS.format("those of the data set's domain"))
     cache_dir: Path = option("where sentence embeddings are kept (default: %(default)s)", PROJECT / ".cache")
 
@@ -121,15 +113,13 @@ class PromptOptions(Options):
 class ObjectNameOptions(Options):
     """What the sentences call a class."""
 
-    title = "prompts"
     obj_name: Text | None = option("call every class this in the prompts, not its phrase")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAdOptions(Options):
-    """How SDP and SDP+ sum up the sentences and smooth the maps."""
+    """How SDP and SDP+ sum up the sentences, and smooth the maps."""
 
-    title = "CLIP-AD"
     rep_vec: RepVec = option("how the sentences of a state become one vector (default: %(default)s)", "mean")
     dbscan_eps: PositiveFloat | None = option("radius of --rep_vec dbscan; default: the data set's")
     dbscan_min_samples: PositiveInt | None = option("core size of --rep_vec dbscan; default: the data set's")
@@ -142,9 +132,9 @@ class ClipAdOptions(Options):
 class AdapterOptions(Options):
     """The form of DP-CLIP's image adapter, which is the checkpoint's where there is one that says it."""
 
-    title = "image adapter"
     image_adapt_layers: tuple[NonNegativeInt, ...] | None = option(
-        "0-based numbers of the blocks whose output is adapted; default: the first quarter of them", metavar="LAYER"
+        "0-based numbers of the blocks whose output is adapted; default: the first quarter (0 to 5 of ViT-L)",
+        metavar="LAYER",
     )
     image_adapt_weight: Share | None = option(
         f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_ADAPT_WEIGHT})", metavar="WEIGHT"
@@ -164,7 +154,6 @@ class SeedOptions(Options):
 class MeasureOptions(Options):
     """What is measured."""
 
-    title = "measures"
     legacy_pro: bool = flag("add a column with PRO by 200 thresholds, as older tables have it")
     bootstrap: PositiveInt | None = option(
         "give measures confidence intervals, from so many draws of the images (1000 is usual)", metavar="DRAWS"
@@ -176,7 +165,6 @@ class MeasureOptions(Options):
 class OutputOptions(MeasureOptions):
     """What a test writes, and where to."""
 
-    title = "output"
     save_path: Path | None = option(
         "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)"
     )

@@ -46,11 +46,7 @@ class Loaded:
 
 
 def predict(options: PredictionOptions) -> int:
-    """Predict the photographs that the options name, and write what is found; 1 if one could not be read.
-
-    Raises:
-        UserError: something that the options name cannot be read, or does not fit.
-    """
+    """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
     paths = from_main(lambda: find_photographs(options.inputs, sys.stdin))
     with locked(options.save_path):
         if is_main() and not options.resume:

@@ -31,13 +31,16 @@ class MethodOptions(Options):
     object: Text = option("what is on them, as in 'metal nut' (default: %(default)s)", "object")
     method: str = option("the detector (default: %(default)s)", "sdp", choices=METHODS)
     checkpoint: Path | None = option("trained adapters, for all methods but sdp")
+    domain: Domain = option(
+        "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores (default: %(default)s)",
+        "industrial",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(Options):
     """From which score on something is called anomalous."""
 
-    title = "calibration"
     normal_dir: Path | None = option("folder of normal images to calibrate on")
     calibration: Path | None = option("calibration.json of an earlier run, instead")
     false_alarm_rate: Rate = option(
@@ -50,7 +53,6 @@ class CalibrationOptions(Options):
 class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
-    title = "output"
     save_path: Path = option("folder for the results (default: %(default)s)", Path("results/predict"))
     save_maps: bool = flag("write every anomaly map to maps/ as .npy")
     save_masks: bool = flag("write the marked pixels of every image to masks/ as .png")
@@ -73,10 +75,6 @@ class PredictionOptions(
     """The options of predict.py."""
 
     fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
-    domain: Domain = option(
-        "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores (default: %(default)s)",
-        "industrial",
-    )
 
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""

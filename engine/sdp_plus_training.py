@@ -50,11 +50,7 @@ FREE = {
 
 
 def train(options: SDPPlusTrainingOptions) -> None:
-    """Train, and leave checkpoints and curves in `--save_path`.
-
-    Raises:
-        UserError: something that the options name cannot be read, or does not fit, or a loss is not finite.
-    """
+    """Train, and leave checkpoints and curves in `--save_path`."""
     options = resolve(options)
     with start_training(options, METHOD, FREE) as state:
         _train(options, state)

@@ -42,9 +42,6 @@ def test(options: TestOptions, key: str) -> None:
     Args:
         options: of the command line, with those of the method.
         key: of the method, see `METHODS`.
-
-    Raises:
-        UserError: something that the options name cannot be read, or does not fit.
     """
     folder = options.save_path or Path("results", key, *(options.dataset if len(options.dataset) == 1 else ()))
     with locked(folder):
@@ -85,7 +82,7 @@ def _test(options: TestOptions, method: Method) -> None:
             name = images.spec.name
             own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
             detector = method.detector(own, backbone, fidelity, parts, text)
-            about = _about(own, method.name, images, backbone, fidelity, checkpoint)
+            about = _about(own, method.name, name, backbone, fidelity, checkpoint)
             results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
             if is_main():
                 summary.add(_epoch(checkpoint), name, results)
@@ -145,20 +142,20 @@ def _warn(
 def _about(
     options: TestOptions,
     method: str,
-    images: ImageSet,
+    data_set: str,
     backbone: Backbone,
     fidelity: Fidelity,
     checkpoint: AdapterCheckpoint | None,
 ) -> dict[str, Any]:
     """What results.json says of how its figures were made; options with several values have those of this test."""
-    name = images.spec.name
     arguments = plain_record(options)
-    meta = dict(zip(options.dataset, arguments["meta"] or (), strict=False)).get(name)
-    arguments |= {"dataset": name, "data_path": str(images.root), "meta": meta}
+    for key in ("data_path", "meta"):
+        arguments[key] = dict(zip(options.dataset, arguments[key] or (), strict=False)).get(data_set)
+    arguments["dataset"] = data_set
     weights = backbone.weights
     about = {
         "method": method,
-        "dataset": name,
+        "dataset": data_set,
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
         "backbone": {

@@ -28,14 +28,14 @@ from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveIn
 class TrainingDataOptions(Options):
     """What is trained on."""
 
-    title = "data"
     train_dataset: tuple[DataSetName, ...] = required(f"train on the test split of these: {DATA_SETS}", **NAME)
     train_dataset_dir: tuple[Path, ...] | None = option(
         "their folders, in this order (default: data/NAME)", metavar="DIR"
     )
     train_classes: tuple[str, ...] | None = option("train on these classes only (default: all)", metavar="CLASS")
     train_meta: tuple[Path, ...] | None = option(
-        "their images, each a meta.json or .jsonl; default: each folder's meta.json, built if missing", metavar="FILE"
+        "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built",
+        metavar="FILE",
     )
     shot: PositiveInt | None = option(
         "take K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py does (default: all)",
@@ -47,7 +47,6 @@ class TrainingDataOptions(Options):
 class ValidationOptions(Options):
     """What a training is validated on."""
 
-    title = "validation"
     test_dataset: DataSetName | None = option(
         "validate on it after every checkpoint; none of its images may be trained on (default: none)", **NAME
     )
@@ -59,7 +58,6 @@ class ValidationOptions(Options):
 class TrainingOptions(Options):
     """How long is trained, and what is kept."""
 
-    title = "training"
     save_path: Path = required("folder for checkpoints, curves and the log")
     epochs: PositiveInt = option("passes over the images (default: %(default)s)", 5)
     save_freq: PositiveInt = option("epochs between two checkpoints, and validations (default: %(default)s)", 1)
@@ -70,13 +68,14 @@ class TrainingOptions(Options):
 class TokenOptions(Options):
     """The cache of patch tokens; it lies in the prompts' `cache_dir`."""
 
-    title = "cache of patch tokens"
     no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
     cache_precision: Literal["fp16", "fp32"] = option(
         "how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)", "fp16"
     )
     cache_memory: NonNegativeFloat = option(
-        "no more than this is held in memory, else mapped from the disk (default: %(default)s)", 4.0, metavar="GIB"
+        "tokens that take no more are held in memory, others mapped from the disk (default: %(default)s)",
+        4.0,
+        metavar="GIB",
     )
 
 
@@ -95,7 +94,6 @@ class SDPPlusTrainingOptions(
 ):
     """A training of SDP+'s adapters."""
 
-    title = "training"
     learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
     print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
 
@@ -104,7 +102,6 @@ class SDPPlusTrainingOptions(
 class OptimisationOptions(Options):
     """How DP-CLIP's image adapter is optimised."""
 
-    title = "optimisation"
     short_for: ClassVar = {
         "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
     }
@@ -124,7 +121,9 @@ class OptimisationOptions(Options):
         metavar="K",
     )
     clip_gradient: PositiveFloat | None = option("shorten longer gradients to this (default: no)", metavar="LENGTH")
-    activation_checkpointing: bool = flag("keep the blocks' inputs only: less memory, more time, the same result")
+    activation_checkpointing: bool = flag(
+        "keep the blocks' inputs, compute the rest again: less memory, the same result"
+    )
     no_augmentation: bool = flag("train on the images as they are tested")
 
 

@@ -11,15 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of dataclasses whose fields are options; those of a program inherit from several.
+    """Base of dataclasses whose fields are options; a program's inherit from several, each a group under its docstring.
 
     Attributes:
-        title: of the group in the help that a class's own fields are in; None for no group.
         exclusive: whether one of a class's own fields must be given, and no other of them.
         short_for: further flags -> which field they set, to what, and their help.
     """
 
-    title: ClassVar[str | None] = None
     exclusive: ClassVar[bool] = False
     short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
 
@@ -63,15 +61,16 @@ def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str
 
 
 def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
-    """The parser of a class's options, which are grouped by the class that each was first defined in."""
+    """The parser of a class's options; each is in the group of the class that first defines it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    groups: dict[str | None, Any] = {None: parser}
     hints = get_type_hints(kind, include_extras=True)
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`
-        title, own = vars(part).get("title"), [one for one in fields(kind) if _first_defined(kind, one.name) is part]
-        if own and title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        group = parser.add_mutually_exclusive_group(required=True) if "exclusive" in vars(part) else groups.get(title)
+        own = [one for one in fields(kind) if _first_defined(kind, one.name) is part]
+        if not own:
+            continue
+        group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
+        if "exclusive" in vars(part):
+            group = group.add_mutually_exclusive_group(required=True)
         for one in own:
             settings = {**_settings_of(hints[one.name]), **one.metadata}
             if settings.pop("positional", False):
