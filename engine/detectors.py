@@ -116,24 +116,27 @@ def _dp_clip() -> Method:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method's own options, which are refused beside other methods, and what imports it."""
+    """What imports a method, and its own options, which predict.py has as well but refuses with other methods."""
 
-    options: type[Options]
     load: Callable[[], Method]
+    options: type[Options] | None = None
 
 
 METHODS: Mapping[str, Entry] = MappingProxyType(
     {
-        "sdp": Entry(ClipAdOptions, _sdp),
-        "sdp_plus": Entry(ClipAdOptions, _sdp_plus),
-        "dp_clip": Entry(AdapterOptions, _dp_clip),
+        "sdp": Entry(_sdp, ClipAdOptions),
+        "sdp_plus": Entry(_sdp_plus, ClipAdOptions),
+        "dp_clip": Entry(_dp_clip, AdapterOptions),
     }
 )
 
 
+METHOD_OPTIONS = tuple(dict.fromkeys(entry.options for entry in METHODS.values() if entry.options is not None))
+
+
 def idle_option(options: Options, method: str) -> str | None:
     """The name of an option that was given and that other methods alone have; None if there is none."""
-    others = {entry.options for entry in METHODS.values()} - {METHODS[method].options}
+    others = [kind for kind in METHOD_OPTIONS if kind is not METHODS[method].options]
     given = (one.name for kind in others for one in fields(kind) if getattr(options, one.name) != one.default)
     return next(given, None)
 

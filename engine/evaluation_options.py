@@ -30,7 +30,7 @@ class SavedMapOptions(Options):
     """How maps are read, and what is written."""
 
     map_size: PositiveInt | None = option(
-        "side in pixels of a square that maps, and masks, are resized to, bilinear; default: each map's, one for a class"
+        "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
     num_workers: NonNegativeInt = option(WORKERS, 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")

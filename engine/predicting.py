@@ -63,9 +63,7 @@ def _load(options: PredictionOptions) -> Loaded:
     """
     method = METHODS[options.method].load()
     if method.read is None and options.checkpoint is not None:
-        raise UserError(
-            f"--method {options.method} takes no --checkpoint; choose sdp_plus or dp_clip for trained adapters"
-        )
+        raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
     if method.read is not None and options.checkpoint is None:
         raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
     checkpoint = None if method.read is None else method.read(options.checkpoint)

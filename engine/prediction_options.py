@@ -4,17 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.registry import Domain
-from engine.detectors import METHODS, idle_option
-from engine.options import (
-    CLIP_AD_FIDELITY,
-    FIDELITY,
-    AdapterOptions,
-    BackboneOptions,
-    ClipAdOptions,
-    PromptOptions,
-    ReadingOptions,
-    SeedOptions,
-)
+from engine.detectors import METHOD_OPTIONS, METHODS, idle_option
+from engine.options import CLIP_AD_FIDELITY, FIDELITY, BackboneOptions, PromptOptions, ReadingOptions, SeedOptions
 from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
@@ -66,8 +57,7 @@ class PredictionOptions(
     CalibrationOptions,
     BackboneOptions,
     PromptOptions,
-    ClipAdOptions,
-    AdapterOptions,
+    *METHOD_OPTIONS,
     SeedOptions,
     ReadingOptions,
     PredictionOutputOptions,
