@@ -6,7 +6,7 @@ takes long to import is imported here, so that `--help` and mistakes are answere
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
@@ -27,8 +27,10 @@ from utils.arguments import (
     option,
     required,
 )
-from utils.bootstrap import Bootstrap
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from utils.bootstrap import Bootstrap
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA_SETS = ", ".join(REGISTRY)
@@ -190,8 +192,10 @@ class ExaminationOptions(
     dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
 
 
-def bootstrap_of(options: MeasureOptions, seed: int) -> Bootstrap | None:
+def bootstrap_of(options: MeasureOptions, seed: int) -> "Bootstrap | None":
     """How intervals are to be made, None if they are not asked for."""
+    from utils.bootstrap import Bootstrap  # which belongs to the measures, and those take long to import
+
     return None if options.bootstrap is None else Bootstrap(options.bootstrap, options.confidence, seed)
 
 
