@@ -52,7 +52,7 @@ echo
 sed -n 's/objects/method /p; /^|---/p' "$SAVE_PATH/held_out/sdp/results.md"
 sed -n 's/^| mean */| SDP       /p' "$SAVE_PATH/held_out/sdp/results.md"
 sed -n 's/^| mean */| SDP+      /p' "$SAVE_PATH/held_out/sdp_plus/results.md"
-sed -n 's/^| mean */| DP-CLIP   /p' "$SAVE_PATH/held_out/dp_clip/demo/results.md"
+sed -n 's/^| mean */| DP-CLIP   /p' "$SAVE_PATH/held_out/dp_clip/results.md"
 echo
 echo "pages to look at:  $SAVE_PATH/sdp/report.html, $SAVE_PATH/held_out/*/report.html"
 echo "pictures of some images of each class: $SAVE_PATH/sdp/contact_sheet.png"

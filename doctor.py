@@ -10,7 +10,6 @@ among them.
 
 from __future__ import annotations  # an older Python is told so, too
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,23 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _examine(arguments: Sequence[str] | None) -> list[Problem]:
     """Check everything but the packages, without which this could not be imported."""
     try:
-        options = _parse(arguments)
+        from engine.options import ExaminationOptions
+        from utils.arguments import parse
+
+        options = parse(ExaminationOptions, __doc__, arguments)
         from engine.doctor import examine  # only now, as PyTorch takes seconds to import
     except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
         what = f"the packages are installed but cannot be imported ({error})"
         return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]
     return examine(options)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    from data.options import add_data_options
-    from models.options import add_model_options, add_prompt_options
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_data_options(parser, default="none, and the installation alone is checked")
-    add_model_options(parser)
-    add_prompt_options(parser)
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

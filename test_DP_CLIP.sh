@@ -48,4 +48,5 @@ if [[ ${#names[@]} -eq 0 ]]; then
   echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
   exit 2
 fi
+[[ ${#names[@]} -gt 1 ]] || SAVE_PATH+=/${names[0]} # where it is with several
 launch test_dp_clip.py --dataset "${names[@]}" --data_path "${folders[@]}" --save_path "$SAVE_PATH" "${options[@]}" "$@"

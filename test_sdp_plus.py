@@ -1,95 +1,35 @@
-"""Test SDP+, CLIP-AD with trained adapters, on a data set; test_SDP_plus.sh runs it with the paper's settings."""
+"""Test SDP+, CLIP-AD with trained adapters, on one data set or several.
 
-import argparse
-import logging
+    python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa/epoch_5.pth --dataset mvtec
+    bash test_SDP_plus.sh                   # with the paper's settings, on every data set that is there
+
+Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/NAME, or in --save_path.
+"""
+
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.testing import add_seed_option, check_published, evaluate_detector, start_test
-from datasets.registry import get_spec
-from models.adapter_checkpoint import differences, seen_in_training
-from models.fidelity import Fidelity
-from models.options import (
-    add_map_options,
-    add_model_options,
-    add_prompt_options,
-    backbone_from_options,
-    find_device,
-    resolve_model_options,
-    text_features_from_options,
-)
-from models.prompts import read_prompts
-from models.sdp_plus import SDPPlus
-from models.sdp_plus_checkpoint import load_adapters, read_adapters
+from engine.options import FIDELITY, ClipAdOptions, TestOptions
+from models.fidelity import FidelityName
+from utils.arguments import option, parse, required
 from utils.errors import run
-from utils.report import add_output_options
-from utils.stopwatch import Stopwatch
-
-logger = logging.getLogger(__name__)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Zero-shot anomaly detection with SDP+ (CLIP-AD).")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        help="trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors",
-    )
-    add_data_options(parser)
-    add_model_options(parser, fidelity="the checkpoint's")
-    add_prompt_options(parser)
-    add_map_options(parser)
-    add_seed_option(parser)
-    add_output_options(parser, default_folder="results/sdp_plus/NAME")
-    return parser.parse_args(arguments)
+@dataclass(frozen=True, kw_only=True)
+class SDPPlusOptions(TestOptions, ClipAdOptions):
+    """What SDP+ is tested with."""
+
+    checkpoint: Path = required("trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors")
+    fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the test and write its results."""
-    args = parse_arguments(arguments)
-    with start_test(args, Path("results/sdp_plus") / args.dataset):
-        test(args)
+    options = parse(SDPPlusOptions, __doc__, arguments)
+    from engine.testing import test  # only now, as PyTorch takes seconds to import
 
-
-def test(args: argparse.Namespace) -> None:
-    """Test the method that the options describe, and write its results."""
-    check_published(args, "SDP+", [args.dataset])
-    stopwatch = Stopwatch()
-    checkpoint = read_adapters(args.checkpoint)
-    args.fidelity = args.fidelity or checkpoint.fidelity
-    resolve_model_options(args)
-    spec = get_spec(args.dataset)
-    if args.smoothing is None:
-        args.smoothing = spec.smoothing_sdp_plus
-    fill_in_from_data_set(args, spec)
-    fidelity = Fidelity.named(args.fidelity)
-    device = find_device(args.device)
-    prompts = read_prompts(args.prompts)
-    with stopwatch("data set"):
-        images = evaluation_set_from_options(args)
-    with stopwatch("model"):
-        backbone = backbone_from_options(args, device)
-        adapters = load_adapters(checkpoint, backbone)
-    for sentence in (*differences(checkpoint, backbone), *seen_in_training(checkpoint, spec.name, images.phrases)):
-        logger.warning("%s", sentence)
-    if args.fidelity != checkpoint.fidelity:
-        logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
-    with stopwatch("text"):
-        text_features = text_features_from_options(args, backbone, prompts, images.phrases)
-
-    evaluate_detector(
-        args,
-        SDPPlus(adapters, backbone, text_features, fidelity, args.smoothing),
-        backbone,
-        images,
-        method="SDP+",
-        fidelity=fidelity,
-        stopwatch=stopwatch,
-        further={"checkpoint": {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}},
-    )
+    test(options, "sdp_plus")
 
 
 if __name__ == "__main__":

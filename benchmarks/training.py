@@ -9,6 +9,7 @@ how much of the rate at which this machine multiplies matrices a step on cached 
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -19,15 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.timing import medians, ratio_table
 from data.build import PROJECT
-from data.options import EvaluationSet, read_evaluation_set
-from data.tokens import TokenSource, token_source_from_options
-from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
+from engine.data_sets import read_test_split
+from engine.sdp_plus_training import train_epoch
+from engine.tokens import TokenSource, token_source
+from engine.training import epoch_order, shared_steps
+from engine.training_data import TrainingSet
+from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapter_upsampling, adapters_for
 from tests.random_weights import save_random_weights
-from train_sdp_plus import train_epoch
 
 CORRECTED = Fidelity.named("corrected")
 
@@ -84,9 +87,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="timed steps (default: %(default)s)")
     args = parser.parse_args()
     spec = get_spec("demo")
-    demo = read_evaluation_set(spec, PROJECT / spec.folder)
+    demo = read_test_split(spec, PROJECT / spec.folder)
     stride = len(demo.entries) // args.images
-    images = TrainingSet([EvaluationSet(spec, demo.root, demo.entries[::stride][: args.images])])
+    images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
     with tempfile.TemporaryDirectory() as folder:
         weights = save_random_weights(args.model, Path(folder) / "random.safetensors")
         backbone = load_backbone(
@@ -105,10 +108,10 @@ def main() -> None:
             "cache, fp16": {"cache_precision": "fp16"},
             "cache, fp32": {"cache_precision": "fp32"},
         }.items():
-            settings = {"no_cache": False, "cache_precision": "", "cache_memory": 4.0, "num_workers": 2}
-            own = argparse.Namespace(**vars(args) | settings | options, cache_dir=Path(folder) / name.replace(" ", "_"))
+            place = {"save_path": Path(folder), "cache_dir": Path(folder) / name.replace(" ", "_")}
+            own = SDPPlusTrainingOptions(train_dataset=("demo",), batch_size=args.batch_size, **place, **options)
             start = perf_counter()
-            tokens = token_source_from_options(own, backbone, CORRECTED, images)
+            tokens = token_source(own, backbone, CORRECTED, images)
             losses[name] = torch.tensor(train(args, tokens, backbone, text))
             seconds[name] = perf_counter() - start
         reference = losses["encoding in every epoch"]

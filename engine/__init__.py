@@ -1,5 +1,5 @@
-"""The run code: options, building a detector, testing, training, predicting, and reading finished runs.
+"""The run code, which the entry points call: options, detectors, testing, training, predicting, reading finished runs.
 
-It imports the rooms below (data, datasets, models, page, utils) and is imported by the entry points alone. A new method
-has its entry in `detectors.py`; what is written to the disk for pictures and tables is not decided here.
+It imports the rooms below: data, datasets, models, page and utils. A new method is an entry in `detectors.py`, a new
+option a field in one of the files of options.
 """

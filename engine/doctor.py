@@ -1,6 +1,5 @@
 """The examination before a long run: device, memory, disk, prompts, weights and data set, each with its problems."""
 
-import argparse
 import contextlib
 import os
 import platform
@@ -20,7 +19,9 @@ from data.files import PROJECT
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
 from engine import needs
-from models.options import backbone_from_options, find_device, resolve_model_options
+from engine.loading import backbone_from_options, find_device
+from engine.options import ExaminationOptions, resolve
+from models.fidelity import Fidelity
 from models.presets import PRETRAINED_MODELS
 from models.prompts import read_prompts
 from models.weights import how_to_get, local_weights
@@ -37,7 +38,7 @@ PER = 100  # images that needs are told for where no data set is named
 T = TypeVar("T")
 
 
-def examine(options: argparse.Namespace) -> list[Problem]:
+def examine(options: ExaminationOptions) -> list[Problem]:
     """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
     device, problems = _device(options.device)
     memory = host_memory()
@@ -62,7 +63,7 @@ def examine(options: argparse.Namespace) -> list[Problem]:
             _say(counts_table(meta, spec.published))
 
     try:
-        resolve_model_options(options)
+        options = resolve(options)
         of = needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
     except UserError as error:
         remedy = "see --help for what --model, --pretrained and the others take"
@@ -156,7 +157,7 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
 
 
 def _check_needs(
-    options: argparse.Namespace, of: needs.Dimensions, meta: Meta, memory: Room, room: Room
+    options: ExaminationOptions, of: needs.Dimensions, meta: Meta, memory: Room, room: Room
 ) -> list[Problem]:
     """Print a table of what a run needs, and check whether there is as much."""
     name, largest = max(
@@ -236,10 +237,12 @@ def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Proble
     return path, problems
 
 
-def _load(options: argparse.Namespace, device: torch.device, path: Path) -> list[Problem]:
+def _load(options: ExaminationOptions, device: torch.device, path: Path) -> list[Problem]:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
     try:
-        backbone, problems = _attempt(backbone_from_options, options, device, remedy=ANEW, reads=path)
+        backbone, problems = _attempt(
+            backbone_from_options, options, Fidelity.named(options.fidelity), device, remedy=ANEW, reads=path
+        )
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         return [Problem(ERROR, what, "free memory, or try --device cpu")]

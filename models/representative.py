@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from sklearn.cluster import DBSCAN, MeanShift
-from sklearn.decomposition import PCA
-from sklearn.neighbors import KernelDensity
+
+# scikit-learn, which takes a second to import, is imported where it is used: the mean and the options do without.
 
 RepVec = Literal["mean", "pca", "kde", "dbscan", "mean_shift"]
 REP_VECS: tuple[str, ...] = get_args(RepVec)
@@ -42,20 +41,28 @@ def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.nd
     elif choice.method == "kde":
         vector = _density_weighted_mean(rows)
     elif choice.method == "dbscan":
+        from sklearn.cluster import DBSCAN
+
         clustering = DBSCAN(eps=choice.dbscan_eps, min_samples=choice.dbscan_min_samples)
         vector = _largest_cluster_mean(rows, clustering.fit_predict(rows))
     else:
+        from sklearn.cluster import MeanShift
+
         vector = _largest_cluster_mean(rows, MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH).fit_predict(rows))
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def _principal(rows: np.ndarray) -> np.ndarray:
     """Scores of the D dimensions on the leading component of the n sentences, signed like the mean row."""
+    from sklearn.decomposition import PCA
+
     vector = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
     return -vector if vector @ rows.mean(axis=0) < 0 else vector
 
 
 def _density_weighted_mean(rows: np.ndarray) -> np.ndarray:
+    from sklearn.neighbors import KernelDensity
+
     log_density = KernelDensity(bandwidth=KDE_BANDWIDTH).fit(rows).score_samples(rows)
     return np.exp(log_density - log_density.max()) @ rows  # the common factor goes when the length does
 

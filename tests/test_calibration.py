@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.calibration import Calibration, conformal_quantile, p_value, read_calibration
+from engine.calibration import Calibration, conformal_quantile, p_value, read_calibration
 from utils.errors import UserError
 
 ORIGIN = {"method": "sdp", "weights_sha256": "0" * 64}

@@ -1,22 +1,20 @@
 """The command-line options that choose a data set."""
 
-import argparse
-
 import pytest
 
-from data.options import add_data_options, read_evaluation_set
 from datasets.registry import get_spec
+from engine.data_sets import read_test_split
+from engine.options import DataSetsOptions
+from utils.arguments import parse
 
 
 def parsed(*arguments):
-    parser = argparse.ArgumentParser()
-    add_data_options(parser)
-    return parser.parse_args(arguments)
+    return parse(DataSetsOptions, None, arguments)
 
 
 @pytest.mark.parametrize(("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")])
 def test_a_data_set_may_be_called_as_in_either_paper(called, name):
-    assert parsed("--dataset", called).dataset == name
+    assert parsed("--dataset", called).dataset == (name,)
 
 
 @pytest.mark.parametrize("called", ["", "imagenet"])
@@ -30,8 +28,8 @@ def test_an_unknown_data_set_is_refused_with_those_that_are_known(called, capsys
 
 def test_a_test_split_that_is_not_the_published_one_is_warned_of(bottle, warnings_of):
     root = bottle.parent
-    read_evaluation_set(get_spec("folder"), root)
-    read_evaluation_set(get_spec("brainmri"), root, root / "meta.json")
+    read_test_split(get_spec("folder"), root)
+    read_test_split(get_spec("brainmri"), root, root / "meta.json")
     assert warnings_of() == ""  # a list of one's own may have whatever it likes
-    read_evaluation_set(get_spec("brainmri"), root)
+    read_test_split(get_spec("brainmri"), root)
     assert f"{root} has a partial or different test split: 1 of 1 classes, " in warnings_of()

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import evaluate
 import test_sdp
 from datasets.meta import read_meta
+from engine.saved_maps import MAXIMUM_IS_SCORE
 from tests import tiny_clip
 from tests.saved_maps_data import CLASSES, SHAPE, make_data_set, make_maps, mask_of, save_maps
 from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
@@ -85,8 +86,8 @@ def test_measures_are_those_of_the_maps(data, maps, tmp_path):
         assert found["ap_sp"] == pytest.approx(average_precision_score(labels, scores.max((1, 2))), abs=1e-12)
     assert content["complete"] is True
     assert content["method"] == "saved maps"
-    assert content["notes"] == [evaluate.MAXIMUM_IS_SCORE]
-    assert f"- {evaluate.MAXIMUM_IS_SCORE}" in (tmp_path / "out" / "results.md").read_text()
+    assert content["notes"] == [MAXIMUM_IS_SCORE]
+    assert f"- {MAXIMUM_IS_SCORE}" in (tmp_path / "out" / "results.md").read_text()
     assert float(rows_of(tmp_path / "out")["bolt/test/good/000.png"]["score"]) == pytest.approx(
         maps["bolt/test/good/000.png"].max()
     )

@@ -1,57 +1,55 @@
 """Options of the backbone and the prompts: devices, presets, overrides, and what is loaded from them."""
 
-import argparse
+from dataclasses import FrozenInstanceError, dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-import models.options
-import predict
+import engine.loading
+from datasets.registry import get_spec
+from engine.data_sets import read_test_split
+from engine.loading import backbone_from_options, clip_ad_text_features, find_device
+from engine.options import BackboneOptions, ClipAdOptions, ObjectNameOptions, PromptOptions, resolve
+from engine.prediction_options import PredictionOptions
 from models.fidelity import Fidelity
-from models.options import (
-    add_model_options,
-    add_prompt_options,
-    backbone_from_options,
-    find_device,
-    resolve_model_options,
-    text_features_from_options,
-)
 from models.presets import PRESETS, find_preset
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
 from tests import tiny_clip
+from utils.arguments import parse
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
+CORRECTED = Fidelity.named("corrected")
 
 
-def parse(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_model_options(parser)
-    add_prompt_options(parser)
-    return parser.parse_args(arguments)
+@dataclass(frozen=True, kw_only=True)
+class Given(BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions):
+    """What the command lines here are read into."""
 
 
-def resolved(*arguments: str) -> argparse.Namespace:
-    args = parse(*arguments)
-    resolve_model_options(args)
-    return args
+def parsed(*arguments: str) -> Given:
+    return parse(Given, None, arguments)
 
 
-def backbone_part(args: argparse.Namespace) -> tuple:
+def resolved(*arguments: str) -> Given:
+    return resolve(parsed(*arguments))
+
+
+def backbone_part(args: Given) -> tuple:
     return args.model, args.pretrained, args.image_size, args.features_list, args.fidelity
 
 
 @pytest.mark.parametrize(
     "name, expected",
     [
-        (None, ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
-        ("vit-l-14-336", ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
-        ("ViT-L-14-336", ("ViT-L-14-336", "openai", 518, [6, 12, 18, 24], "corrected")),
-        ("vit-b-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, [3, 6, 9, 12], "released")),
-        ("ViT-B-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, [3, 6, 9, 12], "released")),
+        (None, ("ViT-L-14-336", "openai", 518, (6, 12, 18, 24), "corrected")),
+        ("vit-l-14-336", ("ViT-L-14-336", "openai", 518, (6, 12, 18, 24), "corrected")),
+        ("ViT-L-14-336", ("ViT-L-14-336", "openai", 518, (6, 12, 18, 24), "corrected")),
+        ("vit-b-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, (3, 6, 9, 12), "released")),
+        ("ViT-B-16-plus-240", ("ViT-B-16-plus-240", "laion400m_e31", 240, (3, 6, 9, 12), "released")),
     ],
 )
 def test_presets_fill_in_what_was_left_open(name, expected):
@@ -62,13 +60,13 @@ def test_what_the_user_gave_is_kept():
     given = ["--pretrained", "own.pt", "--image_size", "336", "--features_list", "3", "9"]
     for fidelity in ("released", "corrected"):
         args = resolved("--model", "vit-b-16-plus-240", *given, "--fidelity", fidelity)
-        assert backbone_part(args) == ("ViT-B-16-plus-240", "own.pt", 336, [3, 9], fidelity)
+        assert backbone_part(args) == ("ViT-B-16-plus-240", "own.pt", 336, (3, 9), fidelity)
 
 
 def test_each_option_is_overridden_alone():
     assert backbone_part(resolved("--image_size", "336")) == (
         *("ViT-L-14-336", "openai"),
-        *(336, [6, 12, 18, 24], "corrected"),
+        *(336, (6, 12, 18, 24), "corrected"),
     )
 
 
@@ -81,9 +79,8 @@ def test_a_model_without_a_preset_needs_weights_and_takes_its_own_defaults():
 
 
 def test_presets_cannot_be_changed_by_a_run():
-    args = resolved()
-    args.features_list.append(1)
-    assert resolved().features_list == [6, 12, 18, 24]
+    with pytest.raises(FrozenInstanceError):
+        resolved().features_list = (1,)
     with pytest.raises(TypeError):
         PRESETS["another"] = PRESETS["vit-l-14-336"]
 
@@ -104,7 +101,7 @@ def test_presets_cannot_be_changed_by_a_run():
 )
 def test_values_out_of_range_are_refused_by_the_parser(capsys, arguments, said):
     with pytest.raises(SystemExit) as caught:
-        parse(*arguments)
+        parsed(*arguments)
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -160,7 +157,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
 def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
     given = {}
-    monkeypatch.setattr(models.options, "load_backbone", lambda **options: given.update(options))
+    monkeypatch.setattr(engine.loading, "load_backbone", lambda **options: given.update(options))
     options = [
         "--image_size",
         "64",
@@ -173,12 +170,12 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
         "--fidelity",
         fidelity,
     ]
-    backbone_from_options(resolved(*tiny, *options), CPU)
+    backbone_from_options(resolved(*tiny, *options), Fidelity.named(fidelity), CPU)
     assert given == {
         "model": tiny[1],
         "pretrained": tiny[3],
         "image_size": 64,
-        "features_list": [4, 8],
+        "features_list": (4, 8),
         "fidelity": Fidelity.named(fidelity),
         "device": CPU,
         "precision": "bf16",
@@ -189,9 +186,9 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
 def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
     options = ["--prompts", "medical", "--rep_vec", "dbscan", "--dbscan_eps", "1.9", "--dbscan_min_samples", "3"]
     args = resolved(*tiny, *options, "--cache_dir", str(tmp_path))
-    backbone = backbone_from_options(args, CPU)
+    backbone = backbone_from_options(args, CORRECTED, CPU)
     prompts = read_prompts("medical")
-    features = text_features_from_options(args, backbone, prompts, {"isic": "skin", "headct": "head ct"})
+    features = clip_ad_text_features(args, backbone, {"isic": "skin", "headct": "head ct"})
     assert list(features) == ["isic", "headct"]
     for name, phrase in (("isic", "skin"), ("headct", "head ct")):
         expected = class_text_features(backbone, prompts, phrase, RepVecChoice("dbscan", 1.9, 3), None)
@@ -199,23 +196,33 @@ def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
     assert len(list((tmp_path / "text").iterdir())) == 2
     assert warnings_of() == ""
 
-    args.dbscan_eps, args.dbscan_min_samples = 1e-6, 1000
-    text_features_from_options(args, backbone, prompts, {"isic": "skin"})
+    clip_ad_text_features(replace(args, dbscan_eps=1e-6, dbscan_min_samples=1000), backbone, {"isic": "skin"})
     assert warnings_of().count("no cluster among 180 sentences") == 1
 
 
-def test_obj_name_stands_for_every_class(tiny, tmp_path, caplog):
+def test_obj_name_stands_for_every_class(bottle, tmp_path, tiny, caplog):
     caplog.set_level("INFO")
-    args = resolved(*tiny, "--obj_name", "part", "--cache_dir", str(tmp_path))
-    backbone, prompts = backbone_from_options(args, CPU), read_prompts("industrial")
-    features = text_features_from_options(args, backbone, prompts, {"bottle": "bottle", "nut": "metal nut"})
+    args = resolve(parsed(*tiny, "--obj_name", "part", "--cache_dir", str(tmp_path / "cache")), get_spec("mvtec"))
+    images = read_test_split(get_spec("folder"), bottle.parent)
+    images = replace(images, entries=[*images.entries, replace(images.entries[0], cls_name="nut")])
+    backbone = backbone_from_options(args, CORRECTED, CPU)
+    features = clip_ad_text_features(args, backbone, images.phrases(called=args.obj_name))
     assert torch.equal(features["bottle"], features["nut"])
-    assert len(list(Path(tmp_path, "text").iterdir())) == 1
+    assert len(list(Path(tmp_path, "cache", "text").iterdir())) == 1
     assert "class nut is called 'part' in the prompts" in caplog.text
 
 
+def test_what_is_left_open_takes_the_data_sets_values_or_those_before_them():
+    spec = get_spec("visa")
+    args = resolve(parsed("--dbscan_eps", "0.1"), spec)
+    assert (args.prompts, args.dbscan_eps, args.dbscan_min_samples) == ("industrial", 0.1, 25)
+    assert resolve(parsed(), spec, prompts="dp_clip", fidelity=None).prompts == "dp_clip"
+    assert resolve(parsed(), fidelity="released").fidelity == "released"
+    assert resolve(resolve(parsed()), spec) == resolve(parsed(), spec)
+
+
 def test_what_is_on_photographs_is_named_by_one_option(capsys):
-    assert predict.parse_arguments(["here", "--object", "bolt"]).object == "bolt"
+    assert parse(PredictionOptions, None, ["here", "--object", "bolt"]).object == "bolt"
     with pytest.raises(SystemExit):
-        predict.parse_arguments(["here", "--object", "bolt", "--obj_name", "nut"])
+        parse(PredictionOptions, None, ["here", "--object", "bolt", "--obj_name", "nut"])
     assert "unrecognized arguments: --obj_name nut" in capsys.readouterr().err

@@ -21,6 +21,7 @@ import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
 from datasets.photographs import PhotographDataset
+from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from utils.errors import UserError
@@ -167,7 +168,7 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(junk, model,
 
 def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path, monkeypatch):
     run(model, tmp_path / "whole", bolts / "bolt" / "test", "--batch_size", "1")
-    take = predict.PredictionWriter.take
+    take = PredictionWriter.take
     seen = []
 
     def stop_at_the_third(self, one):
@@ -176,7 +177,7 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
         seen.append(one)
         take(self, one)
 
-    monkeypatch.setattr(predict.PredictionWriter, "take", stop_at_the_third)
+    monkeypatch.setattr(PredictionWriter, "take", stop_at_the_third)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(model, out, bolts / "bolt" / "test", "--batch_size", "1")
@@ -195,7 +196,7 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     for overlay in (out / "overlays").rglob("*.png"):
         other = tmp_path / "whole" / overlay.relative_to(out)
         assert overlay.read_bytes() == other.read_bytes()
-    monkeypatch.setattr(predict.PredictionWriter, "take", None)  # nothing is left to do
+    monkeypatch.setattr(PredictionWriter, "take", None)  # nothing is left to do
     assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import evaluate
-from data.published import FACTS, not_comparable, published_numbers, read_facts, write_published
-from data.saved_runs import read_run
 from datasets.registry import REGISTRY
+from engine.published import FACTS, not_comparable, published_numbers, read_facts, write_published
+from engine.saved_runs import read_run
 from models.presets import PRESETS
 from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.errors import UserError

@@ -52,7 +52,7 @@ def test_every_setting_reaches_the_program_and_every_option_is_one_of_it(script,
     assert [value for value in values.values() if value not in text] == []
     assert all(call[-2:] == ["--further", "argument"] for call in called)
     with pytest.raises(SystemExit):
-        importlib.import_module(PROGRAMS[script]).parse_arguments(["--help"])
+        importlib.import_module(PROGRAMS[script]).main(["--help"])
     options = set(re.findall(r"--\w+", capsys.readouterr().out))
     assert {word for word in words if word.startswith("--")} - {"--further"} <= options
 

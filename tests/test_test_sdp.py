@@ -90,6 +90,21 @@ def test_repetition_and_workers_change_no_bit_and_batches_the_rounding_alone(dat
         assert relative_error(list(other.values()), list(values.values())) < ROUNDING
 
 
+def test_several_data_sets_have_a_folder_each_and_one_table(data, model, tmp_path):
+    small_data.make(tmp_path / "cogs", ("cog",), seed=1)
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(tmp_path / "cogs")]
+    out = run(data, model, tmp_path / "out", *both)
+    run(data, model, tmp_path / "alone")
+    assert scores(out / "mvtec") == scores(tmp_path / "alone")
+    results = json.loads((out / "mpdd" / "results.json").read_text())
+    assert results["dataset"] == results["arguments"]["dataset"] == "mpdd"
+    assert results["arguments"]["data_path"] == str(tmp_path / "cogs")
+    assert results["arguments"]["save_path"] == str(out / "mpdd")
+    rows = [line.split("|")[1].strip() for line in (out / "summary.md").read_text().splitlines()[4:]]
+    assert rows == ["mvtec", "mpdd", "mean"]
+    assert "SDP, means over the classes" in (out / "test.log").read_text()
+
+
 def test_no_report_leaves_the_page_out_and_an_old_one_is_removed(data, model, tmp_path):
     measured = json.loads((run(data, model, tmp_path) / "results.json").read_text())["mean"]
     assert (tmp_path / "report.html").is_file()

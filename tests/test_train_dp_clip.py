@@ -15,9 +15,11 @@ import torch
 
 import test_dp_clip
 import train_dp_clip
-from data.training import training_set_from_options
-from models.dp_clip_training import DPClipTraining
+from engine.dp_clip_training import DPClipTraining
+from engine.training_data import read_training_set
+from engine.training_options import DPClipTrainingOptions
 from tests.compare import relative_error
+from utils.arguments import parse
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -190,15 +192,15 @@ def test_several_data_sets_and_lists_train_together(bolts, cogs, model, tmp_path
 
 
 def test_few_shots_are_those_that_are_drawn_for_a_file(bolts, tmp_path):
-    args = train_dp_clip.parse_arguments(options(bolts, [], tmp_path, "--shot", "1"))
-    entries = training_set_from_options(args).entries
+    read = parse(DPClipTrainingOptions, None, options(bolts, [], tmp_path, "--shot", "1"))
+    entries = read_training_set(read, read.seed).entries
     assert [(entry.cls_name, entry.anomaly) for entry in entries] == [("bolt", 0), ("bolt", 1), ("nut", 0), ("nut", 1)]
 
 
 def test_the_paper_settings_are_the_defaults(bolts, tmp_path):
-    args = train_dp_clip.parse_arguments(["--train_dataset", "visa", "--save_path", str(tmp_path)])
+    args = parse(DPClipTrainingOptions, None, ["--train_dataset", "visa", "--save_path", str(tmp_path)])
     assert (args.batch_size, args.epochs, args.learning_rate, args.seed) == (3, 20, 5e-4, 111)
-    assert (args.milestones, args.decoupling_weight, args.momentum_alpha) == ([16000, 32000], 0.1, 0.999)
+    assert (args.milestones, args.decoupling_weight, args.momentum_alpha) == ((16000, 32000), 0.1, 0.999)
     assert (args.clip_gradient, args.accumulate, args.shot, args.precision) == (None, 1, None, "fp32")
 
 
@@ -266,7 +268,7 @@ def test_a_backbone_of_another_depth_and_width_is_trained_and_tested(bolts, cogs
     cache = ["--cache_dir", str(tmp_path / "cache")]
     checkpoint = ["--checkpoint", str(tmp_path / "run" / "image_adapter.pth")]
     test_dp_clip.main([*checkpoint, *data, *cache, "--model", "demo"])
-    results = json.loads((out / "mvtec" / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text())
     assert results["images"] == 5
     assert results["fidelity"]["name"] == "corrected"
 

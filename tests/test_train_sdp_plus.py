@@ -15,8 +15,9 @@ import torch
 
 import test_sdp_plus
 import train_sdp_plus
-from data.tokens import TokenBatch
-from data.training import epoch_order
+from engine.sdp_plus_training import train_epoch
+from engine.tokens import TokenBatch
+from engine.training import epoch_order
 from models.sdp_plus import adapter_upsampling, adapters_for
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
@@ -131,7 +132,7 @@ def test_a_second_run_encodes_nothing(bolts, model, tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("an image was encoded")
 
-    monkeypatch.setattr("data.tokens.encode_patch_tokens", never)
+    monkeypatch.setattr("engine.tokens.encode_patch_tokens", never)
     train_sdp_plus.main(options(bolts, model, tmp_path / "second", "--learning_rate", "0.01", "--obj_name", "part"))
     assert losses(tmp_path / "second") != losses(tmp_path / "first")
 
@@ -145,7 +146,7 @@ def test_images_are_encoded_for_the_cache_as_they_are_tested(bolts, model, tmp_p
         return encode_patch_tokens(*arguments)
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr("data.tokens.encode_patch_tokens", recorded)
+    monkeypatch.setattr("engine.tokens.encode_patch_tokens", recorded)
     train_sdp_plus.main(options(bolts, model, tmp_path / "run", "--epochs", "1"))
     assert set(allowed) == {False}
 
@@ -187,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
     text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
     optimizer = torch.optim.Adam(adapters.parameters())
     with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
-        list(train_sdp_plus.train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
+        list(train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
     assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
 
 

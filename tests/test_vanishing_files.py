@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-import data.tokens
+import engine.dp_clip_training
+import engine.sdp_plus_training
+import engine.testing
+import engine.tokens
 import test_sdp
 import train_dp_clip
 import train_sdp_plus
 from tests import small_data, tiny_clip
 from utils.errors import run
 
+RUN_CODE = {test_sdp: engine.testing, train_sdp_plus: engine.sdp_plus_training, train_dp_clip: engine.dp_clip_training}
 LAST_IMAGE = Path("nut/test/square/002.png")
 LAST_MASK = Path("nut/ground_truth/square/002_mask.png")
 
@@ -57,25 +61,26 @@ def options(tmp_path) -> dict[Callable, list[str]]:
 @pytest.mark.parametrize("file", [LAST_IMAGE, LAST_MASK])
 @pytest.mark.parametrize("script", [test_sdp, train_sdp_plus, train_dp_clip])
 def test_a_file_that_was_listed_and_is_gone_is_named(options, tmp_path, capsys, monkeypatch, script, file, mishap):
-    real = script.backbone_from_options
+    code = RUN_CODE[script]
+    real = code.backbone_from_options
 
     def load_after_the_mishap(*arguments, **settings):  # by then the images are listed
         mishap(tmp_path / "data" / file)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(script, "backbone_from_options", load_after_the_mishap)
+    monkeypatch.setattr(code, "backbone_from_options", load_after_the_mishap)
     assert_one_sentence(lambda: script.main(options[script]), str(tmp_path / "data" / file), capsys)
 
 
 def test_tokens_that_go_while_a_training_reads_them_are_named(options, tmp_path, capsys, monkeypatch):
-    real = data.tokens.CachedTokens.batches
+    real = engine.tokens.CachedTokens.batches
 
     def batches_after_the_mishap(*arguments):
         for path in (tmp_path / "cache" / "tokens").rglob("*.npy"):
             path.unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(data.tokens.CachedTokens, "batches", batches_after_the_mishap)
+    monkeypatch.setattr(engine.tokens.CachedTokens, "batches", batches_after_the_mishap)
     arguments = [*options[train_sdp_plus], "--cache_memory", "0"]
     assert_one_sentence(lambda: train_sdp_plus.main(arguments), "is gone or damaged; start again", capsys)
 

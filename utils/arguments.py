@@ -1,78 +1,143 @@
-"""Command-line arguments: types that argparse refuses with one sentence, and values as messages show them."""
+"""Command-line options: dataclasses whose fields are options, and types that argparse refuses with one sentence."""
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import inf, isfinite
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 
-def positive_int(text: str) -> int:
-    """An integer of at least 1."""
-    value = _number(text, int)
-    if not 1 <= value < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 2^31 - 1")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of dataclasses whose fields are options; a program's inherit from several, each a group under its docstring.
+
+    Attributes:
+        exclusive: whether one of a class's own fields must be given, and no other of them.
+        short_for: further flags -> which field they set, to what, and their help.
+    """
+
+    exclusive: ClassVar[bool] = False
+    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
+
+    def mistake(self) -> str | None:
+        """Say what is wrong with options that are right one by one; None if nothing is."""
+        return None
 
 
-def non_negative_int(text: str) -> int:
-    """An integer of at least 0."""
-    value = _number(text, int)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return value
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def finite_float(text: str) -> float:
-    """A finite number."""
-    value = _number(text, float)
-    if not -float("inf") < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
+def option(help: str, default: Any = None, **settings: Any) -> Any:
+    """Make a field an option; what its type does not say, `settings` of argparse's `add_argument` do."""
+    return field(default=default, metadata={"help": help, **settings})
 
 
-def positive_float(text: str) -> float:
-    """A finite number above 0."""
-    value = _number(text, float)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+def required(help: str, **settings: Any) -> Any:
+    """Make a field an option that must be given."""
+    return field(metadata={"help": help, **settings})
 
 
-def non_negative_float(text: str) -> float:
-    """A finite number of at least 0."""
-    value = _number(text, float)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
-    return value
+def flag(help: str) -> Any:
+    """Make a field an option that is true if it is given."""
+    return option(help, False, action="store_true")
 
 
-def percentage(text: str) -> float:
-    """A number above 0 and below 100."""
-    value = _number(text, float)
-    if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return value
+def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
+    """Read the command line; a mistake ends the program, as argparse does it.
+
+    Args:
+        kind: which options there are.
+        description: the first part of `--help`.
+        arguments: of the command line; None for the process's own.
+    """
+    parser = parser_of(kind, description)
+    values = vars(parser.parse_args(arguments))
+    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    if mistake := options.mistake():
+        parser.error(mistake)
+    return options
 
 
-def rate(text: str) -> float:
-    """A number above 0 and below 1."""
-    value = _number(text, float)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
+    """The parser of a class's options; each is in the group of the class that first defines it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    hints = get_type_hints(kind, include_extras=True)
+    for part in kind.__mro__[:-2]:  # but for `Options` and `object`
+        own = [one for one in fields(kind) if _first_defined(kind, one.name) is part]
+        if not own:
+            continue
+        group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
+        if "exclusive" in vars(part):
+            group = group.add_mutually_exclusive_group(required=True)
+        for one in own:
+            settings = {**_settings_of(hints[one.name]), **one.metadata}
+            if settings.pop("positional", False):
+                group.add_argument(one.name, **settings)
+            elif one.default is MISSING:
+                group.add_argument(f"--{one.name}", required=True, **settings)
+            else:
+                group.add_argument(f"--{one.name}", default=one.default, **settings)
+        for name, (target, value, help) in vars(part).get("short_for", {}).items():
+            settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
+            group.add_argument(name, action="store_const", **settings)
+    return parser
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = _number(text, float)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
+def _first_defined(kind: type[Options], name: str) -> type:
+    return next(part for part in reversed(kind.__mro__) if name in vars(part).get("__annotations__", ()))
 
 
-def seed(text: str) -> int:
-    """A seed that every library takes."""
-    value = non_negative_int(text)
-    if value >= 1 << 32:
-        raise argparse.ArgumentTypeError(f"{text} is not below 2^32")
-    return value
+def _settings_of(hint: Any) -> dict[str, Any]:
+    """What argparse is to know of a field by its type, None aside: `tuple[int, ...]` takes several, and so on."""
+    if NoneType in get_args(hint):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is tuple:
+        return {"nargs": "+", **_settings_of(get_args(hint)[0])}
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    return {"type": get_args(hint)[1] if get_origin(hint) is Annotated else hint}
+
+
+def plain_record(options: Options) -> dict[str, Any]:
+    """The options as data that JSON and a checkpoint may hold: paths as text, tuples as lists."""
+    return {name: _plain(value) for name, value in asdict(options).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
+    """A type of numbers for which a condition holds; others are refused with what is `said` of them."""
+
+    def number(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError as error:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {said}")
+        return value
+
+    return number
+
+
+positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
+non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
+seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
+finite_float = _checked(float, isfinite, "a finite number")
+positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
+non_negative_float = _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")
+percentage = _checked(float, lambda value: 0 < value < 100, "between 0 and 100")
+rate = _checked(float, lambda value: 0 < value < 1, "between 0 and 1")
+share = _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def non_empty(text: str) -> str:
@@ -82,16 +147,20 @@ def non_empty(text: str) -> str:
     return text.strip()
 
 
+PositiveInt = Annotated[int, positive_int]
+NonNegativeInt = Annotated[int, non_negative_int]
+Seed = Annotated[int, seed]
+FiniteFloat = Annotated[float, finite_float]
+PositiveFloat = Annotated[float, positive_float]
+NonNegativeFloat = Annotated[float, non_negative_float]
+Percentage = Annotated[float, percentage]
+Rate = Annotated[float, rate]
+Share = Annotated[float, share]
+Text = Annotated[str, non_empty]
+
+
 def as_given(value: object) -> str:
     """An option's value as a user knows it, for a message."""
     if value is None:
         return "not given"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _number(text, kind):
-    try:
-        return kind(text)
-    except ValueError as error:
-        wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

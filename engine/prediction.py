@@ -1,27 +1,21 @@
-"""Photographs through a detector, one by one, and a calibration on normal ones."""
+"""Photographs through a detector, one by one."""
 
-import argparse
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.photographs import find_photographs
 from datasets.loader import loader_in_order
 from datasets.photographs import Photograph, PhotographDataset
+from engine.options import ReadingOptions
 from models.backbone import Backbone
-from utils.calibration import LEAST, Calibration, read_calibration
 from utils.distributed import in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Detector
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,32 +49,32 @@ class Unread:
 
 
 def predict_photographs(
-    args: argparse.Namespace,
     detector: Detector,
     backbone: Backbone,
+    name: str,
     paths: Sequence[Path],
     order: Sequence[int],
+    reading: ReadingOptions,
     description: str,
 ) -> Iterator[Seen | Unread]:
     """Run a detector over photographs; of several processes each does its share, and the main one is given all.
 
     Args:
-        args: with `batch_size`, `num_workers` and `object`, which the detector knows as a class.
-        detector: the method.
-        backbone: what it was made from.
-        paths: the photographs.
+        detector: made from `backbone`.
+        name: of the class that the detector knows them as.
         order: indices of those to predict, in the order wanted.
+        reading: how many at once, and by how many processes.
         description: of the progress bar.
     """
     loader = loader_in_order(
         PhotographDataset(paths, backbone.image_size),
         order,
-        args.batch_size,
-        min(args.num_workers, len(order)),
+        reading.batch_size,
+        min(reading.num_workers, len(order)),
         collate_fn=list,
         share=slice(rank(), None, world_size()),
     )
-    predictions = (list(_predict_batch(args.object, detector, backbone, items)) for items in loader)
+    predictions = (list(_predict_batch(name, detector, backbone, items)) for items in loader)
     with (
         logging_redirect_tqdm(),
         tqdm(total=len(order), unit="image", desc=description, dynamic_ncols=True, disable=not is_main()) as progress,
@@ -110,32 +104,3 @@ def _predict_batch(
             yield Seen(index, item, anomaly_map, probability)
         else:
             yield Unread(index, "the anomaly map has values that are not finite; see --precision and the weights")
-
-
-def calibration_from_options(
-    args: argparse.Namespace, detector: Detector, backbone: Backbone, origin: Mapping[str, Any]
-) -> Calibration | None:
-    """The calibration that the options name, made from normal images or read from a file; None without either.
-
-    Of several processes the main one alone is given one that is made.
-
-    Raises:
-        UserError: there are too few normal images that can be read, or the file does not fit.
-    """
-    if args.calibration is not None:
-        return read_calibration(args.calibration, origin)
-    if args.normal_dir is None:
-        return None
-    paths = find_photographs([str(args.normal_dir)], ())
-    seen = []
-    for one in predict_photographs(args, detector, backbone, paths, range(len(paths)), "calibrating"):
-        if isinstance(one, Unread):
-            logger.warning("left out of the calibration: %s", one.reason)
-        else:
-            seen.append((one.text_prob, one.map_max))
-    if not is_main():
-        return None
-    if len(seen) < LEAST:
-        raise UserError(f"--normal_dir {args.normal_dir}: {len(seen)} images are too few, give at least {LEAST}")
-    text_prob, map_max = (list(values) for values in zip(*seen, strict=True))
-    return Calibration(text_prob, map_max, args.false_alarm_rate, dict(origin))

@@ -1,6 +1,5 @@
 """Where training gets its patch tokens from: the cache, or the backbone in each epoch anew."""
 
-import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.training import TrainingSet
 from datasets.images import load_mask
 from datasets.loader import loader_in_order
 from datasets.transforms import mask_transform
+from engine.training_data import TrainingSet
+from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.token_cache import DTYPES, GIB, TokenCache, encode_patch_tokens
-from utils.arguments import non_negative_float
+from models.token_cache import GIB, TokenCache, encode_patch_tokens
 from utils.distributed import barrier, is_main, local_rank, local_world_size, rank, shared_out, world_size
 from utils.files import sha256_of
 
@@ -50,44 +49,24 @@ class TokenSource(Protocol):
         """The images with the indices `order`, on the backbone's device."""
 
 
-def add_token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the cache; its folder is that of the prompts' cache."""
-    group = parser.add_argument_group("cache of patch tokens")
-    group.add_argument("--no_cache", action="store_true", help="keep no tokens: encode every image anew in each epoch")
-    group.add_argument(
-        "--cache_precision",
-        choices=DTYPES,
-        default="fp16",
-        help="how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)",
-    )
-    group.add_argument(
-        "--cache_memory",
-        type=non_negative_float,
-        default=4.0,
-        metavar="GIB",
-        help="tokens that take no more than this are held in memory, others are mapped from the disk "
-        "(default: %(default)s)",
-    )
-
-
-def token_source_from_options(
-    args: argparse.Namespace, backbone: Backbone, fidelity: Fidelity, images: TrainingSet
+def token_source(
+    options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity, images: TrainingSet
 ) -> TokenSource:
     """Where the options say that tokens come from; those that the cache lacks are encoded now.
 
     Raises:
         UserError: an image or a mask cannot be read, or the cache cannot be written.
     """
-    if args.no_cache:
-        return EncodedTokens(backbone, fidelity, images, args.num_workers)
-    cache = TokenCache(args.cache_dir / "tokens", backbone, fidelity, args.cache_precision)
+    encoded = EncodedTokens(backbone, fidelity, images, options.num_workers)
+    if options.no_cache:
+        return encoded
+    cache = TokenCache(options.cache_dir / "tokens", backbone, fidelity, options.cache_precision)
     digests, masks = _fingerprints_and_masks(images, backbone.image_size)
-    source = EncodedTokens(backbone, fidelity, images, args.num_workers)
     # All processes share the work, and then those of a machine what its own disk still lacks.
     for part in dict.fromkeys([(rank(), world_size()), (local_rank(), local_world_size())]):
-        _fill(cache, digests, source, args.batch_size, *part)
+        _fill(cache, digests, encoded, options.batch_size, *part)
         barrier()
-    in_memory = len(set(digests)) * cache.image_bytes * local_world_size() <= args.cache_memory * GIB
+    in_memory = len(set(digests)) * cache.image_bytes * local_world_size() <= options.cache_memory * GIB
     return CachedTokens(cache, digests, masks, backbone, in_memory=in_memory)
 
 
@@ -110,14 +89,7 @@ def _fill(
 
 
 class EncodedTokens:
-    """Tokens that the backbone computes when they are asked for.
-
-    Args:
-        backbone: the frozen CLIP.
-        fidelity: how the taps are taken.
-        images: the training set.
-        num_workers: processes that read ahead.
-    """
+    """Tokens that the backbone computes when they are asked for."""
 
     def __init__(self, backbone: Backbone, fidelity: Fidelity, images: TrainingSet, num_workers: int) -> None:
         self.backbone = backbone
@@ -140,9 +112,8 @@ class CachedTokens:
 
     Args:
         cache: with the tokens of every image.
-        digests: SHA-256 of each image.
+        digests: SHA-256 of each image, n of them.
         masks: their ground truth, packed, uint8 [n, S * S / 8].
-        backbone: the frozen CLIP.
         in_memory: read every file once, and hold the tokens.
     """
 

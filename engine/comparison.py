@@ -1,46 +1,58 @@
 """Compare two finished runs on the same images, from their files."""
 
-import argparse
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.options import EvaluationSet
-from data.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
+from datasets.image_set import ImageSet
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from engine.evaluation_options import EvaluationOptions
+from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.bootstrap import Bootstrap
 from utils.class_measures import IMAGE_MEASURES, measure_class
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.evaluation_types import ClassMaps, ClassResult
+from utils.lock import locked
+from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
+DRAWS = 1000
 
-def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
-    """Compare the runs in the folders `args.compare`, and write and log the tables.
+
+def compare_runs(options: EvaluationOptions) -> None:
+    """Compare the two runs that the options name, and write and log the tables.
 
     The image measures need the runs' scores.csv. The pixel measures need the maps of both as well, and the masks of
-    the data set that the first run's results.json or the options name.
+    the data set that the options, or else the first run's results.json, name.
 
     Raises:
         UserError: a folder without a finished run, runs on different images, or maps of different sizes.
     """
-    a, b = (read_run(folder) for folder in args.compare)
+    folder = options.save_path or Path("results/compare")
+    with locked(folder):
+        start_log(folder / "compare.log")
+        _compare(options, folder, Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed))
+
+
+def _compare(options: EvaluationOptions, folder: Path, bootstrap: Bootstrap) -> None:
+    a, b = (read_run(run) for run in options.compare)
     check_same_images(a, b)
     notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
-    images = None if notes else ground_truth_of(a, args.dataset, args.data_path, args.meta)
+    images = None if notes else ground_truth_of(a, options.dataset, options.data_path, options.meta)
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         results = [_from_scores(run, a, bootstrap) for run in (a, b)]
     else:
         with logging_redirect_tqdm():
-            results = _from_maps((a, b), images, bootstrap, args.map_size, args.num_workers)
+            results = _from_maps((a, b), images, bootstrap, options.map_size, options.num_workers)
         notes = list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
     about = {
         name: {
@@ -51,9 +63,9 @@ def compare_runs(args: argparse.Namespace, bootstrap: Bootstrap) -> None:
         for name, run in (("A", a), ("B", b))
     }
     comparison = compare_results(*results, bootstrap)
-    text = write_comparison(args.save_path, comparison, about, bootstrap, notes)
+    text = write_comparison(folder, comparison, about, bootstrap, notes)
     logger.info("%s", text.rstrip())
-    logger.info("the comparison is in %s", args.save_path)
+    logger.info("the comparison is in %s", folder)
 
 
 def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[ClassResult]:
@@ -80,7 +92,7 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
 
 
 def _from_maps(
-    runs: Sequence[SavedRun], images: EvaluationSet, bootstrap: Bootstrap, map_size: int | None, num_workers: int
+    runs: Sequence[SavedRun], images: ImageSet, bootstrap: Bootstrap, map_size: int | None, num_workers: int
 ) -> list[list[ClassResult]]:
     results, sizes = [], []
     for run in runs:

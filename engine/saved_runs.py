@@ -1,6 +1,8 @@
 """What a run left in its folder: results.json, scores.csv, and the maps if they were saved."""
 
 import json
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 
 from data.build import PROJECT
 from data.files import read_csv
-from data.options import EvaluationSet, read_evaluation_set
-from data.saved_scores import parse_score
+from datasets.image_set import ImageSet
+from datasets.meta import Entry
 from datasets.registry import get_spec
+from engine.data_sets import read_test_split
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,7 @@ def check_same_images(a: SavedRun, b: SavedRun) -> None:
             )
 
 
-def ground_truth_of(
-    run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None
-) -> EvaluationSet | None:
+def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None) -> ImageSet | None:
     """The images a run was on, with their masks: those that its results.json names, or that are named here.
 
     Returns:
@@ -121,7 +124,8 @@ def ground_truth_of(
             raise UserError(f"--data_path {data_path}: there is no such folder")
         return None
     meta = meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
-    images = read_evaluation_set(spec, root, meta, _classes(run))
+    classes = list(dict.fromkeys(image.class_name for image in run.images.values()))
+    images = read_test_split(spec, root, meta, classes)
     entries = {entry.img_path: entry for entry in images.entries}
     for image, row in run.images.items():
         if image not in entries or entries[image].anomaly != row.label:
@@ -131,5 +135,41 @@ def ground_truth_of(
     return images
 
 
-def _classes(run: SavedRun) -> Sequence[str]:
-    return list(dict.fromkeys(image.class_name for image in run.images.values()))
+def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
+    """The score of each image, by its path; rows of other images are warned of.
+
+    Args:
+        path: a CSV file with a header and the columns `image_path` and `score`.
+        entries: the images that need a score.
+
+    Raises:
+        UserError: the file cannot be read, a score is no finite number, or an image has none or two.
+    """
+    scores: dict[str, float] = {}
+    for line, (image, text) in read_csv(path, ["image_path", "score"]):
+        if image in scores:
+            raise UserError(f"{path}, line {line}: the image {image} has a score already")
+        scores[image] = parse_score(text, f"{path}, line {line}")
+    wanted = {entry.img_path: None for entry in entries}
+    if missing := [image for image in wanted if image not in scores]:
+        raise UserError(
+            f"{path} has no score for {len(missing)} of {len(entries)} images, the first of them {missing[0]}"
+        )
+    if extra := [image for image in scores if image not in wanted]:
+        logger.warning("scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0])
+    return {image: scores[image] for image in wanted}
+
+
+def parse_score(text: str, where: str) -> float:
+    """A finite number.
+
+    Raises:
+        UserError: it is none; the message begins with `where`.
+    """
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{where}: '{text}' is not a finite number")
+    return score

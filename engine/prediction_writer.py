@@ -1,6 +1,5 @@
 """What is written of each photograph as soon as it is known, and of all of them at the end."""
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,10 +10,11 @@ import cv2
 import numpy as np
 
 from data.photographs import output_names
-from data.prediction import Seen, Unread
 from datasets.transforms import image_from_tensor
+from engine.calibration import Calibration
+from engine.prediction import Seen, Unread
+from engine.prediction_options import PredictionOptions
 from utils.anomalous_regions import anomalous_regions, full_size_mask
-from utils.calibration import Calibration
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
 from utils.html_report import HtmlReport
@@ -33,21 +33,21 @@ class PredictionWriter:
     """Writes what a detector finds on photographs.
 
     Args:
-        args: the options.
+        options: what is written.
         files: the folder.
         paths: the photographs.
         calibration: None where there is none.
     """
 
     def __init__(
-        self, args: argparse.Namespace, files: PredictionFiles, paths: Sequence[Path], calibration: Calibration | None
+        self, options: PredictionOptions, files: PredictionFiles, paths: Sequence[Path], calibration: Calibration | None
     ) -> None:
-        self.args = args
+        self.options = options
         self.files = files
         self.paths = [str(path) for path in paths]
         self.names = output_names(paths)
         self.calibration = calibration
-        self.threshold = args.threshold if calibration is None else calibration.pixel_threshold
+        self.threshold = options.threshold if calibration is None else calibration.pixel_threshold
         self.scale = files.scale if calibration is None else calibration.scale
         self.page = HtmlReport(len(paths), lambda seen: image_from_tensor(seen.image))
         self.sample: set[int] = set()  # images that the colour scale waits for
@@ -56,7 +56,7 @@ class PredictionWriter:
     def order(self) -> list[int]:
         """Which photographs to predict, those that the colour scale is taken from first unless it is known."""
         todo = [i for i, path in enumerate(self.paths) if path not in self.files.rows]
-        if self.scale is not None or self.args.no_overlays:
+        if self.scale is not None or self.options.no_overlays:
             return todo
         count = min(SAMPLE, len(self.paths))
         self.sample = {len(self.paths) * k // count for k in range(count)}
@@ -71,7 +71,7 @@ class PredictionWriter:
             self.files.keep_thumbnail(self.paths[one.index], self.page.thumbnail(seen))
         else:
             logger.warning("%s", one.reason)
-        if not self.args.no_overlays:
+        if not self.options.no_overlays:
             self._write_overlays(one)
         self.files.add(self._row(one))
 
@@ -106,10 +106,10 @@ class PredictionWriter:
 
     def _write_maps(self, one: Seen) -> None:
         name = self.names[one.index]
-        if self.args.save_maps:
+        if self.options.save_maps:
             with atomic_open(self.files.folder / "maps" / f"{name}.npy", "wb") as file:
                 np.save(file, one.anomaly_map)
-        if self.args.save_masks:
+        if self.options.save_masks:
             mask = full_size_mask(one.anomaly_map, self.threshold, one.photograph.size)
             save_png(self.files.folder / "masks" / f"{name}.png", mask)
 

@@ -8,9 +8,10 @@ from typing import Any
 from tabulate import tabulate
 
 from data.build import PROJECT
-from data.saved_runs import SavedRun, read_run
 from datasets.registry import get_spec
+from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
+from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import sha256_of, write_text
 from utils.results import percent
@@ -27,13 +28,8 @@ def read_facts() -> dict[str, Any]:
 def published_numbers(facts: Mapping[str, Any], method: str, dataset: str) -> Numbers:
     """All numbers published of a data set.
 
-    Args:
-        facts: see `read_facts`.
-        method: of this project.
-        dataset: of the registry.
-
     Raises:
-        UserError: none are known of the data set, or of the method.
+        UserError: none are known of the data set, or of the method, which is one of this project.
     """
     if method not in facts["implemented"]:
         known = ", ".join(facts["implemented"])
@@ -76,12 +72,7 @@ def write_published(folder: Path) -> Path:
 
 
 def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
-    """What this run does not share with the published ones, a sentence each.
-
-    Args:
-        run: the finished run.
-        preset_name: the preset that the method was published with.
-    """
+    """What a run does not share with the published ones, which were made with a preset; a sentence each."""
     preset, demo = PRESETS[preset_name], PRESETS["demo"]
     backbone, weights = run.content.get("backbone", {}), run.content.get("weights", {})
     reasons = []
@@ -97,7 +88,7 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     }
     for what, (own, theirs) in settings.items():
         if own != theirs:
-            reasons.append(f"{what} is {_plain(own)}, that of the authors' scripts {_plain(theirs)}")
+            reasons.append(f"{what} is {as_given(own)}, that of the authors' scripts {as_given(theirs)}")
     spec = get_spec(str(run.content["dataset"]))
     labels = [image.label for image in run.images.values()]
     counts = (len(run.content["classes"]), labels.count(0), labels.count(1))
@@ -110,10 +101,6 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
                 f"{said.format(*complete)}"
             )
     return reasons
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _own_table(run: SavedRun, published: Mapping[str, float], listed: str) -> str:

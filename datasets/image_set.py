@@ -1,0 +1,34 @@
+"""The images of one data set, to be tested or trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.images import load_rgb
+from datasets.meta import Entry
+from datasets.registry import DatasetSpec
+from datasets.transforms import resize_rgb
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a data set, those of a class one after another; `root` is the folder that their paths start from."""
+
+    spec: DatasetSpec
+    root: Path
+    entries: list[Entry]
+
+    def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
+        """What each class is called in the prompts.
+
+        Args:
+            described: as in DP-CLIP's prompts, which describe what is to be seen, and not as in CLIP-AD's.
+            called: what to call all of them instead, if that is given.
+        """
+        names = dict.fromkeys(entry.cls_name for entry in self.entries)
+        return {name: called or self.spec.phrase(name, described=described) for name in names}
+
+    def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
+        """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
+        return resize_rgb(load_rgb(self.root / entry.img_path), image_size)

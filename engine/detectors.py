@@ -1,0 +1,151 @@
+"""The methods, each with one entry: its own options, and how its detector is made from a backbone and a checkpoint.
+
+A method's modules are imported when it is loaded, so that its name and options are known to `--help` at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from datasets.registry import DatasetSpec
+from engine.options import AdapterOptions, ClipAdOptions
+from models.fidelity import Fidelity, FidelityName, System
+from utils.arguments import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from models.adapter_checkpoint import AdapterCheckpoint
+    from models.backbone import Backbone
+    from utils.evaluation_types import Detector
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a method's detector is made; all options here are resolved.
+
+    Attributes:
+        name: in results.
+        text_features: (options, backbone, class -> phrase) -> class -> columns normal and anomalous [D, 2].
+        detector: (options, backbone, fidelity, trained parts or None, text features) -> the detector.
+        record: (options, trained parts) -> what its scores depend on beside backbone and prompts, as JSON has it.
+        system: whose switches of fidelity it has.
+        described: whether classes are called by DP-CLIP's phrases.
+        defaults: data set -> values for options that were left open, before the data set's own.
+        read: file -> its trained parts; None where nothing is trained.
+        load: (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone.
+    """
+
+    name: str
+    text_features: Callable[[Any, Backbone, Mapping[str, str]], dict[str, Tensor]]
+    detector: Callable[[Any, Backbone, Fidelity, nn.Module | None, Mapping[str, Tensor]], Detector]
+    record: Callable[[Any, nn.Module | None], dict[str, Any]]
+    system: System = "clip_ad"
+    described: bool = False
+    defaults: Callable[[DatasetSpec], dict[str, Any]] = lambda spec: {}
+    read: Callable[[Path], AdapterCheckpoint] | None = None
+    load: Callable[[AdapterCheckpoint, Any, Backbone, Fidelity], nn.Module] | None = None
+
+
+def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
+    return {
+        "smoothing": options.smoothing,
+        "rep_vec": options.rep_vec,
+        "dbscan": [options.dbscan_eps, options.dbscan_min_samples],
+    }
+
+
+def _sdp() -> Method:
+    from engine.loading import clip_ad_text_features
+    from models.sdp import SDP
+
+    return Method(
+        name="SDP",
+        text_features=clip_ad_text_features,
+        detector=lambda options, backbone, fidelity, _, text: SDP(backbone, text, fidelity, options.smoothing),
+        record=_clip_ad_record,
+    )
+
+
+def _sdp_plus() -> Method:
+    from engine.loading import clip_ad_text_features
+    from models.sdp_plus import SDPPlus
+    from models.sdp_plus_checkpoint import load_adapters, read_adapters
+
+    def detector(options: Any, backbone: Backbone, fidelity: Fidelity, trained: Any, text: Any) -> SDPPlus:
+        return SDPPlus(trained, backbone, text, fidelity, options.smoothing)
+
+    return Method(
+        name="SDP+",
+        text_features=clip_ad_text_features,
+        detector=detector,
+        record=_clip_ad_record,
+        defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
+        read=read_adapters,
+        load=lambda checkpoint, options, backbone, fidelity: load_adapters(checkpoint, backbone),
+    )
+
+
+def _dp_clip() -> Method:
+    from engine.loading import adapter_settings, dp_clip_text_features
+    from models.dp_clip import DPClip
+    from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
+
+    def load(checkpoint: AdapterCheckpoint, options: Any, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
+        return load_image_adapter(checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint))
+
+    return Method(
+        name="DP-CLIP",
+        text_features=dp_clip_text_features,
+        detector=lambda options, backbone, _, trained, text: DPClip(backbone, trained, text, options.domain),
+        record=lambda options, trained: {"domain": options.domain} | settings_record(trained.settings),
+        system="dp_clip",
+        described=True,
+        defaults=lambda spec: {"prompts": "dp_clip"},
+        read=read_image_adapter,
+        load=load,
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What imports a method, and its own options, which predict.py has as well but refuses with other methods."""
+
+    load: Callable[[], Method]
+    options: type[Options] | None = None
+
+
+METHODS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "sdp": Entry(_sdp, ClipAdOptions),
+        "sdp_plus": Entry(_sdp_plus, ClipAdOptions),
+        "dp_clip": Entry(_dp_clip, AdapterOptions),
+    }
+)
+
+
+METHOD_OPTIONS = tuple(dict.fromkeys(entry.options for entry in METHODS.values() if entry.options is not None))
+
+
+def idle_option(options: Options, method: str) -> str | None:
+    """The name of an option that was given and that other methods alone have; None if there is none."""
+    others = [kind for kind in METHOD_OPTIONS if kind is not METHODS[method].options]
+    given = (one.name for kind in others for one in fields(kind) if getattr(options, one.name) != one.default)
+    return next(given, None)
+
+
+def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
+    """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
+    from models.adapter_checkpoint import differences
+
+    for difference in differences(checkpoint, backbone):
+        logger.warning("%s", difference)
+    if fidelity != checkpoint.fidelity:
+        logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)

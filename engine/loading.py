@@ -1,0 +1,133 @@
+"""From resolved options to a device, a backbone on it, its text features, and the form of an image adapter."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.options import DEFAULT_ADAPT_WEIGHT, AdapterOptions, BackboneOptions, PromptOptions
+from models.adapter import AdapterSettings
+from models.adapter_checkpoint import AdapterCheckpoint
+from models.backbone import Backbone, load_backbone
+from models.dual_path import STAGES
+from models.fidelity import Fidelity
+from models.prompts import read_prompts
+from models.representative import RepVecChoice
+from models.text import class_text_features
+from utils.arguments import as_given
+from utils.distributed import first_of_machine_first, local_rank, world_size
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def find_device(name: str) -> torch.device:
+    """Find the device called `name`, where "auto" is CUDA if there is one; of several processes, each has its own GPU.
+
+    Raises:
+        UserError: no such device here, or fewer than processes.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if world_size() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise UserError(f"--device {name}: of several processes, each has its own; give cuda or auto")
+        name = f"cuda:{local_rank()}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: only cpu and cuda are supported")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if world_size() > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def backbone_from_options(options: BackboneOptions, fidelity: Fidelity, device: torch.device) -> Backbone:
+    """Load the backbone of resolved options onto `device`."""
+    return load_backbone(
+        model=options.model,
+        pretrained=options.pretrained,
+        image_size=options.image_size,
+        features_list=options.features_list,
+        fidelity=fidelity,
+        device=device,
+        precision=options.precision,
+        compile=options.compile,
+    )
+
+
+def clip_ad_text_features(options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str]) -> dict[str, Tensor]:
+    """CLIP-AD's text features [D, 2] of every class; `options` are resolved `ClipAdOptions`, too."""
+    choice = RepVecChoice(options.rep_vec, options.dbscan_eps, options.dbscan_min_samples)
+    return _text_features(options, backbone, phrases, choice)
+
+
+def dp_clip_text_features(options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str]) -> dict[str, Tensor]:
+    """DP-CLIP's text features [D, 2] of every class, means in float32 whatever the precision of the image tower."""
+    return _text_features(options, replace(backbone, precision="fp32"), phrases, RepVecChoice("mean"))
+
+
+def _text_features(
+    options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str], choice: RepVecChoice
+) -> dict[str, Tensor]:
+    prompts = read_prompts(options.prompts)
+    features: dict[str, Tensor] = {}
+    with first_of_machine_first():
+        for class_name, phrase in phrases.items():
+            logger.info("class %s is called '%s' in the prompts", class_name, phrase)
+            cache = options.cache_dir / "text"
+            features[class_name] = class_text_features(backbone, prompts, phrase, choice, cache)
+    return features
+
+
+def adapter_settings(
+    options: AdapterOptions, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None = None
+) -> AdapterSettings:
+    """The form of an image adapter: as the checkpoint records it, else as the options say, else as published.
+
+    Raises:
+        UserError: an option contradicts the checkpoint, or a block is named that is not there, comes after the last
+            tap, or is named twice.
+    """
+    depth = len(backbone.clip.visual.transformer.resblocks)
+    values: dict[str, Any] = {
+        "image_adapt_layers": list(range(depth // STAGES)),
+        "image_adapt_weight": DEFAULT_ADAPT_WEIGHT,
+        "relu": False,
+        "grn": True,
+    }
+    recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
+    for name in values:
+        wanted, trained = getattr(options, name), recorded.get(name)
+        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
+        if wanted is not None and trained is not None and wanted != trained:
+            raise UserError(
+                f"--{name} is {as_given(wanted)}, but {checkpoint.path} was trained with {as_given(trained)}: leave "
+                "the option out"
+            )
+        if wanted is not None or trained is not None:
+            values[name] = trained if wanted is None else wanted
+    layers = values["image_adapt_layers"]
+    last = max(backbone.features_list)
+    beyond = next((number for number in layers if number >= last), None)
+    if beyond is not None:
+        raise UserError(
+            f"--image_adapt_layers: {beyond} is not one of the blocks 0 to {last - 1}, which come before the last tap"
+        )
+    if len(set(layers)) < len(layers):
+        raise UserError(f"--image_adapt_layers {as_given(layers)}: give each block once")
+    return AdapterSettings(
+        features_list=backbone.features_list,
+        adapt_layers=tuple(sorted(layers)),
+        adapt_weight=values["image_adapt_weight"],
+        relu=values["relu"],
+        grn=values["grn"],
+        grn_over_batch=fidelity.grn_over_batch,
+    )

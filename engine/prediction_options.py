@@ -1,0 +1,80 @@
+"""The options of predictions, see `engine.options`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.registry import Domain
+from engine.detectors import METHOD_OPTIONS, METHODS, idle_option
+from engine.options import CLIP_AD_FIDELITY, FIDELITY, BackboneOptions, PromptOptions, ReadingOptions, SeedOptions
+from models.fidelity import FidelityName
+from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(Options):
+    """What is looked at, and by which method."""
+
+    inputs: tuple[str, ...] = required(
+        "image files, folders, patterns in quotes like 'parts/**/*.png', or - for a list on standard input",
+        positional=True,
+        metavar="INPUT",
+    )
+    object: Text = option("what is on them, as in 'metal nut' (default: %(default)s)", "object")
+    method: str = option("the detector (default: %(default)s)", "sdp", choices=METHODS)
+    checkpoint: Path | None = option("trained adapters, for all methods but sdp")
+    domain: Domain = option(
+        "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores (default: %(default)s)",
+        "industrial",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(Options):
+    """From which score on something is called anomalous."""
+
+    normal_dir: Path | None = option("folder of normal images to calibrate on")
+    calibration: Path | None = option("calibration.json of an earlier run, instead")
+    false_alarm_rate: Rate = option(
+        "share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)", 0.05
+    )
+    threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOutputOptions(Options):
+    """What is written, and where to."""
+
+    save_path: Path = option("folder for the results (default: %(default)s)", Path("results/predict"))
+    save_maps: bool = flag("write every anomaly map to maps/ as .npy")
+    save_masks: bool = flag("write the marked pixels of every image to masks/ as .png")
+    no_overlays: bool = flag("leave out overlays/, the images with their maps")
+    resume: bool = flag("go on with the prediction in --save_path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions(
+    MethodOptions,
+    CalibrationOptions,
+    BackboneOptions,
+    PromptOptions,
+    *METHOD_OPTIONS,
+    SeedOptions,
+    ReadingOptions,
+    PredictionOutputOptions,
+):
+    """The options of predict.py."""
+
+    fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
+
+    def mistake(self) -> str | None:
+        """Say which options contradict each other, or would do nothing."""
+        is_calibrated = self.normal_dir is not None or self.calibration is not None
+        if idle := idle_option(self, self.method):
+            return f"--{idle} is not an option of --method {self.method}"
+        if self.normal_dir is not None and self.calibration is not None:
+            return "give --normal_dir or --calibration, not both"
+        if self.threshold is not None and is_calibrated:
+            return "--threshold is for predictions without calibration, which has its own"
+        if self.save_masks and not (is_calibrated or self.threshold is not None):
+            return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
+        return None

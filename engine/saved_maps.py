@@ -1,0 +1,64 @@
+"""Measure anomaly maps that lie on the disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from datasets.registry import get_spec
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from engine.data_sets import read_test_split
+from engine.evaluation_options import EvaluationOptions
+from engine.options import bootstrap_of
+from engine.saved_runs import read_scores
+from utils.arguments import plain_record
+from utils.distributed import rank, world_size
+from utils.lock import locked
+from utils.report import Outputs, evaluate_and_report
+from utils.runtime import start_log
+from utils.stopwatch import Stopwatch
+
+PICTURE_SIZE = 512  # of an image on the page, in pixels
+MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"
+
+
+def measure_maps(options: EvaluationOptions) -> None:
+    """Measure the maps in the folder `--maps`, and write what a run writes.
+
+    Raises:
+        UserError: a map, a mask or the scores cannot be read, or do not fit.
+    """
+    name = options.dataset or "folder"
+    folder = options.save_path or Path("results/evaluate", name)
+    with locked(folder):
+        start_log(folder / "evaluate.log")
+        _measure(replace(options, dataset=name, save_path=folder))
+
+
+def _measure(options: EvaluationOptions) -> None:
+    stopwatch = Stopwatch()
+    with stopwatch("data set"):
+        images = read_test_split(get_spec(options.dataset), options.data_path, options.meta, options.classes)
+        maps = find_maps(options.maps, images.entries)
+        scores = None if options.scores is None else read_scores(options.scores, images.entries)
+    dataset = SavedMapDataset(
+        images.entries, images.root, maps, map_size=options.map_size, mask_threshold=images.spec.mask_threshold
+    )
+    evaluate_and_report(
+        SavedMaps(),
+        make_map_loader(dataset, options.num_workers, share=slice(rank(), None, world_size())),
+        images.entries,
+        device=torch.device("cpu"),
+        stopwatch=stopwatch,
+        outputs=Outputs(
+            folder=options.save_path,
+            legacy_pro=options.legacy_pro,
+            report=options.report,
+            bootstrap=bootstrap_of(options, options.seed),
+        ),
+        title=f"The maps of {options.maps} on {options.dataset}",
+        description={"method": "saved maps", "dataset": options.dataset, "arguments": plain_record(options)},
+        to_picture=lambda seen: images.read_image(seen.sample, PICTURE_SIZE),
+        image_scores=scores,
+        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+    )

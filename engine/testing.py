@@ -1,0 +1,206 @@
+"""Test a method on data sets: from the options to everything that a test leaves in its folder."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets.image_set import ImageSet
+from datasets.transforms import image_from_tensor
+from engine.data_sets import evaluation_loader, read_data_sets
+from engine.detectors import METHODS, Method, warn_of_differences
+from engine.loading import backbone_from_options, find_device
+from engine.options import TestOptions, bootstrap_of, resolve
+from engine.published import published_numbers, read_facts, write_published
+from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
+from models.backbone import Backbone
+from models.fidelity import Fidelity
+from models.prompts import read_prompts
+from models.text import discard_text_tower
+from utils.arguments import plain_record
+from utils.distributed import is_main
+from utils.errors import UserError
+from utils.evaluation_types import ClassResult, Detector
+from utils.lock import locked
+from utils.report import Outputs, evaluate_and_report
+from utils.runtime import seed_everything, start_log
+from utils.stopwatch import Stopwatch
+from utils.summary import Summary
+
+logger = logging.getLogger(__name__)
+
+
+def test(options: TestOptions, key: str) -> None:
+    """Test every checkpoint on every data set that the options name, and write the results.
+
+    With one data set they go to `--save_path` itself, with several to a folder each, and in both cases to one for each
+    epoch if several checkpoints are tested.
+
+    Args:
+        options: of the command line, with those of the method.
+        key: of the method, see `METHODS`.
+    """
+    folder = options.save_path or Path("results", key, *(options.dataset if len(options.dataset) == 1 else ()))
+    with locked(folder):
+        start_log(folder / "test.log")
+        seed_everything(options.seed)
+        _test(replace(options, save_path=folder), METHODS[key].load())
+
+
+def _test(options: TestOptions, method: Method) -> None:
+    if options.compare_published:
+        for name in options.dataset:
+            published_numbers(read_facts(), method.name, name)  # which are missed now if ever, before any work
+    stopwatch = Stopwatch()
+    checkpoints = _read_checkpoints(options, method)
+    options = resolve(options, fidelity=checkpoints[0] and checkpoints[0].fidelity)
+    fidelity = Fidelity.named(options.fidelity, method.system)
+    device = find_device(options.device)
+    with stopwatch("data set"):
+        data_sets = read_data_sets(options)
+    resolved = [resolve(options, images.spec, **method.defaults(images.spec)) for images in data_sets]
+    for own in resolved:
+        read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
+    with stopwatch("model"):
+        backbone = backbone_from_options(options, fidelity, device)
+        trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints]
+    _warn(options, checkpoints, backbone, data_sets, fidelity)
+    with stopwatch("text"):
+        texts = []
+        for images, own in zip(data_sets, resolved, strict=True):
+            phrases = images.phrases(described=method.described, called=own.obj_name)
+            texts.append(method.text_features(own, backbone, phrases))
+    discard_text_tower(backbone)
+
+    summary = Summary(options.save_path, method.name)
+    for checkpoint, parts in zip(checkpoints, trained, strict=True):
+        folder = options.save_path / (f"epoch_{_epoch(checkpoint)}" if len(checkpoints) > 1 else "")
+        for images, own, text in zip(data_sets, resolved, texts, strict=True):
+            name = images.spec.name
+            own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
+            detector = method.detector(own, backbone, fidelity, parts, text)
+            about = _about(own, method.name, name, backbone, fidelity, checkpoint)
+            results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
+            if is_main():
+                summary.add(_epoch(checkpoint), name, results)
+    if is_main() and len(checkpoints) * len(data_sets) > 1:
+        logger.info("%s, means over the classes\n%s", method.name, summary.table())
+        logger.info("the tables are in %s", options.save_path / "summary.md")
+
+
+def _read_checkpoints(options: TestOptions, method: Method) -> list[AdapterCheckpoint | None]:
+    """The checkpoints in the order of their epochs; None alone for a method without.
+
+    Raises:
+        UserError: one cannot be read, or they cannot be told apart or be tested together.
+    """
+    if method.read is None:
+        return [None]
+    paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
+    read = sorted((method.read(path) for path in paths), key=_epoch)
+    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in read}) > 1:
+        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
+    if len({_epoch(checkpoint) for checkpoint in read}) < len(read):
+        raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
+    return read
+
+
+def _epoch(checkpoint: AdapterCheckpoint | None) -> int:
+    """After which a checkpoint was written; 0 where that is not known."""
+    return 0 if checkpoint is None else checkpoint.origin.get("epoch", 0)
+
+
+def _warn(
+    options: TestOptions,
+    checkpoints: Sequence[AdapterCheckpoint | None],
+    backbone: Backbone,
+    data_sets: Sequence[ImageSet],
+    fidelity: Fidelity,
+) -> None:
+    """Say where a test departs from the training, or does not show what it seems to."""
+    trained = [checkpoint for checkpoint in checkpoints if checkpoint is not None]
+    for checkpoint in trained:
+        warn_of_differences(checkpoint, backbone, options.fidelity)
+    seen = [
+        sentence
+        for checkpoint in trained
+        for images in data_sets
+        for sentence in seen_in_training(checkpoint, images.spec.name, images.phrases())
+    ]
+    for sentence in dict.fromkeys(seen):  # once for all epochs of a training
+        logger.warning("%s", sentence)
+    if fidelity.grn_over_batch:
+        logger.info(
+            "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d",
+            options.batch_size,
+        )
+
+
+def _about(
+    options: TestOptions,
+    method: str,
+    data_set: str,
+    backbone: Backbone,
+    fidelity: Fidelity,
+    checkpoint: AdapterCheckpoint | None,
+) -> dict[str, Any]:
+    """What results.json says of how its figures were made; options with several values have those of this test."""
+    arguments = plain_record(options)
+    for key in ("data_path", "meta"):
+        arguments[key] = dict(zip(options.dataset, arguments[key] or (), strict=False)).get(data_set)
+    arguments["dataset"] = data_set
+    weights = backbone.weights
+    about = {
+        "method": method,
+        "dataset": data_set,
+        "arguments": arguments,
+        "fidelity": {"name": options.fidelity, **asdict(fidelity)},
+        "backbone": {
+            "name": backbone.name,
+            "image_size": backbone.image_size,
+            "features_list": backbone.features_list,
+            "activation": backbone.activation,
+        },
+        "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
+    }
+    if checkpoint is not None:
+        path = str(checkpoint.path)
+        arguments["checkpoint"] = path
+        about["checkpoint"] = {"path": path, "sha256": checkpoint.sha256, **checkpoint.origin}
+    return about
+
+
+def _evaluate(
+    options: TestOptions,
+    detector: Detector,
+    images: ImageSet,
+    backbone: Backbone,
+    about: dict[str, Any],
+    stopwatch: Stopwatch,
+) -> list[ClassResult]:
+    """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
+    results = evaluate_and_report(
+        detector,
+        evaluation_loader(images, backbone, options, options.seed),
+        images.entries,
+        read_image=partial(images.read_image, image_size=backbone.image_size),
+        to_picture=lambda seen: image_from_tensor(seen.image),
+        device=backbone.device,
+        stopwatch=stopwatch,
+        outputs=Outputs(
+            folder=options.save_path,
+            legacy_pro=options.legacy_pro,
+            save_maps=options.save_maps,
+            visualization=options.visualization,
+            report=not options.no_report,
+            bootstrap=bootstrap_of(options, options.seed),
+        ),
+        title=f"{about['method']} on {about['dataset']}",
+        description=about,
+    )
+    if options.compare_published and is_main():
+        logger.info("the published numbers are in %s", write_published(options.save_path))
+    return results

@@ -1,0 +1,148 @@
+"""The options of the trainings, see `engine.options`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from engine.options import (
+    BATCH,
+    DATA_SETS,
+    FIDELITY,
+    NAME,
+    PROMPTS,
+    SEED,
+    AdapterOptions,
+    BackboneOptions,
+    ClipAdOptions,
+    DataSetName,
+    ObjectNameOptions,
+    PromptOptions,
+    ReadingOptions,
+    SeedOptions,
+)
+from models.fidelity import FidelityName
+from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDataOptions(Options):
+    """What is trained on."""
+
+    train_dataset: tuple[DataSetName, ...] = required(f"train on the test split of these: {DATA_SETS}", **NAME)
+    train_dataset_dir: tuple[Path, ...] | None = option(
+        "their folders, in this order (default: data/NAME)", metavar="DIR"
+    )
+    train_classes: tuple[str, ...] | None = option("train on these classes only (default: all)", metavar="CLASS")
+    train_meta: tuple[Path, ...] | None = option(
+        "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built",
+        metavar="FILE",
+    )
+    shot: PositiveInt | None = option(
+        "take K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py does (default: all)",
+        metavar="K",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationOptions(Options):
+    """What a training is validated on."""
+
+    test_dataset: DataSetName | None = option(
+        "validate on it after every checkpoint; none of its images may be trained on (default: none)", **NAME
+    )
+    test_dataset_dir: Path | None = option("its folder (default: data/NAME)")
+    test_classes: tuple[str, ...] | None = option("validate on these classes only", metavar="CLASS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How long is trained, and what is kept."""
+
+    save_path: Path = required("folder for checkpoints, curves and the log")
+    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 5)
+    save_freq: PositiveInt = option("epochs between two checkpoints, and validations (default: %(default)s)", 1)
+    resume: bool = flag("go on with the training in --save_path, if there is one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenOptions(Options):
+    """The cache of patch tokens; it lies in the prompts' `cache_dir`."""
+
+    no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
+    cache_precision: Literal["fp16", "fp32"] = option(
+        "how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)", "fp16"
+    )
+    cache_memory: NonNegativeFloat = option(
+        "tokens that take no more are held in memory, others mapped from the disk (default: %(default)s)",
+        4.0,
+        metavar="GIB",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDPPlusTrainingOptions(
+    TrainingDataOptions,
+    ReadingOptions,
+    ValidationOptions,
+    BackboneOptions,
+    ObjectNameOptions,
+    PromptOptions,
+    ClipAdOptions,
+    TokenOptions,
+    TrainingOptions,
+    SeedOptions,
+):
+    """A training of SDP+'s adapters."""
+
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
+    print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationOptions(Options):
+    """How DP-CLIP's image adapter is optimised."""
+
+    short_for: ClassVar = {
+        "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
+    }
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 5e-4)
+    milestones: tuple[PositiveInt, ...] = option(
+        "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
+    )
+    decoupling_weight: NonNegativeFloat = option(
+        "weight of the decoupling loss (default: %(default)s)", 0.1, metavar="WEIGHT"
+    )
+    momentum_alpha: Share = option(
+        "share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)", 0.999, metavar="ALPHA"
+    )
+    accumulate: PositiveInt = option(
+        "batches a step, by their mean gradient; losses and prototypes stay each batch's own (default: %(default)s)",
+        1,
+        metavar="K",
+    )
+    clip_gradient: PositiveFloat | None = option("shorten longer gradients to this (default: no)", metavar="LENGTH")
+    activation_checkpointing: bool = flag(
+        "keep the blocks' inputs, compute the rest again: less memory, the same result"
+    )
+    no_augmentation: bool = flag("train on the images as they are tested")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPClipTrainingOptions(
+    TrainingDataOptions,
+    ReadingOptions,
+    BackboneOptions,
+    ObjectNameOptions,
+    PromptOptions,
+    AdapterOptions,
+    OptimisationOptions,
+    TrainingOptions,
+    SeedOptions,
+):
+    """A training of DP-CLIP's image adapter."""
+
+    batch_size: PositiveInt = option(BATCH, 3)
+    fidelity: FidelityName | None = option(FIDELITY.format("released"))
+    prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
+    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 20)
+    seed: Seed = option(SEED, 111)
