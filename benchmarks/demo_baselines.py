@@ -1,6 +1,6 @@
 """Measures how far grey values and edge filters alone find the defects of the demo set.
 
-    python data/demo.py && python benchmarks/demo_baselines.py
+    python demo/draw.py && python benchmarks/demo_baselines.py
 
 Prints the pixel AUROC of each baseline for each class. What a detector gains over the best of them is not owed to
 defects that are merely darker, lighter or sharper than everything else.

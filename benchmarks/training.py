@@ -2,7 +2,7 @@
 
     python benchmarks/training.py                    # ViT-B-16-plus-240, 240 px, 32 images, 5 epochs
 
-The backbone has random weights; images and masks are those of the demo data set, which data/demo.py draws. Also says
+The backbone has random weights; images and masks are those of the demo data set, which demo/draw.py draws. Also says
 how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
 """
 

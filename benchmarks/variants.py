@@ -1,6 +1,6 @@
 """Trains and tests variants on the demo set: what a part of a method, or a switch of its fidelity, changes there.
 
-    python data/demo.py
+    python demo/draw.py
     python benchmarks/variants.py                          # about a quarter of an hour on two cores
     python benchmarks/variants.py --methods dp_clip --seeds 0 1 2 3 4
 

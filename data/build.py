@@ -15,7 +15,6 @@ from data import (
     colondb,
     cvc300,
     cvc_clinicdb,
-    demo,
     folder,
     headct,
     isic,
@@ -29,6 +28,7 @@ from data.checks import check
 from data.common import completeness, counts_table, unlisted_images
 from datasets.meta import is_json_lines, read_meta, write_meta
 from datasets.registry import DatasetSpec, get_spec
+from demo import draw
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
     }
 )
 # Data sets that are drawn, not downloaded: what draws one into its folder.
-GENERATED: Mapping[str, Callable[[Path], object]] = MappingProxyType({"demo": demo.generate})
+GENERATED: Mapping[str, Callable[[Path], object]] = MappingProxyType({"demo": draw.generate})
 SHOWN = 5  # places named for each kind of problem
 
 

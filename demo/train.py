@@ -1,6 +1,6 @@
 """Train the demonstration model: a small CLIP that knows the surfaces of the demo set and their defects.
 
-    python pretrained_models/demo/train.py
+    python demo/train.py
 
 Pictures are rendered anew (never those of the demo set), captions are the detectors' own sentences.
 """
@@ -13,6 +13,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parents[1]
+if not __package__:
+    sys.path[0] = str(PROJECT)
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,25 +24,22 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+from datasets.registry import get_spec
+from demo.captions import Captions, draw_names, encode
+from demo.network import build, write_weights
+from demo.objective import Batch, backward, loss_weights
+from demo.pool import Pool, batches, normalise, render_pool
+from demo.record import Row, write_record
+from demo.render import CLASSES
+from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
+from models.dual_path import STAGES, encode_dual_path
+from models.prompts import read_prompts
+from models.sdp import image_probability, token_scores
+from models.sdp_plus import LinearAdapters
+from utils.arguments import positive_float, positive_int
+from utils.errors import UserError, run
 
-from captions import Captions, draw_names, encode  # noqa: E402
-from network import build, write_weights  # noqa: E402
-from objective import Batch, backward, loss_weights  # noqa: E402
-from pool import Pool, batches, normalise, render_pool  # noqa: E402
-from record import Row, write_record  # noqa: E402
-
-from data.demo_render import CLASSES  # noqa: E402
-from datasets.registry import get_spec  # noqa: E402
-from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix  # noqa: E402
-from models.dual_path import STAGES, encode_dual_path  # noqa: E402
-from models.prompts import read_prompts  # noqa: E402
-from models.sdp import image_probability, token_scores  # noqa: E402
-from models.sdp_plus import LinearAdapters  # noqa: E402
-from utils.arguments import positive_float, positive_int  # noqa: E402
-from utils.errors import UserError, run  # noqa: E402
-
+OUTPUT = PROJECT / "pretrained_models" / "demo"
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
 WARMUP = 100  # steps
 FALL = 1 / 3  # share of the steps, the last, over which the learning rate falls
@@ -50,8 +51,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
-    parser.add_argument("--config", type=Path, default=HERE / "demo.json", help="open_clip model config")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder to write to")
+    parser.add_argument("--config", type=Path, default=OUTPUT / "demo.json", help="open_clip model config")
     parser.add_argument("--steps", type=positive_int, default=6000, help="optimiser steps")
     parser.add_argument("--pairs", type=positive_int, default=6400, help="pairs of pictures rendered")
     parser.add_argument("--validation_pairs", type=positive_int, default=320, help="pairs rendered to validate on")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.demo_baselines import baseline_aurocs
-from data.demo import MARKER, Recipe, generate, image_rng
-from data.demo_render import CLASSES, DEFECTS, render, render_pair
+from demo.draw import MARKER, Recipe, generate, image_rng
+from demo.render import CLASSES, DEFECTS, render, render_pair
 from utils.errors import UserError
 
 KINDS = [(name, defect) for name in CLASSES for defect in DEFECTS[name]]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.demo_render import CLASSES
+from demo.render import CLASSES
 from models.prompts import PromptEnsemble
 
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data import demo_parts, demo_surfaces
-from data.demo_defects import DRAW_DEFECT
-from data.demo_scene import Array, Scene, draw_camera, expose, photograph
+from demo import parts, surfaces
+from demo.defects import DRAW_DEFECT
+from demo.scene import Array, Scene, draw_camera, expose, photograph
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
 SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
@@ -19,16 +19,16 @@ TRIES = 40
 
 _DRAW_SCENE: Mapping[str, Callable[..., Scene]] = MappingProxyType(
     {
-        "circuit": demo_parts.circuit,
-        "fabric": demo_surfaces.fabric,
-        "foil": demo_surfaces.foil,
-        "gear": demo_parts.gear,
-        "leather": demo_surfaces.leather,
-        "metal": demo_surfaces.metal,
-        "tablet": demo_parts.tablet,
-        "tile": demo_surfaces.tile,
-        "washer": demo_parts.washer,
-        "wood": demo_surfaces.wood,
+        "circuit": parts.circuit,
+        "fabric": surfaces.fabric,
+        "foil": surfaces.foil,
+        "gear": parts.gear,
+        "leather": surfaces.leather,
+        "metal": surfaces.metal,
+        "tablet": parts.tablet,
+        "tile": surfaces.tile,
+        "washer": parts.washer,
+        "wood": surfaces.wood,
     }
 )
 CLASSES: tuple[str, ...] = tuple(_DRAW_SCENE)

@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from data import mvtec
-from data.demo_render import CLASSES, DEFECTS, render
 from datasets.meta import write_meta
 from datasets.registry import get_spec
+from demo.render import CLASSES, DEFECTS, render
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json

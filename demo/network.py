@@ -9,11 +9,11 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from captions import Captions
-from pool import Pool, normalise
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from demo.captions import Captions
+from demo.pool import Pool, normalise
 from models.sdp import IMAGE_TEMPERATURE
 from utils.files import atomic_open, sha256_of, write_text
 

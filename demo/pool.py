@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from data.demo_render import CLASSES, DEFECTS, render_pair
 from datasets.transforms import CLIP_MEAN, CLIP_STD
+from demo.render import CLASSES, DEFECTS, render_pair
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
 PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects

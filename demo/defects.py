@@ -7,7 +7,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from data.demo_scene import Array, Scene, cloud, hue, inside, plane
+from demo.scene import Array, Scene, cloud, hue, inside, plane
 
 
 def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
