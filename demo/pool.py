@@ -1,10 +1,8 @@
 """Training pictures of the demonstration model: pairs of a sound and a faulty picture, rendered once, then varied."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.transforms import CLIP_MEAN, CLIP_STD
-from demo.render import CLASSES, DEFECTS, render_pair
+from demo.render import CLASSES, DEFECTS, drawing_processes, render_pair
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
 PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects
@@ -58,14 +56,10 @@ def _render(job: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], NDArray[
     )
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
-
-
 def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
     """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
     jobs = [(seed, index, size, most) for index in range(pairs)]
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as executor:
+    with drawing_processes(workers) as executor:
         results = executor.map(_render, jobs, chunksize=64)
         triples = list(tqdm(results, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
     classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]

@@ -1,6 +1,8 @@
 """Pictures of the demo set: a class, with or without a defect, as image and mask."""
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from types import MappingProxyType
 
 import cv2
@@ -108,3 +110,12 @@ def render(class_name: str, defect: str | None, rng: np.random.Generator, size: 
     """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
     _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size)
     return picture, mask
+
+
+def drawing_processes(count: int) -> ProcessPoolExecutor:
+    """Start processes to draw in, with one thread each.
+
+    They are spawned: forked ones would inherit the locks of OpenCV's threads, but not the threads, and could wait for
+    ever.
+    """
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))
