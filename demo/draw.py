@@ -39,21 +39,13 @@ MARKER = "generated.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a demo set is made from; the same recipe gives the same bytes.
+    """What a demo set is made from; the same recipe gives the same bytes."""
 
-    Attributes:
-        seed: of everything random.
-        train: sound images a class for training.
-        normal: sound test images a class.
-        anomalous: faulty test images a class, shared out among its kinds of defect.
-        size: width and height in pixels.
-    """
-
-    seed: int = 0
-    train: int = 10
-    normal: int = 12
-    anomalous: int = 20
-    size: int = 256
+    seed: int = 0  # of everything random
+    train: int = 10  # sound images a class for training
+    normal: int = 12  # sound test images a class
+    anomalous: int = 20  # faulty test images a class, shared out among its kinds of defect
+    size: int = 256  # width and height in pixels
 
 
 def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
