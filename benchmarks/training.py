@@ -17,23 +17,21 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians, ratio_table
+from benchmarks.harness import medians, ratio_table, start
 from data.build import PROJECT
 from data.options import EvaluationSet, read_evaluation_set
 from data.tokens import TokenSource, token_source_from_options
 from data.training import TrainingSet, epoch_order, shared_steps
 from datasets.registry import get_spec
-from models.backbone import Backbone, load_backbone
+from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapter_upsampling, adapters_for
-from tests.random_weights import save_random_weights
+from tests.random_weights import random_backbone
 from train_sdp_plus import train_epoch
-
-CORRECTED = Fidelity.named("corrected")
 
 
 def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> list[float]:
-    """Losses of every step of a training."""
+    """Train adapters, and return the losses of every step."""
     torch.manual_seed(0)
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
@@ -47,7 +45,7 @@ def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, tex
 
 
 def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> str:
-    """How a step on tokens at hand divides into its matrix products and the rest."""
+    """Say how a step on tokens at hand divides into its matrix products and the rest."""
     batch = next(tokens.batches(range(args.batch_size), args.batch_size))
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
@@ -76,27 +74,20 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--batch_size", type=int, default=8, help="images a step (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=15, help="timed steps (default: %(default)s)")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        model=("ViT-B-16-plus-240", "open_clip model name"),
+        images=(32, "to train on"),
+        epochs=(5, "of the training"),
+        batch_size=(8, "images a step"),
+        repeats=(15, "timed steps"),
+    )
     spec = get_spec("demo")
     demo = read_evaluation_set(spec, PROJECT / spec.folder)
     stride = len(demo.entries) // args.images
     images = TrainingSet([EvaluationSet(spec, demo.root, demo.entries[::stride][: args.images])])
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_random_weights(args.model, Path(folder) / "random.safetensors")
-        backbone = load_backbone(
-            model=args.model,
-            pretrained=str(weights),
-            image_size=None,
-            features_list=None,
-            fidelity=CORRECTED,
-            device=torch.device("cpu"),
-        )
+        backbone = random_backbone(args.model, Path(folder))
         embed_dim = backbone.clip.visual.output_dim
         text = torch.nn.functional.normalize(torch.randn(1, embed_dim, 2), dim=1).expand(args.images, -1, -1)
         seconds, losses = {}, {}
@@ -107,15 +98,12 @@ def main() -> None:
         }.items():
             settings = {"no_cache": False, "cache_precision": "", "cache_memory": 4.0, "num_workers": 2}
             own = argparse.Namespace(**vars(args) | settings | options, cache_dir=Path(folder) / name.replace(" ", "_"))
-            start = perf_counter()
-            tokens = token_source_from_options(own, backbone, CORRECTED, images)
+            began = perf_counter()
+            tokens = token_source_from_options(own, backbone, Fidelity.named("corrected"), images)
             losses[name] = torch.tensor(train(args, tokens, backbone, text))
-            seconds[name] = perf_counter() - start
+            seconds[name] = perf_counter() - began
         reference = losses["encoding in every epoch"]
-        print(
-            f"{args.model}, {backbone.image_size} px, {args.images} images, {args.epochs} epochs, "
-            f"{torch.get_num_threads()} threads; filling the cache is part of its time\n"
-        )
+        print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
         print(ratio_table(seconds))
         for name in ("cache, fp16", "cache, fp32"):
             difference = ((losses[name] - reference).abs() / reference).max()
