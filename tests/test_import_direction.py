@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = {  # and what of the project each may import besides itself
     "data": {"datasets", "demo", "models", "utils"},
     "datasets": {"utils"},
-    "demo": {"data", "datasets", "models", "utils"},
+    "demo": {"datasets", "models", "utils"},
     "models": {"utils"},
     "utils": set(),
 }
