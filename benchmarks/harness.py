@@ -70,7 +70,10 @@ def ratio_table(seconds: Mapping[str, float]) -> str:
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """Call a function in a new process; returns its result and that process's peak memory in MiB."""
+    """Call a function in a new process; returns its result and that process's peak memory in MiB.
+
+    Linux counts from what the calling process holds on: measure before that has loaded anything large.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         return executor.submit(_weighed, function, arguments).result()
 
