@@ -22,7 +22,7 @@ if ! python -c "import cv2, open_clip, sklearn, tabulate, torchvision" 2>/dev/nu
 fi
 
 echo "== drawing the demo data set into data/demo"
-python data/demo.py --seed "$SEED"
+python demo/draw.py --seed "$SEED"
 
 echo "== baselines: how far grey values and edges alone get"
 python benchmarks/demo_baselines.py

@@ -8,7 +8,6 @@ few draws, as all take the same time, and its values are compared with ours. The
 from all thresholds, which share none and are exact.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -18,68 +17,57 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness import start
 from benchmarks.measures import make_class
 from utils.bootstrap import Bootstrap
 from utils.measures import pixel_measures
 from utils.weighted_measures import THRESHOLDS, count_pixels, measures_of_draws
 
 NAMES = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
+Values = dict[str, np.ndarray]  # measure -> its value for each draw
 
 
-def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The measures of each draw, from its images."""
+def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
+    """Measure each draw from its images."""
     rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights]
     return {name: np.array([getattr(row, name) for row in rows]) for name in NAMES}
 
 
-def ours(
-    maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = THRESHOLDS
-) -> dict[str, np.ndarray]:
-    """The measures of all draws at once."""
+def ours(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int) -> Values:
+    """Measure all draws at once."""
     drawn = measures_of_draws(count_pixels(maps, masks, thresholds), weights)
     return {name: getattr(drawn, name) for name in NAMES}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", type=int, default=83, help="images of the class (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=518, help="height and width in pixels (default: %(default)s)")
-    parser.add_argument(
-        "--anomalous", type=float, default=0.03, help="share of anomalous pixels (default: %(default)s)"
+    args = start(
+        __doc__,
+        maps=(83, "images of the class"),
+        size=(518, "height and width in pixels"),
+        anomalous=(0.03, "share of anomalous pixels"),
+        draws=(1000, "of the bootstrap"),
+        timed=(10, "draws measured the direct way"),
+        seed=(0, "of the maps and the draws"),
     )
-    parser.add_argument("--draws", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument("--timed", type=int, default=10, help="draws measured the direct way (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the maps and the draws (default: %(default)s)")
-    args = parser.parse_args()
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     bootstrap = Bootstrap(args.draws, seed=args.seed)
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
-
     seconds, values = {}, {}
-    for name, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
-        start = perf_counter()
-        values[name] = ours(maps, masks, weights, thresholds)
-        seconds[name] = perf_counter() - start
-    start = perf_counter()
+    for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
+        began = perf_counter()
+        values[way] = ours(maps, masks, weights, thresholds)
+        seconds[way] = perf_counter() - began
+    began = perf_counter()
     one_by_one = direct(maps, masks, weights[: args.timed])
-    seconds["direct"] = (perf_counter() - start) * args.draws / args.timed
+    seconds["direct"] = (perf_counter() - began) * args.draws / args.timed
 
     rows = []
     for name, label in NAMES.items():
-        near, exact = (bootstrap.interval(values[way][name]) for way in ("ours", "all thresholds"))
-        rows.append(
-            [
-                label,
-                *near,
-                max(abs(a - b) for a, b in zip(near, exact, strict=True)),
-                np.abs(values["ours"][name][: args.timed] - one_by_one[name]).max(),
-                np.abs(values["all thresholds"][name][: args.timed] - one_by_one[name]).max(),
-            ]
-        )
-    print(
-        f"{args.maps} maps of {args.size} x {args.size}, {args.draws} draws; "
-        f"{len(np.unique(maps[masks]))} different anomalous scores, {THRESHOLDS} thresholds\n"
-    )
+        near, exact = (bootstrap.interval(values[way][name]) for way in values)
+        off = max(abs(a - b) for a, b in zip(near, exact, strict=True))
+        draw_off = (np.abs(values[way][name][: args.timed] - one_by_one[name]).max() for way in values)
+        rows.append((label, *near, off, *draw_off))
+    print(f"{len(np.unique(maps[masks]))} different anomalous scores, {THRESHOLDS} thresholds\n")
     headers = ("", "from", "to", "limits off by", "a draw off by", "and with all thresholds")
     print(tabulate(rows, headers, floatfmt=("", ".4f", ".4f", ".1e", ".1e", ".1e")))
     print()

@@ -1,16 +1,14 @@
 """Measures how far grey values and edge filters alone find the defects of the demo set.
 
-    python data/demo.py && python benchmarks/demo_baselines.py
+    python demo/draw.py && python benchmarks/demo_baselines.py
 
 Prints the pixel AUROC of each baseline for each class. What a detector gains over the best of them is not owed to
 defects that are merely darker, lighter or sharper than everything else.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -18,6 +16,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness import start
 from data.build import PROJECT, ensure_meta
 from datasets.images import load_mask, load_rgb
 from datasets.meta import Entry, read_meta
@@ -27,20 +26,18 @@ from utils.errors import run
 from utils.measures import ranking_measures
 
 # From a grey image, float32 [S, S], to a score for each pixel.
-BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
-    {
-        "bright": lambda grey: grey,
-        "dark": lambda grey: -grey,
-        "unlike the median": lambda grey: np.abs(grey - np.median(grey)),
-        "Sobel": lambda grey: np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)),
-        "Laplacian": lambda grey: np.abs(cv2.Laplacian(grey, cv2.CV_32F)),
-        "smoothed Laplacian": lambda grey: cv2.GaussianBlur(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), (0, 0), 4),
-    }
-)
+BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "bright": lambda grey: grey,
+    "dark": lambda grey: -grey,
+    "unlike the median": lambda grey: np.abs(grey - np.median(grey)),
+    "Sobel": lambda grey: np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)),
+    "Laplacian": lambda grey: np.abs(cv2.Laplacian(grey, cv2.CV_32F)),
+    "smoothed Laplacian": lambda grey: cv2.GaussianBlur(np.abs(cv2.Laplacian(grey, cv2.CV_32F)), (0, 0), 4),
+}
 
 
 def baseline_aurocs(images: list[np.ndarray], masks: list[np.ndarray]) -> dict[str, float | None]:
-    """Pixel AUROC of each baseline over one class.
+    """Measure the pixel AUROC of each baseline over one class.
 
     Args:
         images: uint8 RGB [S, S, 3].
@@ -62,15 +59,11 @@ def _read(root: Path, entry: Entry, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", type=Path, help="the demo set's folder (default: data/demo)")
-    parser.add_argument("--image_size", type=int, default=128, help="pixels a side (default: %(default)s)")
-    args = parser.parse_args()
     spec = get_spec("demo")
-    root = args.data_path or PROJECT / spec.folder
+    args = start(__doc__, data_path=(PROJECT / spec.folder, "the demo set's folder"), image_size=(128, "pixels a side"))
     rows = []
-    for name, entries in read_meta(ensure_meta(spec, root), root)["test"].items():
-        pairs = [_read(root, entry, args.image_size) for entry in entries]
+    for name, entries in read_meta(ensure_meta(spec, args.data_path), args.data_path)["test"].items():
+        pairs = [_read(args.data_path, entry, args.image_size) for entry in entries]
         rows.append([name, *baseline_aurocs(*map(list, zip(*pairs, strict=True))).values()])
     rows.append(["mean", *np.mean([row[1:] for row in rows], axis=0)])
     print(tabulate(rows, headers=["class", *BASELINES], floatfmt=".3f"))

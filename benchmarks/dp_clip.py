@@ -9,11 +9,9 @@ All have the same random weights and image. Times are taken in turn, peak memory
 off) in a process for each.
 """
 
-import argparse
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -21,18 +19,17 @@ import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians
-from models.adapted_tower import AdaptedFeatures, encode_adapted
+from benchmarks.harness import in_own_process, medians, start
+from models.adapted_tower import encode_adapted
 from models.adapter import AdapterSettings, ImageAdapter
 from models.anomaly_map import kernel_matrix, upsampling_matrix
 from models.dp_clip import anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.prototypes import MomentumPrototypes
-from utils.runtime import peak_memory_mib
+from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
 
 DECOUPLING_WEIGHT = 0.1
 TEST_ROUNDS = 4  # for each round of training
@@ -40,25 +37,23 @@ TEST_ROUNDS = 4  # for each round of training
 
 @dataclass(frozen=True)
 class Setup:
-    """The same for all: tower, adapter, one batch and its ground truth."""
+    """The same for all: tower, adapter, one batch and its ground truth, and the matrices that make maps."""
 
     visual: torch.nn.Module
     adapter: ImageAdapter
-    images: Tensor
-    masks: Tensor
-    labels: Tensor
-    text: Tensor
-
-    @property
-    def grid(self) -> int:
-        return self.visual.grid_size[0]
+    images: Tensor  # [B, 3, S, S]
+    masks: Tensor  # bool [B, S, S]
+    labels: Tensor  # [B]
+    text: Tensor  # [B, D, 2]
+    upsampling: Tensor  # [S, g]
+    blurred_upsampling: Tensor  # [S, g]
 
 
-def make_setup(args: argparse.Namespace, *, frozen: bool) -> Setup:
-    """Random weights and images under a fixed seed; the text tower is built and let go of, as its work is done."""
+def make_setup(model: str, size: int, batch: int, *, frozen: bool) -> Setup:
+    """Draw random weights and images under a fixed seed; the text tower is let go of, as its work is done."""
     torch.manual_seed(0)
-    config = open_clip.get_model_config(args.model)
-    config["vision_cfg"]["image_size"] = args.image_size
+    config = open_clip.get_model_config(model)
+    config["vision_cfg"]["image_size"] = size
     visual = open_clip.CLIP(**config).eval().requires_grad_(not frozen).visual
     depth = len(visual.transformer.resblocks)
     taps = tuple(depth * stage // STAGES for stage in range(1, STAGES + 1))
@@ -67,193 +62,97 @@ def make_setup(args: argparse.Namespace, *, frozen: bool) -> Setup:
     for parameter in adapter.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, std=0.1)
-    masks = torch.zeros(args.batch_size, args.image_size, args.image_size, dtype=torch.bool)
-    masks[0, args.image_size // 4 : args.image_size // 2, args.image_size // 3 : args.image_size // 2] = True
-    return Setup(
-        visual,
-        adapter,
-        torch.randn(args.batch_size, 3, args.image_size, args.image_size),
-        masks,
-        masks.any((1, 2)).long(),
-        F.normalize(torch.randn(args.batch_size, visual.proj.shape[1], 2), dim=1),
+    masks = torch.zeros(batch, size, size, dtype=torch.bool)
+    masks[0, size // 4 : size // 2, size // 3 : size // 2] = True
+    images = torch.randn(batch, 3, size, size)
+    text = F.normalize(torch.randn(batch, visual.proj.shape[1], 2), dim=1)
+    upsampling = upsampling_matrix(visual.grid_size[0], size, align_corners=True)
+    blurred = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
+    return Setup(visual, adapter, images, masks, masks.any((1, 2)).long(), text, upsampling, blurred)
+
+
+def train(setup: Setup, *, activation_checkpointing: bool = False) -> Tensor:
+    """Take a training step but for the optimiser's, which is the same for all; returns the loss."""
+    setup.adapter.zero_grad()
+    features = encode_adapted(
+        setup.visual, setup.adapter, setup.images, activation_checkpointing=activation_checkpointing
     )
+    prototypes = MomentumPrototypes(0.999)
+    loss = training_loss(features, setup.text, setup.labels, setup.masks, setup.upsampling, prototypes)
+    total = loss.total(DECOUPLING_WEIGHT)
+    total.backward()
+    return total.detach()
 
 
-def our_step(setup: Setup, *, activation_checkpointing: bool = False) -> Callable[[], Tensor]:
-    """A training step but for the optimiser's, which is the same; returns the loss."""
-    upsampling = upsampling_matrix(setup.grid, setup.images.shape[-1], align_corners=True)
-
-    def step() -> Tensor:
-        setup.adapter.zero_grad()
-        features = encode_adapted(
-            setup.visual, setup.adapter, setup.images, activation_checkpointing=activation_checkpointing
-        )
-        prototypes = MomentumPrototypes(0.999)
-        loss = training_loss(features, setup.text, setup.labels, setup.masks, upsampling, prototypes)
-        total = loss.total(DECOUPLING_WEIGHT)
-        total.backward()
-        return total.detach()
-
-    return step
+def train_plainly(setup: Setup) -> Tensor:
+    """Take the same step the plain way, with the gradients of the tower that is not frozen."""
+    setup.adapter.zero_grad()
+    setup.visual.zero_grad()
+    features = plain_features(setup.visual, setup.adapter, setup.images)
+    classification, segmentation, decoupling = plain_losses(features, setup.text, setup.labels, setup.masks)
+    total = classification + segmentation + DECOUPLING_WEIGHT * decoupling
+    total.backward()
+    return total.detach()
 
 
-def our_prediction(setup: Setup) -> Callable[[], Tensor]:
-    """Maps of the batch."""
-    upsampling = upsampling_matrix(setup.grid, setup.images.shape[-1], align_corners=True)
-    matrix = upsampling @ kernel_matrix(setup.grid, 7, 1.0)
-
-    @torch.inference_mode()
-    def predict() -> Tensor:
-        seg, _ = encode_adapted(setup.visual, setup.adapter, setup.images)
-        return anomaly_maps(seg, setup.text, matrix)
-
-    return predict
+@torch.inference_mode()
+def test(setup: Setup) -> Tensor:
+    """Predict the maps [B, S, S] of the batch."""
+    seg, _ = encode_adapted(setup.visual, setup.adapter, setup.images)
+    return anomaly_maps(seg, setup.text, setup.blurred_upsampling)
 
 
-def plain_grn(module, x: Tensor) -> Tensor:
-    g = x.norm(p=2, dim=1, keepdim=True)
-    n = g / (g.mean(dim=-1, keepdim=True) + 1e-6)
-    return x + module.weight * (x * n) + module.bias
+@torch.no_grad()
+def test_plainly(setup: Setup) -> Tensor:
+    """Predict the same maps the plain way."""
+    seg, _ = plain_features(setup.visual, setup.adapter, setup.images)
+    return plain_maps(seg, setup.text, setup.images.shape[-1])
 
 
-def plain_features(setup: Setup) -> AdaptedFeatures:
-    """The tower block by block, attention weights and all; they are returned to nobody but held until the end."""
-    visual, settings = setup.visual, setup.adapter.settings
-    z = visual._embeds(setup.images).transpose(0, 1)  # [1+N, B, C]
-    kept, seg = [], []
-    for number, block in enumerate(visual.transformer.resblocks):
-        block.attn.batch_first = False
-        x = block.ln_1(z)
-        attention, weights = block.attn(x, x, x, need_weights=True)
-        z = z + attention
-        z = z + block.mlp(block.ln_2(z))
-        if number in settings.adapt_layers:
-            layer = setup.adapter.layer_adapters[settings.adapt_layers.index(number)]
-            y = F.leaky_relu(plain_grn(layer.grn, layer.fc(z)))
-            y = y * z.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True)
-            z = settings.adapt_weight * y + (1 - settings.adapt_weight) * z
-        kept.append((z, weights))
-    for tap, projection in zip(settings.features_list, setup.adapter.seg_proj, strict=True):
-        seg.append(plain_projection(visual, projection, kept[tap - 1][0]))
-    return AdaptedFeatures(seg, plain_projection(visual, setup.adapter.det_proj, z).mean(dim=1))
-
-
-def plain_projection(visual, projection, z: Tensor) -> Tensor:
-    """Unit-length patch tokens [B, N, D] from all tokens [1+N, B, C]."""
-    tokens = visual.ln_post(z.transpose(0, 1)[:, 1:])
-    return F.normalize(plain_grn(projection.grn, projection.fc(tokens)), dim=-1)
-
-
-def plain_logits(setup: Setup, tap: Tensor) -> Tensor:
-    """Logits of both columns as an image [B, 2, g, g]."""
-    return (100 * tap @ setup.text).transpose(1, 2).unflatten(2, (setup.grid, setup.grid))
-
-
-def plain_dice(probability: Tensor, mask: Tensor) -> Tensor:
-    p, m = probability.flatten(1), mask.flatten(1)
-    return 1 - ((2 * (p * m).sum(1) + 1) / (p.sum(1) + m.sum(1) + 1)).mean()
-
-
-def plain_step(setup: Setup) -> Callable[[], Tensor]:
-    """See `our_step`."""
-
-    def step() -> Tensor:
-        setup.adapter.zero_grad()
-        setup.visual.zero_grad()
-        seg, det = plain_features(setup)
-        size = setup.images.shape[-1]
-        mask = setup.masks.float()
-        target = torch.stack([1 - mask, mask], dim=1)
-        small = F.interpolate(mask[:, None], size=setup.grid, mode="nearest")[:, 0].flatten(1) > 0.5
-        total = F.cross_entropy((det[:, None] @ setup.text)[:, 0], setup.labels)
-        prototypes = None
-        for tap in seg:
-            logits = F.interpolate(plain_logits(setup, tap), size=size, mode="bilinear", align_corners=True)
-            p = logits.softmax(dim=1)
-            pt = (p * target.clamp(1e-5, 1 - 1e-5)).sum(dim=1) + 1e-5
-            total = total - ((1 - pt) ** 2 * pt.log()).mean()
-            total = total + plain_dice(p[:, 0], 1 - mask) + plain_dice(p[:, 1], mask)
-            vn, va = (F.normalize(tap[chosen].mean(dim=0), dim=-1) for chosen in (~small, small))
-            if prototypes is None:
-                total = total + DECOUPLING_WEIGHT * (va @ vn) ** 2
-                prototypes = vn.detach(), va.detach()
-            else:
-                pn, pa = prototypes
-                total = total + DECOUPLING_WEIGHT * ((va @ pn) ** 2 + (vn @ pa) ** 2) / 2
-        total.backward()
-        return total.detach()
-
-    return step
-
-
-def plain_prediction(setup: Setup) -> Callable[[], Tensor]:
-    """See `our_prediction`."""
-
-    @torch.no_grad()
-    def predict() -> Tensor:
-        maps = torch.zeros(len(setup.images), 1, *setup.images.shape[-2:])
-        for tap in plain_features(setup).seg:
-            n, a = plain_logits(setup, tap).unbind(dim=1)
-            scores = gaussian_blur(((a + 1 - n) / 2)[:, None], [7, 7], [1.0, 1.0])
-            maps += F.interpolate(scores, size=maps.shape[-1], mode="bilinear", align_corners=True)
-        return maps[:, 0]
-
-    return predict
-
-
-WAYS = {  # name -> whether its tower is frozen, and what makes it
-    "train, plain": (False, plain_step),
-    "train": (True, our_step),
-    "train, activation checkpointing": (True, lambda setup: our_step(setup, activation_checkpointing=True)),
-    "test, plain": (False, plain_prediction),
-    "test": (True, our_prediction),
+WAYS = {  # name -> whether its tower is frozen, and what does it
+    "train, plain": (False, train_plainly),
+    "train": (True, train),
+    "train, activation checkpointing": (True, partial(train, activation_checkpointing=True)),
+    "test, plain": (False, test_plainly),
+    "test": (True, test),
 }
 
 
-def peak_of(name: str, args: argparse.Namespace) -> float:
-    """Peak memory in MiB of a process that does it twice."""
-    command = [sys.executable, __file__, "--only", name, "--model", args.model]
-    command += ["--image_size", str(args.image_size), "--batch_size", str(args.batch_size)]
-    command += ["--threads", str(args.threads)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None:
+    """Do one of the ways twice, in a process whose peak memory is measured."""
+    torch.set_num_threads(threads)
+    frozen, way = WAYS[name]
+    setup = make_setup(model, size, batch, frozen=frozen)
+    way(setup)
+    way(setup)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-L-14-336", help="open_clip model name (default: %(default)s)")
-    parser.add_argument("--image_size", type=int, default=518, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
-    parser.add_argument("--only", choices=WAYS, help="do this one twice and print its peak memory in MiB")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        model=("ViT-L-14-336", "open_clip model name"),
+        image_size=(518, "side in pixels"),
+        batch_size=(1, "images at once"),
+        repeats=(3, "timed rounds of training; there are four times as many of testing"),
+        threads=(2, "of PyTorch"),
+    )
     torch.set_num_threads(args.threads)
-    if args.only is not None:
-        frozen, make = WAYS[args.only]
-        way = make(make_setup(args, frozen=frozen))
-        way()
-        way()
-        print(peak_memory_mib(torch.device("cpu"))["host"])
-        return
-
-    peaks = {name: peak_of(name, args) for name in WAYS}
-    setups = {frozen: make_setup(args, frozen=frozen) for frozen in (True, False)}
-    ways = {name: make(setups[frozen]) for name, (frozen, make) in WAYS.items()}
-    for kind in ("train", "test"):
+    sizes = args.model, args.image_size, args.batch_size
+    peaks = {name: in_own_process(do_twice, name, *sizes, args.threads)[1] for name in WAYS}
+    setups = {frozen: make_setup(*sizes, frozen=frozen) for frozen in (True, False)}
+    ways = {name: partial(way, setups[frozen]) for name, (frozen, way) in WAYS.items()}
+    seconds = {}
+    for kind, rounds in (("train", args.repeats), ("test", TEST_ROUNDS * args.repeats)):
         own, plain = ways[kind](), ways[f"{kind}, plain"]()
         difference = float((own - plain).abs().max() / plain.abs().max())
         print(f"{kind}: largest relative difference from the plain result {difference:.1e}")
-    seconds = medians({name: way for name, way in ways.items() if name.startswith("train")}, args.repeats)
-    seconds |= medians({name: way for name, way in ways.items() if name.startswith("test")}, TEST_ROUNDS * args.repeats)
+        seconds |= medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
     rows = []
     for name in WAYS:
         plain = f"{name.split(',')[0]}, plain"
         rows.append((name, seconds[name], seconds[plain] / seconds[name], peaks[name], peaks[name] / peaks[plain]))
-    print(
-        f"{args.model}, {args.image_size} px, batch {args.batch_size}, {args.threads} threads, median of "
-        f"{args.repeats} rounds of training and {TEST_ROUNDS * args.repeats} of testing\n"
-    )
     headers = ("", "seconds", "times as fast as plain", "peak MiB", "of the plain peak")
+    print()
     print(tabulate(rows, headers=headers, floatfmt=("", ".2f", ".2f", ".0f", ".2f")))
 
 

@@ -7,59 +7,28 @@ All three have the same random weights and images. The plain one runs the origin
 kept, then the surgery path with projections of its own, both unfused.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import open_clip
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians, ratio_table
-from models.dual_path import STAGES, encode_dual_path
-
-
-def plain_attention(block, x: Tensor, *, value_only: bool) -> Tensor:
-    """Unfused attention with its own QKV product; `value_only` puts V in the place of Q and K."""
-    attn = block.attn
-    qkv = torch.nn.functional.linear(x, attn.in_proj_weight, attn.in_proj_bias)
-    q, k, v = qkv.reshape(*x.shape[:2], 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-    if value_only:
-        q = k = v
-    weights = (q @ k.transpose(-1, -2) * attn.head_dim**-0.5).softmax(dim=-1)
-    return attn.out_proj((weights @ v).transpose(1, 2).reshape(x.shape))
-
-
-def plain_dual_path(visual, images: Tensor, features_list: list[int]) -> list[tuple[Tensor, Tensor]]:
-    """Both paths' taps: one pass over the blocks for the original path, one for the surgery path."""
-    blocks = visual.transformer.resblocks
-    z = visual._embeds(images)
-    inputs, ori = [], {}
-    for number, block in enumerate(blocks, 1):
-        inputs.append(z)
-        z = z + plain_attention(block, block.ln_1(z), value_only=False)
-        z = z + block.mlp(block.ln_2(z))
-        ori[number] = z
-    taps, s = [], None
-    for number, block in enumerate(blocks, 1):
-        a = plain_attention(block, block.ln_1(inputs[number - 1]), value_only=True)
-        s = a if (number - 1) % (len(blocks) // STAGES) == 0 else s + a
-        if number in features_list:
-            tokens = torch.cat([ori[number][:, :1], s[:, 1:]], dim=1)
-            taps.append((ori[number], visual.ln_post(tokens) @ visual.proj))
-    return taps
+from benchmarks.harness import medians, ratio_table, start
+from models.dual_path import STAGES, Tap, encode_dual_path
+from tests.plain_sdp import plain_dual_path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
-    parser.add_argument("--image_size", type=int, default=240, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=8, help="images at once (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        model=("ViT-B-16-plus-240", "open_clip model name"),
+        image_size=(240, "side in pixels"),
+        batch_size=(8, "images at once"),
+        repeats=(7, "timed rounds"),
+        device=("cpu", "of PyTorch"),
+    )
     torch.manual_seed(0)
     config = open_clip.get_model_config(args.model)
     config["vision_cfg"]["image_size"] = args.image_size
@@ -68,7 +37,7 @@ def main() -> None:
     features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
 
-    def ours(with_ori: bool):
+    def ours(with_ori: bool) -> list[Tap]:
         taps = encode_dual_path(model.visual, images, features_list, shared_buffers=False, with_ori=with_ori)
         if images.is_cuda:
             torch.cuda.synchronize()
@@ -89,11 +58,7 @@ def main() -> None:
             },
             args.repeats,
         )
-    print(
-        f"{args.model}, {args.image_size} px, batch {args.batch_size}, {args.device}, "
-        f"{torch.get_num_threads()} threads, median of {args.repeats} rounds; "
-        f"largest relative difference from the plain features {difference:.1e}\n"
-    )
+    print(f"{torch.get_num_threads()} threads; largest relative difference from the plain features {difference:.1e}\n")
     print(ratio_table(seconds))
 
 

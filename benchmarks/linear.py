@@ -6,7 +6,6 @@ Shapes are those of ViT-L-14-336 at 518 px: one image's 1370 tokens into queries
 attention's output and both layers of the MLP. Only the tokens take a gradient, as in a frozen tower.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,25 +18,21 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians
+from benchmarks.harness import medians, start
 from models.linear import convolution, prefers_convolutions
-from utils.processor import processor
 
 SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
+HEADERS = ("layer", "convolution, GFLOP/s", "PyTorch's own", "times as fast", "with the gradient", "largest difference")
 
 
 def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
-    """The layer forwards, and the gradient of its sum with respect to the tokens."""
+    """Run the layer forwards, and return the gradient of its sum with respect to the tokens."""
     y = layer(x, *parameters)
     return torch.autograd.grad(y, x, torch.ones_like(y))[0]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=1370, help="of an image (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
-    args = parser.parse_args()
+    args = start(__doc__, tokens=(1370, "of an image"), batch_size=(1, "images at once"), repeats=(15, "timed rounds"))
     torch.manual_seed(0)
     rows = []
     for name, (width, out) in SHAPES.items():
@@ -58,20 +53,10 @@ def main() -> None:
         operations = 2 * args.batch_size * args.tokens * width * out
         rates = [operations / seconds[key] / 1e9 for key in ("convolution", "product")]
         both_ways = seconds["product, both ways"] / seconds["convolution, both ways"]
-        row = (f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{difference:.0e}")
-        rows.append(row)
-    headers = (
-        "layer",
-        "convolution, GFLOP/s",
-        "PyTorch's own",
-        "times as fast",
-        "with the gradient",
-        "largest difference",
-    )
-    chosen = "convolutions" if prefers_convolutions() else "PyTorch's own products"
-    print(f"{processor().name}, {processor().vendor}: {chosen} are chosen")
+        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{difference:.0e}"))
+    print("convolutions" if prefers_convolutions() else "PyTorch's own products", "are chosen on this processor")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
-    print(tabulate(rows, headers=headers, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
+    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
 
 
 if __name__ == "__main__":

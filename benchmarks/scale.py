@@ -8,14 +8,12 @@ images each; only the detector is a stub, a filter. Each evaluation has a proces
 everything, Python and its packages included.
 """
 
-import argparse
-import json
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -28,8 +26,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness import in_own_process, medians, start
 from benchmarks.measures import make_class
-from benchmarks.timing import medians
 from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
@@ -37,7 +35,6 @@ from datasets.transforms import image_from_tensor
 from utils.evaluation_types import Prediction
 from utils.measures import pixel_measures
 from utils.report import Outputs, evaluate_and_report
-from utils.runtime import peak_memory_mib
 from utils.stopwatch import Stopwatch
 
 CLASS_IMAGES = 100
@@ -61,32 +58,27 @@ class BrightnessDetector:
 def draw_class(folder: Path, number: int) -> None:
     """Write a class's images, half of them with a bright square and its mask."""
     rng = np.random.default_rng(number)
-    for i in range(CLASS_IMAGES):
+    for i, entry in enumerate(entries_of(number)):
         image = cv2.resize(rng.integers(60, 160, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
-        name = f"{number:04}_{i:03}.png"
         if i % 2:
             mask = np.zeros((SIDE, SIDE), np.uint8)
             y, x = rng.integers(0, SIDE - 24, 2)
             mask[y : y + 24, x : x + 24] = 255
             image[mask > 0] = np.minimum(image[mask > 0].astype(int) + 40, 255)
-            cv2.imwrite(str(folder / f"mask_{name}"), mask)
-        cv2.imwrite(str(folder / name), image)
+            cv2.imwrite(str(folder / entry.mask_path), mask)
+        cv2.imwrite(str(folder / entry.img_path), image)
 
 
-def entries_of(images: int) -> list[Entry]:
-    """The entries of as many images, class by class."""
-    entries = []
-    for index in range(images):
-        number, i = divmod(index, CLASS_IMAGES)
-        name = f"{number:04}_{i:03}.png"
-        entries.append(Entry(name, f"mask_{name}" if i % 2 else "", f"class {number:04}", "", i % 2))
-    return entries
+def entries_of(number: int) -> list[Entry]:
+    """List the images of a class."""
+    names = [f"{number:04}_{i:03}.png" for i in range(CLASS_IMAGES)]
+    return [Entry(name, f"mask_{name}" * (i % 2), f"class {number:04}", "", i % 2) for i, name in enumerate(names)]
 
 
-def evaluate_once(folder: Path, images: int) -> dict[str, float]:
-    """Evaluate the first images in `folder`; seconds by part, and the peak memory of this process in MiB."""
+def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
+    """Evaluate the first classes in `folder`; returns seconds by part."""
     torch.set_num_threads(1)
-    entries = entries_of(images)
+    entries = [entry for number in range(classes) for entry in entries_of(number)]
     stopwatch = Stopwatch()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
@@ -101,30 +93,26 @@ def evaluate_once(folder: Path, images: int) -> dict[str, float]:
             description={},
             to_picture=lambda seen: image_from_tensor(seen.image),
         )
-    peak = peak_memory_mib(torch.device("cpu"))["host"]
-    return {"seconds": perf_counter() - began, "peak": peak, **stopwatch.seconds}
+    return {"seconds": perf_counter() - began, **stopwatch.seconds}
 
 
 def evaluation_table(sizes: Sequence[int], workers: int) -> str:
-    """Evaluations of data sets of these sizes, each in a process of its own."""
+    """Evaluate data sets of these sizes, each in a process of its own."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        classes = math.ceil(max(sizes) / CLASS_IMAGES)
+        numbers = range(max(sizes) // CLASS_IMAGES)
         with ProcessPoolExecutor(workers) as executor:
-            list(executor.map(draw_class, [Path(folder)] * classes, range(classes), chunksize=8))
+            list(executor.map(partial(draw_class, Path(folder)), numbers, chunksize=8))
         for images in sizes:
-            command = [sys.executable, __file__, "--evaluate", folder, str(images)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-            found = json.loads(done.stdout)
-            peak = rows[0][-2] if rows else found["peak"]
+            found, peak = in_own_process(evaluate_once, Path(folder), images // CLASS_IMAGES)
             per_image = [1000 * found[part] / images for part in ("seconds", "measures", "output")]
-            rows.append((images, images // CLASS_IMAGES, *per_image, found["peak"], found["peak"] / peak))
+            rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
     headers = ("images", "classes", "ms an image", "of it measures", "of it page", "peak MiB", "of the first")
     return tabulate(rows, headers=headers, floatfmt=("", "", ".2f", ".2f", ".2f", ".0f", ".3f"))
 
 
 def measures_table(repeats: int) -> str:
-    """Seconds of all pixel measures over the number of pixels n, and of them by n log n."""
+    """Time all pixel measures over the number of pixels n, and divide by n log n."""
     ways = {}
     for maps in (1, 4, 16, 64, 256):
         made = make_class(maps, 256, 0.03, np.random.default_rng(0))
@@ -134,53 +122,46 @@ def measures_table(repeats: int) -> str:
 
 
 def loader_table(repeats: int, count: int = 24) -> str:
-    """Images a second through the loader, and by decoding alone."""
+    """Read images through the loader, and by decoding alone; images a second."""
     rng = np.random.default_rng(0)
     size = (PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE)
     rows = []
     for suffix in ("png", "jpg"):
-        with tempfile.TemporaryDirectory() as folder:
-            names = [f"{i}.{suffix}" for i in range(count)]
-            for name in names:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            entries = [Entry(f"{i}.{suffix}", "", "photograph", "", 0) for i in range(count)]
+            for entry in entries:
                 picture = cv2.resize(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), size)
                 noise = rng.integers(-6, 7, picture.shape)
-                cv2.imwrite(f"{folder}/{name}", np.clip(picture + noise, 0, 255).astype(np.uint8))
-            entries = [Entry(name, "", "photograph", "", 0) for name in names]
-
-            def decode(folder: str = folder, names: Sequence[str] = tuple(names)) -> None:
-                for name in names:
-                    load_rgb(Path(folder) / name)
-
-            def load(workers: int, folder: str = folder, entries: Sequence[Entry] = tuple(entries)) -> None:
-                for _ in make_loader(entries, folder, INPUT_SIDE, batch_size=4, num_workers=workers):
-                    pass
-
-            ways = {"decoding alone, one process": decode}
-            ways |= {f"loader, {n} workers": lambda n=n, load=load: load(n) for n in (0, 1, 2)}
+                cv2.imwrite(str(folder / entry.img_path), np.clip(picture + noise, 0, 255).astype(np.uint8))
+            ways = {"decoding alone, one process": partial(decode, entries, folder)}
+            ways |= {f"loader, {workers} workers": partial(load, entries, folder, workers) for workers in (0, 1, 2)}
             seconds = medians(ways, repeats)
-            for name, value in seconds.items():
-                rows.append((suffix, name, count / value, seconds["decoding alone, one process"] / value))
+            alone = seconds["decoding alone, one process"]
+            rows += [(suffix, way, count / value, alone / value) for way, value in seconds.items()]
     headers = ("", "", "images a second", "of decoding alone")
     return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
 
 
+def decode(entries: Sequence[Entry], folder: Path) -> None:
+    """Decode the images, one after the other."""
+    for entry in entries:
+        load_rgb(folder / entry.img_path)
+
+
+def load(entries: Sequence[Entry], folder: Path, workers: int) -> None:
+    """Read the images through the loader."""
+    for _ in make_loader(entries, folder, INPUT_SIDE, batch_size=4, num_workers=workers):
+        pass
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--images",
-        type=int,
-        nargs="+",
-        default=[1000, 10000, 50000],
-        help="sizes of the data sets, multiples of 100, the smallest first (default: %(default)s)",
+    args = start(
+        __doc__,
+        images=([1000, 10000, 50000], "sizes of the data sets, multiples of 100, the smallest first"),
+        repeats=(3, "timed rounds"),
+        workers=(2, "that draw the images"),
     )
-    parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="that draw the images (default: %(default)s)")
-    parser.add_argument("--evaluate", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.evaluate:
-        folder, images = args.evaluate
-        print(json.dumps(evaluate_once(Path(folder), int(images))))
-        return
     torch.set_num_threads(1)
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     print(evaluation_table(args.images, args.workers))

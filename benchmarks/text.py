@@ -3,7 +3,6 @@
 python benchmarks/text.py
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -13,35 +12,25 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians, ratio_table
-from models.backbone import load_backbone
-from models.fidelity import Fidelity
+from benchmarks.harness import medians, ratio_table, start
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features, encode_sentences
-from tests.random_weights import save_random_weights
+from tests.random_weights import random_backbone
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
-    parser.add_argument("--phrase", default="bottle", help="what the class is called (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed rounds (default: %(default)s)")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        model=("ViT-B-16-plus-240", "open_clip model name"),
+        phrase=("bottle", "what the class is called"),
+        repeats=(3, "timed rounds"),
+    )
+    prompts, choice = read_prompts("industrial"), RepVecChoice("mean")
+    normal, anomalous = prompts.sentences(args.phrase)
+    sentences = normal + anomalous
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_random_weights(args.model, Path(folder) / "random.safetensors")
-        backbone = load_backbone(
-            model=args.model,
-            pretrained=str(weights),
-            image_size=None,
-            features_list=None,
-            fidelity=Fidelity.named("corrected"),
-            device=torch.device("cpu"),
-        )
-        prompts = read_prompts("industrial")
-        normal, anomalous = prompts.sentences(args.phrase)
-        sentences = normal + anomalous
-        choice = RepVecChoice("mean")
+        backbone = random_backbone(args.model, Path(folder))
 
         @torch.inference_mode()
         def full_context() -> torch.Tensor:
@@ -59,11 +48,8 @@ def main() -> None:
             },
             args.repeats,
         )
-    print(
-        f"{args.model}, {len(sentences)} sentences on '{args.phrase}' of {lengths.min()} to {lengths.max()} tokens, "
-        f"{torch.get_num_threads()} threads, median of {args.repeats} rounds; "
-        f"largest difference of the unit vectors {difference:.1e}\n"
-    )
+    print(f"{len(sentences)} sentences of {lengths.min()} to {lengths.max()} tokens, {torch.get_num_threads()} threads")
+    print(f"largest difference of the unit vectors {difference:.1e}\n")
     print(ratio_table(seconds))
 
 

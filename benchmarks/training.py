@@ -2,7 +2,7 @@
 
     python benchmarks/training.py                    # ViT-B-16-plus-240, 240 px, 32 images, 5 epochs
 
-The backbone has random weights; images and masks are those of the demo data set, which data/demo.py draws. Also says
+The backbone has random weights; images and masks are those of the demo data set, which demo/draw.py draws. Also says
 how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.timing import medians, ratio_table
+from benchmarks.harness import medians, ratio_table, start
 from data.build import PROJECT
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
@@ -27,16 +27,14 @@ from engine.tokens import TokenSource, token_source
 from engine.training import epoch_order, shared_steps
 from engine.training_data import TrainingSet
 from engine.training_options import SDPPlusTrainingOptions
-from models.backbone import Backbone, load_backbone
+from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapter_upsampling, adapters_for
-from tests.random_weights import save_random_weights
-
-CORRECTED = Fidelity.named("corrected")
+from tests.random_weights import random_backbone
 
 
 def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> list[float]:
-    """Losses of every step of a training."""
+    """Train adapters, and return the losses of every step."""
     torch.manual_seed(0)
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
@@ -50,7 +48,7 @@ def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, tex
 
 
 def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> str:
-    """How a step on tokens at hand divides into its matrix products and the rest."""
+    """Say how a step on tokens at hand divides into its matrix products and the rest."""
     batch = next(tokens.batches(range(args.batch_size), args.batch_size))
     adapters = adapters_for(backbone)
     optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
@@ -79,27 +77,20 @@ def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ViT-B-16-plus-240", help="open_clip model name (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--batch_size", type=int, default=8, help="images a step (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=15, help="timed steps (default: %(default)s)")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        model=("ViT-B-16-plus-240", "open_clip model name"),
+        images=(32, "to train on"),
+        epochs=(5, "of the training"),
+        batch_size=(8, "images a step"),
+        repeats=(15, "timed steps"),
+    )
     spec = get_spec("demo")
     demo = read_test_split(spec, PROJECT / spec.folder)
     stride = len(demo.entries) // args.images
     images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_random_weights(args.model, Path(folder) / "random.safetensors")
-        backbone = load_backbone(
-            model=args.model,
-            pretrained=str(weights),
-            image_size=None,
-            features_list=None,
-            fidelity=CORRECTED,
-            device=torch.device("cpu"),
-        )
+        backbone = random_backbone(args.model, Path(folder))
         embed_dim = backbone.clip.visual.output_dim
         text = torch.nn.functional.normalize(torch.randn(1, embed_dim, 2), dim=1).expand(args.images, -1, -1)
         seconds, losses = {}, {}
@@ -110,15 +101,12 @@ def main() -> None:
         }.items():
             place = {"save_path": Path(folder), "cache_dir": Path(folder) / name.replace(" ", "_")}
             own = SDPPlusTrainingOptions(train_dataset=("demo",), batch_size=args.batch_size, **place, **options)
-            start = perf_counter()
-            tokens = token_source(own, backbone, CORRECTED, images)
+            began = perf_counter()
+            tokens = token_source(own, backbone, Fidelity.named("corrected"), images)
             losses[name] = torch.tensor(train(args, tokens, backbone, text))
-            seconds[name] = perf_counter() - start
+            seconds[name] = perf_counter() - began
         reference = losses["encoding in every epoch"]
-        print(
-            f"{args.model}, {backbone.image_size} px, {args.images} images, {args.epochs} epochs, "
-            f"{torch.get_num_threads()} threads; filling the cache is part of its time\n"
-        )
+        print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
         print(ratio_table(seconds))
         for name in ("cache, fp16", "cache, fp32"):
             difference = ((losses[name] - reference).abs() / reference).max()

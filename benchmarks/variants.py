@@ -1,6 +1,6 @@
 """Trains and tests variants on the demo set: what a part of a method, or a switch of its fidelity, changes there.
 
-    python data/demo.py
+    python demo/draw.py
     python benchmarks/variants.py                          # about a quarter of an hour on two cores
     python benchmarks/variants.py --methods dp_clip --seeds 0 1 2 3 4
 
@@ -9,7 +9,6 @@ in which order it goes; what is not trained is measured once. The demonstration 
 its pictures need not matter on photographs.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -31,6 +30,7 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from benchmarks.harness import start
 from models.fidelity import Fidelity
 
 TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
@@ -58,14 +58,14 @@ VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 
 @contextlib.contextmanager
 def switches(names: Sequence[str]) -> Iterator[None]:
-    """A block in which fidelity has these switches on, and only these, whatever it is called."""
+    """Have these switches of fidelity on in a block, and only these, whatever it is called."""
     fidelity = replace(Fidelity(), **dict.fromkeys(names, True))
     with patch.object(Fidelity, "named", lambda *_: fidelity):
         yield
 
 
 def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int) -> list[float]:
-    """The mean measures on the classes that were not trained on, in percent."""
+    """Return the mean measures on the classes that were not trained on, in percent."""
     with tempfile.TemporaryDirectory() as folder, switches(names), contextlib.redirect_stderr(io.StringIO()):
         common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
         train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *options]
@@ -84,10 +84,12 @@ def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
-    args = parser.parse_args()
+    args = start(
+        __doc__,
+        choices={"methods": tuple(VARIANTS)},
+        methods=(list(VARIANTS), "whose variants are measured"),
+        seeds=([1, 2, 3], "of the training"),
+    )
     jobs = [(method, *item) for method in args.methods for item in VARIANTS[method].items()]
     rows = []
     for method, variant, (names, options) in tqdm(jobs, unit="variant", dynamic_ncols=True):

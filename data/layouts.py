@@ -219,7 +219,7 @@ SPLIT_CSV = {"split_csv": "another split file than split_csv/1cls.csv in the dat
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "mvtec": Layout(read_mvtec, MVTEC),
-        "demo": Layout(read_mvtec, MVTEC, drawn_by="data.demo"),
+        "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
         "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
         "folder": Layout(read_folder, FOLDER),
         "visa": Layout(read_visa, VISA, SPLIT_CSV),

@@ -10,6 +10,9 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
+from models.backbone import Backbone, load_backbone
+from models.fidelity import Fidelity
+
 
 def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
     """Write the weights that open_clip starts `model` from under `seed`; returns `path`."""
@@ -17,6 +20,18 @@ def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
     state = open_clip.CLIP(**open_clip.get_model_config(model)).state_dict()
     save_file({key: value.contiguous() for key, value in state.items()}, path)
     return path
+
+
+def random_backbone(model: str, folder: Path) -> Backbone:
+    """Load `model` in corrected fidelity, on the CPU, with random weights that are written into `folder`."""
+    return load_backbone(
+        model=model,
+        pretrained=str(save_random_weights(model, folder / "random.safetensors")),
+        image_size=None,
+        features_list=None,
+        fidelity=Fidelity.named("corrected"),
+        device=torch.device("cpu"),
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from models.representative import RepVecChoice
 from models.text import class_text_features
 from tests import tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
 
 CLASSES = ["bottle", "metal_nut"]
 
@@ -120,38 +121,6 @@ def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter
     assert all(parameter.grad.abs().max() > 0 for parameter in adapter.parameters())
 
 
-def plain_features(backbone: Backbone, adapter: ImageAdapter, images) -> AdaptedFeatures:
-    """The tower as described: open_clip's own blocks, adapters and projections written out, one image at a time."""
-
-    def grn(module, x):  # [T, C]
-        if not adapter.settings.grn:
-            return x
-        g = x.square().sum(dim=0).sqrt()
-        return x + module.weight * (x * (g / (g.mean() + 1e-6))) + module.bias
-
-    visual, settings = backbone.clip.visual, adapter.settings
-    seg, det = [[] for _ in settings.features_list], []
-    for image in images:
-        z = visual._embeds(image[None])
-        for number, block in enumerate(visual.transformer.resblocks):
-            z = block(z)
-            if number in settings.adapt_layers:
-                layer = adapter.layer_adapters[settings.adapt_layers.index(number)]
-                y = F.leaky_relu(grn(layer.grn, z[0] @ layer.fc.weight.T), 0.01)
-                y = y * z[0].norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True)
-                z = (settings.adapt_weight * y + (1 - settings.adapt_weight) * z[0])[None]
-            if number + 1 in settings.features_list:
-                k = settings.features_list.index(number + 1)
-                tokens = visual.ln_post(z[0, 1:])
-                heads = [(seg[k], adapter.seg_proj[k])]
-                heads += [(det, adapter.det_proj)] if number + 1 == settings.features_list[-1] else []
-                for out, head in heads:
-                    projected = grn(head.grn, tokens @ head.fc.weight.T)
-                    projected = F.leaky_relu(projected, 0.01) if settings.relu else projected
-                    out.append(projected / projected.norm(dim=-1, keepdim=True))
-    return AdaptedFeatures([torch.stack(tap) for tap in seg], torch.stack(det).mean(dim=1))
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -165,7 +134,7 @@ def plain_features(backbone: Backbone, adapter: ImageAdapter, images) -> Adapted
 def test_corrected_features_are_those_of_a_plain_implementation(backbone, overrides):
     adapter = tiny_adapter.load(backbone, grn_over_batch=False, **overrides)
     with torch.inference_mode():
-        reference = plain_features(backbone, adapter, tiny_clip.images())
+        reference = plain_features(backbone.clip.visual, adapter, tiny_clip.images())
     features = encode(backbone, adapter)
     for tap, expected in zip(features.seg, reference.seg, strict=True):
         assert relative_error(tap, expected) < ROUNDING
@@ -189,15 +158,10 @@ def test_predictions_depend_on_the_batch_in_released_fidelity_only(backbone, tex
 def test_a_map_is_the_sum_of_blurred_token_scores_written_out(backbone, text):
     adapter = tiny_adapter.load(backbone)
     for domain, kernel, sigma in (("industrial", 7, 1.0), ("medical", 9, 1.5)):
-        expected = torch.zeros(2, 1, 96, 96)
-        for tap in encode(backbone, adapter).seg:
-            logits = 100 * tap @ text["bottle"]  # [B, N, 2]
-            scores = ((logits[..., 1] + 1 - logits[..., 0]) / 2).unflatten(1, (12, 12))[:, None]
-            blurred = gaussian_blur(scores, [kernel, kernel], [sigma, sigma])
-            expected += F.interpolate(blurred, size=96, mode="bilinear", align_corners=True)
+        expected = plain_maps(encode(backbone, adapter).seg, text["bottle"], 96, kernel, sigma)
         detector = DPClip(backbone, adapter, text, domain)
         prediction = detector.predict(tiny_clip.images(), ["bottle", "bottle"])
-        assert relative_error(prediction.maps, expected[:, 0]) < ROUNDING
+        assert relative_error(prediction.maps, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("size, window, sigma", [(12, 7, 1.0), (37, 9, 1.5), (5, 9, 1.5)])
@@ -230,19 +194,8 @@ def test_training_loss_is_its_definition_written_out(backbone, text):
     features = encode(backbone, tiny_adapter.load(backbone), images)
     both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
     loss = training_loss(features, both, labels, masks, adapter_upsampling(backbone), MomentumPrototypes(0.999))
-    target = torch.stack([~masks, masks], dim=1).float()
-    segmentation = 0
-    for tap in features.seg:
-        logits = (100 * tap @ both).transpose(1, 2).unflatten(2, (12, 12))
-        p = F.interpolate(logits, size=96, mode="bilinear", align_corners=True).softmax(dim=1)
-        pt = (p * target.clamp(1e-5, 1 - 1e-5)).sum(dim=1) + 1e-5
-        segmentation += (-((1 - pt) ** 2) * pt.log()).mean()
-        for column in (0, 1):
-            a, m = p[:, column].flatten(1), target[:, column].flatten(1)
-            segmentation += 1 - ((2 * (a * m).sum(1) + 1) / (a.sum(1) + m.sum(1) + 1)).mean()
-    assert float(loss.segmentation) == pytest.approx(float(segmentation), rel=1e-5)
-    pairs = [(f @ t).log_softmax(0)[label] for f, t, label in zip(features.det, both, labels, strict=True)]
-    assert float(loss.classification) == pytest.approx(-float(sum(pairs)) / 2, rel=1e-5)
+    for found, expected in zip(loss, plain_losses(features, both, labels, masks), strict=True):
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
     expected = loss.classification + loss.segmentation + 0.25 * loss.decoupling
     assert float(loss.total(0.25)) == pytest.approx(float(expected))
 

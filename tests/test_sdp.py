@@ -16,6 +16,7 @@ from models.sdp import SDP
 from models.text import class_text_features
 from tests import tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.plain_sdp import plain_dual_path
 
 CLASSES = ["bottle", "metal_nut"]
 RELEASED, CORRECTED = Fidelity.named("released"), Fidelity.named("corrected")
@@ -50,29 +51,6 @@ def test_maps_and_scores_meet_the_goldens(backbone, golden, smoothing, key):
     prediction = SDP(backbone, text, RELEASED, smoothing).predict(tiny_clip.images(), CLASSES)
     assert relative_error(prediction.maps, golden[key]) < ROUNDING
     assert relative_error(prediction.text_prob, golden["sdp_text_prob"]) < ROUNDING
-
-
-def plain_dual_path(visual, images, features_list, stages: int = 4) -> list[tuple]:
-    """The two paths as section 3.3 of the paper describes them, one token matrix after another."""
-    taps, s = [], None
-    blocks = visual.transformer.resblocks
-    z = visual._embeds(images)
-    for number, block in enumerate(blocks):
-        attn = block.attn
-        x = block.ln_1(z)
-        width, heads = attn.embed_dim, attn.num_heads
-        weight_v, bias_v = attn.in_proj_weight[2 * width :], attn.in_proj_bias[2 * width :]
-        v = (x @ weight_v.T + bias_v).reshape(*x.shape[:2], heads, -1).permute(0, 2, 1, 3)
-        weights = (v @ v.transpose(-1, -2) / (width / heads) ** 0.5).softmax(dim=-1)
-        a = (weights @ v).permute(0, 2, 1, 3).reshape(x.shape) @ attn.out_proj.weight.T + attn.out_proj.bias
-        s = a if number % (len(blocks) // stages) == 0 else s + a
-        z = z + attn(x, x, x, need_weights=False)[0]
-        z = z + block.mlp(block.ln_2(z))
-        if number + 1 in features_list:
-            with_class = s.clone()
-            with_class[:, 0] = z[:, 0]
-            taps.append((z, visual.ln_post(with_class) @ visual.proj))
-    return taps
 
 
 @pytest.mark.parametrize("features_list", [(2, 4, 6, 8), (1, 3, 7), (8,), (5,), (4,)])

@@ -9,11 +9,11 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from captions import Captions
-from pool import Pool, normalise
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from demo.captions import Captions
+from demo.pool import Pool, normalise
 from models.sdp import IMAGE_TEMPERATURE
 from utils.files import atomic_open, sha256_of, write_text
 
@@ -22,7 +22,7 @@ QUERY_GAIN, VALUE_GAIN, OUTPUT_GAIN = 0.7, 1.0, 0.5
 
 
 def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
-    """The untrained model, with a token embedding of the captions' words alone; word 0 stays zero.
+    """Build the untrained model, with a token embedding of the captions' words alone; word 0 stays zero.
 
     The image tower starts otherwise than open_clip's, which saves hundreds of steps. The patch embedding whitens
     the pool's patches, so that fine detail weighs as much as brightness. Positions are sines and cosines, so that
@@ -44,7 +44,7 @@ def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.C
 
 
 def _positions(grid: int, width: int) -> Tensor:
-    """Sines and cosines of both coordinates [grid^2, width], wavelengths from 4 patches to twice the grid."""
+    """Compute sines and cosines of both coordinates [grid^2, width], wavelengths from 4 patches to twice the grid."""
     count = width // 4
     wavelengths = 4 * (grid / 2) ** (torch.arange(count) / (count - 1))
     phase = 2 * math.pi * torch.arange(grid)[:, None] / wavelengths  # [grid, count]
@@ -63,7 +63,7 @@ def _start_attention(attention: nn.MultiheadAttention) -> None:
 
 
 def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
-    """Filters [width, 3, patch, patch] whose responses to the pool's patches have unit variance, uncorrelated."""
+    """Compute filters [width, 3, patch, patch] to which the pool's patches respond uncorrelated, of unit variance."""
     pictures = normalise(pool.faulty[:500].astype(np.float32) / 255)
     patches = F.unfold(pictures, patch, stride=patch).transpose(1, 2).flatten(0, 1)  # [n, 3 patch^2]
     variances, directions = torch.linalg.eigh(torch.cov(patches.T))  # ascending

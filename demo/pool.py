@@ -1,10 +1,9 @@
 """Training pictures of the demonstration model: pairs of a sound and a faulty picture, rendered once, then varied."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from data.demo_render import CLASSES, DEFECTS, render_pair
 from datasets.transforms import CLIP_MEAN, CLIP_STD
+from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render_pair
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
 PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects
@@ -22,33 +21,32 @@ KINDS = tuple((name, defect) for name in (*CLASSES, *PARTS) for defect in DEFECT
 
 @dataclass(frozen=True)
 class Pool:
-    """Rendered pairs.
+    """Rendered pairs."""
 
-    Attributes:
-        sound, faulty: uint8 RGB [n, S, S, 3].
-        masks: share of each patch-sized cell's pixels that is anomalous in `faulty`, scaled to uint8 [n, S, S].
-        classes: number of the class in `CLASSES` [n].
-    """
-
-    sound: NDArray[np.uint8]
-    faulty: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    classes: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.classes)
+    sound: Picture  # uint8 RGB [n, S, S, 3]
+    faulty: Picture  # uint8 RGB [n, S, S, 3]
+    masks: Picture  # share of a pixel that is anomalous in `faulty`, 0 to 255, uint8 [n, S, S]
+    classes: NDArray[np.int64]  # number of the class in `CLASSES` [n]
 
 
-def _render(job: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
+    """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
+    with drawing_processes(workers) as executor:
+        results = executor.map(partial(_render, seed, size, most), range(pairs), chunksize=64)
+        triples = list(tqdm(results, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
+    classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
+    sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
+    return Pool(sound, faulty, masks, np.array(classes))
+
+
+def _render(seed: int, size: int, most: int, index: int) -> tuple[Picture, Picture, Picture]:
     """Render pair number `index` of a seed, with up to `most` defects, and shrink it to `size`."""
-    seed, index, size, most = job
     name, defect = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([seed, index])
     more = int(rng.choice(most, p=MORE_DEFECTS[:most] / MORE_DEFECTS[:most].sum()))
-    defects = [defect, *rng.choice(DEFECTS[name], more)]
-    sound, faulty, mask = render_pair(name, defects, rng)
+    sound, faulty, mask = render_pair(name, [defect, *rng.choice(DEFECTS[name], more)], rng)
 
-    def shrink(picture: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
+    def shrink(picture: Picture, how: Image.Resampling) -> Picture:
         return np.asarray(Image.fromarray(picture).resize((size, size), how))
 
     return (
@@ -58,35 +56,20 @@ def _render(job: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], NDArray[
     )
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
-
-
-def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
-    """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
-    jobs = [(seed, index, size, most) for index in range(pairs)]
-    with ProcessPoolExecutor(workers, initializer=_one_thread) as executor:
-        results = executor.map(_render, jobs, chunksize=64)
-        triples = list(tqdm(results, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
-    classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
-    sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
-    return Pool(sound, faulty, masks, np.array(classes))
-
-
 def normalise(pictures: NDArray[np.float32]) -> Tensor:
-    """Pictures [B, S, S, 3], 0 to 1, as CLIP's input [B, 3, S, S]."""
+    """Turn pictures [B, S, S, 3], 0 to 1, into CLIP's input [B, 3, S, S]."""
     mean, std = np.float32(CLIP_MEAN), np.float32(CLIP_STD)
     return torch.from_numpy(np.ascontiguousarray(((pictures - mean) / std).transpose(0, 3, 1, 2)))
 
 
 def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches of pairs, each faulty picture followed by its sound twin.
+    """Yield endless batches of pairs, each faulty picture followed by its sound twin.
 
     Yields:
         images [2 pairs, 3, S, S]; masks [2 pairs, S, S], 0 to 1; class numbers [2 pairs].
     """
     while True:
-        order = rng.permutation(len(pool))
+        order = rng.permutation(len(pool.classes))
         for start in range(0, len(order) - pairs + 1, pairs):
             images, masks, classes = [], [], []
             for index in order[start : start + pairs]:
@@ -97,10 +80,8 @@ def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[
             yield normalise(np.stack(images)), torch.from_numpy(np.stack(masks)), torch.tensor(classes)
 
 
-def _vary(
-    pool: Pool, index: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """A pair and its mask, 0 to 1, flipped, turned and lit anew, both pictures alike."""
+def _vary(pool: Pool, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    """Flip, turn and light a pair anew, both pictures alike: sound, faulty and mask, 0 to 1."""
     views = [pool.sound[index], pool.faulty[index], pool.masks[index]]
     if rng.random() < 0.5:
         views = [view.swapaxes(0, 1) for view in views]

@@ -14,21 +14,13 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scene:
-    """A part or surface before it is lit.
+    """A part or surface before it is lit."""
 
-    Attributes:
-        albedo: [S, S, 3], colour of the part's material, 0 to 1.
-        height: [S, S], relief of the part, in pixels of a 256 pixel picture.
-        part: [S, S], 1 where the part is, 0 where the ground behind it is seen, between on its outline.
-        ground: [S, S, 3], colour of what lies behind the part.
-        gloss: how strongly highlights show, 0 (matt) to 1.
-    """
-
-    albedo: Array
-    height: Array
-    part: Array
-    ground: Array
-    gloss: float
+    albedo: Array  # [S, S, 3], colour of the part's material, 0 to 1
+    height: Array  # [S, S], relief of the part, in pixels of a 256 pixel picture
+    part: Array  # [S, S], 1 where the part is, 0 where the ground behind it is seen, between on its outline
+    ground: Array  # [S, S, 3], colour of what lies behind the part
+    gloss: float  # how strongly highlights show, 0 (matt) to 1
 
     @property
     def size(self) -> int:

@@ -22,28 +22,21 @@ CHUNK = 8  # images that are worked on at once: few enough to stay in the proces
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and what is to be learnt of them.
+    """Images and what is to be learnt of them."""
 
-    Attributes:
-        images: normalised [B, 3, S, S].
-        shares: share of each patch that is anomalous [B, N].
-        classes: class numbers [B].
-        general: which images go by a general name instead of their class's, bool [B].
-    """
-
-    images: Tensor
-    shares: Tensor
-    classes: Tensor
-    general: Tensor
+    images: Tensor  # normalised [B, 3, S, S]
+    shares: Tensor  # share of each patch that is anomalous [B, N]
+    classes: Tensor  # class numbers [B]
+    general: Tensor  # which images go by a general name instead of their class's, bool [B]
 
     def chunks(self) -> list["Batch"]:
-        """The batch in parts of `CHUNK` images."""
+        """Split the batch into parts of `CHUNK` images."""
         fields = (self.images, self.shares, self.classes, self.general)
         return [Batch(*parts) for parts in zip(*(field.split(CHUNK) for field in fields), strict=True)]
 
 
 def loss_weights(step: int) -> dict[str, float]:
-    """Weights of the losses at a step.
+    """Return the weights of the losses at a step.
 
     The class token cannot tell the state before the patches can; until then its loss would be noise.
     """
@@ -52,7 +45,7 @@ def loss_weights(step: int) -> dict[str, float]:
 
 
 def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """The losses of a batch.
+    """Compute the losses of a batch.
 
     "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
     "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
@@ -72,25 +65,30 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     by_class = IMAGE_TEMPERATURE * torch.einsum("bd,cds->bcs", token, text[:-1])
     kind = F.cross_entropy(by_class.logsumexp(-1), batch.classes)
 
-    weight = torch.tensor(POSITIVE_WEIGHT)
+    target, weight = (4 * batch.shares).clamp(max=1), torch.tensor(POSITIVE_WEIGHT)
 
     def patches(logits: Tensor) -> Tensor:
-        target = (4 * batch.shares).clamp(max=1)
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
     scores = [TOKEN_SCALE * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
     together = torch.stack(scores).sum(0)
-    alone = [patches(len(taps) * score) for score in scores]
+    alone = torch.stack([patches(len(taps) * score) for score in scores])
     peaks = together.logsumexp(dim=1)
     peak = F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean()
     tokens = [tap.ori[:, 1:].float() for tap in taps]
     read = torch.stack([patches(logits) for logits in readers(tokens, own)])
-    parts = {"state": state, "class": kind, "patch": patches(together), "tap": torch.stack(alone).mean()}
-    return parts | {"peak": peak, "read": read.mean()}
+    return {
+        "state": state,
+        "class": kind,
+        "patch": patches(together),
+        "tap": alone.mean(),
+        "peak": peak,
+        "read": read.mean(),
+    }
 
 
 class ExplicitAttention(TorchFunctionMode):
-    """Within it attention that is not causal is two plain products: for 257 tokens in bf16 on a CPU, far faster."""
+    """Compute attention that is not causal by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -112,12 +110,10 @@ def backward(
     weights: dict[str, float],
     executor: Executor,
 ) -> dict[str, float]:
-    """Leave a batch's gradients in the parameters of both towers and of the readers; the mean losses.
+    """Leave a batch's gradients in the parameters of both towers and of the readers, and return the mean losses.
 
-    The chunks of the batch are worked on by the executor's threads and added up in their order, so that the
-    number of threads changes nothing.
+    The chunks of the batch are worked on by the executor's threads and added up in their order.
     """
-
     parameters = [*clip.visual.parameters(), *readers.parameters()]
 
     def of_chunk(chunk: Batch) -> tuple[tuple[Tensor, ...], dict[str, float]]:

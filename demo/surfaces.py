@@ -7,7 +7,7 @@ state gives the same surface with and without the piece that is left out.
 import cv2
 import numpy as np
 
-from data.demo_scene import Array, Scene, cloud, hue, inside, posed_plane
+from demo.scene import Array, Scene, cloud, hue, inside, posed_plane
 
 
 def _whole(albedo: Array, height: Array, ground: Array, gloss: float) -> Scene:

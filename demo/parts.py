@@ -1,12 +1,12 @@
 """Parts of the demo set that lie on a ground: washer, gear, tablet, circuit board.
 
-As in `data.demo_surfaces`, what a function draws from `rng` does not depend on `missing`.
+As in `demo.surfaces`, what a function draws from `rng` does not depend on `missing`.
 """
 
 import cv2
 import numpy as np
 
-from data.demo_scene import Array, Scene, cloud, hue, inside, plane, posed_plane, table
+from demo.scene import Array, Scene, cloud, hue, inside, plane, posed_plane, table
 
 
 def _bevel(distance: Array, width: float, rise: float) -> Array:

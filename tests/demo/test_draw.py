@@ -1,6 +1,11 @@
 """The demo set: reproducible to the byte, its masks true to what the defect changed."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +14,13 @@ import pytest
 from PIL import Image
 
 from benchmarks.demo_baselines import baseline_aurocs
-from data.demo import MARKER, Recipe, generate, image_rng
-from data.demo_render import CLASSES, DEFECTS, render, render_pair
+from demo import draw
+from demo.draw import MARKER, Recipe, generate, image_rng
+from demo.render import CLASSES, DEFECTS, render, render_pair
 from utils.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[2]
+SMALL = Recipe(train=1, normal=1, anomalous=2, size=64)
 KINDS = [(name, defect) for name in CLASSES for defect in DEFECTS[name]]
 SIZE = 128
 
@@ -50,7 +58,7 @@ def test_an_image_depends_on_its_generator_alone(name):
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    assert generate(root, Recipe(train=1, normal=1, anomalous=2, size=64), workers=1)
+    assert generate(root, SMALL, workers=1)
     return root
 
 
@@ -59,12 +67,12 @@ def _content(root: Path) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(small_set, tmp_path):
-    generate(tmp_path / "again", Recipe(train=1, normal=1, anomalous=2, size=64), workers=2)
+    generate(tmp_path / "again", SMALL, workers=2)
     assert _content(tmp_path / "again") == _content(small_set)
 
 
 def test_another_seed_gives_other_images(small_set, tmp_path):
-    generate(tmp_path / "other", Recipe(seed=1, train=1, normal=1, anomalous=2, size=64), workers=1)
+    generate(tmp_path / "other", replace(SMALL, seed=1), workers=1)
     ours, theirs = _content(small_set), _content(tmp_path / "other")
     images = [name for name in ours if name.endswith(".png")]
     assert ours.keys() == theirs.keys()
@@ -96,10 +104,50 @@ def test_a_complete_set_is_kept_and_another_recipe_replaces_it(tmp_path):
     assert (tmp_path / "set" / "gear" / "test" / "good" / "001.png").is_file()
 
 
+def start_drawing(root: Path) -> subprocess.Popen:
+    """Start to draw the small set in a process of its own, which prints whether it drew."""
+    call = f"generate(Path({str(root)!r}), {SMALL}, workers=1)"
+    code = f"from pathlib import Path; from demo.draw import Recipe, generate; print({call})"
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_set_whose_drawing_was_killed_is_not_there_and_is_drawn_from_the_start(small_set, tmp_path):
+    root = tmp_path / "set"
+    drawing = start_drawing(root)
+    while not list(tmp_path.rglob("*.png")):
+        assert drawing.poll() is None
+        time.sleep(0.01)
+    os.killpg(drawing.pid, signal.SIGKILL)
+    drawing.communicate()
+    assert not root.exists()
+    assert generate(root, SMALL, workers=1)
+    assert _content(root) == _content(small_set)
+    assert [path.name for path in tmp_path.glob(".*/*")] == ["lock"]
+
+
+def test_two_processes_that_draw_at_once_both_have_the_whole_set(small_set, tmp_path):
+    root = tmp_path / "set"
+    processes = [start_drawing(root) for _ in range(2)]
+    assert sorted(process.communicate()[0] for process in processes) == ["False\n", "True\n"]
+    assert _content(root) == _content(small_set)
+
+
+def test_a_set_that_cannot_be_drawn_leaves_the_old_one(small_set, tmp_path, monkeypatch):
+    root = tmp_path / "set"
+    generate(root, SMALL, workers=1)
+    monkeypatch.setattr(draw, "write_meta", None)
+    with pytest.raises(TypeError):
+        generate(root, replace(SMALL, seed=1), workers=1)
+    assert _content(root) == _content(small_set)
+
+
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="something other"):
         generate(tmp_path, Recipe(), workers=1)
+    with pytest.raises(UserError, match="something other"):
+        generate(tmp_path / "notes.txt", Recipe(), workers=1)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

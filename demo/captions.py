@@ -1,7 +1,6 @@
 """Captions of the demonstration model: the detectors' own sentences about what its surfaces are called."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 import open_clip
@@ -9,23 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.demo_render import CLASSES
+from demo.render import CLASSES
 from models.prompts import PromptEnsemble
 
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "circuit": ("circuit board", "printed circuit board", "pcb"),
-        "fabric": ("woven fabric", "cloth", "textile", "carpet"),
-        "foil": ("printed foil", "printed pattern", "pattern"),
-        "gear": ("cog wheel", "metal gear", "cog"),
-        "leather": ("leather with a seam", "brown leather"),
-        "metal": ("brushed metal", "metal plate", "metal surface"),
-        "tablet": ("pill", "capsule", "round tablet"),
-        "tile": ("tiles", "mosaic", "tiled wall"),
-        "washer": ("ring", "metal ring", "metal washer"),
-        "wood": ("wooden board", "wood surface", "boards"),
-    }
-)
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "circuit": ("circuit board", "printed circuit board", "pcb"),
+    "fabric": ("woven fabric", "cloth", "textile", "carpet"),
+    "foil": ("printed foil", "printed pattern", "pattern"),
+    "gear": ("cog wheel", "metal gear", "cog"),
+    "leather": ("leather with a seam", "brown leather"),
+    "metal": ("brushed metal", "metal plate", "metal surface"),
+    "tablet": ("pill", "capsule", "round tablet"),
+    "tile": ("tiles", "mosaic", "tiled wall"),
+    "washer": ("ring", "metal ring", "metal washer"),
+    "wood": ("wooden board", "wood surface", "boards"),
+}
 UNKNOWN = "zyx"  # stands for any word that the model was never told: its embedding is zero
 GENERAL = ("object", "part", "surface", "product", "item", "material", UNKNOWN, f"{UNKNOWN} {UNKNOWN}")
 
@@ -40,8 +37,8 @@ class Captions:
     def __init__(self, prompts: PromptEnsemble, context_length: int) -> None:
         tokenize = open_clip.SimpleTokenizer(context_length=context_length)
         unknown = set(tokenize.encode(UNKNOWN))
-        names = [*CLASSES, *(other for one in CLASSES for other in OTHER_NAMES[one])]
-        tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in (*names, *GENERAL)}
+        names = [*CLASSES, *(other for one in CLASSES for other in OTHER_NAMES[one]), *GENERAL]
+        tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in names}
         used = torch.cat([part for both in tokens.values() for part in both]).unique().tolist()
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
         small = torch.zeros(tokenize.vocab_size, dtype=torch.long)
@@ -50,11 +47,11 @@ class Captions:
         self._tokens = {name: [small[part] for part in both] for name, both in tokens.items()}
 
     def every(self, name: str) -> list[tuple[Tensor, Tensor]]:
-        """For both states, normal first: tokens [n, T] and places of the end-of-text token [n] of all sentences."""
+        """Return, normal first, each state's sentences: tokens [n, T] and places of the end-of-text token [n]."""
         return list(zip(self._tokens[name], self._lengths[name], strict=True))
 
     def draw(self, name: str, count: int, rng: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
-        """As `every`, for `count` sentences of each state drawn at random."""
+        """Draw `count` sentences of each state at random; the form is that of `every`."""
         drawn = []
         for tokens, ends in self.every(name):
             chosen = torch.from_numpy(rng.choice(len(tokens), count, replace=False))
@@ -63,13 +60,13 @@ class Captions:
 
 
 def draw_names(rng: np.random.Generator) -> list[str]:
-    """A name for each class, most often its own, and last a general name that fits them all."""
+    """Draw a name for each class, most often its own, and last a general name that fits them all."""
     names = [one if rng.random() < 0.6 else str(rng.choice(OTHER_NAMES[one])) for one in CLASSES]
     return [*names, str(rng.choice(GENERAL))]
 
 
 def encode(clip: nn.Module, groups: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Text features of groups of sentences: for each state the mean embedding, unit length, [groups, D, 2]."""
+    """Encode groups of sentences: for each state the mean embedding, unit length, [groups, D, 2]."""
     tokens = torch.cat([part for group in groups for part, _ in group])
     ends = torch.cat([part for group in groups for _, part in group])
     length = int(ends.max()) + 1

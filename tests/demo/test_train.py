@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from benchmarks.demo_baselines import baseline_aurocs
-from data.demo import image_rng
-from data.demo_render import CLASSES, DEFECTS, render
 from datasets.transforms import image_transform, mask_transform, resize_rgb
+from demo.draw import image_rng
+from demo.objective import ExplicitAttention
+from demo.render import CLASSES, DEFECTS, render
 from models.backbone import load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
@@ -26,7 +27,7 @@ from models.sdp import SDP
 from models.text import class_text_features
 from utils.measures import ranking_measures
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "pretrained_models" / "demo"
 
 
@@ -79,10 +80,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     assert np.mean(image) > 0.8
 
 
-def test_attention_while_training_is_that_of_torch(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    from objective import ExplicitAttention
-
+def test_attention_while_training_is_that_of_torch():
     query, key, value = torch.randn(3, 2, 2, 5, 8, generator=torch.manual_seed(0))
     for causal in (False, True):
         expected = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
@@ -100,7 +98,7 @@ def tiny_training(tmp_path_factory):
     (folder / "demo.json").write_text(json.dumps(config))
     options = {"output": folder, "config": folder / "demo.json", "steps": 2, "pairs": 46, "validation_pairs": 46}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.run([sys.executable, FOLDER / "train.py", *arguments], check=True, capture_output=True)
+    subprocess.run([sys.executable, PROJECT / "demo" / "train.py", *arguments], check=True, capture_output=True)
     return folder
 
 

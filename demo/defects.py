@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import cv2
 import numpy as np
 
-from data.demo_scene import Array, Scene, cloud, hue, inside, plane
+from demo.scene import Array, Scene, cloud, hue, inside, plane
 
 
 def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
@@ -140,6 +139,6 @@ def broken(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(frayed, part=part, height=frayed.height - np.float32(1.2) * edge)
 
 
-DRAW_DEFECT: Mapping[str, Callable[[Scene, np.random.Generator], Scene]] = MappingProxyType(
-    {"scratch": scratch, "crack": crack, "spot": spot, "contamination": contamination, "dent": dent, "broken": broken}
-)
+DRAW_DEFECT: Mapping[str, Callable[[Scene, np.random.Generator], Scene]] = {
+    defect.__name__: defect for defect in (scratch, crack, spot, contamination, dent, broken)
+}

@@ -1,0 +1,184 @@
+"""Draw the demo set: industrial surfaces and parts with defects, laid out like MVTec AD, made from a seed alone.
+
+python demo/draw.py
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+if not __package__:
+    sys.path[0] = str(PROJECT)
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.meta import Entry, Meta, write_meta
+from datasets.registry import get_spec
+from demo.render import CLASSES, DEFECTS, drawing_processes, render
+from utils.arguments import non_negative_int, positive_int
+from utils.errors import UserError, run
+from utils.files import atomic_open, write_json
+
+VERSION = 3  # to be raised with every change of what is drawn
+META = "meta.json"
+MARKER = "generated.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a demo set is made from; the same recipe gives the same bytes."""
+
+    seed: int = 0  # of everything random
+    train: int = 10  # sound images a class for training
+    normal: int = 12  # sound test images a class
+    anomalous: int = 20  # faulty test images a class, shared out among its kinds of defect
+    size: int = 256  # width and height in pixels
+
+
+def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
+    """Draw the demo set into the folder `root`, unless it is there already.
+
+    The set is drawn in a folder beside `root` and moved there when it is whole, by one process at a time: another that
+    wants the same set waits, and then has it.
+
+    Args:
+        root: the folder; a set of another recipe in it is replaced, anything else is refused.
+        recipe: what to draw.
+        workers: processes to draw with; the images do not depend on it.
+
+    Returns:
+        whether anything had to be drawn.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    root = root.resolve()
+    if _is_there(root, recipe):
+        return False
+    work = root.with_name(f".{root.name}.drawing")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with _locked(work / "lock"):
+            if _is_there(root, recipe):
+                return False
+            for left_behind in work.glob("*/"):
+                shutil.rmtree(left_behind, ignore_errors=True)
+            # Never a folder of before: a killed process's workers may still be drawing into it.
+            with tempfile.TemporaryDirectory(dir=work) as folder:
+                whole = Path(folder) / "new"
+                _draw_set(whole, recipe, workers)
+                if root.exists():
+                    root.replace(Path(folder) / "old")
+                whole.replace(root)
+    except OSError as error:
+        raise UserError(f"cannot write {root}: {error.strerror or error}") from error
+    return True
+
+
+def _is_there(root: Path, recipe: Recipe) -> bool:
+    """Whether `root` holds the whole set; anything but a demo set in it is refused."""
+    marker = root / MARKER
+    if marker.is_file():
+        return json.loads(marker.read_text(encoding="utf-8")) == _marked(recipe)
+    if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*CLASSES, META}):
+        raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
+    return False
+
+
+def _marked(recipe: Recipe) -> dict[str, int]:
+    return {"version": VERSION, **asdict(recipe)}
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, once no other process does; it ends with the process, however that ends."""
+    with path.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
+def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
+    images = list(_images(recipe))
+    with drawing_processes(workers) as executor:
+        drawn = executor.map(partial(_draw, root, recipe), images, chunksize=8)
+        for _ in tqdm(drawn, total=len(images), desc="drawing", unit="image", disable=None):
+            pass
+    meta: Meta = {"train": {}, "test": {}}
+    for split, _, entry in images:
+        meta[split].setdefault(entry.cls_name, []).append(entry)
+    write_meta(root / META, meta)
+    write_json(root / MARKER, _marked(recipe))
+
+
+def _images(recipe: Recipe) -> Iterator[tuple[str, int, Entry]]:
+    """Yield the split of every image, its number among those of its kind, and its entry, in the order of the meta."""
+    for name in CLASSES:
+        kinds = DEFECTS[name]
+        faulty = {kind: len(range(place, recipe.anomalous, len(kinds))) for place, kind in enumerate(kinds)}
+        folders = [("train", "good", recipe.train)]
+        folders += [("test", kind, count) for kind, count in sorted({"good": recipe.normal, **faulty}.items())]
+        for split, kind, count in folders:
+            for index in range(count):
+                image = f"{name}/{split}/{kind}/{index:03}.png"
+                mask = "" if kind == "good" else f"{name}/ground_truth/{kind}/{index:03}_mask.png"
+                yield split, index, Entry(image, mask, name, kind, int(kind != "good"))
+
+
+def image_rng(seed: int, class_name: str, split: str, kind: str, index: int) -> np.random.Generator:
+    """Return the generator of one image, so that each can be drawn without the others."""
+    names = zlib.crc32(f"{class_name}/{split}/{kind}".encode())
+    return np.random.default_rng([seed, names, index])
+
+
+def _draw(root: Path, recipe: Recipe, image: tuple[str, int, Entry]) -> None:
+    split, index, entry = image
+    rng = image_rng(recipe.seed, entry.cls_name, split, entry.specie_name, index)
+    picture, mask = render(entry.cls_name, entry.specie_name if entry.anomaly else None, rng, recipe.size)
+    _write_png(root / entry.img_path, picture)
+    if entry.mask_path:
+        _write_png(root / entry.mask_path, mask.astype(np.uint8) * 255)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    with atomic_open(path, "wb") as file:
+        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+
+
+def main() -> None:
+    default = Recipe()
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, default=PROJECT / get_spec("demo").folder, help="folder to write to")
+    parser.add_argument("--seed", type=non_negative_int, default=default.seed, help="of everything random")
+    parser.add_argument("--train", type=positive_int, default=default.train, help="sound training images a class")
+    parser.add_argument("--normal", type=positive_int, default=default.normal, help="sound test images a class")
+    parser.add_argument(
+        "--anomalous",
+        type=positive_int,
+        default=default.anomalous,
+        help="faulty test images a class, shared out among its kinds of defect",
+    )
+    parser.add_argument("--workers", type=positive_int, default=2, help="processes to draw with")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    recipe = Recipe(seed=args.seed, train=args.train, normal=args.normal, anomalous=args.anomalous)
+    if not generate(args.root, recipe, args.workers):
+        print(f"{args.root} holds this demo set already")
+
+
+if __name__ == "__main__":
+    run(main)

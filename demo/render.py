@@ -1,0 +1,105 @@
+"""Pictures of the demo set: a class, with or without a defect, as image and mask."""
+
+import itertools
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.defects import DRAW_DEFECT
+from demo.parts import circuit, gear, tablet, washer
+from demo.scene import Array, Scene, draw_camera, expose, photograph
+from demo.surfaces import fabric, foil, leather, metal, tile, wood
+
+VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
+SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
+LARGEST = 0.12  # and so is one that covers a larger share of the picture for each defect,
+FAINTEST = 0.1  # or that changes its mask by less than this on the average
+TRIES = 40
+
+# class -> what draws its scene, and its kinds of defect
+_CLASSES: Mapping[str, tuple[Callable[..., Scene], tuple[str, ...]]] = {
+    "circuit": (circuit, ("scratch", "contamination", "spot", "missing")),
+    "fabric": (fabric, ("spot", "contamination", "broken", "missing")),
+    "foil": (foil, ("scratch", "spot", "dent", "broken", "missing")),
+    "gear": (gear, ("scratch", "crack", "contamination", "broken", "missing")),
+    "leather": (leather, ("scratch", "crack", "spot", "dent", "missing")),
+    "metal": (metal, ("scratch", "spot", "contamination", "dent", "missing")),
+    "tablet": (tablet, ("crack", "spot", "contamination", "dent", "broken")),
+    "tile": (tile, ("crack", "spot", "contamination", "broken", "missing")),
+    "washer": (washer, ("scratch", "spot", "dent", "broken")),
+    "wood": (wood, ("scratch", "crack", "spot", "dent")),
+}
+CLASSES: tuple[str, ...] = tuple(_CLASSES)
+DEFECTS: Mapping[str, tuple[str, ...]] = {name: defects for name, (_, defects) in _CLASSES.items()}
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def render(class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256) -> tuple[Picture, Mask]:
+    """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
+    _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size)
+    return picture, mask
+
+
+def render_pair(
+    class_name: str, defects: Sequence[str], rng: np.random.Generator, size: int = 256
+) -> tuple[Picture, Picture, Mask]:
+    """Draw one part or surface twice: sound, and with defects.
+
+    Args:
+        class_name: one of `CLASSES`.
+        defects: kinds of `DEFECTS[class_name]`; none for a second sound picture.
+        rng: three draws are taken from it: seeds of the scene, of the camera and of the defects.
+        size: width and height in pixels.
+
+    Returns:
+        the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
+    """
+    scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
+    draw_scene, _ = _CLASSES[class_name]
+    camera = draw_camera(np.random.default_rng(camera_seed), size)
+    defect_rng = np.random.default_rng(defect_seed)
+    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
+    for attempt in itertools.count(1):
+        scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed), size)
+        if "missing" in defects:
+            faulty_scene = draw_scene(np.random.default_rng(scene_seed), size, missing=True)
+        for defect in defects:
+            if defect != "missing":
+                faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
+        sound, faulty = photograph(scene, camera), photograph(faulty_scene, camera)
+        mask = _visible_change(sound, faulty)
+        in_bounds = least <= np.count_nonzero(mask) <= most
+        plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
+        # On a small picture a kind may always be too small: then the next one that can be seen at all will do.
+        if not defects or plain or (attempt > TRIES and mask.any()):
+            break
+        scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
+    return expose(sound, camera), expose(faulty, camera), mask
+
+
+def _visible_change(sound: Array, faulty: Array) -> Mask:
+    """Mark where two pictures ([S, S, 3], before noise) differ by more than `VISIBLE`, without specks and pinholes."""
+    unit = sound.shape[0] / 256
+    change = cv2.GaussianBlur(np.abs(faulty - sound).max(-1), (0, 0), 0.6 * unit)
+    mask = (change > VISIBLE).astype(np.uint8)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2 * unit) + 1,) * 2)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= 12 * unit**2
+    large[0] = False
+    return large[labels]
+
+
+def drawing_processes(count: int) -> ProcessPoolExecutor:
+    """Start processes to draw in, with one thread each.
+
+    They are spawned: forked ones would inherit the locks of OpenCV's threads, but not the threads, and could wait for
+    ever.
+    """
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))

@@ -1,0 +1,39 @@
+"""What every benchmark prints and measures by."""
+
+import os
+from importlib.metadata import version
+
+import pytest
+
+from benchmarks.harness import in_own_process, medians, start
+from utils.processor import processor
+
+
+def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--sizes", "3", "4"])
+    args = start("Times something.", sizes=([1, 2], "in pixels"), model=("tiny", "name"))
+    assert (args.sizes, args.model) == ([3, 4], "tiny")
+    said = capsys.readouterr().out
+    assert f"{processor().name} (" in said and f"{os.cpu_count()} cores" in said
+    assert f"torch {version('torch')}" in said
+    assert "$ python benchmarks/some.py --sizes 3 4\n" in said
+
+
+def test_a_value_that_is_not_among_the_choices_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--methods", "none"])
+    with pytest.raises(SystemExit):
+        start("Times something.", choices={"methods": ("sdp",)}, methods=(["sdp"], "measured"))
+    assert "invalid choice: 'none'" in capsys.readouterr().err
+
+
+def test_the_first_round_is_not_timed_and_the_ways_take_turns():
+    calls = []
+    seconds = medians({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert calls == ["a", "b"] * 3
+    assert seconds.keys() == {"a", "b"}
+
+
+def test_a_call_in_a_process_of_its_own_gives_its_result_and_peak_memory():
+    process, peak = in_own_process(os.getpid)
+    assert process != os.getpid()
+    assert 50 < peak < 10_000
