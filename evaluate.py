@@ -17,16 +17,16 @@ import torch
 
 from data.comparison import compare_runs
 from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
+from data.outputs import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
 from data.published import write_published
 from data.saved_scores import read_scores
 from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from utils.arguments import positive_int
-from utils.bootstrap import Bootstrap
 from utils.distributed import is_main, rank, world_size
 from utils.errors import run
 from utils.lock import locked
-from utils.report import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
+from utils.measures.bootstrap import Bootstrap
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from data.options import add_reading_options, fill_in_from_data_set
 from data.photographs import find_photographs
 from data.prediction import calibration_from_options, predict_photographs
+from data.prediction_files import PredictionFiles, check_unused
 from data.prediction_writer import PredictionWriter
 from data.testing import add_seed_option
 from datasets.registry import get_spec
@@ -22,7 +23,6 @@ from utils.distributed import from_main, is_main
 from utils.errors import run
 from utils.evaluation_types import Detector
 from utils.lock import locked
-from utils.prediction_files import PredictionFiles, check_unused
 from utils.runtime import environment, git_commit, seed_everything, start_log
 
 logger = logging.getLogger(__name__)

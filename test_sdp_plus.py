@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
+from data.outputs import add_output_options
 from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
 from models.adapter_checkpoint import differences, seen_in_training
@@ -23,7 +24,6 @@ from models.prompts import read_prompts
 from models.sdp_plus import SDPPlus
 from models.sdp_plus_checkpoint import load_adapters, read_adapters
 from utils.errors import run
-from utils.report import add_output_options
 from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measures import make_class
-from utils.bootstrap import Bootstrap
-from utils.measures import pixel_measures
-from utils.weighted_measures import THRESHOLDS, count_pixels, measures_of_draws
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.ranking import pixel_measures
+from utils.measures.weighted_measures import THRESHOLDS, count_pixels, measures_of_draws
 
 NAMES = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
 

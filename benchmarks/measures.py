@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.measures import pixel_measures, ranking_measures
+from utils.measures.ranking import pixel_measures, ranking_measures
 
 Values = dict[str, float | None]
 
@@ -70,7 +70,7 @@ def _defect(rng: np.random.Generator, size: int, share: float) -> np.ndarray:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> Values:
-    """All measures by `utils.measures`; takes the maps' buffer."""
+    """All measures by `utils.measures.ranking`; takes the maps' buffer."""
     labels, image_scores = masks.any((1, 2)), maps.max((1, 2))
     image = ranking_measures(image_scores[~labels], image_scores[labels])
     pixel = pixel_measures(maps, masks, legacy_pro=True)

@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measures import make_class
 from benchmarks.timing import medians
+from data.outputs import Outputs, evaluate_and_report
 from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
 from utils.evaluation_types import Prediction
-from utils.measures import pixel_measures
-from utils.report import Outputs, evaluate_and_report
+from utils.measures.ranking import pixel_measures
 from utils.runtime import peak_memory_mib
 from utils.stopwatch import Stopwatch
 

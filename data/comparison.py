@@ -11,12 +11,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data.options import EvaluationSet
 from data.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
-from utils.bootstrap import Bootstrap
-from utils.class_measures import IMAGE_MEASURES, measure_class
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.evaluation_types import ClassMaps, ClassResult
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ import numpy as np
 
 from data.photographs import output_names
 from data.prediction import Seen, Unread
+from data.prediction_files import PredictionFiles, Row
 from datasets.transforms import image_from_tensor
-from utils.anomalous_regions import anomalous_regions, full_size_mask
+from page.page import HtmlReport
 from utils.calibration import Calibration
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
-from utils.html_report import HtmlReport
-from utils.prediction_files import PredictionFiles, Row
+from utils.measures.anomalous_regions import anomalous_regions, full_size_mask
 from utils.visualization import class_scale, overlay, save_png
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.options import EvaluationSet, loader_from_options
+from data.outputs import Outputs, bootstrap_from_options, evaluate_and_report
 from data.published import published_numbers, read_facts, write_published
 from datasets.transforms import image_from_tensor
 from models.backbone import Backbone
@@ -18,7 +19,6 @@ from utils.arguments import seed
 from utils.distributed import is_main
 from utils.evaluation_types import ClassResult, Detector
 from utils.lock import locked
-from utils.report import Outputs, bootstrap_from_options, evaluate_and_report
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch
 

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import torch
 
-from utils.bootstrap import Bootstrap
+from page.page import HtmlReport
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.html_report import HtmlReport
-from utils.measures import ranking_measures
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.ranking import ranking_measures
 
 NASTY = "</script><img src=x onerror=\"document.title='broken in'\">'&<!--\u2028"
 

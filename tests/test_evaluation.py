@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from utils.bootstrap import Bootstrap
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.evaluation_types import ClassMaps, Prediction
+from utils.measures.bootstrap import Bootstrap
 from utils.stopwatch import Stopwatch
 
 SIZE = 8

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from page import page as html_report
+from page.page import HtmlReport
 from tests.report_pages import NASTY, class_result, to_picture, write_page
-from utils import html_report
-from utils.html_report import HtmlReport
 
 
 class Page(HTMLParser):

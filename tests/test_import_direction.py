@@ -10,12 +10,13 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = {  # and what of the project each may import besides itself
-    "data": {"datasets", "models", "utils"},
+    "data": {"datasets", "models", "page", "utils"},
     "datasets": {"utils"},
     "models": {"utils"},
+    "page": {"utils"},
     "utils": set(),
 }
-FILES = [path for package in PACKAGES for path in sorted((PROJECT / package).glob("*.py"))]
+FILES = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
 IDS = [str(path.relative_to(PROJECT)) for path in FILES]
 
 

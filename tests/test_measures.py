@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from utils import pro
-from utils.measures import PixelMeasures, Ranking, misranked, pixel_measures, ranking_measures
+from utils.measures import pro
+from utils.measures.ranking import PixelMeasures, Ranking, misranked, pixel_measures, ranking_measures
 
 UNDEFINED = PixelMeasures(None, None, None, None, None)
 

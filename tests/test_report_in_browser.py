@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.report_pages import NASTY, class_result, write_page
-from utils.bootstrap import Bootstrap
+from utils.measures.bootstrap import Bootstrap
 
 webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline
+from page.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline
 from utils.visualization import ColourScale, overlay
 
 

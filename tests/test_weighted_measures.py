@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.test_measures import example
-from utils import weighted_measures
-from utils.measures import pixel_measures, ranking_measures
-from utils.weighted_measures import count_images, count_pixels, measures_of_draws
+from utils.measures import weighted_measures
+from utils.measures.ranking import pixel_measures, ranking_measures
+from utils.measures.weighted_measures import count_images, count_pixels, measures_of_draws
 
 NAMES = ("auroc", "ap", "f1_max", "pro")
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from utils.bootstrap import Bootstrap
 from utils.evaluation_types import ClassResult
 from utils.files import write_json, write_text
+from utils.measures.bootstrap import Bootstrap
 from utils.results import mean_draws, mean_measures, percent
 
 

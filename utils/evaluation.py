@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.bootstrap import Bootstrap
-from utils.class_measures import ClassMeasures, measure_class
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
 from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import ClassMeasures, measure_class
 from utils.stopwatch import Stopwatch
 
 

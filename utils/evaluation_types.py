@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from utils.curves import Curves
+from utils.measures.curves import Curves
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from utils.bootstrap import Bootstrap
 from utils.evaluation_types import ClassResult, ImageScore
 from utils.files import atomic_open, write_json, write_text
+from utils.measures.bootstrap import Bootstrap
 
 MEAN = "mean"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils import pro
-from utils.curves import Curves, pixel_curves
-from utils.regions import split_scores
+from utils.measures import pro
+from utils.measures.curves import Curves, pixel_curves
+from utils.measures.regions import split_scores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PixelMeasures(Ranking):
 
     Attributes:
         pro: exact per-region overlap, None without regions or without normal pixels.
-        legacy_pro: that of the field's older tables (see `utils.pro`), None if undefined or not asked for.
+        legacy_pro: that of the field's older tables (see `utils.measures.pro`), None if undefined or not asked for.
         curves: what they are areas under, thinned for drawing; None if there is one label only.
     """
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from page.page import Thumbnail
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import atomic_open, write_json, write_text
-from utils.html_report import Thumbnail
 from utils.visualization import ColourScale
 
 LINES, TABLE, SETTINGS = "scores.jsonl", "scores.csv", "predict.json"

@@ -12,16 +12,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from utils.bootstrap import Bootstrap
-from utils.curves import Curve, Curves, ranking_curves
+from page.thumbnails import heat_map, jpeg, outline
 from utils.evaluation_types import ClassResult, ImageMap
 from utils.files import atomic_open
-from utils.measures import misranked
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.curves import Curve, Curves, ranking_curves
+from utils.measures.ranking import misranked
 from utils.results import intervals, mean_draws, mean_measures
-from utils.thumbnails import heat_map, jpeg, outline
 from utils.visualization import ColourScale, class_scale, fitted
 
-TEMPLATE = Path(__file__).parent / "report_template"
+TEMPLATE = Path(__file__).parent / "template"
 SCRIPTS = ("scores.js", "plots.js", "elements.js", "report.js")  # joined to one, in this order
 MAX_PICTURES = 2000  # of a page; of a class with too many, the images that are ranked worst have one
 IMAGE_BYTES = 14 << 20  # of all images on a page, before base64 makes 4/3 of it

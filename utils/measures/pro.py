@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import auc
 
-from utils.regions import SplitScores
+from utils.measures.regions import SplitScores
 
 FPR_LIMIT = 0.3
 LEGACY_STEPS = 200

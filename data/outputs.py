@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from page.page import HtmlReport
 from utils.arguments import percentage, positive_int
-from utils.bootstrap import Bootstrap
 from utils.distributed import is_main, world_size
 from utils.evaluation import evaluate
 from utils.evaluation_types import Batch, ClassResult, Detector, ImageMap, Sample
-from utils.html_report import HtmlReport
+from utils.measures.bootstrap import Bootstrap
 from utils.picture_files import PictureWriter, map_writer
 from utils.results import notes, results_table, write_results
 from utils.runtime import environment, git_commit, peak_memory_mib

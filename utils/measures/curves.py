@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.pro import FPR_LIMIT, mean_overlap
-from utils.regions import SplitScores
+from utils.measures.pro import FPR_LIMIT, mean_overlap
+from utils.measures.regions import SplitScores
 
 POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
 

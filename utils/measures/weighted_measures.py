@@ -2,7 +2,7 @@
 
 A score counts as often as its image was drawn, so a draw is a row of weights, one for each image. How many scores of
 each image lie above a threshold is counted once; the counts of all draws are then a product of two matrices, and the
-measures follow from them by the formulas of `utils.measures` and `utils.pro`.
+measures follow from them by the formulas of `utils.measures.ranking` and `utils.measures.pro`.
 
 Anomalous scores are the thresholds. Where a class has more than `THRESHOLDS` different ones, neighbours share a
 threshold, as if they and the normal scores between them were equal: the curves are exact in that many points, and
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from utils.pro import FPR_LIMIT
-from utils.regions import region_sizes
+from utils.measures.pro import FPR_LIMIT
+from utils.measures.regions import region_sizes
 
 THRESHOLDS = 1 << 14
 BLOCK = 64  # thresholds handled at a time, so that intermediate values of 1000 draws stay in the processor's cache
@@ -159,7 +159,7 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
         predicted = found + at_least
         ap += np.sum(gained * found / np.maximum(predicted, 1), axis=0)
         f1_max = np.maximum(f1_max, np.max(2 * found / (predicted + anomalous), axis=0))
-        # As in `utils.pro.exact_pro`: each overlap is gained along a ramp of false positives.
+        # As in `utils.measures.pro.exact_pro`: each overlap is gained along a ramp of false positives.
         ramp = at_least - above
         covered = np.clip(limit - above, 0, ramp)
         height = np.maximum(limit - at_least, 0) + covered**2 / (2 * np.maximum(ramp, 1))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.bootstrap import Bootstrap
-from utils.curves import Curves
-from utils.measures import pixel_measures, ranking_measures
-from utils.weighted_measures import DrawnMeasures, count_images, count_pixels, measures_of_draws
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.curves import Curves
+from utils.measures.ranking import pixel_measures, ranking_measures
+from utils.measures.weighted_measures import DrawnMeasures, count_images, count_pixels, measures_of_draws
 
 PIXEL_MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro")
 IMAGE_MEASURES = ("auroc_sp", "f1_sp", "ap_sp")
