@@ -16,13 +16,13 @@ from time import perf_counter
 
 import cv2
 import numpy as np
-from scipy import ndimage
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.measures.ranking import pixel_measures, ranking_measures
+from tests.plain_measures import plain_legacy_pro, plain_ranking
+from utils.measures.class_measures import pixel_measures
+from utils.measures.ranking import ranking_measures
 
 Values = dict[str, float | None]
 
@@ -70,7 +70,7 @@ def _defect(rng: np.random.Generator, size: int, share: float) -> np.ndarray:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> Values:
-    """All measures by `utils.measures.ranking`; takes the maps' buffer."""
+    """All measures by `utils.measures`; takes the maps' buffer."""
     labels, image_scores = masks.any((1, 2)), maps.max((1, 2))
     image = ranking_measures(image_scores[~labels], image_scores[labels])
     pixel = pixel_measures(maps, masks, legacy_pro=True)
@@ -86,31 +86,6 @@ def ours(maps: np.ndarray, masks: np.ndarray) -> Values:
     }
 
 
-def plain_ranking(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float, float]:
-    """AUROC, AP and F1-max by scikit-learn."""
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max()
-
-
-def plain_pro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """PRO by 200 thresholds; kinder than usual in that regions are labelled once, not for every threshold."""
-    regions = []  # (image, rows, columns)
-    for index, mask in enumerate(masks):
-        labels, count = ndimage.label(mask, np.ones((3, 3)))
-        regions += [(index, *np.nonzero(labels == number)) for number in range(1, count + 1)]
-    low, high = maps.min(), maps.max()
-    rates, overlaps = [], []
-    for threshold in np.arange(low, high, (high - low) / 200):
-        predicted = maps > threshold
-        overlaps.append(np.mean([predicted[index][rows, columns].mean() for index, rows, columns in regions]))
-        rates.append(np.logical_and(~masks, predicted).sum() / (~masks).sum())
-    rates, overlaps = np.array(rates), np.array(overlaps)
-    kept = rates < 0.3
-    rates = rates[kept]
-    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps[kept])
-
-
 def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
     """The same measures the plain way, which has no exact PRO."""
     pixel = plain_ranking(masks.ravel(), maps.ravel())
@@ -120,7 +95,7 @@ def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
         "pixel AP": pixel[1],
         "pixel F1-max": pixel[2],
         "PRO": None,
-        "PRO, 200 thresholds": plain_pro(maps, masks),
+        "PRO, 200 thresholds": plain_legacy_pro(maps, masks),
         "image AUROC": image[0],
         "image AP": image[1],
         "image F1-max": image[2],

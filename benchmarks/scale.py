@@ -36,7 +36,7 @@ from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
 from utils.evaluation_types import Prediction
-from utils.measures.ranking import pixel_measures
+from utils.measures.class_measures import pixel_measures
 from utils.runtime import peak_memory_mib
 from utils.stopwatch import Stopwatch
 

@@ -18,7 +18,7 @@ from page.page import HtmlReport
 from utils.calibration import Calibration
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
-from utils.measures.anomalous_regions import anomalous_regions, full_size_mask
+from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.visualization import class_scale, overlay, save_png
 
 logger = logging.getLogger(__name__)

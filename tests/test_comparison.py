@@ -13,8 +13,8 @@ from utils.comparison import compare_results
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
-from utils.measures.ranking import pixel_measures, ranking_measures
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, pixel_measures
+from utils.measures.ranking import ranking_measures
 
 DRAWS = 40
 

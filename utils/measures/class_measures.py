@@ -1,20 +1,74 @@
 """All measures of one class, from its maps, masks and image scores, and their values in bootstrap draws."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from utils.measures.bootstrap import Bootstrap
-from utils.measures.curves import Curves
-from utils.measures.ranking import pixel_measures, ranking_measures
-from utils.measures.weighted_measures import DrawnMeasures, count_images, count_pixels, measures_of_draws
+from utils.measures import pro
+from utils.measures.bootstrap import Bootstrap, count_scores, measures_of_draws
+from utils.measures.curves import Curves, pixel_curves
+from utils.measures.ranking import Ranking, ranking_measures, sorted_ranking
+from utils.measures.regions import split_scores
 
-PIXEL_MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro")
-IMAGE_MEASURES = ("auroc_sp", "f1_sp", "ap_sp")
+# What the measures are called in the results, and as attributes of `PixelMeasures`, `Ranking` and `DrawnMeasures`.
+PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
+IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
 LEGACY_PRO = "aupro_200"
 
-# measures, notes, draws, curves of the pixels
-ClassMeasures = tuple[dict[str, float | None], list[str], dict[str, np.ndarray], Curves | None]
+
+@dataclass(frozen=True)
+class PixelMeasures(Ranking):
+    """The `Ranking` of a class's pixels, and their per-region overlap.
+
+    Attributes:
+        pro: exact per-region overlap, None without regions or without normal pixels.
+        legacy_pro: that of the field's older tables, None if undefined or not asked for.
+        curves: what they are areas under, thinned for drawing; None if there is one label only.
+    """
+
+    pro: float | None
+    legacy_pro: float | None
+    curves: Curves | None = field(default=None, compare=False)
+
+
+def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False) -> PixelMeasures:
+    """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
+
+    TAKES OWNERSHIP OF `maps`: their buffer is sorted in place, and what they held is LOST. Use the maps (for
+    images, for their maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each
+    anomalous pixel, and some megabytes.
+
+    Raises:
+        TypeError, ValueError: a wrong type, shape or memory layout, or NaN or infinity in the map of the image named.
+    """
+    split = split_scores(maps, masks)
+    ranking = sorted_ranking(split.normal, np.ascontiguousarray(split.anomalous))
+    return PixelMeasures(
+        ranking.auroc,
+        ranking.ap,
+        ranking.f1_max,
+        pro=pro.exact_pro(split),
+        legacy_pro=pro.legacy_pro(split) if legacy_pro else None,
+        curves=pixel_curves(split),
+    )
+
+
+class ClassMeasures(NamedTuple):
+    """The measures of a class.
+
+    Attributes:
+        measures: fractions; None where undefined, and a note says why.
+        notes: on them, and on what was left out.
+        draws: the values [resamples] in bootstrap draws of each measure that is defined; empty if none were made.
+        pixel_curves: those behind the pixel measures; None where these are undefined.
+    """
+
+    measures: dict[str, float | None]
+    notes: list[str]
+    draws: dict[str, np.ndarray]
+    pixel_curves: Curves | None
 
 
 def measure_class(
@@ -28,27 +82,20 @@ def measure_class(
     legacy_pro: bool = False,
     bootstrap: Bootstrap | None = None,
 ) -> ClassMeasures:
-    """Measure a class; the maps are used up, and so are the masks.
+    """Measure a class of n images; the maps are used up, and so are the masks.
 
     Args:
         name: of the class, for the bootstrap's random numbers.
-        labels: of n images, 0 normal, 1 anomalous, None unknown.
+        labels: 0 normal, 1 anomalous, None unknown.
         scores: [n], of the images.
         maps: float32 [n, H, W], or [0, H, W] where there is no mask.
         masks: bool, of the shape of the maps.
         has_mask: bool [n], whether an image's mask is known.
         legacy_pro: also compute PRO by 200 thresholds.
         bootstrap: make draws.
-
-    Returns:
-        The measures, fractions or None where undefined; notes of why one is, and of what was left out; in
-        bootstrap draws, the values [resamples] of each measure that is defined; and the curves behind the pixel
-        measures, None where those are undefined.
     """
     label = np.array([-1 if value is None else value for value in labels])
-    measures: dict[str, float | None] = dict.fromkeys(PIXEL_MEASURES)
-    if legacy_pro:
-        measures[LEGACY_PRO] = None
+    measures: dict[str, float | None] = dict.fromkeys([*PIXEL_MEASURES, *([LEGACY_PRO] if legacy_pro else [])])
     notes, draws, curves = [], {}, None
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     if masks.any():
@@ -58,10 +105,10 @@ def measure_class(
                 maps[row], masks[row] = maps[source], masks[source]
         maps, masks = maps[: known.size], masks[: known.size]
         if weights is not None and not masks.all():
-            drawn = measures_of_draws(count_pixels(maps, masks), weights[:, known], f"bootstrap of {name}")
-            draws |= _named(PIXEL_MEASURES, drawn)
-        pixels = pixel_measures(maps, masks, legacy_pro=legacy_pro)
-        measures |= zip(PIXEL_MEASURES, (pixels.auroc, pixels.f1_max, pixels.ap, pixels.pro), strict=True)
+            drawn = measures_of_draws(count_scores(maps, masks), weights[:, known], f"bootstrap of {name}")
+            draws |= _by_key(PIXEL_MEASURES, drawn)
+        pixels = pixel_measures(maps, masks, legacy_pro)
+        measures |= _by_key(PIXEL_MEASURES, pixels)
         if legacy_pro:
             measures[LEGACY_PRO] = pixels.legacy_pro
         curves = pixels.curves
@@ -71,22 +118,24 @@ def measure_class(
         notes.append("no pixel measures: there is no mask with an anomalous pixel")
 
     image = ranking_measures(scores[label == 0], scores[label == 1])
-    measures |= zip(IMAGE_MEASURES, (image.auroc, image.f1_max, image.ap), strict=True)
+    measures |= _by_key(IMAGE_MEASURES, image)
     if image.auroc is None:
         kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (label == value).any()]
         notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
     elif weights is not None:
-        draws |= _named(IMAGE_MEASURES, measures_of_draws(count_images(scores, label), weights))
-    return measures, notes, draws, curves
+        known = np.flatnonzero(label >= 0)
+        one_pixel = (known.size, 1, 1)  # as if each image were one, and with every score a threshold
+        counts = count_scores(scores[known].reshape(one_pixel), label[known].reshape(one_pixel) == 1, known.size)
+        draws |= _by_key(IMAGE_MEASURES, measures_of_draws(counts, weights[:, known]))
+    return ClassMeasures(measures, notes, draws, curves)
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:
-    """What a measure needs some images to have, [n, 4]: label, known mask, anomalous pixels, normal pixels."""
+    """Tell what a measure needs some images to have, [n, 4]: label, known mask, anomalous pixels, normal pixels."""
     anomalous = masks.any(axis=(1, 2)) if len(masks) else np.zeros(len(label), bool)
     normal = ~masks.all(axis=(1, 2)) if len(masks) else np.zeros(len(label), bool)
     return np.stack([label, has_mask, anomalous, normal], axis=1).astype(int)
 
 
-def _named(names: Sequence[str], drawn: DrawnMeasures) -> dict[str, np.ndarray]:
-    values = {"auroc": drawn.auroc, "f1": drawn.f1_max, "ap": drawn.ap, "aupro": drawn.pro}
-    return {name: values[name.split("_")[0]] for name in names}
+def _by_key(names: dict[str, str], measured: object) -> dict:
+    return {key: getattr(measured, name) for key, name in names.items()}
