@@ -17,16 +17,20 @@ import torch
 
 from data.comparison import compare_runs
 from data.options import add_data_set_options, add_worker_option, evaluation_set_from_options
-from data.outputs import Outputs, add_measure_options, bootstrap_from_options, evaluate_and_report
+from data.output_options import add_measure_options, bootstrap_from_options
 from data.published import write_published
 from data.saved_scores import read_scores
 from data.testing import add_seed_option
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from page.page import HtmlReport
 from utils.arguments import positive_int
 from utils.distributed import is_main, rank, world_size
 from utils.errors import run
+from utils.evaluation_types import Writer
 from utils.lock import locked
 from utils.measures.bootstrap import Bootstrap
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run, origin
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 
@@ -118,27 +122,34 @@ def measure_maps(args: argparse.Namespace) -> None:
     dataset = SavedMapDataset(
         images.entries, images.root, maps, map_size=args.map_size, mask_threshold=images.spec.mask_threshold
     )
-    evaluate_and_report(
-        SavedMaps(),
-        make_map_loader(dataset, args.num_workers, share=slice(rank(), None, world_size())),
-        images.entries,
-        device=torch.device("cpu"),
-        stopwatch=stopwatch,
-        outputs=Outputs(
-            folder=args.save_path,
-            legacy_pro=args.legacy_pro,
-            report=args.report,
-            bootstrap=bootstrap_from_options(args),
-        ),
+    device = torch.device("cpu")
+    about = Run(
+        folder=args.save_path,
         title=f"The maps of {args.maps} on {args.dataset}",
+        images=len(images.entries),
+        classes=len(images.phrases),
+        bootstrap=bootstrap_from_options(args),
+        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
         description={
             "method": "saved maps",
             "dataset": args.dataset,
             "arguments": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
+            **origin(device),
         },
-        to_picture=lambda seen: images.read_image(seen.sample, PICTURE_SIZE),
+    )
+    writers: list[Writer] = [ResultsWriter(about, device, stopwatch)]
+    if args.report:
+        writers.append(HtmlReport(about, lambda image: images.read_image(image.sample, PICTURE_SIZE)))
+    evaluate_and_report(
+        SavedMaps(),
+        make_map_loader(dataset, args.num_workers, share=slice(rank(), None, world_size())),
+        images.entries,
+        about,
+        writers,
+        device=device,
+        stopwatch=stopwatch,
         image_scores=scores,
-        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+        legacy_pro=args.legacy_pro,
     )
 
 

@@ -125,8 +125,8 @@ def predict(args: argparse.Namespace, paths: Sequence[Path]) -> int:
     order = from_main(writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for one in predict_photographs(args, detector, backbone, paths, order, "predicting"):
-        writer.take(one)
-    return writer.finish(f"{args.method}: {args.object}", settings)
+        writer.write(one)
+    return writer.finish()
 
 
 def share_in_prediction(

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.options import EvaluationSet, add_data_sets_options, evaluation_sets_from_options
-from data.outputs import add_output_options
+from data.output_options import add_output_options
 from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from models.adapter import ImageAdapter
 from models.adapter_checkpoint import AdapterCheckpoint, differences, seen_in_training
@@ -28,10 +28,10 @@ from models.options import (
 )
 from models.text import discard_text_tower
 from utils.distributed import is_main
+from utils.epochs import Summary
 from utils.errors import UserError, run
 from utils.evaluation_types import ClassResult
 from utils.stopwatch import Stopwatch
-from utils.summary import Summary
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.options import add_data_options, evaluation_set_from_options, fill_in_from_data_set
-from data.outputs import add_output_options
+from data.output_options import add_output_options
 from data.testing import add_seed_option, check_published, evaluate_detector, start_test
 from datasets.registry import get_spec
 from models.fidelity import Fidelity

@@ -39,9 +39,9 @@ from models.options import (
 from models.text import discard_text_tower
 from utils.arguments import positive_int
 from utils.distributed import is_main
+from utils.epochs import TrainingLog
 from utils.errors import UserError, run
 from utils.runtime import random_states, restore_random_states, seed_everything
-from utils.training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
 

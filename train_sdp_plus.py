@@ -41,12 +41,12 @@ from models.sdp_plus import LinearAdapters, SDPPlus, adapter_upsampling, adapter
 from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import positive_float, positive_int
 from utils.distributed import is_main, sum_gradients
+from utils.epochs import TrainingLog
 from utils.errors import UserError, run
 from utils.evaluation import evaluate
 from utils.results import mean_measures, results_table, write_results
 from utils.runtime import random_states, restore_random_states, seed_everything
 from utils.stopwatch import Stopwatch
-from utils.training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
 

@@ -30,13 +30,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measures import make_class
 from benchmarks.timing import medians
-from data.outputs import Outputs, evaluate_and_report
 from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
+from page.page import HtmlReport
 from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run
 from utils.runtime import peak_memory_mib
 from utils.stopwatch import Stopwatch
 
@@ -87,21 +89,15 @@ def evaluate_once(folder: Path, images: int) -> dict[str, float]:
     """Evaluate the first images in `folder`; seconds by part, and the peak memory of this process in MiB."""
     torch.set_num_threads(1)
     entries = entries_of(images)
-    stopwatch = Stopwatch()
+    device, stopwatch = torch.device("cpu"), Stopwatch()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        evaluate_and_report(
-            BrightnessDetector(),
-            make_loader(entries, folder, SIDE, batch_size=50, num_workers=1),
-            entries,
-            device=torch.device("cpu"),
-            stopwatch=stopwatch,
-            outputs=Outputs(folder=Path(out), report=True),
-            title="scale",
-            description={},
-            to_picture=lambda seen: image_from_tensor(seen.image),
-        )
-    peak = peak_memory_mib(torch.device("cpu"))["host"]
+        run = Run(folder=Path(out), title="scale", images=images, classes=images // CLASS_IMAGES, description={})
+        page = HtmlReport(run, lambda image: image_from_tensor(image.image))
+        loader = make_loader(entries, folder, SIDE, batch_size=50, num_workers=1)
+        writers = [ResultsWriter(run, device, stopwatch), page]
+        evaluate_and_report(BrightnessDetector(), loader, entries, run, writers, device=device, stopwatch=stopwatch)
+    peak = peak_memory_mib(device)["host"]
     return {"seconds": perf_counter() - began, "peak": peak, **stopwatch.seconds}
 
 

@@ -14,7 +14,7 @@ from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassMaps, ClassResult
+from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.stopwatch import Stopwatch
@@ -82,13 +82,8 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
 def _from_maps(
     runs: Sequence[SavedRun], images: EvaluationSet, bootstrap: Bootstrap, map_size: int | None, num_workers: int
 ) -> list[list[ClassResult]]:
-    results, sizes = [], []
+    results = []
     for run in runs:
-        shapes: dict[str, tuple[int, ...]] = {}
-
-        def note_shape(group: ClassMaps, shapes: dict = shapes) -> None:
-            shapes[group.samples[0].cls_name] = group.maps.shape[1:]
-
         dataset = SavedMapDataset(
             images.entries,
             images.root,
@@ -104,15 +99,13 @@ def _from_maps(
             stopwatch=Stopwatch(),
             image_scores={image: row.score for image, row in run.images.items()},
             bootstrap=bootstrap,
-            on_class=note_shape,
         )
         results.append(list(found))
-        sizes.append(shapes)
-    for name, size in sizes[0].items():
-        if size != sizes[1][name]:
-            said = [" x ".join(map(str, shapes[name])) for shapes in sizes]
+    for a, b in zip(*results, strict=True):
+        if a.map_shape != b.map_shape:
+            said = [" x ".join(map(str, result.map_shape)) for result in (a, b)]
             raise UserError(
-                f"the maps of class {name} are {said[0]} in {runs[0].folder}, {said[1]} in {runs[1].folder}: "
+                f"the maps of class {a.name} are {said[0]} in {runs[0].folder}, {said[1]} in {runs[1].folder}: "
                 "bring them to one size with --map_size"
             )
     return results

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from data.options import EvaluationSet, loader_from_options
-from data.outputs import Outputs, bootstrap_from_options, evaluate_and_report
+from data.output_options import bootstrap_from_options
 from data.published import published_numbers, read_facts, write_published
 from datasets.transforms import image_from_tensor
 from models.backbone import Backbone
 from models.fidelity import Fidelity
+from page.page import HtmlReport
 from utils.arguments import seed
 from utils.distributed import is_main
-from utils.evaluation_types import ClassResult, Detector
+from utils.evaluation_types import ClassResult, Detector, Writer
 from utils.lock import locked
+from utils.pictures import MapWriter, PictureWriter
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run, origin
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch
 
@@ -80,23 +84,12 @@ def evaluate_detector(
         stopwatch: which measured what was done before.
         further: what else to record in results.json.
     """
-    results = evaluate_and_report(
-        detector,
-        loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
-        images.entries,
-        read_image=partial(images.read_image, image_size=backbone.image_size),
-        to_picture=lambda seen: image_from_tensor(seen.image),
-        device=backbone.device,
-        stopwatch=stopwatch,
-        outputs=Outputs(
-            folder=args.save_path,
-            legacy_pro=args.legacy_pro,
-            save_maps=args.save_maps,
-            visualization=args.visualization,
-            report=not args.no_report,
-            bootstrap=bootstrap_from_options(args),
-        ),
+    run = Run(
+        folder=args.save_path,
         title=f"{method} on {args.dataset}",
+        images=len(images.entries),
+        classes=len(images.phrases),
+        bootstrap=bootstrap_from_options(args),
         description={
             "method": method,
             "dataset": args.dataset,
@@ -114,7 +107,25 @@ def evaluate_detector(
                 "tag": backbone.weights.tag,
             },
             **(further or {}),
+            **origin(backbone.device),
         },
+    )
+    writers: list[Writer] = [ResultsWriter(run, backbone.device, stopwatch)]
+    if not args.no_report:
+        writers.append(HtmlReport(run, lambda image: image_from_tensor(image.image)))
+    if args.save_maps:
+        writers.append(MapWriter(args.save_path / "maps"))
+    if args.visualization:
+        writers.append(PictureWriter(args.save_path, partial(images.read_image, image_size=backbone.image_size)))
+    results = evaluate_and_report(
+        detector,
+        loader_from_options(args, images, backbone.image_size, pin_memory=backbone.device.type == "cuda"),
+        images.entries,
+        run,
+        writers,
+        device=backbone.device,
+        stopwatch=stopwatch,
+        legacy_pro=args.legacy_pro,
     )
     if args.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(args.save_path))

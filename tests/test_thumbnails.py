@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from page.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline
-from utils.visualization import ColourScale, overlay
+from utils.pictures import ColourScale, overlay
 
 
 def test_jpeg_is_as_wide_as_wanted_and_shows_the_picture():
