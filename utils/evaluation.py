@@ -81,6 +81,7 @@ def evaluate(
                 for writer in writers:
                     writer.class_done(result)
             yield result
+        next(images, None)  # there is none, but other processes wait for this to be seen
 
 
 @dataclass(frozen=True)
