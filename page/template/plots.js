@@ -1,13 +1,15 @@
 /* Drawings as SVG: a histogram of the scores, and curves. They know nothing of the page's state. */
 const Plots = (() => {
-  const NAMESPACE = "http://www.w3.org/2000/svg";
-
   function svg(tag, attributes = {}, ...children) {
-    const element = document.createElementNS(NAMESPACE, tag);
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
   }
+
+  const plot = (width, height, label) =>
+    svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const text = (x, y, anchor, content) => svg("text", { x, y, "text-anchor": anchor }, String(content));
 
   /** About `count` round numbers from `low` to `high`. */
   function ticks(low, high, count) {
@@ -17,7 +19,7 @@ const Plots = (() => {
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     const found = [];
     for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) {
-      found.push({ value: i * step, text: (i * step).toFixed(digits) });
+      found.push({ value: i * step, label: (i * step).toFixed(digits) });
     }
     return found;
   }
@@ -27,10 +29,11 @@ const Plots = (() => {
    * groups: [{kind, label, scores}], range: [low, high], lines: [{kind, value, label}].
    * width: in pixels. onPick is called with the score at which the plot is clicked.
    */
-  function histogram(groups, range, lines, width, onPick) {
+  function histogram(groups, [low, high], lines, width, onPick) {
     const [height, left, right, top, bottom, bins] = [260, 34, 8, 8, 22, 48];
-    const [low, high] = range;
-    const x = (value) => left + ((value - low) / (high - low)) * (width - left - right);
+    const inner = width - left - right;
+    const barWidth = inner / bins;
+    const x = (value) => left + ((value - low) / (high - low)) * inner;
     const counts = groups.map(({ scores }) => {
       const count = new Array(bins).fill(0);
       for (const score of scores) count[Math.min(bins - 1, Math.floor(((score - low) / (high - low)) * bins))]++;
@@ -38,66 +41,55 @@ const Plots = (() => {
     });
     const most = Math.max(1, ...counts.flat());
     const y = (value) => height - bottom - (value / most) * (height - top - bottom);
-    const plot = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img",
-      "aria-label": `Histogram of the image scores: ${groups.map((g) => `${g.scores.length} ${g.label}`).join(", ")}` });
-    plot.append(svg("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }));
-    plot.append(svg("text", { x: left - 5, y: top + 8, "text-anchor": "end" }, String(most)));
-    plot.append(svg("text", { x: left - 5, y: height - bottom, "text-anchor": "end" }, "0"));
-    for (const { value, text } of ticks(low, high, width / 80)) {
-      plot.append(svg("text", { x: x(value), y: height - 7, "text-anchor": "middle" }, text));
+    const numbers = groups.map(({ scores, label }) => `${scores.length} ${label}`).join(", ");
+    const drawing = plot(width, height, `Histogram of the image scores: ${numbers}`);
+    drawing.append(svg("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }),
+      text(left - 5, top + 8, "end", most), text(left - 5, height - bottom, "end", 0),
+      ...ticks(low, high, width / 80).map(({ value, label }) => text(x(value), height - 7, "middle", label)));
+    groups.forEach(({ kind }, number) => counts[number].forEach((count, bin) => {
+      const place = { x: left + bin * barWidth + 0.5, y: y(count) };
+      const size = { width: barWidth - 1, height: height - bottom - y(count) };
+      if (count) drawing.append(svg("rect", { class: `bar ${kind}`, ...place, ...size }));
+    }));
+    for (const { kind, value, label } of lines.filter(({ value }) => value >= low && value <= high)) {
+      const [x1, x2, y1, y2] = [x(value), x(value), top - 4, height - bottom];
+      drawing.append(svg("line", { class: kind, x1, x2, y1, y2 }, svg("title", {}, label)));
     }
-    groups.forEach(({ kind }, number) => {
-      const barWidth = (width - left - right) / bins;
-      counts[number].forEach((count, bin) => {
-        if (!count) return;
-        plot.append(svg("rect", { class: `bar ${kind}`, x: left + bin * barWidth + 0.5, y: y(count),
-          width: barWidth - 1, height: height - bottom - y(count) }));
-      });
-    });
-    for (const { kind, value, label } of lines) {
-      if (value < low || value > high) continue;
-      plot.append(svg("line", { class: kind, x1: x(value), x2: x(value), y1: top - 4, y2: height - bottom },
-        svg("title", {}, label)));
-    }
-    plot.addEventListener("click", (event) => {
-      const box = plot.getBoundingClientRect();
-      const at = ((event.clientX - box.left) / box.width) * width;
-      const share = (at - left) / (width - left - right);
+    drawing.addEventListener("click", (event) => {
+      const box = drawing.getBoundingClientRect();
+      const share = (((event.clientX - box.left) / box.width) * width - left) / inner;
       onPick(low + Math.min(1, Math.max(0, share)) * (high - low));
     });
-    return plot;
+    return drawing;
   }
 
   /**
    * Curves over [0, xMax] x [0, 1], the chosen ones on top.
-   * curves: [{points: [xs, ys], name, chosen}], steps: whether each y holds back to the x before,
+   * drawn: [{points: [xs, ys], name, chosen}], steps: whether each y holds back to the x before,
    * point: [x, y] to mark, or null.
    */
   function curves(drawn, { xMax, xLabel, yLabel, steps, point, label }) {
     const [width, height, left, right, top, bottom] = [240, 210, 28, 8, 8, 34];
     const x = (value) => left + (value / xMax) * (width - left - right);
     const y = (value) => height - bottom - value * (height - top - bottom);
-    const plot = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-    plot.append(svg("path", { class: "axis",
-      d: `M${left} ${top}H${width - right}V${height - bottom}H${left}Z` }));
+    const drawing = plot(width, height, label);
+    drawing.append(svg("path", { class: "axis", d: `M${left} ${top}H${width - right}V${height - bottom}H${left}Z` }));
     for (const share of [0, 0.5, 1]) {
-      plot.append(svg("text", { x: left - 4, y: y(share) + 4, "text-anchor": "end" }, String(share)));
-      plot.append(svg("text", { x: x(share * xMax), y: height - bottom + 13, "text-anchor": "middle" },
-        String(share * xMax)));
+      drawing.append(text(left - 4, y(share) + 4, "end", share),
+        text(x(share * xMax), height - bottom + 13, "middle", share * xMax));
     }
-    plot.append(svg("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" },
-      `${yLabel} over ${xLabel}`));
+    drawing.append(text((left + width - right) / 2, height - 5, "middle", `${yLabel} over ${xLabel}`));
     for (const { points: [xs, ys], name, chosen } of [...drawn].sort((a, b) => a.chosen - b.chosen)) {
-      let path = "";
-      xs.forEach((value, i) => {
+      const parts = xs.map((value, i) => {
         const [px, py] = [x(value).toFixed(1), y(ys[i]).toFixed(1)];
-        if (i === 0) path = steps ? `M${x(0)} ${py}H${px}` : `M${px} ${py}`;
-        else path += steps ? `V${py}H${px}` : `L${px} ${py}`;
+        if (steps) return i ? `V${py}H${px}` : `M${x(0)} ${py}H${px}`;
+        return `${i ? "L" : "M"}${px} ${py}`;
       });
-      plot.append(svg("path", { class: chosen ? "curve chosen" : "curve", d: path }, svg("title", {}, name)));
+      const path = svg("path", { class: chosen ? "curve chosen" : "curve", d: parts.join("") }, svg("title", {}, name));
+      drawing.append(path);
     }
-    if (point) plot.append(svg("circle", { class: "here", cx: x(point[0]), cy: y(point[1]), r: 4 }));
-    return plot;
+    if (point) drawing.append(svg("circle", { class: "here", cx: x(point[0]), cy: y(point[1]), r: 4 }));
+    return drawing;
   }
 
   return { svg, histogram, curves };

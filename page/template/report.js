@@ -1,6 +1,6 @@
 /* The page: its state, and the elements that show it. */
 (() => {
-  const { DASH, absent, percent, withSign, number, small, make } = Elements;
+  const { DASH, absent, percent, withSign, number, small, make, picture, chip, matrix } = Elements;
   const PAGE_ROWS = 50;
   const MEASURES = {
     auroc_px: "Pixel AUROC", f1_px: "Pixel F1-max", ap_px: "Pixel AP", aupro: "PRO", aupro_200: "PRO (200)",
@@ -21,10 +21,13 @@
   let rows = []; // the images that the filters leave, in the table's order
 
   function startThreshold() {
+    if (data.threshold !== null) {
+      return { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` };
+    }
+    const none = "No calibrated threshold: the slider starts";
     const best = Scores.best(images);
-    if (data.threshold !== null) return { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` };
-    if (best !== null) return { value: best, why: "No calibrated threshold: the slider starts at the best F1 on these very labels." };
-    return { value: (range[0] + range[1]) / 2, why: "No calibrated threshold: the slider starts in the middle of the scores." };
+    if (best !== null) return { value: best, why: `${none} at the best F1 on these very labels.` };
+    return { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` };
   }
 
   const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
@@ -33,78 +36,92 @@
   /* ---- scores, counts, curves ---- */
 
   function showHistogram() {
-    const groups = [...LABELS].map(([label, text]) => ({
-      kind: KINDS.get(label), label: text,
-      scores: inClass().filter((image) => image.label === label).map((image) => image.score),
-    })).filter((group) => group.scores.length);
+    const scoresOf = (label) => inClass().filter((image) => image.label === label).map((image) => image.score);
+    const groups = [...LABELS]
+      .map(([label, text]) => ({ kind: KINDS.get(label), label: text, scores: scoresOf(label) }))
+      .filter((group) => group.scores.length);
     const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" }];
-    if (data.threshold !== null) lines.push({ kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" });
-    at("histogram").replaceChildren(Plots.histogram(groups, range, lines, at("histogram").clientWidth, setThreshold));
-    at("legend").replaceChildren(...groups.map((group) => make("span", { className: `key ${group.kind}` },
-      `${group.label} (${group.scores.length})`)));
+    if (data.threshold !== null) {
+      lines.push({ kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" });
+    }
+    const box = at("histogram");
+    box.replaceChildren(Plots.histogram(groups, range, lines, box.clientWidth, setThreshold));
+    at("legend").replaceChildren(...groups.map(({ kind, label, scores }) =>
+      make("span", { className: `key ${kind}` }, `${label} (${scores.length})`)));
   }
 
-  function showCounts(counts, rates) {
+  function showCounts(counts, { precision, recall, falsePositive, f1 }) {
     const parts = [];
     if (counts.TP + counts.FP + counts.FN + counts.TN) {
-      parts.push(Elements.matrix(counts, [["anomalous", ["TP", "FN"]], ["normal", ["FP", "TN"]]], true));
-      const named = { Precision: rates.precision, Recall: rates.recall, "False-positive rate": rates.falsePositive, F1: rates.f1 };
-      parts.push(make("p", { className: "rates" }, ...Object.entries(named).map(([name, value]) =>
-        make("span", {}, `${name} `, make("b", {}, withSign(value))))));
+      const named = { Precision: precision, Recall: recall, "False-positive rate": falsePositive, F1: f1 };
+      const shown = Object.entries(named).map(([name, value]) =>
+        make("span", {}, `${name} `, make("b", {}, withSign(value))));
+      parts.push(matrix(counts, [["anomalous", ["TP", "FN"]], ["normal", ["FP", "TN"]]], true),
+        make("p", { className: "rates" }, ...shown));
     }
-    if (counts["+"] + counts["-"]) parts.push(Elements.matrix(counts, [["no label", ["+", "-"]]], false));
+    if (counts["+"] + counts["-"]) parts.push(matrix(counts, [["no label", ["+", "-"]]], false));
     at("counts").replaceChildren(...parts);
   }
 
   function fillMeasures() {
     const keys = Object.keys(data.mean);
     at("measures-section").hidden = !keys.length;
-    const row = (name, { measures, intervals, notes }) => make("tr", {}, make("td", {}, name), ...keys.map((key) =>
-      make("td", { className: "number", title: absent(measures[key]) ? notes.join("; ") : "" }, percent(measures[key]),
-        ...(intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : []))));
-    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Class"),
-      ...keys.map((key) => make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key))));
+    function row(name, { measures, intervals, notes }) {
+      const cells = keys.map((key) => {
+        const title = absent(measures[key]) ? notes.join("; ") : "";
+        const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
+        return make("td", { className: "number", title }, percent(measures[key]), ...interval);
+      });
+      return make("tr", {}, make("td", {}, name), ...cells);
+    }
+    const titles = keys.map((key) =>
+      make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
+    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles));
     const body = make("tbody", {}, ...data.classes.map((each, index) =>
       row(make("button", { type: "button", className: "link", onclick: () => choose(index) }, each.name), each)));
-    const foot = make("tfoot", {}, row("Mean", { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] }));
-    at("measures").append(head, body, ...(several ? [foot] : []));
+    const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
+    at("measures").append(head, body, ...(several ? [make("tfoot", {}, row("Mean", mean))] : []));
     const notes = data.classes.flatMap((each) => each.notes.map((note) => `${each.name}: ${note}`));
     at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
   }
 
-  function showCurves(rates) {
+  function showCurves({ recall, precision, falsePositive }) {
     const measures = state.chosen === null ? data.mean : data.classes[state.chosen].measures;
     const here = (x, y) => (state.chosen !== null && x !== null && y !== null ? [x, y] : null);
-    const overRate = { xLabel: "false-positive rate", yLabel: "recall" };
-    const overRecall = { xLabel: "recall", yLabel: "precision", steps: true };
+    const roc = { curve: "roc", name: "AUROC", xLabel: "false-positive rate", yLabel: "recall", xMax: 1, point: null };
+    const pr = { ...roc, curve: "pr", name: "AP", xLabel: "recall", yLabel: "precision", steps: true };
+    const pro = { ...roc, curve: "pro", name: "area to 0.3", yLabel: "overlap", xMax: 0.3 };
     const plots = [
-      { of: "image_curves", curve: "roc", title: "Image ROC", key: "auroc_sp", name: "AUROC", ...overRate,
-        point: here(rates.falsePositive, rates.recall) },
-      { of: "image_curves", curve: "pr", title: "Image PR", key: "ap_sp", name: "AP", ...overRecall,
-        point: here(rates.recall, rates.precision) },
-      { of: "pixel_curves", curve: "roc", title: "Pixel ROC", key: "auroc_px", name: "AUROC", ...overRate },
-      { of: "pixel_curves", curve: "pr", title: "Pixel PR", key: "ap_px", name: "AP", ...overRecall },
-      { of: "pixel_curves", curve: "pro", title: "PRO", key: "aupro", name: "area to 0.3", ...overRate, yLabel: "overlap", xMax: 0.3 },
+      { ...roc, of: "image_curves", title: "Image ROC", key: "auroc_sp", point: here(falsePositive, recall) },
+      { ...pr, of: "image_curves", title: "Image PR", key: "ap_sp", point: here(recall, precision) },
+      { ...roc, of: "pixel_curves", title: "Pixel ROC", key: "auroc_px" },
+      { ...pr, of: "pixel_curves", title: "Pixel PR", key: "ap_px" },
+      { ...pro, of: "pixel_curves", title: "PRO", key: "aupro" },
     ];
     const figures = plots.map((plot) => {
-      const drawn = data.classes.map((each, index) => ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: index === state.chosen }))
+      const drawn = data.classes.map((each, index) =>
+        ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: index === state.chosen }))
         .filter(({ points }) => points);
       if (!drawn.length) return null;
       const value = measures[plot.key];
-      const text = absent(value) ? `${DASH} (not defined)` : `${state.chosen === null ? "mean " : ""}${plot.name} ${withSign(value)}`;
+      const mean = state.chosen === null ? "mean " : "";
+      const text = absent(value) ? `${DASH} (not defined)` : `${mean}${plot.name} ${withSign(value)}`;
       return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
-        Plots.curves(drawn, { xMax: 1, point: null, ...plot, label: `${plot.title}, ${text}` }));
+        Plots.curves(drawn, { ...plot, label: `${plot.title}, ${text}` }));
     });
     at("curves").replaceChildren(...figures.filter(Boolean));
-    document.querySelectorAll("#measures tbody tr").forEach((row, index) => row.classList.toggle("chosen", index === state.chosen));
+    document.querySelectorAll("#measures tbody tr").forEach((row, index) =>
+      row.classList.toggle("chosen", index === state.chosen));
   }
 
   /* ---- the table of images ---- */
 
   function thumb(image) {
-    if (!image.picture) return make("span", { title: "The page holds the pictures of the images that are ranked worst" }, DASH);
-    return make("button", { type: "button", className: "thumb", ariaLabel: `Enlarge ${image.image_path}`,
-      onclick: () => view(image) }, Elements.picture(image.picture, false), Elements.picture(image.picture, true));
+    const none = "The page holds the pictures of the images that are ranked worst";
+    if (!image.picture) return make("span", { title: none }, DASH);
+    const label = `Enlarge ${image.image_path}`;
+    return make("button", { type: "button", className: "thumb", ariaLabel: label, onclick: () => view(image) },
+      picture(image.picture, false), picture(image.picture, true));
   }
 
   // How far on the wrong side of the first threshold; without a label, how anomalous.
@@ -114,29 +131,35 @@
     const [x, y] = [value(a), value(b)];
     return x < y ? -1 : x > y ? 1 : 0;
   };
-  const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number",
-    cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity), down: true });
+  const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
+    cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
+  const some = (key) => images.some((image) => !absent(image[key]));
   const COLUMNS = [
-    { title: "Image, and its map", cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it anew flickers
+    { title: "Image, and its map",
+      cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it anew flickers
     { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
-      cell: (image) => make("button", { type: "button", className: "link", onclick: () => view(image) }, image.image_path) },
-    several && { key: "class", title: "Class", cell: (image) => image.className, order: by((image) => image.className) },
-    labelled && { key: "label", title: "Label", cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1), down: true },
-    { key: "outcome", title: "Outcome", cell: (image) => Elements.chip(outcome(image)),
+      cell: (image) =>
+        make("button", { type: "button", className: "link", onclick: () => view(image) }, image.image_path) },
+    several && { key: "class", title: "Class",
+      cell: (image) => image.className, order: by((image) => image.className) },
+    labelled && { key: "label", title: "Label", down: true,
+      cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1) },
+    { key: "outcome", title: "Outcome", cell: (image) => chip(outcome(image)),
       order: by((image) => Object.keys(Scores.OUTCOMES).indexOf(outcome(image))) },
-    labelled && { ...figure("misranked", "Misranked",
-      "Share of the class's images with the other label that the score ranks on the wrong side; the worst misses first",
-      withSign), key: "wrong", order: wrongness },
+    labelled && { ...figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
+      + "ranks on the wrong side; the worst misses first", withSign), key: "wrong", order: wrongness },
     figure("score", "Score", "The image score, which the threshold is on"),
-    images.some((image) => !absent(image.text_prob)) && figure("text_prob", "Text probability", "Probability of the anomalous text"),
+    some("text_prob") && figure("text_prob", "Text probability", "Probability of the anomalous text"),
     figure("map_max", "Map maximum", "Greatest score in the map"),
-    images.some((image) => !absent(image.p_value)) && figure("p_value", "p-value", "", small),
+    some("p_value") && figure("p_value", "p-value", "", small),
   ].filter(Boolean);
 
   function showHead() {
     document.querySelector("#images thead tr").replaceChildren(...COLUMNS.map((column) => {
-      const cell = make("th", { scope: "col", className: column.className === "number" ? "number" : "", title: column.hint ?? "" });
-      cell.append(column.order ? make("button", { type: "button", onclick: () => sortBy(column) }, column.title) : column.title);
+      const className = column.className === "number" ? "number" : "";
+      const cell = make("th", { scope: "col", className, title: column.hint ?? "" });
+      const sort = () => sortBy(column);
+      cell.append(column.order ? make("button", { type: "button", onclick: sort }, column.title) : column.title);
       if (state.sort.key === column.key) {
         cell.firstChild.dataset.direction = state.sort.down ? "down" : "up";
         cell.ariaSort = state.sort.down ? "descending" : "ascending";
@@ -145,7 +168,7 @@
     }));
   }
 
-  function filterRows() {
+  function showRows() {
     const query = at("query").value.toLowerCase();
     const wanted = at("outcome").value;
     const { order } = COLUMNS.find((column) => column.key === state.sort.key);
@@ -153,15 +176,13 @@
     rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
       && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
     rows.sort((a, b) => sign * order(a, b) || a.index - b.index);
-  }
 
-  function showRows() {
-    filterRows();
     const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
     state.page = Math.min(state.page, pages - 1);
     const first = state.page * PAGE_ROWS;
-    document.querySelector("#images tbody").replaceChildren(...rows.slice(first, first + PAGE_ROWS).map((image) =>
-      make("tr", {}, ...COLUMNS.map((column) => make("td", { className: column.className ?? "" }, column.cell(image))))));
+    const shown = rows.slice(first, first + PAGE_ROWS).map((image) => make("tr", {},
+      ...COLUMNS.map(({ className, cell }) => make("td", { className: className ?? "" }, cell(image)))));
+    document.querySelector("#images tbody").replaceChildren(...shown);
     at("found").textContent = `${rows.length} of ${images.length} images`;
     at("page").textContent = `${state.page + 1} of ${pages}`;
     at("previous").disabled = state.page === 0;
@@ -172,12 +193,14 @@
 
   function view(image) {
     state.viewed = image;
-    at("viewer-picture").replaceChildren(image.picture ? Elements.picture(image.picture, true)
+    at("viewer-picture").replaceChildren(image.picture ? picture(image.picture, true)
       : make("p", { className: "quiet" }, "The page holds no picture of this image."));
     at("viewer-name").textContent = image.image_path;
-    const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", Elements.chip(outcome(image))],
-      ...COLUMNS.filter((column) => column.className === "number").map((column) => [column.title, column.cell(image)])];
-    at("viewer-facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+    const numbers = COLUMNS.filter((column) => column.className === "number");
+    const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", chip(outcome(image))],
+      ...numbers.map(({ title, cell }) => [title, cell(image)])];
+    const shown = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+    at("viewer-facts").replaceChildren(...shown);
     const place = rows.indexOf(image);
     at("viewer-previous").disabled = place <= 0;
     at("viewer-next").disabled = place === rows.length - 1;
@@ -193,7 +216,8 @@
 
   function showAll() {
     at("threshold").value = state.threshold;
-    if (document.activeElement !== at("threshold-value")) at("threshold-value").value = Number(state.threshold.toPrecision(5));
+    const typed = at("threshold-value");
+    if (document.activeElement !== typed) typed.value = Number(state.threshold.toPrecision(5));
     at("best").disabled = Scores.best(inClass()) === null;
     at("class").value = state.chosen ?? "";
     const counts = Scores.count(inClass(), state.threshold);
@@ -258,40 +282,44 @@
 
   function fillControls() {
     const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-    const counted = [...KINDS].map(([label, kind]) => [images.filter((image) => image.label === label).length, kind]).filter(([count]) => count);
-    at("summary").textContent = `${plural(images.length, "image", "images")} of ${plural(data.classes.length, "class", "classes")}: `
-      + counted.map(([count, kind]) => `${count} ${kind}`).join(", ");
+    const counted = [...KINDS].map(([label, kind]) => [images.filter((image) => image.label === label).length, kind])
+      .filter(([count]) => count).map(([count, kind]) => `${count} ${kind}`);
+    const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
+    at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
     at("start").textContent = start.why;
     at("best").hidden = !labelled;
     at("class-label").hidden = !several;
     at("calibrated").hidden = data.threshold === null;
     for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
-    at("class").append(...(several ? [make("option", { value: "" }, "all")] : []),
-      ...data.classes.map(({ name }, index) => make("option", { value: index }, name)));
-    const outcomes = [["", "all"], ...(labelled ? [["wrong", "all errors"]] : []),
-      ...Object.entries(Scores.OUTCOMES).filter(([key]) => images.some((image) => (image.label === null) === (key.length === 1)))
-        .map(([key, text]) => [key, key.length === 1 && labelled ? `no label, ${text}` : text])];
-    at("outcome").append(...outcomes.map(([value, text]) => make("option", { value }, text)));
+    const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
+    const classes = data.classes.map(({ name }, index) => [index, name]);
+    at("class").append(...options(several ? [["", "all"], ...classes] : classes));
+    const possible = Object.entries(Scores.OUTCOMES)
+      .filter(([key]) => images.some((image) => (image.label === null) === (key.length === 1)))
+      .map(([key, text]) => [key, key.length === 1 && labelled ? `no label, ${text}` : text]);
+    at("outcome").append(...options([["", "all"], ...(labelled ? [["wrong", "all errors"]] : []), ...possible]));
     const slider = at("threshold");
     [slider.min, slider.max] = [Math.min(range[0], start.value), Math.max(range[1], start.value)];
     slider.step = (slider.max - slider.min) / 1000;
   }
 
+  const on = (id, event, react) => at(id).addEventListener(event, ({ target }) => react(target));
+  const onClick = (id, react) => at(id).addEventListener("click", react);
   at("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["threshold", "threshold-value"]) at(id).addEventListener("input", (event) => setThreshold(event.target.valueAsNumber));
-  at("best").addEventListener("click", () => setThreshold(Scores.best(inClass())));
-  at("calibrated").addEventListener("click", () => setThreshold(data.threshold));
-  at("class").addEventListener("change", (event) => choose(event.target.value === "" ? null : Number(event.target.value)));
-  for (const id of ["opacity", "viewer-opacity"]) at(id).addEventListener("input", (event) => setOpacity(event.target.value));
-  for (const box of truthBoxes) box.addEventListener("change", (event) => showTruth(event.target.checked));
-  at("outcome").addEventListener("change", filterAnew);
-  at("query").addEventListener("input", filterAnew);
-  at("previous").addEventListener("click", () => turn(-1));
-  at("next").addEventListener("click", () => turn(1));
-  at("viewer-previous").addEventListener("click", () => step(-1));
-  at("viewer-next").addEventListener("click", () => step(1));
-  at("viewer-close").addEventListener("click", () => at("viewer").close());
-  at("viewer").addEventListener("click", (event) => { if (event.target === at("viewer")) at("viewer").close(); });
+  for (const id of ["threshold", "threshold-value"]) on(id, "input", (input) => setThreshold(input.valueAsNumber));
+  for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
+  for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
+  on("class", "change", ({ value }) => choose(value === "" ? null : Number(value)));
+  on("outcome", "change", filterAnew);
+  on("query", "input", filterAnew);
+  onClick("best", () => setThreshold(Scores.best(inClass())));
+  onClick("calibrated", () => setThreshold(data.threshold));
+  onClick("previous", () => turn(-1));
+  onClick("next", () => turn(1));
+  onClick("viewer-previous", () => step(-1));
+  onClick("viewer-next", () => step(1));
+  onClick("viewer-close", () => at("viewer").close());
+  onClick("viewer", (event) => { if (event.target === at("viewer")) at("viewer").close(); });
   at("viewer").addEventListener("keydown", (event) => {
     if (event.target.type === "range") return; // the arrows move the slider
     if (event.key === "ArrowLeft") step(-1);
