@@ -136,7 +136,7 @@
   const some = (key) => images.some((image) => !absent(image[key]));
   const COLUMNS = [
     { title: "Image, and its map",
-      cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it anew flickers
+      cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
     { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
       cell: (image) =>
         make("button", { type: "button", className: "link", onclick: () => view(image) }, image.image_path) },
@@ -269,7 +269,7 @@
     document.querySelector("#images th[aria-sort] button").focus();
   }
 
-  function filterAnew() {
+  function filterFromFirstPage() {
     state.page = 0;
     showRows();
   }
@@ -310,8 +310,8 @@
   for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
   for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
   on("class", "change", ({ value }) => choose(value === "" ? null : Number(value)));
-  on("outcome", "change", filterAnew);
-  on("query", "input", filterAnew);
+  on("outcome", "change", filterFromFirstPage);
+  on("query", "input", filterFromFirstPage);
   onClick("best", () => setThreshold(Scores.best(inClass())));
   onClick("calibrated", () => setThreshold(data.threshold));
   onClick("previous", () => turn(-1));

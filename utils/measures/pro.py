@@ -5,7 +5,8 @@ A threshold t, which marks the pixels that score t or more, finds a part of each
     PRO(t) = 1/R sum_r |marked pixels of region r| / |pixels of region r|
     FPR(t) = |marked normal pixels| / |normal pixels|
 
-The measure is the area under PRO over FPR in [0, 0.3], divided by 0.3 (Bergmann et al., IJCV 129, 2021, section 5).
+The measure is the area under PRO over FPR in [0, 0.3], divided by 0.3 (Bergmann et al., Uninformed Students,
+CVPR 2020).
 """
 
 from typing import Literal
