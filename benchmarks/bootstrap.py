@@ -19,9 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import start
 from benchmarks.measures import make_class
-from utils.bootstrap import Bootstrap
-from utils.measures import pixel_measures
-from utils.weighted_measures import THRESHOLDS, count_pixels, measures_of_draws
+from utils.measures.bootstrap import THRESHOLDS, Bootstrap, count_scores, measures_of_draws
+from utils.measures.class_measures import pixel_measures
 
 NAMES = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
 Values = dict[str, np.ndarray]  # measure -> its value for each draw
@@ -35,7 +34,7 @@ def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
 
 def ours(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int) -> Values:
     """Measure all draws at once."""
-    drawn = measures_of_draws(count_pixels(maps, masks, thresholds), weights)
+    drawn = measures_of_draws(count_scores(maps, masks, thresholds), weights)
     return {name: getattr(drawn, name) for name in NAMES}
 
 

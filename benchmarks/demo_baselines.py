@@ -23,7 +23,7 @@ from datasets.meta import Entry, read_meta
 from datasets.registry import get_spec
 from datasets.transforms import mask_transform, resize_rgb
 from utils.errors import run
-from utils.measures import ranking_measures
+from utils.measures.ranking import ranking_measures
 
 # From a grey image, float32 [S, S], to a score for each pixel.
 BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

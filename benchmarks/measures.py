@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import start
 from tests.plain_measures import plain_legacy_pro, plain_ranking
-from utils.measures import pixel_measures, ranking_measures
+from utils.measures.class_measures import pixel_measures
+from utils.measures.ranking import ranking_measures
 
 Values = tuple[float | None, ...]  # of MEASURES
 MEASURES = ("pixel AUROC", "pixel AP", "pixel F1-max", "PRO", "PRO, 200 thresholds")

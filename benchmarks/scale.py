@@ -32,9 +32,11 @@ from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
+from page.page import HtmlReport
 from utils.evaluation_types import Prediction
-from utils.measures import pixel_measures
-from utils.report import Outputs, evaluate_and_report
+from utils.measures.class_measures import pixel_measures
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run
 from utils.stopwatch import Stopwatch
 
 CLASS_IMAGES = 100
@@ -79,20 +81,14 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     """Evaluate the first classes in `folder`; returns seconds by part."""
     torch.set_num_threads(1)
     entries = [entry for number in range(classes) for entry in entries_of(number)]
-    stopwatch = Stopwatch()
+    device, stopwatch = torch.device("cpu"), Stopwatch()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        evaluate_and_report(
-            BrightnessDetector(),
-            make_loader(entries, folder, SIDE, batch_size=50, num_workers=1),
-            entries,
-            device=torch.device("cpu"),
-            stopwatch=stopwatch,
-            outputs=Outputs(folder=Path(out), report=True),
-            title="scale",
-            description={},
-            to_picture=lambda seen: image_from_tensor(seen.image),
-        )
+        run = Run(folder=Path(out), title="scale", images=len(entries), classes=classes, description={})
+        page = HtmlReport(run, lambda image: image_from_tensor(image.image))
+        loader = make_loader(entries, folder, SIDE, batch_size=50, num_workers=1)
+        writers = [ResultsWriter(run, device, stopwatch), page]
+        evaluate_and_report(BrightnessDetector(), loader, entries, run, writers, device=device, stopwatch=stopwatch)
     return {"seconds": perf_counter() - began, **stopwatch.seconds}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import write_json
-from utils.visualization import ColourScale
+from utils.pictures import ColourScale
 
 LEAST = 2  # images; with one there is no rate below 1 to promise
 TERMS = 2  # scores of an image that are tested: its probability by the text, and its map's maximum

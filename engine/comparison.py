@@ -12,13 +12,13 @@ from datasets.image_set import ImageSet
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from engine.evaluation_options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
-from utils.bootstrap import Bootstrap
-from utils.class_measures import IMAGE_MEASURES, measure_class
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassMaps, ClassResult
+from utils.evaluation_types import ClassResult
 from utils.lock import locked
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 
@@ -94,13 +94,8 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
 def _from_maps(
     runs: Sequence[SavedRun], images: ImageSet, bootstrap: Bootstrap, map_size: int | None, num_workers: int
 ) -> list[list[ClassResult]]:
-    results, sizes = [], []
+    results = []
     for run in runs:
-        shapes: dict[str, tuple[int, ...]] = {}
-
-        def note_shape(group: ClassMaps, shapes: dict = shapes) -> None:
-            shapes[group.samples[0].cls_name] = group.maps.shape[1:]
-
         dataset = SavedMapDataset(
             images.entries,
             images.root,
@@ -116,15 +111,13 @@ def _from_maps(
             stopwatch=Stopwatch(),
             image_scores={image: row.score for image, row in run.images.items()},
             bootstrap=bootstrap,
-            on_class=note_shape,
         )
         results.append(list(found))
-        sizes.append(shapes)
-    for name, size in sizes[0].items():
-        if size != sizes[1][name]:
-            said = [" x ".join(map(str, shapes[name])) for shapes in sizes]
+    for a, b in zip(*results, strict=True):
+        if a.map_shape != b.map_shape:
+            said = [" x ".join(map(str, result.map_shape)) for result in (a, b)]
             raise UserError(
-                f"the maps of class {name} are {said[0]} in {runs[0].folder}, {said[1]} in {runs[1].folder}: "
+                f"the maps of class {a.name} are {said[0]} in {runs[0].folder}, {said[1]} in {runs[1].folder}: "
                 "bring them to one size with --map_size"
             )
     return results

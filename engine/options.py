@@ -30,7 +30,7 @@ from utils.arguments import (
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from utils.bootstrap import Bootstrap
+    from utils.measures.bootstrap import Bootstrap
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA_SETS = ", ".join(REGISTRY)
@@ -194,7 +194,7 @@ class ExaminationOptions(
 
 def bootstrap_of(options: MeasureOptions, seed: int) -> "Bootstrap | None":
     """How intervals are to be made, None if they are not asked for."""
-    from utils.bootstrap import Bootstrap  # which belongs to the measures, and those take long to import
+    from utils.measures.bootstrap import Bootstrap  # which belongs to the measures, and those take long to import
 
     return None if options.bootstrap is None else Bootstrap(options.bootstrap, options.confidence, seed)
 

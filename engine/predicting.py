@@ -15,6 +15,7 @@ from engine.detectors import METHODS, warn_of_differences
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
 from engine.prediction import Seen, Unread, predict_photographs
+from engine.prediction_files import PredictionFiles, check_unused
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import PredictionWriter
 from models.backbone import Backbone
@@ -24,7 +25,6 @@ from utils.distributed import from_main, is_main
 from utils.errors import UserError
 from utils.evaluation_types import Detector
 from utils.lock import locked
-from utils.prediction_files import PredictionFiles, check_unused
 from utils.runtime import environment, git_commit, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,8 @@ def _predict(loaded: Loaded, paths: Sequence[Path]) -> int:
     order = from_main(writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for one in loaded.predict(paths, order, "predicting"):
-        writer.take(one)
-    return writer.finish(f"{options.method}: {options.object}", settings)
+        writer.write(one)
+    return writer.finish()
 
 
 def _calibration(loaded: Loaded) -> Calibration | None:

@@ -11,10 +11,13 @@ from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
 from engine.options import bootstrap_of
 from engine.saved_runs import read_scores
+from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
+from utils.evaluation_types import Writer
 from utils.lock import locked
-from utils.report import Outputs, evaluate_and_report
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run, origin
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 
@@ -44,21 +47,32 @@ def _measure(options: EvaluationOptions) -> None:
     dataset = SavedMapDataset(
         images.entries, images.root, maps, map_size=options.map_size, mask_threshold=images.spec.mask_threshold
     )
+    device = torch.device("cpu")
+    run = Run(
+        folder=options.save_path,
+        title=f"The maps of {options.maps} on {options.dataset}",
+        images=len(images.entries),
+        classes=len(images.phrases()),
+        bootstrap=bootstrap_of(options, options.seed),
+        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+        description={
+            "method": "saved maps",
+            "dataset": options.dataset,
+            "arguments": plain_record(options),
+            **origin(device),
+        },
+    )
+    writers: list[Writer] = [ResultsWriter(run, device, stopwatch)]
+    if options.report:
+        writers.append(HtmlReport(run, lambda image: images.read_image(image.sample, PICTURE_SIZE)))
     evaluate_and_report(
         SavedMaps(),
         make_map_loader(dataset, options.num_workers, share=slice(rank(), None, world_size())),
         images.entries,
-        device=torch.device("cpu"),
+        run,
+        writers,
+        device=device,
         stopwatch=stopwatch,
-        outputs=Outputs(
-            folder=options.save_path,
-            legacy_pro=options.legacy_pro,
-            report=options.report,
-            bootstrap=bootstrap_of(options, options.seed),
-        ),
-        title=f"The maps of {options.maps} on {options.dataset}",
-        description={"method": "saved maps", "dataset": options.dataset, "arguments": plain_record(options)},
-        to_picture=lambda seen: images.read_image(seen.sample, PICTURE_SIZE),
         image_scores=scores,
-        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+        legacy_pro=options.legacy_pro,
     )

@@ -20,15 +20,18 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.text import discard_text_tower
+from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import is_main
+from utils.epochs import Summary
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult, Detector
+from utils.evaluation_types import ClassResult, Detector, Writer
 from utils.lock import locked
-from utils.report import Outputs, evaluate_and_report
+from utils.pictures import MapWriter, PictureWriter
+from utils.report import evaluate_and_report
+from utils.results import ResultsWriter, Run, origin
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch
-from utils.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -182,24 +185,30 @@ def _evaluate(
     stopwatch: Stopwatch,
 ) -> list[ClassResult]:
     """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
+    run = Run(
+        folder=options.save_path,
+        title=f"{about['method']} on {about['dataset']}",
+        images=len(images.entries),
+        classes=len(images.phrases()),
+        bootstrap=bootstrap_of(options, options.seed),
+        description=about | origin(backbone.device),
+    )
+    writers: list[Writer] = [ResultsWriter(run, backbone.device, stopwatch)]
+    if not options.no_report:
+        writers.append(HtmlReport(run, lambda image: image_from_tensor(image.image)))
+    if options.save_maps:
+        writers.append(MapWriter(options.save_path / "maps"))
+    if options.visualization:
+        writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
     results = evaluate_and_report(
         detector,
         evaluation_loader(images, backbone, options, options.seed),
         images.entries,
-        read_image=partial(images.read_image, image_size=backbone.image_size),
-        to_picture=lambda seen: image_from_tensor(seen.image),
+        run,
+        writers,
         device=backbone.device,
         stopwatch=stopwatch,
-        outputs=Outputs(
-            folder=options.save_path,
-            legacy_pro=options.legacy_pro,
-            save_maps=options.save_maps,
-            visualization=options.visualization,
-            report=not options.no_report,
-            bootstrap=bootstrap_of(options, options.seed),
-        ),
-        title=f"{about['method']} on {about['dataset']}",
-        description=about,
+        legacy_pro=options.legacy_pro,
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))

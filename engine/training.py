@@ -14,10 +14,10 @@ from engine.training_options import TrainingOptions
 from models.checkpoints import read_checkpoint
 from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, world_size
+from utils.epochs import TrainingLog
 from utils.errors import UserError
 from utils.lock import locked
 from utils.runtime import random_states, restore_random_states, start_log
-from utils.training_log import TrainingLog
 
 logger = logging.getLogger(__name__)
 

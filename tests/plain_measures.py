@@ -1,21 +1,21 @@
-"""The measures plainly: scikit-learn on all pixels, and PRO by loops over thresholds and regions."""
+"""The measures computed plainly, as the evaluation scripts of the field do, to test and time the fast ones against."""
 
 import numpy as np
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-Region = tuple[int, np.ndarray, np.ndarray]  # image, rows and columns of its pixels
+Region = tuple[int, np.ndarray, np.ndarray]  # image, rows, columns
 
 
 def plain_ranking(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float, float]:
-    """Measure AUROC, AP and F1-max by scikit-learn."""
+    """AUROC, AP and F1-max by scikit-learn."""
     precision, recall, _ = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max()
 
 
-def plain_regions(masks: np.ndarray) -> list[Region]:
-    """List the 8-connected regions of masks [n, H, W]."""
+def regions_of(masks: np.ndarray) -> list[Region]:
+    """Each 8-connected region, labelled once and not for every threshold."""
     regions = []
     for index, mask in enumerate(masks):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
@@ -24,8 +24,8 @@ def plain_regions(masks: np.ndarray) -> list[Region]:
 
 
 def plain_pro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """Measure PRO exactly, by a loop over all scores."""
-    regions = plain_regions(masks)
+    """PRO by a loop over all distinct scores."""
+    regions = regions_of(masks)
     rates, overlaps = [0.0], [0.0]
     for threshold in np.unique(maps)[::-1]:
         predicted = maps >= threshold
@@ -39,8 +39,8 @@ def plain_pro(maps: np.ndarray, masks: np.ndarray) -> float:
 
 
 def plain_legacy_pro(maps: np.ndarray, masks: np.ndarray) -> float | None:
-    """Measure PRO by 200 thresholds; kinder than usual in that regions are labelled once, not for every threshold."""
-    regions = plain_regions(masks)
+    """PRO by a loop over 200 thresholds; None where it is undefined."""
+    regions = regions_of(masks)
     low, high = maps.min(), maps.max()
     if low == high:
         return None
@@ -50,8 +50,7 @@ def plain_legacy_pro(maps: np.ndarray, masks: np.ndarray) -> float | None:
         overlaps.append(np.mean([predicted[region].mean() for region in regions]))
         rates.append(np.logical_and(~masks, predicted).sum() / (~masks).sum())
     rates, overlaps = np.array(rates), np.array(overlaps)
-    kept = rates < 0.3
-    rates = rates[kept]
-    if len(np.unique(rates)) < 2:
+    overlaps, rates = overlaps[rates < 0.3], rates[rates < 0.3]
+    if len(set(rates.tolist())) < 2:
         return None
-    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps[kept])
+    return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)

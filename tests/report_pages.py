@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import torch
 
-from utils.bootstrap import Bootstrap
+from page.page import PAGE, HtmlReport
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.html_report import HtmlReport
-from utils.measures import ranking_measures
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.ranking import ranking_measures
+from utils.results import Run
 
 NASTY = "</script><img src=x onerror=\"document.title='broken in'\">'&<!--\u2028"
 
@@ -49,11 +50,11 @@ def add_images(report: HtmlReport, result: ClassResult, *, size: int = 48, noise
         pixels = rng.random((3, size, size), np.float32) if noise else np.full((3, size, size), 0.5, np.float32)
         anomaly_map = cv2.GaussianBlur(rng.random((size, size), np.float32), (0, 0), 4)
         sample = Sample(image.image_path, "", image.class_name, image.label)
-        report.add_image(ImageMap(sample, torch.from_numpy(pixels), anomaly_map, mask))
+        report.image(ImageMap(sample, torch.from_numpy(pixels), anomaly_map, mask, 0.5))
 
 
 def write_page(
-    path: Path,
+    folder: Path,
     results: Sequence[ClassResult],
     *,
     title: str = "A page",
@@ -62,9 +63,18 @@ def write_page(
     p_values: Sequence[float] | None = None,
     **options,
 ) -> Path:
-    report = HtmlReport(sum(len(result.images) for result in results), to_picture)
+    run = Run(
+        folder=folder,
+        title=title,
+        images=sum(len(result.images) for result in results),
+        classes=len(results),
+        description={"note": NASTY},
+        remarks=["a remark"],
+        bootstrap=bootstrap,
+    )
+    report = HtmlReport(run, to_picture, threshold)
     for result in results:
         add_images(report, result, **options)
-        report.end_class(result, p_values)
-    report.write(path, title, {"note": NASTY}, ["a remark"], bootstrap=bootstrap, threshold=threshold)
-    return path
+        report.class_done(result, p_values)
+    report.finish()
+    return folder / PAGE

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.anomalous_regions import Region, anomalous_regions, full_size_mask
+from utils.measures.regions import Region, anomalous_regions, full_size_mask
 
 
 @pytest.fixture

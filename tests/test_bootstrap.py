@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.bootstrap import Bootstrap
+from utils.measures.bootstrap import Bootstrap
 
 KINDS = np.array([[0, 0], [1, 1], [0, 0], [1, 0], [1, 1], [1, 1]])
 

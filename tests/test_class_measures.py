@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.test_measures import example
-from utils.bootstrap import Bootstrap
-from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class
 
 BOOTSTRAP = Bootstrap(60, seed=3)
 

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from utils.curves import POINTS, Curve, pixel_curves, ranking_curves
-from utils.measures import pixel_measures, ranking_measures
-from utils.pro import FPR_LIMIT
-from utils.regions import split_scores
+from utils.measures.class_measures import pixel_measures
+from utils.measures.curves import POINTS, Curve, pixel_curves, ranking_curves
+from utils.measures.pro import FPR_LIMIT
+from utils.measures.ranking import ranking_measures
+from utils.measures.regions import split_scores
 
 SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=12).map(lambda values: np.sort(np.array(values, float)))
 

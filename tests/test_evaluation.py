@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from utils.bootstrap import Bootstrap
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassMaps, Prediction
+from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
+from utils.measures.bootstrap import Bootstrap
 from utils.stopwatch import Stopwatch
 
 SIZE = 8
@@ -124,17 +124,26 @@ def test_images_without_a_known_mask_stay_out_of_the_pixel_measures():
     assert any(note.startswith("1 image") for note in result.notes)
 
 
-def test_callbacks_see_every_map_before_the_measures_use_them_up():
+def test_writers_see_every_map_before_the_measures_use_them_up():
     samples = make_samples({"bolt": "nna", "nut": "aa"})
     maps: dict[str, np.ndarray] = {}
     groups: list[tuple] = []
+    results: list[ClassResult] = []
 
-    def keep(group: ClassMaps) -> None:
-        groups.append((group.samples[0].cls_name, group.maps.copy(), group.masks.copy(), group.scores.copy()))
+    class Keep(Writer):
+        needs_images = needs_maps = True
 
-    _, (images, masks, _) = run(
-        samples, on_map=lambda seen: maps.update({seen.sample.img_path: seen.anomaly_map.copy()}), on_class=keep
-    )
+        def image(self, image: ImageMap) -> None:
+            maps[image.sample.img_path] = image.anomaly_map.copy()
+
+        def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+            groups.append((maps.samples[0].cls_name, maps.maps.copy(), maps.masks.copy(), scores.copy()))
+
+        def class_done(self, result: ClassResult) -> None:
+            results.append(result)
+
+    yielded, (images, masks, _) = run(samples, writers=[Keep()])
+    assert results == yielded
     assert list(maps) == [sample.img_path for sample in samples]
     for sample, pixels in zip(samples, images, strict=True):
         np.testing.assert_array_equal(maps[sample.img_path], pixels[0])

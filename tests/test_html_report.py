@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from page import page as html_report
+from page import thumbnails
+from page.page import HtmlReport
+from page.thumbnails import ThumbnailMaker
 from tests.report_pages import NASTY, class_result, to_picture, write_page
-from utils import html_report
-from utils.html_report import HtmlReport
+from utils.results import Run
 
 
 class Page(HTMLParser):
@@ -47,7 +50,7 @@ class Page(HTMLParser):
 
 def test_page_holds_every_image_with_its_scores_and_pictures(tmp_path):
     results = [class_result("bolt", [0, 1, None], [0.25, 1.5, 0.5]), class_result("nut", [0, 1], [0.5, 0.75])]
-    data = Page(write_page(tmp_path / "page.html", results)).data
+    data = Page(write_page(tmp_path, results)).data
     assert [c["name"] for c in data["classes"]] == ["bolt", "nut"]
     assert data["threshold"] is None
     assert data["mean"] == {"auroc_px": None, "auroc_sp": 1.0}
@@ -68,12 +71,12 @@ def test_page_holds_every_image_with_its_scores_and_pictures(tmp_path):
     assert pictures[0]["outline"] == ""
     assert pictures[1]["outline"].startswith("M")
     assert pictures[2]["outline"] is None
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_curves_stand_beside_the_measures_and_are_absent_where_those_are_undefined(tmp_path):
     results = [class_result("bolt", [0, 1, 0], [0, 2, 1]), class_result("nut", [1, 1], [0.5, 0.75])]
-    first, second = Page(write_page(tmp_path / "page.html", results)).data["classes"]
+    first, second = Page(write_page(tmp_path, results)).data["classes"]
     assert first["image_curves"]["roc"] == [[0, 0, 0.5, 1], [0, 1, 1, 1]]
     assert first["image_curves"]["pro"] is None
     assert first["pixel_curves"] is None
@@ -83,13 +86,13 @@ def test_curves_stand_beside_the_measures_and_are_absent_where_those_are_undefin
 
 def test_images_know_how_wrongly_they_are_ranked(tmp_path):
     result = class_result("bolt", [0, 0, 1, 1, None], [0, 2, 1, 3, 2.5])
-    rows = Page(write_page(tmp_path / "page.html", [result])).data["images"]
+    rows = Page(write_page(tmp_path, [result])).data["images"]
     assert [row["misranked"] for row in rows] == [0, 0.5, 0.5, 0, None]
 
 
 def test_predictions_have_p_values_and_a_threshold(tmp_path):
     result = class_result("photos", [None, None], [0.25, 0.5])
-    path = write_page(tmp_path / "page.html", [result], threshold=0.4, p_values=[0.5, 0.01])
+    path = write_page(tmp_path, [result], threshold=0.4, p_values=[0.5, 0.01])
     data = Page(path).data
     assert data["threshold"] == 0.4
     assert [row["p_value"] for row in data["images"]] == [0.5, 0.01]
@@ -97,7 +100,7 @@ def test_predictions_have_p_values_and_a_threshold(tmp_path):
 
 def test_names_cannot_leave_their_place(tmp_path):
     name = NASTY + "\udc80"  # the last as of a file name that is not valid UTF-8
-    path = write_page(tmp_path / "page.html", [class_result(name, [0, 1], [0, 1])], title=NASTY)
+    path = write_page(tmp_path, [class_result(name, [0, 1], [0, 1])], title=NASTY)
     page = Page(path)
     assert page.texts["title"] == page.texts["h1"] == NASTY
     assert json.loads(page.texts["pre"]) == {"note": NASTY}
@@ -108,7 +111,7 @@ def test_names_cannot_leave_their_place(tmp_path):
 
 
 def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
-    page = Page(write_page(tmp_path / "page.html", [class_result("bolt", [0, 1], [0, 1])]))
+    page = Page(write_page(tmp_path, [class_result("bolt", [0, 1], [0, 1])]))
     sources = [attributes[key] for _, attributes in page.tags for key in ("src", "href", "action") if key in attributes]
     assert sources == ["data:,"]
     assert "@import" not in page.texts["style"]
@@ -130,7 +133,7 @@ def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
 def test_a_thousand_images_of_noise_stay_below_30_mb(tmp_path):
     labels, scores = [0, 1] * 500, np.linspace(0, 1, 1000)
     results = [class_result("x", labels, scores)]
-    path = write_page(tmp_path / "page.html", results, size=256, noise=True)
+    path = write_page(tmp_path, results, size=256, noise=True)
     assert path.stat().st_size < 30e6
     assert all("picture" in row for row in Page(path).data["images"])
 
@@ -139,18 +142,18 @@ def test_too_many_images_leave_pictures_to_those_ranked_worst(tmp_path, monkeypa
     monkeypatch.setattr(html_report, "MAX_PICTURES", 4)
     wrong = class_result("x", [0, 0, 0, 1, 1, 1], [0, 5, 1, 6, 2, 7])  # of which 1 and 4 are misranked
     unlabelled = class_result("y", [None] * 6, range(6))
-    rows = Page(write_page(tmp_path / "page.html", [wrong, unlabelled])).data["images"]
+    rows = Page(write_page(tmp_path, [wrong, unlabelled])).data["images"]
     assert [i for i, row in enumerate(rows) if "picture" in row] == [1, 4, 10, 11]
 
 
 def test_pictures_are_smaller_the_more_there_are():
-    sides = [HtmlReport(images, to_picture)._side for images in (1, 100, 1000, 100_000)]
+    sides = [ThumbnailMaker(images, to_picture).side for images in (1, 100, 1000, 100_000)]
     assert sides == sorted(sides, reverse=True)
-    assert sides[0] == max(html_report.IMAGE_SIDES)
-    assert sides[-1] >= min(html_report.IMAGE_SIDES)
+    assert sides[0] == max(thumbnails.IMAGE_SIDES)
+    assert sides[-1] >= min(thumbnails.IMAGE_SIDES)
 
 
 def test_as_many_pictures_as_scores_are_needed(tmp_path):
-    report = HtmlReport(2, to_picture)
+    report = HtmlReport(Run(folder=tmp_path, title="", images=2, classes=1, description={}), to_picture)
     with pytest.raises(ValueError):
-        report.end_class(class_result("x", [0, 1], [0, 1]))
+        report.class_done(class_result("x", [0, 1], [0, 1]))

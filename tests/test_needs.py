@@ -20,7 +20,7 @@ from models.sdp_plus import SDPPlus, adapters_for
 from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
 from utils.evaluation import evaluate
-from utils.evaluation_types import Prediction
+from utils.evaluation_types import Prediction, Writer
 from utils.stopwatch import Stopwatch
 
 FACTOR = 1.5  # an estimate is no more than this many times too high or too low
@@ -139,6 +139,12 @@ def test_maps_take_what_is_measured():
         def image_scores(self, text_prob, map_max, map_min):
             return text_prob + map_max
 
+    class Held(Writer):
+        needs_maps = True
+
+        def class_maps(self, maps, scores):
+            held.append(maps.maps.nbytes + maps.masks.nbytes)
+
     held = []
     loader = [
         Batch(
@@ -151,15 +157,7 @@ def test_maps_take_what_is_measured():
         for start in range(0, images, batch_size)
     ]
     keywords = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
-    list(
-        evaluate(
-            Noise(),
-            loader,
-            entries,
-            on_class=lambda group: held.append(group.maps.nbytes + group.masks.nbytes),
-            **keywords,
-        )
-    )
+    list(evaluate(Noise(), loader, entries, writers=[Held()], **keywords))
     assert held == [needs.map_bytes(of, images)]
 
     tracemalloc.start()

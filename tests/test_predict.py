@@ -168,16 +168,16 @@ def test_what_cannot_be_read_is_reported_and_does_not_stop_the_rest(junk, model,
 
 def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path, monkeypatch):
     run(model, tmp_path / "whole", bolts / "bolt" / "test", "--batch_size", "1")
-    take = PredictionWriter.take
+    write = PredictionWriter.write
     seen = []
 
     def stop_at_the_third(self, one):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(one)
-        take(self, one)
+        write(self, one)
 
-    monkeypatch.setattr(PredictionWriter, "take", stop_at_the_third)
+    monkeypatch.setattr(PredictionWriter, "write", stop_at_the_third)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(model, out, bolts / "bolt" / "test", "--batch_size", "1")
@@ -196,7 +196,7 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     for overlay in (out / "overlays").rglob("*.png"):
         other = tmp_path / "whole" / overlay.relative_to(out)
         assert overlay.read_bytes() == other.read_bytes()
-    monkeypatch.setattr(PredictionWriter, "take", None)  # nothing is left to do
+    monkeypatch.setattr(PredictionWriter, "write", None)  # nothing is left to do
     assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
 
 

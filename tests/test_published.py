@@ -11,9 +11,9 @@ from datasets.registry import REGISTRY
 from engine.published import FACTS, not_comparable, published_numbers, read_facts, write_published
 from engine.saved_runs import read_run
 from models.presets import PRESETS
-from utils.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.errors import UserError
 from utils.files import sha256_of
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 
 METHODS = ["WinCLIP", "CLIP-AD", "AnomalyCLIP", "AdaCLIP", "AA-CLIP", "DP-CLIP"]
 MEASURES = (*PIXEL_MEASURES, *IMAGE_MEASURES)

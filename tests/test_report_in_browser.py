@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.report_pages import NASTY, class_result, write_page
-from utils.bootstrap import Bootstrap
+from utils.measures.bootstrap import Bootstrap
 
 webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -38,7 +38,7 @@ def opened(browser, tmp_path) -> Iterator[Callable]:
     """Writes a page and opens it; at the end, nothing may have gone wrong on it."""
 
     def open_page(*results, **options) -> "Shown":
-        browser.get(write_page(tmp_path / "page.html", results, **options).as_uri())
+        browser.get(write_page(tmp_path, results, **options).as_uri())
         return Shown(browser)
 
     yield open_page

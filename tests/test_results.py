@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from utils.bootstrap import Bootstrap
 from utils.evaluation_types import ClassResult, ImageScore
+from utils.measures.bootstrap import Bootstrap
 from utils.results import mean_measures, percent, results_table, write_results
 
 RESULTS = [

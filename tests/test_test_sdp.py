@@ -14,10 +14,10 @@ import pytest
 from scipy.stats import spearmanr
 
 import test_sdp
+from page.thumbnails import heat_map
 from tests import small_data, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from utils.errors import UserError
-from utils.thumbnails import heat_map
 
 PROJECT = Path(__file__).resolve().parents[1]
 COLUMNS = ["objects", "auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp"]
@@ -179,7 +179,7 @@ def test_a_run_interrupted_in_a_class_has_the_page_of_those_before(
             raise KeyboardInterrupt
         return heat_map(*arguments)
 
-    monkeypatch.setattr("utils.html_report.heat_map", interrupted)
+    monkeypatch.setattr("page.page.heat_map", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(data, model, tmp_path)
     assert (tmp_path / "report.html").exists() == bool(classes)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline
-from utils.visualization import ColourScale, overlay
+from page.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline
+from utils.pictures import ColourScale, overlay
 
 
 def test_jpeg_is_as_wide_as_wanted_and_shows_the_picture():

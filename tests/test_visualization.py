@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.visualization import (
+from utils.pictures import (
     GAP,
     TEXT_HEIGHT,
     ColourScale,
@@ -15,6 +15,7 @@ from utils.visualization import (
     overlay,
     panel,
     save_png,
+    titled,
 )
 
 SIZE = 64
@@ -135,9 +136,9 @@ def test_panel_shows_image_overlay_and_ground_truth(maps, image):
 def test_panel_without_mask_and_with_text(maps, image):
     plain = panel(image, maps[0], None, class_scale(maps))
     assert plain.shape == (SIZE, 2 * SIZE + GAP, 3)
-    titled = panel(image, maps[0], None, class_scale(maps), text="score 0.31")
-    np.testing.assert_array_equal(titled[TEXT_HEIGHT:], plain)
-    assert titled[:TEXT_HEIGHT].min() < 100  # dark letters
+    with_title = titled(plain, "score 0.31")
+    np.testing.assert_array_equal(with_title[TEXT_HEIGHT:], plain)
+    assert with_title[:TEXT_HEIGHT].min() < 100  # dark letters
 
 
 def test_contact_sheet_keeps_every_panel():

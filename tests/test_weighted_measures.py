@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.test_measures import example
-from utils import weighted_measures
-from utils.measures import pixel_measures, ranking_measures
-from utils.weighted_measures import count_images, count_pixels, measures_of_draws
+from utils.measures import bootstrap
+from utils.measures.bootstrap import count_scores, measures_of_draws
+from utils.measures.class_measures import pixel_measures
+from utils.measures.ranking import ranking_measures
 
 NAMES = ("auroc", "ap", "f1_max", "pro")
 
@@ -30,14 +31,14 @@ def pixels_one_by_one(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) 
 
 
 def in_one_go(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = 1 << 14) -> np.ndarray:
-    drawn = measures_of_draws(count_pixels(maps, masks, thresholds), weights)
+    drawn = measures_of_draws(count_scores(maps, masks, thresholds), weights)
     return np.stack([getattr(drawn, name) for name in NAMES], axis=1)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 6])
 @pytest.mark.parametrize("block", [3, 64])
 def test_pixels_of_random_draws(monkeypatch, decimals, block):
-    monkeypatch.setattr(weighted_measures, "BLOCK", block)
+    monkeypatch.setattr(bootstrap, "BLOCK", block)
     maps, masks = example((7, 15, 11))
     maps = maps.round(decimals)
     weights = draws_of(len(maps), 40)
@@ -76,7 +77,9 @@ def test_images_of_random_draws(decimals):
     labels = np.array([0, 1, 1, -1] * 12)
     scores = rng.normal(labels == 1).round(decimals)
     weights = draws_of(len(labels), 50)
-    drawn = measures_of_draws(count_images(scores, labels), weights)
+    known = labels >= 0
+    as_pixels = scores[known].reshape(-1, 1, 1), labels[known].reshape(-1, 1, 1) == 1
+    drawn = measures_of_draws(count_scores(*as_pixels), weights[:, known])
     for i, row in enumerate(weights):
         normal, anomalous = (np.repeat(scores[labels == value], row[labels == value]) for value in (0, 1))
         expected = dataclasses.astuple(ranking_measures(normal, anomalous))
@@ -92,7 +95,7 @@ def test_shared_thresholds_are_points_of_the_exact_curves(decimals):
     thresholds = 200
     assert len(np.unique(maps[masks])) > thresholds or decimals == 1
     found, exact = in_one_go(maps, masks, weights, thresholds), in_one_go(maps, masks, weights, maps.size)
-    assert count_pixels(maps, masks, thresholds).above.shape[1] <= thresholds
+    assert count_scores(maps, masks, thresholds).above.shape[1] <= thresholds
     itself = np.ones((1, len(maps)), int)
     difference = np.abs(in_one_go(maps, masks, itself, thresholds) - in_one_go(maps, masks, itself, maps.size))
     assert difference[0, 0] <= 1 / (2 * thresholds)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
-from utils.bootstrap import Bootstrap
 from utils.evaluation_types import ClassResult
 from utils.files import write_json, write_text
-from utils.results import mean_draws, mean_measures, percent
+from utils.measures.bootstrap import Bootstrap
+from utils.results import markdown_table, mean_draws, mean_measures, percent
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences of each class by its name, and those of the means; each by measure."""
+    """The differences of the means, and those of each class by its name; each by measure."""
 
-    classes: dict[str, dict[str, Difference]]
     mean: dict[str, Difference]
+    classes: dict[str, dict[str, Difference]]
 
 
 def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> Comparison:
-    """The differences between two methods' results.
-
-    Args:
-        a, b: results of the same classes in the same order, with draws of the same images.
-        bootstrap: what the draws were made with.
-    """
+    """Subtract the measures in `a` from those in `b`: the same classes in the same order, with the same draws."""
     if [result.name for result in a] != [result.name for result in b]:
         raise ValueError("the results are not of the same classes")
     classes = {
@@ -62,7 +56,7 @@ def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstra
         for first, second in zip(a, b, strict=True)
     }
     mean = _differences(mean_measures(a), mean_measures(b), mean_draws(a), mean_draws(b), bootstrap)
-    return Comparison(classes, mean)
+    return Comparison(mean, classes)
 
 
 def _differences(
@@ -89,35 +83,24 @@ def write_comparison(
     bootstrap: Bootstrap,
     notes: Sequence[str],
 ) -> str:
-    """Write compare.json and compare.md; returns the text of the latter.
+    """Write compare.json and compare.md into a folder; returns the text of the latter.
 
-    Args:
-        folder: where to.
-        comparison: of "A" and "B".
-        runs: what is to be said of "A" and of "B"; `title` and `folder` stand in the text.
-        bootstrap: what the intervals were made with.
-        notes: below the tables.
+    `runs` holds what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
     """
     classes, mean = comparison.classes, comparison.mean
-    write_json(
-        folder / "compare.json",
-        {
-            "runs": runs,
-            "bootstrap": dataclasses.asdict(bootstrap),
-            "mean": _as_json(mean),
-            "classes": {name: _as_json(row) for name, row in classes.items()},
-            "notes": list(notes),
-        },
-    )
+    differences = dataclasses.asdict(comparison)
+    content = {"runs": runs, "bootstrap": dataclasses.asdict(bootstrap), **differences, "notes": list(notes)}
+    write_json(folder / "compare.json", content)
     summary = [
         ["A", *(percent(value.a) for value in mean.values())],
         ["B", *(percent(value.b) for value in mean.values())],
         ["B - A", *map(_cell, mean.values())],
     ]
-    by_class = [[name.replace("|", "\\|"), *map(_cell, row.values())] for name, row in classes.items()]
+    by_class = [[name, *map(_cell, row.values())] for name, row in classes.items()]
     lines = ["# Comparison of two runs", ""]
     lines += [f"- {name}: {run['title']}, in {run['folder']}" for name, run in runs.items()]
-    lines += ["", _table("mean", mean, summary), "", "## B - A by class", "", _table("objects", mean, by_class), ""]
+    lines += ["", markdown_table(["mean", *mean], summary), "", "## B - A by class", ""]
+    lines += [markdown_table(["objects", *mean], by_class), ""]
     lines += [
         f"- in brackets: {bootstrap}, the same draws for both runs",
         "- in bold: the interval leaves out 0",
@@ -128,15 +111,6 @@ def write_comparison(
     return text
 
 
-def _as_json(row: Mapping[str, Difference]) -> dict[str, Any]:
-    return {key: dataclasses.asdict(value) for key, value in row.items()}
-
-
 def _cell(value: Difference) -> str:
     text = percent(value.difference, value.interval, sign="+")
     return f"**{text}**" if value.is_clear else text
-
-
-def _table(corner: str, measures: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
-    alignment = ["left", *["right"] * len(measures)]
-    return tabulate(rows, [corner, *measures], tablefmt="github", disable_numparse=True, colalign=alignment)

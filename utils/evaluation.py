@@ -1,21 +1,87 @@
 """The one evaluation loop: loader -> maps and scores -> measures, class by class, for any detector."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.bootstrap import Bootstrap
-from utils.class_measures import ClassMeasures, measure_class
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
-from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample
+from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import measure_class
 from utils.stopwatch import Stopwatch
+
+
+def evaluate(
+    detector: Detector,
+    loader: Iterable[Batch],
+    samples: Sequence[Sample],
+    *,
+    device: torch.device,
+    stopwatch: Stopwatch,
+    writers: Sequence[Writer] = (),
+    image_scores: Mapping[str, float] | None = None,
+    legacy_pro: bool = False,
+    bootstrap: Bootstrap | None = None,
+) -> Iterator[ClassResult]:
+    """Run a detector over images and measure it class by class.
+
+    Several processes share the batches: each predicts its own, and the main one measures, writes and yields.
+
+    Args:
+        detector, device: the method, and where it computes.
+        loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
+            batch from the r-th on.
+        samples: the images, those of a class one after another.
+        stopwatch: is given the seconds of loading, prediction, measures and output, and, where there are several
+            processes, of waiting for the others' predictions.
+        writers: are given each image and each class, but not the end; the caller calls `finish`.
+        image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
+        legacy_pro, bootstrap: also compute PRO by 200 thresholds, and measure draws of each class's images.
+
+    Yields:
+        A class's result as soon as its last image is done.
+
+    Raises:
+        UserError: a detector gave a value that is not finite, or maps of two sizes in one class.
+    """
+    image_writers = [writer for writer in writers if writer.needs_images]
+    map_writers = [writer for writer in writers if writer.needs_maps]
+    predictions = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
+    batches = in_turn(predictions, UserError, partial(stopwatch, "waiting"))
+    predicted = (image for batch in batches for image in batch.image_maps(samples))
+    bar = partial(tqdm, total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True, disable=not is_main())
+    with bar(predicted) as progress:
+        images = iter(progress)
+        for name, group in groupby(samples, key=lambda sample: sample.cls_name):
+            maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
+            if maps is None:
+                return  # not the main process: its images went there
+            progress.set_postfix_str(name)
+            if image_scores is None:
+                scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
+            else:
+                scores = np.array([image_scores[sample.img_path] for sample in maps.samples])
+            with stopwatch("output"):
+                for writer in map_writers:
+                    writer.class_maps(maps, scores)
+            with stopwatch("measures"):
+                labels = [sample.anomaly for sample in maps.samples]
+                options = {"legacy_pro": legacy_pro, "bootstrap": bootstrap}
+                measured = measure_class(name, labels, scores, maps.maps, maps.masks, maps.has_mask, **options)
+            result = ClassResult(name, _rows(maps, scores), *measured, maps.maps.shape[1:])
+            del maps  # before the next class's are made
+            with stopwatch("output"):
+                for writer in writers:
+                    writer.class_done(result)
+            yield result
+        next(images, None)  # there is none, but other processes wait for this to be seen
 
 
 @dataclass(frozen=True)
@@ -29,89 +95,33 @@ class _PredictedBatch:
     maps: np.ndarray
     text_prob: np.ndarray | None
 
+    def image_maps(self, samples: Sequence[Sample]) -> Iterator[ImageMap]:
+        """Yield each image.
 
-def evaluate(
+        Raises:
+            UserError: a value is not finite.
+        """
+        for i, index in enumerate(self.indices):
+            known = self.text_prob is not None
+            if not (np.isfinite(self.maps[i]).all() and (not known or np.isfinite(self.text_prob[i]))):
+                raise UserError(
+                    f"{samples[index].img_path}: the anomaly map has values that are not finite; "
+                    "with --precision fp16 or bf16 try fp32, else check the weights"
+                )
+            image = None if self.images is None else self.images[i]
+            mask = self.masks[i] if self.has_mask[i] else None
+            yield ImageMap(samples[index], image, self.maps[i], mask, self.text_prob[i] if known else np.nan)
+
+
+def _predict(
     detector: Detector,
     loader: Iterable[Batch],
     samples: Sequence[Sample],
-    *,
-    device: torch.device,
-    stopwatch: Stopwatch,
-    image_scores: Mapping[str, float] | None = None,
-    legacy_pro: bool = False,
-    bootstrap: Bootstrap | None = None,
-    on_map: Callable[[ImageMap], None] | None = None,
-    on_class: Callable[[ClassMaps], None] | None = None,
-) -> Iterator[ClassResult]:
-    """Run a detector over images and measure it class by class.
-
-    Several processes share the batches: each predicts its own, and the main one measures and yields.
-
-    Args:
-        detector: the method.
-        loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
-            batch from the r-th on.
-        samples: the images, those of a class one after another.
-        device: where the detector computes.
-        stopwatch: is given the seconds of loading, prediction, measures and output, and, where there are several
-            processes, of waiting for the others' predictions.
-        image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
-        legacy_pro: also compute PRO by 200 thresholds.
-        bootstrap: also measure bootstrap draws of each class's images.
-        on_map: called with each image and its map.
-        on_class: called with each class when its last image is done.
-
-    Yields:
-        A class's result as soon as its last image is done.
-
-    Raises:
-        UserError: a detector gave a value that is not finite, or maps of two sizes in one class.
-    """
-    measure = partial(measure_class, legacy_pro=legacy_pro, bootstrap=bootstrap)
-    sizes = Counter(sample.cls_name for sample in samples)
-    current: _ClassBuffer | None = None
-    predictions = _predictions(
-        detector, loader, samples, device=device, stopwatch=stopwatch, with_images=on_map is not None
-    )
-    with tqdm(
-        total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True, disable=not is_main()
-    ) as progress:
-        for batch in in_turn(predictions, UserError, partial(stopwatch, "waiting")):
-            maps, text_prob = batch.maps, batch.text_prob
-            known = text_prob is not None
-            for i, index in enumerate(batch.indices):
-                sample = samples[index]
-                probability = text_prob[i] if known else np.nan
-                if not (np.isfinite(maps[i]).all() and (np.isfinite(probability) or not known)):
-                    raise UserError(
-                        f"{sample.img_path}: the anomaly map has values that are not finite; "
-                        "with --precision fp16 or bf16 try fp32, else check the weights"
-                    )
-                if current is None:
-                    group = samples[index : index + sizes[sample.cls_name]]
-                    current = _ClassBuffer(group, maps.shape[1:], on_class is not None)
-                mask, has_mask = batch.masks[i], bool(batch.has_mask[i])
-                current.add(maps[i], probability, mask, has_mask)
-                if on_map is not None:
-                    with stopwatch("output"):
-                        on_map(ImageMap(sample, batch.images[i], maps[i], mask if has_mask else None))
-                if current.is_full:
-                    progress.set_postfix_str(sample.cls_name)
-                    yield current.finish(detector, stopwatch, image_scores, measure, on_class)
-                    current = None
-            progress.update(len(batch.indices))
-
-
-def _predictions(
-    detector: Detector,
-    loader: Iterable[Batch],
-    samples: Sequence[Sample],
-    *,
     device: torch.device,
     stopwatch: Stopwatch,
     with_images: bool,
 ) -> Iterator[_PredictedBatch]:
-    """What the detector says of each batch of the loader."""
+    """Run the detector over the loader's batches."""
     batches = iter(loader)
     while True:
         with stopwatch("loading"):
@@ -124,77 +134,53 @@ def _predictions(
             maps = prediction.maps.float().cpu().numpy()
             text_prob = prediction.text_prob
             text_prob = None if text_prob is None else text_prob.double().cpu().numpy()
-        yield _PredictedBatch(
-            batch.indices,
-            batch.images if with_images else None,
-            batch.masks.numpy(),
-            batch.has_mask.numpy(),
-            maps,
-            text_prob,
-        )
+        kept = batch.images if with_images else None
+        yield _PredictedBatch(batch.indices, kept, batch.masks.numpy(), batch.has_mask.numpy(), maps, text_prob)
 
 
-class _ClassBuffer:
-    """Scores of one class, and its maps as long as something needs them."""
+def _collect(
+    samples: Sequence[Sample],
+    images: Iterator[ImageMap],
+    keep_maps: bool,
+    writers: Sequence[Writer],
+    stopwatch: Stopwatch,
+) -> ClassMaps | None:
+    """Gather a class's images, and its maps if they are to be kept or measured; None where images end before.
 
-    def __init__(self, samples: Sequence[Sample], shape: tuple[int, ...], keep_maps: bool) -> None:
-        self.samples = samples
-        self.shape = shape
-        self.count = 0
-        n = len(samples)
-        self.text_prob, self.map_max, self.map_min = np.empty(n), np.empty(n), np.empty(n)
-        self.has_mask = np.zeros(n, dtype=bool)
-        self.keeps_maps = keep_maps or any(sample.mask_path for sample in samples)
-        rows = n if self.keeps_maps else 0
-        self.maps = np.empty((rows, *shape), dtype=np.float32)
-        self.masks = np.zeros((rows, *shape), dtype=bool)
-
-    @property
-    def is_full(self) -> bool:
-        return self.count == len(self.samples)
-
-    def add(self, anomaly_map: np.ndarray, text_prob: float, mask: np.ndarray, has_mask: bool) -> None:
-        i = self.count
-        if anomaly_map.shape != self.shape:
-            sizes = [f"{height} x {width}" for height, width in (anomaly_map.shape, self.shape)]
+    Raises:
+        UserError: maps of two sizes.
+    """
+    n = len(samples)
+    rows = n if keep_maps or any(sample.mask_path for sample in samples) else 0
+    has_mask = np.zeros(n, bool)
+    text_prob, map_max, map_min = np.empty((3, n))
+    done = 0
+    for i, image in enumerate(islice(images, n)):
+        shape = image.anomaly_map.shape
+        if i == 0:
+            maps, masks = np.empty((rows, *shape), np.float32), np.zeros((rows, *shape), bool)
+        if shape != maps.shape[1:]:
+            sizes = [f"{height} x {width}" for height, width in (shape, maps.shape[1:])]
             raise UserError(
-                f"the map of {self.samples[i].img_path} is {sizes[0]} pixels high and wide, that of its class's "
+                f"the map of {samples[i].img_path} is {sizes[0]} pixels high and wide, that of its class's "
                 f"first image {sizes[1]}: give the maps of a class one size"
             )
-        self.text_prob[i], self.has_mask[i] = text_prob, has_mask
-        self.map_max[i], self.map_min[i] = anomaly_map.max(), anomaly_map.min()
-        if self.keeps_maps:
-            self.maps[i], self.masks[i] = anomaly_map, mask
-        self.count += 1
-
-    def finish(
-        self,
-        detector: Detector,
-        stopwatch: Stopwatch,
-        image_scores: Mapping[str, float] | None,
-        measure: Callable[..., ClassMeasures],
-        on_class: Callable[[ClassMaps], None] | None,
-    ) -> ClassResult:
-        if image_scores is None:
-            scores = detector.image_scores(self.text_prob, self.map_max, self.map_min)
-        else:
-            scores = np.array([image_scores[sample.img_path] for sample in self.samples])
-        if on_class is not None:
+        text_prob[i], has_mask[i] = image.text_prob, image.mask is not None
+        map_max[i], map_min[i] = image.anomaly_map.max(), image.anomaly_map.min()
+        if rows:
+            maps[i] = image.anomaly_map
+            masks[i] = image.mask if has_mask[i] else False
+        for writer in writers:
             with stopwatch("output"):
-                on_class(ClassMaps(self.samples, self.maps, self.masks, self.has_mask, scores))
-        name = self.samples[0].cls_name
-        with stopwatch("measures"):
-            labels = [sample.anomaly for sample in self.samples]
-            measured = measure(name, labels, scores, self.maps, self.masks, self.has_mask)
-        images = [
-            ImageScore(
-                sample.img_path,
-                sample.cls_name,
-                sample.anomaly,
-                float(scores[i]),
-                None if np.isnan(self.text_prob[i]) else float(self.text_prob[i]),
-                float(self.map_max[i]),
-            )
-            for i, sample in enumerate(self.samples)
-        ]
-        return ClassResult(name, images, *measured)
+                writer.image(image)
+        done += 1
+    return ClassMaps(samples, maps, masks, has_mask, text_prob, map_max, map_min) if done == n else None
+
+
+def _rows(maps: ClassMaps, scores: np.ndarray) -> list[ImageScore]:
+    """Make the rows of scores.csv of a class with image scores [n]."""
+    known = [None if np.isnan(value) else float(value) for value in maps.text_prob]
+    return [
+        ImageScore(sample.img_path, sample.cls_name, sample.anomaly, float(scores[i]), known[i], float(maps.map_max[i]))
+        for i, sample in enumerate(maps.samples)
+    ]

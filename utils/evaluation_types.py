@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from utils.curves import Curves
+from utils.measures.curves import Curves
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,10 @@ class Detector(Protocol):
     """What the loop asks of a method."""
 
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
+        """Predict maps and probabilities of normalised images [B, 3, S, S] of the named classes."""
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
-        """Image scores [n] of a whole class from its images' probabilities (NaN if it gives none), map maxima and
-        minima.
-        """
+        """Score a class's images [n] by their probabilities (NaN if there are none), map maxima and minima, all [n]."""
 
 
 class Sample(Protocol):
@@ -53,6 +51,47 @@ class Batch(Protocol):
     has_mask: Tensor  # bool [B]
 
 
+@dataclass(frozen=True)
+class ImageMap:
+    """An image and its map.
+
+    Attributes:
+        sample: which image.
+        image: what the detector was given, float32 [C, H, W]; None where no writer needs it.
+        anomaly_map: float32 [H, W].
+        mask: bool [H, W] (all False for a normal image), None where it is not known.
+        text_prob: in [0, 1], NaN of a method that gives none.
+    """
+
+    sample: Sample
+    image: Tensor | None
+    anomaly_map: np.ndarray
+    mask: np.ndarray | None
+    text_prob: float
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """The maps of a class's n images.
+
+    Attributes:
+        samples: the images.
+        maps: float32 [n, H, W], or [0, H, W] where nothing needs them.
+        masks: bool, of the shape of the maps.
+        has_mask: bool [n], whether the mask is known.
+        text_prob: [n] in [0, 1], NaN of a method that gives none.
+        map_max, map_min: [n], of each map.
+    """
+
+    samples: Sequence[Sample]
+    maps: np.ndarray
+    masks: np.ndarray
+    has_mask: np.ndarray
+    text_prob: np.ndarray
+    map_max: np.ndarray
+    map_min: np.ndarray
+
+
 @dataclass(frozen=True, slots=True)  # as there are as many as images
 class ImageScore:
     """One row of scores.csv; what is not known is None."""
@@ -67,16 +106,7 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """A class's images and measures.
-
-    Attributes:
-        name: of the class.
-        images: their scores.
-        measures: fractions; None where undefined, and a note says why.
-        notes: on the measures.
-        draws: the values [resamples] in bootstrap draws of each measure that is defined; empty if none were made.
-        pixel_curves: those behind the pixel measures; None where these are undefined.
-    """
+    """The images of a class, its `ClassMeasures`, and the height and width of its maps."""
 
     name: str
     images: list[ImageScore]
@@ -84,39 +114,23 @@ class ClassResult:
     notes: list[str]
     draws: dict[str, np.ndarray] = field(default_factory=dict)
     pixel_curves: Curves | None = None
+    map_shape: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class ImageMap:
-    """An image and its map.
+class Writer(Protocol):
+    """Writes something of a run as the evaluation loop goes on; a subclass has the methods that it needs."""
 
-    Attributes:
-        sample: which image.
-        image: what the detector was given, float32 [C, H, W].
-        anomaly_map: float32 [H, W].
-        mask: bool [H, W] (all False for a normal image), None where it is not known.
-    """
+    needs_images = False  # whether `image` is called
+    needs_maps = False  # whether `class_maps` is called, so that maps are kept where no measure needs them
 
-    sample: Sample
-    image: Tensor
-    anomaly_map: np.ndarray
-    mask: np.ndarray | None
+    def image(self, image: ImageMap) -> None:
+        """Take the next image of a class."""
 
+    def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+        """Take a class's maps and image scores [n], before the measures use the maps up."""
 
-@dataclass(frozen=True)
-class ClassMaps:
-    """Everything about one class's images that a picture needs.
+    def class_done(self, result: ClassResult) -> None:
+        """Take a class's scores and measures."""
 
-    Attributes:
-        samples: the images.
-        maps: float32 [n, H, W].
-        masks: bool [n, H, W].
-        has_mask: bool [n], whether the mask is known.
-        scores: image scores [n].
-    """
-
-    samples: Sequence[Sample]
-    maps: np.ndarray
-    masks: np.ndarray
-    has_mask: np.ndarray
-    scores: np.ndarray
+    def finish(self) -> str | None:
+        """Write what comes last, of a run that is stopped too; returns what to tell the user, None for nothing."""

@@ -1,160 +1,58 @@
-"""Evaluate a detector and leave everything a run leaves: log, table, JSON, scores, page, maps and pictures."""
+"""Evaluate a detector and leave everything a run leaves, each by a writer of its own."""
 
 import logging
-import shlex
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from utils.bootstrap import Bootstrap
-from utils.distributed import is_main, world_size
+from utils.distributed import is_main
 from utils.evaluation import evaluate
-from utils.evaluation_types import Batch, ClassResult, Detector, ImageMap, Sample
-from utils.html_report import HtmlReport
-from utils.picture_files import PictureWriter, map_writer
-from utils.results import notes, results_table, write_results
-from utils.runtime import environment, git_commit, peak_memory_mib
+from utils.evaluation_types import Batch, ClassResult, Detector, Sample, Writer
+from utils.results import Run, notes, results_table
 from utils.stopwatch import Stopwatch
 
-PAGE = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """What a run writes beside its log.
-
-    Attributes:
-        folder: where to.
-        legacy_pro: add the column of PRO by 200 thresholds.
-        save_maps: write every map as `maps/<img_path>.npy`.
-        visualization: write a picture of every image to `imgs/`.
-        report: write the page `report.html`.
-        bootstrap: add confidence intervals.
-    """
-
-    folder: Path
-    legacy_pro: bool = False
-    save_maps: bool = False
-    visualization: bool = False
-    report: bool = False
-    bootstrap: Bootstrap | None = None
+OF_AN_EARLIER_RUN = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
+logger = logging.getLogger(__name__)
 
 
 def evaluate_and_report(
     detector: Detector,
     loader: Iterable[Batch],
     samples: Sequence[Sample],
+    run: Run,
+    writers: Sequence[Writer],
     *,
     device: torch.device,
     stopwatch: Stopwatch,
-    outputs: Outputs,
-    title: str,
-    description: dict[str, Any],
-    read_image: Callable[[Sample], np.ndarray] | None = None,
-    to_picture: Callable[[ImageMap], np.ndarray] | None = None,
     image_scores: Mapping[str, float] | None = None,
-    remarks: Sequence[str] = (),
+    legacy_pro: bool = False,
 ) -> list[ClassResult]:
-    """Run the evaluation loop and write its results, anew with each class; the table is logged as well.
+    """Run the evaluation loop (see `evaluate`) with writers, log the table, and return the classes' results.
 
     Of several processes, the main one writes and has the results, the others have none.
-
-    Args:
-        detector, loader, samples, device, stopwatch, image_scores: see `evaluate`.
-        outputs: what is written, and where.
-        title: heading of the table.
-        description: method, arguments and so on, stored in results.json beside what is measured here.
-        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3]; needed for pictures only.
-        to_picture: gives such an image, of any size, of what the detector was given; needed for the page only.
-        remarks: what is to be said below the table of the whole of it.
     """
-    logger = logging.getLogger(__name__)
-    if outputs.bootstrap is not None:
-        remarks = [*remarks, f"in brackets: {outputs.bootstrap}"]
     if is_main():
-        for name in ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", PAGE):
-            (outputs.folder / name).unlink(missing_ok=True)  # of an earlier run
-    page = HtmlReport(len(samples), to_picture) if outputs.report else None
-    write_map = map_writer(outputs.folder / "maps") if outputs.save_maps else None
-    pictures = PictureWriter(outputs.folder, read_image) if outputs.visualization else None
-    classes = len({sample.cls_name for sample in samples})
-    origin = {
-        "command": shlex.join(sys.orig_argv),
-        "environment": environment(device),
-        "git_commit": git_commit(Path(__file__).parent),
-    }
-    results: list[ClassResult] = []
-
-    def on_map(seen: ImageMap) -> None:
-        for take in filter(None, (page and page.add_image, write_map)):
-            take(seen)
-
-    def heading() -> str:
-        left = classes - len(results)
-        return f"{title} ({left} of {classes} classes are missing: the run is not finished)" if left else title
-
-    def write() -> None:
-        """Write what is known by now: a run that is stopped leaves the classes it finished."""
-        done = sum(len(result.images) for result in results)
-        seconds = dict(stopwatch.seconds)
-        measured = {
-            "complete": len(results) == classes,
-            "images": done,
-            "images_per_second": done / stopwatch.until_predicted,
-            "seconds": seconds,
-            "processes": world_size(),
-            "peak_memory_mib": peak_memory_mib(device),
-        }
-        about = {**description, **measured, **origin}
-        write_results(outputs.folder, heading(), results, about, remarks, outputs.bootstrap)
-
+        for name in OF_AN_EARLIER_RUN:
+            (run.folder / name).unlink(missing_ok=True)
+    options = {"image_scores": image_scores, "legacy_pro": legacy_pro, "bootstrap": run.bootstrap}
+    results = []
     try:
         with logging_redirect_tqdm():
             for result in evaluate(
-                detector,
-                loader,
-                samples,
-                device=device,
-                stopwatch=stopwatch,
-                image_scores=image_scores,
-                legacy_pro=outputs.legacy_pro,
-                bootstrap=outputs.bootstrap,
-                on_map=on_map if page or write_map else None,
-                on_class=pictures,
+                detector, loader, samples, device=device, stopwatch=stopwatch, writers=writers, **options
             ):
-                if page is not None:
-                    with stopwatch("output"):
-                        page.end_class(result)
                 results.append(result)
-                write()
-    finally:  # once, as it is large, and with the finished classes of a run that is stopped
-        if page is not None and results:
-            with stopwatch("output"):
-                about = {**description, **origin}
-                page.write(outputs.folder / PAGE, heading(), about, remarks, bootstrap=outputs.bootstrap)
+    finally:  # the classes that a run finished before it was stopped are written as well
+        with stopwatch("output"):
+            messages = [writer.finish() for writer in writers]
     if not is_main():
         return results
-    logger.info("%s\n%s", title, results_table(results, outputs.bootstrap))
-    for note in [*remarks, *notes(results)]:
+    logger.info("%s\n%s", run.title, results_table(results, run.bootstrap))
+    for note in [*run.notes, *notes(results)]:
         logger.info("note: %s", note)
-    seconds = stopwatch.seconds
-    logger.info(
-        "%d images, %.1f a second (%s)",
-        len(samples),
-        len(samples) / stopwatch.until_predicted,
-        ", ".join(f"{part} {value:.1f} s" for part, value in seconds.items()),
-    )
-    logger.info("results are in %s", outputs.folder)
-    if page is not None:
-        logger.info("to look at them, open %s in a browser", outputs.folder / PAGE)
-    if pictures is not None:
-        logger.info(
-            "a picture of every image is in %s, some of them on %s", outputs.folder / "imgs", pictures.write_sheet()
-        )
+    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.seconds.items())
+    logger.info("%d images, %.1f a second (%s)", run.images, run.images / stopwatch.until_predicted, seconds)
+    for message in filter(None, messages):
+        logger.info("%s", message)
     return results

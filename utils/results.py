@@ -2,105 +2,113 @@
 
 import csv
 import dataclasses
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tabulate import tabulate
 
-from utils.bootstrap import Bootstrap
-from utils.evaluation_types import ClassResult, ImageScore
+from utils.distributed import world_size
+from utils.evaluation_types import ClassResult, ImageScore, Writer
 from utils.files import atomic_open, write_json, write_text
+from utils.measures.bootstrap import Bootstrap
+from utils.runtime import environment, git_commit, peak_memory_mib
+from utils.stopwatch import Stopwatch
 
 MEAN = "mean"
+Measures = Mapping[str, float | None]  # fractions, None where undefined
 
 
-def mean_measures(results: Sequence[ClassResult]) -> dict[str, float | None]:
-    """Plain mean of each measure over the classes for which it is defined; None if there is none."""
-    means: dict[str, float | None] = {}
-    for key in results[0].measures:
-        values = [value for result in results if (value := result.measures[key]) is not None]
-        means[key] = sum(values) / len(values) if values else None
-    return means
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the files of a run say of it.
 
-
-def mean_draws(results: Sequence[ClassResult]) -> dict[str, np.ndarray]:
-    """In each bootstrap draw, the mean [resamples] of each measure over the classes for which it is defined."""
-    keys = dict.fromkeys(key for result in results for key in result.draws)
-    return {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
-
-
-def intervals(bootstrap: Bootstrap, draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """The interval of each measure that has draws."""
-    return {key: bootstrap.interval(values) for key, values in draws.items()}
-
-
-def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = None) -> str:
-    """Markdown table of the measures in percent, a row a class and their mean; "-" where undefined.
-
-    With a `bootstrap` that draws were made with, intervals stand behind the measures: `92.1 [90.3, 93.8]`.
+    Attributes:
+        folder: where they are.
+        title: heading.
+        images, classes: how many there will be.
+        description: how the measures came about: method, arguments and so on, see `origin`.
+        remarks: notes on the whole, above those of the classes.
+        bootstrap: what draws are made with, for the intervals; None if there are none.
     """
-    rows = [(result.name, result.measures, result.draws) for result in results]
-    rows.append((MEAN, mean_measures(results), mean_draws(results)))
-    cells = []
-    for name, measures, draws in rows:
-        limits = {} if bootstrap is None else intervals(bootstrap, draws)
-        values = [percent(value, limits.get(key)) for key, value in measures.items()]
-        cells.append([name.replace("|", "\\|"), *values])
-    headers = ["objects", *results[0].measures]
-    alignment = ["left", *["right"] * len(results[0].measures)]
-    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+    folder: Path
+    title: str
+    images: int
+    classes: int
+    description: Mapping[str, Any]
+    remarks: Sequence[str] = ()
+    bootstrap: Bootstrap | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """List the remarks, and what the intervals are."""
+        return [*self.remarks, *([f"in brackets: {self.bootstrap}"] if self.bootstrap else [])]
+
+    def heading(self, done: int) -> str:
+        """Give the title, with a warning where only some classes are done."""
+        if done == self.classes:
+            return self.title
+        return f"{self.title} ({self.classes - done} of {self.classes} classes are missing: the run is not finished)"
 
 
-def percent(value: float | None, interval: tuple[float, float] | None = None, sign: str = "") -> str:
-    """A fraction in percent, with its interval if there is one; "-" where undefined; `sign` is "" or "+"."""
-    if value is None:
-        return "-"
-    number = f"{100 * value:{sign}.1f}"
-    if interval is None:
-        return number
-    low, high = (f"{100 * limit:{sign}.1f}" for limit in interval)
-    return f"{number} [{low}, {high}]"
+def origin(device: torch.device) -> dict[str, Any]:
+    """Describe this process: its command, the environment and the commit of the code."""
+    return {
+        "command": shlex.join(sys.orig_argv),
+        "environment": environment(device),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
 
 
-def notes(results: Sequence[ClassResult]) -> list[str]:
-    """The classes' notes, each with its class."""
-    return [f"{result.name}: {note}" for result in results for note in result.notes]
+class ResultsWriter(Writer):
+    """Writes results.json, results.md and scores.csv with each class: a run that is stopped leaves those it has."""
+
+    def __init__(self, run: Run, device: torch.device, stopwatch: Stopwatch) -> None:
+        self.run, self.device, self.stopwatch = run, device, stopwatch
+        self.results: list[ClassResult] = []
+
+    def class_done(self, result: ClassResult) -> None:
+        self.results.append(result)
+        run, done = self.run, sum(len(result.images) for result in self.results)
+        measured = {
+            "complete": len(self.results) == run.classes,
+            "images": done,
+            "images_per_second": done / self.stopwatch.until_predicted,
+            "seconds": dict(self.stopwatch.seconds),
+            "processes": world_size(),
+            "peak_memory_mib": peak_memory_mib(self.device),
+        }
+        about = {**run.description, **measured}
+        write_results(run.folder, run.heading(len(self.results)), self.results, about, run.notes, run.bootstrap)
+
+    def finish(self) -> str | None:
+        return f"results are in {self.run.folder}" if self.results else None
 
 
 def write_results(
     folder: Path,
     title: str,
     results: Sequence[ClassResult],
-    description: dict[str, Any],
+    description: Mapping[str, Any],
     remarks: Sequence[str] = (),
     bootstrap: Bootstrap | None = None,
 ) -> None:
-    """Write results.json, results.md and scores.csv.
-
-    Args:
-        folder: where to.
-        title: heading of results.md.
-        results: one for each class.
-        description: how the measures were come by, stored in results.json beside them.
-        remarks: notes on the whole, above those of the classes.
-        bootstrap: what draws were made with, for the intervals; None if there are none.
-    """
+    """Write results.json, results.md and scores.csv; see `Run` for what they say."""
     if bootstrap is not None:
-        description = {**description, "intervals": _all_intervals(results, bootstrap)}
-    write_json(
-        folder / "results.json",
-        {
-            "mean": mean_measures(results),
-            "classes": {
-                result.name: {**result.measures, "images": len(result.images), "notes": result.notes}
-                for result in results
-            },
-            "notes": list(remarks),
-            **description,
-        },
-    )
+        by_class = {result.name: intervals(bootstrap, result.draws) for result in results}
+        mean = intervals(bootstrap, mean_draws(results))
+        description = {**description, "intervals": {**dataclasses.asdict(bootstrap), "mean": mean, "classes": by_class}}
+    classes = {
+        result.name: {**result.measures, "images": len(result.images), "notes": result.notes} for result in results
+    }
+    content = {"mean": mean_measures(results), "classes": classes, "notes": list(remarks), **description}
+    write_json(folder / "results.json", content)
     lines = [f"# {title}", "", results_table(results, bootstrap), ""]
     lines += [f"- {note}" for note in [*remarks, *notes(results)]]
     write_text(folder / "results.md", "\n".join(lines).rstrip() + "\n")
@@ -111,9 +119,60 @@ def write_results(
             writer.writerows(dataclasses.asdict(image) for image in result.images)
 
 
-def _all_intervals(results: Sequence[ClassResult], bootstrap: Bootstrap) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(bootstrap),
-        "mean": intervals(bootstrap, mean_draws(results)),
-        "classes": {result.name: intervals(bootstrap, result.draws) for result in results},
-    }
+def notes(results: Sequence[ClassResult]) -> list[str]:
+    """List the classes' notes, each with its class."""
+    return [f"{result.name}: {note}" for result in results for note in result.notes]
+
+
+def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = None) -> str:
+    """Make a Markdown table of the measures in percent, a row a class and their mean; "-" where undefined.
+
+    With a `bootstrap` that draws were made with, intervals stand behind the measures: `92.1 [90.3, 93.8]`.
+    """
+    rows = [(result.name, result.measures, result.draws) for result in results]
+    rows.append((MEAN, mean_measures(results), mean_draws(results)))
+    cells = []
+    for name, measures, draws in rows:
+        limits = {} if bootstrap is None else intervals(bootstrap, draws)
+        cells.append([name, *(percent(value, limits.get(key)) for key, value in measures.items())])
+    return markdown_table(["objects", *results[0].measures], cells)
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_column: int = 0) -> str:
+    """Make a Markdown table of text, one column aligned to the left and the others to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    alignment = ["left" if i == text_column else "right" for i in range(len(headers))]
+    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+
+def percent(value: float | None, interval: tuple[float, float] | None = None, sign: str = "") -> str:
+    """Show a fraction in percent, with its interval if there is one; "-" where undefined; `sign` is "" or "+"."""
+    if value is None:
+        return "-"
+    number, *limits = (f"{100 * each:{sign}.1f}" for each in (value, *(interval or ())))
+    return f"{number} [{', '.join(limits)}]" if limits else number
+
+
+def mean_measures(results: Sequence[ClassResult]) -> Measures:
+    """Average each measure over the classes for which it is defined; None if there is none."""
+    return mean_of([result.measures for result in results])
+
+
+def mean_of(rows: Sequence[Measures]) -> Measures:
+    """Average each measure over the rows for which it is defined; None if there is none."""
+    means = {}
+    for key in rows[0]:
+        values = [value for row in rows if (value := row[key]) is not None]
+        means[key] = sum(values) / len(values) if values else None
+    return means
+
+
+def mean_draws(results: Sequence[ClassResult]) -> dict[str, np.ndarray]:
+    """Average in each bootstrap draw each measure [resamples] over the classes for which it is defined."""
+    keys = dict.fromkeys(key for result in results for key in result.draws)
+    return {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
+
+
+def intervals(bootstrap: Bootstrap, draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Compute the interval of each measure that has draws."""
+    return {key: bootstrap.interval(values) for key, values in draws.items()}

@@ -25,7 +25,7 @@ from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.sdp import SDP
 from models.text import class_text_features
-from utils.measures import ranking_measures
+from utils.measures.ranking import ranking_measures
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "pretrained_models" / "demo"

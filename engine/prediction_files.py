@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from page.thumbnails import Thumbnail
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import atomic_open, write_json, write_text
-from utils.html_report import Thumbnail
-from utils.visualization import ColourScale
+from utils.pictures import ColourScale
 
 LINES, TABLE, SETTINGS = "scores.jsonl", "scores.csv", "predict.json"
 FREE = ("environment", "git_commit")  # settings that may differ
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 class PredictionFiles:
-    """The folder of a prediction that can be interrupted and gone on with; see `check_unused` for one that is not.
+    """The folder of a prediction that can be interrupted and resumed; see `check_unused` for one that is not.
 
     Args:
         folder: where to; what an earlier run with the same settings left there is kept.
@@ -36,22 +36,20 @@ class PredictionFiles:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
+        self.settings = settings
         self.rows: dict[str, Row] = {}
-        self.settings = dict(settings)
         self.scale: ColourScale | None = None
-        path = folder / SETTINGS
         if (folder / LINES).exists():
-            before = _read_settings(path)
+            before = _read_settings(folder / SETTINGS)
             for key, value in settings.items():
                 if key not in FREE and before.get(key) != value:
                     raise UserError(
-                        f"{path} has {_difference(key, before.get(key), value)}: give the same, or choose another "
-                        "--save_path"
+                        f"{folder / SETTINGS} has {_mismatch(key, before.get(key), value)}: give the same, or choose "
+                        "another --save_path"
                     )
             self.rows = _whole_rows(folder / LINES)
-            if before.get(SCALE) is not None:
-                self.keep_scale(ColourScale(**before[SCALE]))
-        write_json(path, self.settings)
+            self.scale = ColourScale(**before[SCALE]) if before.get(SCALE) is not None else None
+        self.keep_scale(self.scale)
         self._write_lines()
 
     def add(self, row: Row) -> None:
@@ -69,28 +67,27 @@ class PredictionFiles:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def drop(self, names: Iterable[str]) -> None:
-        """Forget the rows of images that are predicted anew."""
+        """Forget the rows of images that are to be predicted again."""
         for name in names:
             self.rows.pop(name, None)
         self._write_lines()
 
-    def keep_scale(self, scale: ColourScale) -> None:
-        """Keep the colour scale of the overlays for a later run."""
+    def keep_scale(self, scale: ColourScale | None) -> None:
+        """Write the settings, and the colour scale of the overlays for a later run if it is known."""
         self.scale = scale
-        self.settings[SCALE] = asdict(scale)
-        write_json(self.folder / SETTINGS, self.settings)
+        write_json(self.folder / SETTINGS, {**self.settings, **({SCALE: asdict(scale)} if scale else {})})
 
     def keep_thumbnail(self, name: str, thumbnail: Thumbnail) -> None:
         """Keep an image's small picture for the page of a later run."""
         buffer = io.BytesIO()
         np.savez(buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16))
-        with atomic_open(self._thumbnail(name), "wb") as file:
+        with atomic_open(self._thumbnail_path(name), "wb") as file:
             file.write(buffer.getvalue())
 
     def thumbnail(self, name: str) -> Thumbnail | None:
-        """An image's small picture; None where it is gone or damaged."""
+        """Read an image's small picture; None where it is gone or damaged."""
         try:
-            with np.load(self._thumbnail(name), allow_pickle=False) as content:
+            with np.load(self._thumbnail_path(name), allow_pickle=False) as content:
                 return Thumbnail(content["image"].tobytes(), content["scores"].astype(np.float32), None)
         except Exception:  # a damaged file makes the reader stumble in many ways
             return None
@@ -101,31 +98,26 @@ class PredictionFiles:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             for name in names:
-                writer.writerow(
-                    {key: len(value) if isinstance(value, list) else value for key, value in self.rows[name].items()}
-                )
+                cells = self.rows[name].items()
+                writer.writerow({key: len(value) if isinstance(value, list) else value for key, value in cells})
 
     def _write_lines(self) -> None:
         write_text(self.folder / LINES, "".join(map(_line, self.rows.values())))
 
-    def _thumbnail(self, name: str) -> Path:
+    def _thumbnail_path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
         return self.folder / ".thumbnails" / f"{digest}.npz"
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse a folder that is not to be gone on with.
-
-    Raises:
-        UserError: there is a prediction in it.
-    """
+    """Refuse a folder that holds a prediction (a `UserError`), where it is not to be resumed."""
     if (folder / LINES).exists():
         raise UserError(
             f"{folder} holds a prediction already: go on with it by --resume, choose another --save_path, or delete it"
         )
 
 
-def _difference(key: str, before: object, now: object) -> str:
+def _mismatch(key: str, before: object, now: object) -> str:
     if isinstance(before, dict) or isinstance(now, dict):  # a calibration, with the scores of all its images
         return f"another {key} than this run"
     return f"{key} {as_given(before)}, and this run has {as_given(now)}"
@@ -136,7 +128,7 @@ def _line(row: Row) -> str:
 
 
 def _whole_rows(path: Path) -> dict[str, Row]:
-    """The images that were done: a line cut short, and images that failed, are to be tried again."""
+    """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
     rows = {}
     for line in path.read_bytes().splitlines():
         try:
@@ -148,7 +140,7 @@ def _whole_rows(path: Path) -> dict[str, Row]:
     return rows
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
+def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -2,14 +2,14 @@
 const Elements = (() => {
   const DASH = "-";
   const absent = (value) => value === null || value === undefined;
-  const percent = (value) => (absent(value) ? DASH : (100 * value).toFixed(1));
-  const withSign = (value) => (absent(value) ? DASH : `${percent(value)} %`);
-  const number = (value) => {
-    if (absent(value)) return DASH;
+  const orDash = (format) => (value) => (absent(value) ? DASH : format(value));
+  const percent = orDash((value) => (100 * value).toFixed(1));
+  const withSign = orDash((value) => `${percent(value)} %`);
+  const small = orDash((value) => value.toPrecision(2));
+  const number = orDash((value) => {
     const size = Math.abs(value); // scores are on any scale
     return size && size < 0.1 ? value.toPrecision(3) : value.toFixed(size < 1000 ? 4 : 1);
-  };
-  const small = (value) => (absent(value) ? DASH : value.toPrecision(2));
+  });
 
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -23,8 +23,9 @@ const Elements = (() => {
     const box = make("span", { className: "picture" }, layer("", `image/jpeg;base64,${image}`));
     if (withMap) box.append(layer("heat", `image/png;base64,${heat}`));
     if (outline) {
-      const line = (kind) => Plots.svg("path", { class: kind, d: outline });
-      box.append(Plots.svg("svg", { class: "outline", viewBox: "0 0 512 512", "aria-hidden": "true" }, line("edge"), line("line")));
+      const lines = ["edge", "line"].map((kind) => Plots.svg("path", { class: kind, d: outline }));
+      const square = { class: "outline", viewBox: "0 0 512 512", "aria-hidden": "true" };
+      box.append(Plots.svg("svg", square, ...lines));
     }
     return box;
   }
@@ -37,10 +38,12 @@ const Elements = (() => {
 
   /** Counts by label and prediction. rows: [[label, [key, key]]]; names: whether the keys are shown. */
   function matrix(counts, rows, names) {
-    const cell = (key) => make("td", { title: Scores.OUTCOMES[key] }, `${counts[key]} `, make("small", {}, names ? key : ""));
-    return make("table", { className: "matrix" },
-      make("thead", {}, make("tr", {}, make("th"), make("th", {}, "predicted anomalous"), make("th", {}, "predicted normal"))),
-      make("tbody", {}, ...rows.map(([label, keys]) => make("tr", {}, make("th", { scope: "row" }, label), ...keys.map(cell)))));
+    const row = (...cells) => make("tr", {}, ...cells);
+    const cell = (key) =>
+      make("td", { title: Scores.OUTCOMES[key] }, `${counts[key]} `, make("small", {}, names ? key : ""));
+    const head = row(make("th"), make("th", {}, "predicted anomalous"), make("th", {}, "predicted normal"));
+    const body = rows.map(([label, keys]) => row(make("th", { scope: "row" }, label), ...keys.map(cell)));
+    return make("table", { className: "matrix" }, make("thead", {}, head), make("tbody", {}, ...body));
   }
 
   return { DASH, absent, percent, withSign, number, small, make, picture, chip, matrix };

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.pro import FPR_LIMIT, mean_overlap
-from utils.regions import SplitScores
+from utils.measures.pro import FPR_LIMIT, mean_overlap
+from utils.measures.regions import SplitScores
 
 POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
 
@@ -35,29 +35,20 @@ class Curves:
 
 
 def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
-    """ROC and PR of the scores of normal and of anomalous items.
-
-    Args:
-        normal: [N] scores of the normal items, ascending.
-        anomalous: [P] scores of the anomalous items, ascending.
-
-    Returns:
-        The curves, or None where there is one kind of item only.
-    """
+    """Draw ROC and PR from ascending scores of normal [N] and anomalous [P] items; None without one or the other."""
     if not normal.size or not anomalous.size:
         return None
     return _ranking_curves(normal, anomalous, _thresholds(normal, anomalous))
 
 
 def pixel_curves(split: SplitScores) -> Curves | None:
-    """ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
+    """Draw ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
     normal, anomalous = split.normal, np.ascontiguousarray(split.anomalous)
     if not normal.size or not anomalous.size:
         return None
     thresholds = _thresholds(normal, anomalous)
     curves = _ranking_curves(normal, anomalous, thresholds)
-    overlap = np.append(0, mean_overlap(split, thresholds, side="right")[::-1])
-    rate = curves.roc.x
+    rate, overlap = curves.roc.x, np.append(0, mean_overlap(split, thresholds, side="right")[::-1])
     inside = rate < FPR_LIMIT
     last = np.interp(FPR_LIMIT, rate, overlap)
     pro = Curve(np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last))
@@ -65,7 +56,7 @@ def pixel_curves(split: SplitScores) -> Curves | None:
 
 
 def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
-    """Ascending distinct scores to draw the curves at: all of them if they are few.
+    """Choose ascending distinct scores to draw the curves at: all of them if they are few.
 
     Else spread evenly over the recall and the false-positive rate, more closely where that rate is small,
     and about the rate where PRO ends. The least score is always among them, so the curves are whole.
@@ -74,10 +65,8 @@ def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     if n + p <= 3 * POINTS:
         return np.unique(np.concatenate([normal, anomalous]))
     limit = int(FPR_LIMIT * n)
-    from_top = np.concatenate(
-        [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
-    )
-    chosen = normal[n - np.rint(from_top).astype(int)]
+    from_top = [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
+    chosen = normal[n - np.rint(np.concatenate(from_top)).astype(int)]
     return np.unique(np.concatenate([chosen, anomalous[np.rint(np.linspace(0, p - 1, POINTS)).astype(int)]]))
 
 

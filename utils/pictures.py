@@ -1,6 +1,6 @@
-"""Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, sheets."""
+"""Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.evaluation_types import ClassMaps, ImageMap, Sample, Writer
 from utils.files import atomic_open
 
 MAX_OPACITY = 0.75  # of the highest score: what is below can still be made out
 RAMP_START = 135  # the part of the Turbo colour map used, from green over yellow and red to dark red
 GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
+SHEET_COLUMNS = 4  # images of a class on the contact sheet
+SHEET_PANEL_WIDTH = 480  # pixels
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class ColourScale:
 
 
 def class_scale(maps: np.ndarray) -> ColourScale:
-    """The colour scale of a class, from all its maps together and without labels.
+    """Make the colour scale of a class from all its maps [n, H, W] together, without labels.
 
     From the median image's median score to the greatest score of all. Most pixels of a class are normal, in
     its anomalous images too, so a median is what a normal pixel scores; and the greatest score of the class
@@ -41,9 +44,6 @@ def class_scale(maps: np.ndarray) -> ColourScale:
     The maximum of a class without any defect is red, too: for such images, or a single one, make a
     `ColourScale` from reference values.
 
-    Args:
-        maps: [n, H, W] anomaly maps of all images of the class.
-
     Raises:
         ValueError: there are no maps, or a score that is not finite.
     """
@@ -53,44 +53,30 @@ def class_scale(maps: np.ndarray) -> ColourScale:
 
 
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
-    """The image with its anomaly map laid over it, the more opaque the higher the score.
-
-    Args:
-        image: [H, W, 3] uint8 RGB.
-        scores: [H, W] float anomaly map.
-        scale: that of the class.
-
-    Returns:
-        [H, W, 3] uint8 RGB.
-    """
+    """Lay a map [H, W] over its image, uint8 RGB [H, W, 3], the more opaque the higher the score."""
     colours, opacity = ramp(levels(scores, scale))
     opacity = opacity[..., None]
     return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 
 def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
-    """Where scores lie on the scale, from 0 to 1; all 0 on a scale that colours nothing."""
+    """Place scores on the scale, from 0 to 1; all 0 on a scale that colours nothing."""
     if scale.high <= scale.low:
         return np.zeros(scores.shape)
     return np.clip((scores - scale.low) / (scale.high - scale.low), 0, 1)
 
 
 def ramp(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The colour of each level [H, W] in [0, 1] (uint8 RGB [H, W, 3]), and how opaque it is (float [H, W])."""
+    """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W]."""
     index = np.rint(RAMP_START + level * (255 - RAMP_START)).astype(np.uint8)
     colours = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1]  # OpenCV gives BGR
     return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))  # smoothstep: flat near the median
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A copy of the image with the mask's outlines: a white line with a black edge, seen on any ground.
+    """Draw the outlines of a mask, bool [H, W], on a copy of an image, uint8 RGB [H, W, 3].
 
-    Args:
-        image: [H, W, 3] uint8 RGB.
-        mask: [H, W] bool; the white line runs over its outermost pixels.
-
-    Returns:
-        [H, W, 3] uint8 RGB.
+    A white line over the mask's outermost pixels, with a black edge, is seen on any ground.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     drawn = np.ascontiguousarray(image).copy()
@@ -99,20 +85,17 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.drawContours(drawn, contours, -1, (255, 255, 255), width)
 
 
-def panel(
-    image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale, text: str = ""
-) -> np.ndarray:
-    """Image, overlay and, where there is a mask, ground truth side by side, below a line of text if given.
+def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale) -> np.ndarray:
+    """Set image, overlay and, where there is a mask, ground truth side by side.
 
     Args:
         image: [H, W, 3] uint8 RGB.
         scores: [H, W] float anomaly map.
         mask: [H, W] bool (all False for a normal image), or None where there is no ground truth.
         scale: that of the class.
-        text: a title or the image's score.
 
     Returns:
-        [H, 3 W + 2 gaps, 3] uint8 RGB (2 W + 1 gap without a mask), higher by the line of text.
+        [H, 3 W + 2 gaps, 3] uint8 RGB (2 W + 1 gap without a mask).
     """
     pictures = [image, overlay(image, scores, scale)]
     if mask is not None:
@@ -122,29 +105,22 @@ def panel(
     for number, picture in enumerate(pictures):
         left = number * (width + GAP)
         canvas[:, left : left + width] = picture
-    return _titled(canvas, text) if text else canvas
+    return canvas
 
 
 def contact_sheet(
-    panels: Sequence[np.ndarray], captions: Sequence[str], columns: int = 2, width: int = 720
+    panels: Sequence[np.ndarray], captions: Sequence[str], columns: int = SHEET_COLUMNS, width: int = SHEET_PANEL_WIDTH
 ) -> np.ndarray:
-    """Many panels on one sheet, row by row, each below its caption.
+    """Set many panels, uint8 RGB [h, w, 3] of any size, on one sheet, row by row, each below its caption.
 
-    Args:
-        panels: [h, w, 3] uint8 RGB each, of any size.
-        captions: one for each panel.
-        columns: panels a row.
-        width: pixels that each panel is scaled to (a narrower one keeps its size).
-
-    Returns:
-        [H, W, 3] uint8 RGB, `W = columns * (width + gap) + gap`.
+    Panels are scaled down to `width` pixels; the sheet is `columns * (width + gap) + gap` wide.
 
     Raises:
         ValueError: no panels, or not as many captions as panels.
     """
     if not panels:
         raise ValueError("a contact sheet needs a panel")
-    cells = [_titled(fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
+    cells = [titled(fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(cell.shape[0] for cell in row) for row in rows]
     sheet = _white(sum(heights) + GAP * (len(rows) + 1), columns * (width + GAP) + GAP)
@@ -157,31 +133,90 @@ def contact_sheet(
     return sheet
 
 
-def save_png(path: str | Path, array: np.ndarray) -> None:
-    """Write a picture ([H, W, 3] or [H, W], uint8) as PNG, whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    with atomic_open(path, "wb") as file:
-        Image.fromarray(array).save(file, "PNG")
-
-
-def _white(height: int, width: int) -> np.ndarray:
-    return np.full((height, width, 3), 255, np.uint8)
-
-
 def fitted(picture: np.ndarray, width: int) -> np.ndarray:
-    """The picture scaled down to `width` pixels, its aspect kept; a narrower one as it is."""
+    """Scale a picture down to `width` pixels, its aspect kept; a narrower one stays as it is."""
     height, own_width = picture.shape[:2]
     if own_width <= width:
         return picture
     return cv2.resize(picture, (width, max(1, round(height * width / own_width))), interpolation=cv2.INTER_AREA)
 
 
-def _titled(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture below a line of text, which is cut off at the picture's width."""
+def titled(picture: np.ndarray, text: str) -> np.ndarray:
+    """Set a picture below a line of text, which is cut off at the picture's width."""
     line = Image.fromarray(_white(TEXT_HEIGHT, picture.shape[1]))
     font = ImageFont.load_default(size=16)
     ImageDraw.Draw(line).text((2, TEXT_HEIGHT / 2), text, fill=(0, 0, 0), font=font, anchor="lm")
     return np.concatenate([np.asarray(line), picture])
+
+
+def _white(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def save_png(path: str | Path, array: np.ndarray) -> None:
+    """Write a picture ([H, W, 3] or [H, W], uint8) as PNG, whole or not at all (then it is a `UserError`)."""
+    with atomic_open(path, "wb") as file:
+        Image.fromarray(array).save(file, "PNG")
+
+
+def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
+    """Write a map [H, W] as .npy, whole or not at all (then it is a `UserError`)."""
+    with atomic_open(path, "wb") as file:
+        np.save(file, anomaly_map)
+
+
+class MapWriter(Writer):
+    """Writes every map as `<img_path>.npy` in a folder."""
+
+    needs_images = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def image(self, image: ImageMap) -> None:
+        save_map(self.folder / f"{image.sample.img_path}.npy", image.anomaly_map)
+
+
+class PictureWriter(Writer):
+    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`.
+
+    Args:
+        folder: the run's.
+        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3].
+    """
+
+    needs_maps = True
+
+    def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
+        self.folder = folder
+        self.read_image = read_image
+        self.panels: list[np.ndarray] = []
+        self.captions: list[str] = []
+
+    def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+        scale = class_scale(maps.maps)
+        on_sheet = _spread([sample.anomaly for sample in maps.samples])
+        for i, sample in enumerate(maps.samples):
+            mask = maps.masks[i] if maps.has_mask[i] else None
+            label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
+            caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
+            picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
+            save_png(self.folder / "imgs" / f"{sample.img_path}.png", titled(picture, caption))
+            if i in on_sheet:
+                self.panels.append(fitted(picture, SHEET_PANEL_WIDTH))
+                self.captions.append(caption)
+
+    def finish(self) -> str | None:
+        if not self.panels:
+            return None
+        path = self.folder / "contact_sheet.png"
+        save_png(path, contact_sheet(self.panels, self.captions))
+        return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
+
+
+def _spread(labels: Sequence[int | None]) -> set[int]:
+    """Choose a class's images for the contact sheet: one normal, the others spread over the rest."""
+    normal = [i for i, label in enumerate(labels) if label == 0][:1]
+    rest = [i for i, label in enumerate(labels) if label != 0]
+    wanted = SHEET_COLUMNS - len(normal)
+    return {*normal, *(rest[len(rest) * k // wanted] for k in range(wanted) if rest)}

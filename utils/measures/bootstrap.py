@@ -1,0 +1,190 @@
+"""Confidence intervals by the bootstrap: how far a measure depends on which images happen to be in the test set.
+
+The images of a class are drawn with replacement, as many as there are, and measured again; the interval is made of the
+percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What varies
+is the image with all its pixels, since pixels of one image are anything but independent.
+
+Draws are stratified: each has as many normal and as many anomalous images as the set, as its makers chose those
+numbers (the two-sample bootstrap of chapter 8 there; also the default of the pROC package, Robin et al. 2011). Images
+are told apart by what is known of their masks, too, so that a measure that is defined for the set is defined for each
+draw. Scores and maps stay as they are: what was normalised over the class is not normalised again. Where a class has
+few images of a kind, intervals are too narrow, and those of F1-max and AP lie somewhat high: draws repeat images, and
+these two gain from that.
+
+All draws are measured at once. A score counts as often as its image was drawn, so a draw is a row of weights, one for
+each image. How many scores of each image lie above a threshold is counted once; the counts of all draws are then a
+product of two matrices, and the measures follow from them by the formulas of `ranking` and `pro`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.measures.pro import FPR_LIMIT, area_under_ramp
+from utils.measures.regions import region_sizes
+
+THRESHOLDS = 1 << 14
+BLOCK = 64  # thresholds handled at a time, so that intermediate values of 1000 draws stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Attributes:
+        resamples: how many draws.
+        confidence: in percent, the share of the draws within the interval.
+        seed: of the random numbers.
+    """
+
+    resamples: int
+    confidence: float = 95.0
+    seed: int = 42
+
+    def draw(self, class_name: str, kinds: np.ndarray) -> np.ndarray:
+        """Count how often each of a class's n images is in each draw: int64 [resamples, n].
+
+        The random numbers depend on the seed, the class's name and the images' kinds alone: other classes
+        change nothing, and two methods on the same images get the same draws.
+
+        Args:
+            class_name: the class.
+            kinds: int [n, m], what is told apart of each image; images with equal rows are drawn for each other.
+        """
+        digest = hashlib.sha256(class_name.encode("utf-8", "surrogateescape")).digest()
+        rng = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
+        weights = np.zeros((self.resamples, len(kinds)), np.int64)
+        for kind in np.unique(kinds, axis=0):
+            images = np.flatnonzero((kinds == kind).all(axis=1))
+            drawn = rng.integers(images.size, size=(self.resamples, images.size))
+            cells = drawn + images.size * np.arange(self.resamples)[:, None]
+            counts = np.bincount(cells.ravel(), minlength=self.resamples * images.size)
+            weights[:, images] = counts.reshape(self.resamples, images.size)
+        return weights
+
+    def interval(self, values: np.ndarray) -> tuple[float, float]:
+        """Compute the percentile interval of a measure's values [resamples]."""
+        outside = (1 - self.confidence / 100) / 2
+        low, high = np.quantile(values, [outside, 1 - outside])
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.confidence:g} % bootstrap intervals: percentiles of {self.resamples} draws of each class's images, "
+            f"stratified by label, seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """How the scores of the n images of a class lie to its K thresholds, which ascend.
+
+    A threshold stands for the anomalous scores from `low` to `high`: one value, or neighbouring ones.
+
+    Attributes:
+        normal: int64 [n], normal scores of each image.
+        above: int32 [n, K], those above `high`.
+        at_least: int32 [n, K], those of at least `low`.
+        sources: int64 [m], the images that have anomalous scores, to which the following belong.
+        found: int32 [m, K], their anomalous scores of at least `low`.
+        overlap: float64 [m, K], those from `low` to `high`, each divided by its region's size.
+        regions: int64 [m], their regions.
+    """
+
+    normal: np.ndarray
+    above: np.ndarray
+    at_least: np.ndarray
+    sources: np.ndarray
+    found: np.ndarray
+    overlap: np.ndarray
+    regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class DrawnMeasures:
+    """The values [B] of each measure in B draws, as fractions."""
+
+    auroc: np.ndarray
+    ap: np.ndarray
+    f1_max: np.ndarray
+    pro: np.ndarray
+
+
+def count_scores(maps: np.ndarray, masks: np.ndarray, thresholds: int = THRESHOLDS) -> ScoreCounts:
+    """Count the scores of finite maps [n, H, W], split by masks bool [n, H, W], of which one must have a pixel set.
+
+    Where there are more than `thresholds` different anomalous scores, neighbours share a threshold, as if they and the
+    normal scores between them were equal: the curves are exact in that many points, and straight between them. For the
+    set itself that moves the AUROC by at most 1 / (2 thresholds); what it was measured to change is far below an
+    interval's own noise (benchmarks/README.md). With fewer everything is exact.
+    """
+    low, high = _groups(np.sort(maps[masks]), thresholds)
+    normal_size = np.zeros(len(maps), np.int64)
+    above, at_least = np.zeros((2, len(maps), low.size), np.int32)
+    sources, found, overlap, regions = [], [], [], []
+    for i, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
+        normal = np.sort(scores[~mask])
+        normal_size[i] = normal.size
+        above[i] = normal.size - np.searchsorted(normal, high, side="right")
+        at_least[i] = normal.size - np.searchsorted(normal, low, side="left")
+        if mask.any():
+            size, count = region_sizes(mask)
+            group = np.searchsorted(low, scores[mask], side="right") - 1
+            in_group = np.bincount(group, minlength=low.size)
+            sources.append(i)
+            found.append(np.cumsum(in_group[::-1])[::-1].astype(np.int32))
+            overlap.append(np.bincount(group, 1 / size, minlength=low.size))
+            regions.append(count)
+    return ScoreCounts(
+        normal_size, above, at_least, np.array(sources), np.stack(found), np.stack(overlap), np.array(regions)
+    )
+
+
+def _groups(scores: np.ndarray, thresholds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the least and the greatest score of each group of sorted scores; equal scores are in one group."""
+    first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    if first.size > thresholds:
+        wanted = np.arange(thresholds) * scores.size // thresholds
+        first = np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
+    return scores[first], scores[np.append(first[1:], scores.size) - 1]
+
+
+def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | None = None) -> DrawnMeasures:
+    """Compute all measures of B draws, each of which must have normal and anomalous scores.
+
+    Args:
+        counts: of the set's n images.
+        weights: int [B, n], how often each draw has each image.
+        progress: what the progress bar calls this; None shows none.
+    """
+    drawn = weights.T.astype(np.float64)  # [n, B]; a product of float64 is exact below 2^53, and fast
+    drawn_sources = drawn[counts.sources]
+    normal = counts.normal @ drawn
+    anomalous = counts.found[:, 0] @ drawn_sources  # all are at least the lowest threshold
+    regions = counts.regions @ drawn_sources
+    limit = FPR_LIMIT * normal
+    auroc, ap, f1_max, area = np.zeros((4, len(weights)))
+    found_above = np.zeros(len(weights))  # anomalous scores above the block's groups
+    k = counts.found.shape[1]
+    starts = range((k - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
+    quiet = progress is None
+    for start in tqdm(starts, desc=progress, disable=quiet, leave=False, delay=2, unit="block", dynamic_ncols=True):
+        block = slice(start, start + BLOCK)
+        above = counts.above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
+        at_least = counts.at_least[:, block].T.astype(np.float64) @ drawn
+        found = counts.found[:, block].T.astype(np.float64) @ drawn_sources
+        overlap = counts.overlap[:, block].T.astype(np.float64) @ drawn_sources
+        gained = found.copy()
+        gained[:-1] -= found[1:]
+        gained[-1] -= found_above
+        found_above = found[0]
+        auroc += np.sum(gained * (2 * normal - above - at_least), axis=0)
+        predicted = found + at_least
+        ap += np.sum(gained * found / np.maximum(predicted, 1), axis=0)
+        f1_max = np.maximum(f1_max, np.max(2 * found / (predicted + anomalous), axis=0))
+        area += np.sum(overlap * area_under_ramp(above, at_least, limit), axis=0)
+    return DrawnMeasures(
+        auroc=auroc / (2 * normal * anomalous), ap=ap / anomalous, f1_max=f1_max, pro=area / (limit * regions)
+    )

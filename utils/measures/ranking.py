@@ -1,0 +1,81 @@
+"""AUROC, AP and F1-max of items (images or pixels), by scikit-learn's conventions: equal scores are one threshold.
+
+AUROC and AP are means over the anomalous scores of a value that depends on how many normal and how many anomalous
+scores lie above and below; F1-max is a maximum over them. So sorting the normal scores and looking the few anomalous
+ones up in them gives all, without a loop over thresholds.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.measures.regions import blocks
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well scores tell two labels apart, as fractions; all None if there is one label only.
+
+    Attributes:
+        auroc: area under the ROC curve, ties count half.
+        ap: average precision, the sum of (R_n - R_{n-1}) P_n over the distinct thresholds.
+        f1_max: the greatest F1 over the distinct thresholds.
+    """
+
+    auroc: float | None
+    ap: float | None
+    f1_max: float | None
+
+
+def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
+    """Measure how well scores rank the anomalous items [P] above the normal ones [N].
+
+    Raises:
+        ValueError: a score that is not finite.
+    """
+    for name, scores in (("normal", normal), ("anomalous", anomalous)):
+        if not np.isfinite(scores).all():
+            raise ValueError(f"the {name} score {np.flatnonzero(~np.isfinite(scores))[0]} is not finite")
+    return sorted_ranking(np.sort(normal, axis=None), np.sort(anomalous, axis=None))
+
+
+def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
+    """Measure as `ranking_measures` does, from scores that ascend."""
+    negatives, positives = normal.size, anomalous.size
+    if not negatives or not positives:
+        return Ranking(None, None, None)
+    twice_below = 0  # pairs of an anomalous score and a normal one below it, twice; ties add one
+    precision_sum = f1_max = 0.0
+    for block in blocks(positives):
+        scores = anomalous[block]
+        below = np.searchsorted(normal, scores, side="left")
+        twice_below += int(np.sum(below + np.searchsorted(normal, scores, side="right")))
+        # With each score as threshold. A normal score between two anomalous ones is a threshold too, but the
+        # recall there is that of the one above, at lower precision: it changes neither AP nor F1-max.
+        true_positives = positives - np.searchsorted(anomalous, scores, side="left")
+        predicted = true_positives + negatives - below
+        precision_sum += float(np.sum(true_positives / predicted))
+        f1_max = max(f1_max, float(np.max(2 * true_positives / (predicted + positives))))
+    return Ranking(twice_below / (2 * negatives * positives), precision_sum / positives, f1_max)
+
+
+def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Compute for each of n items the fraction of those with the other label that its score has on the wrong side.
+
+    The mean over the anomalous items, as that over the normal ones, is 1 - AUROC; ties count half.
+
+    Args:
+        scores: [n] finite.
+        labels: [n], 1 for anomalous, 0 for normal, anything else where no label is known.
+
+    Returns:
+        [n] float64; NaN without a label, and where no item has the other one.
+    """
+    wrong = np.full(scores.shape, np.nan)
+    for label, other, sign in ((0, 1, 1), (1, 0, -1)):  # a normal item is wrong above its rivals
+        rivals = np.sort(sign * scores[labels == other])
+        if rivals.size:
+            own = sign * scores[labels == label]
+            ranks = np.searchsorted(rivals, own, side="left") + np.searchsorted(rivals, own, side="right")
+            wrong[labels == label] = ranks / (2 * rivals.size)
+    return wrong

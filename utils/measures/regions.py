@@ -1,0 +1,127 @@
+"""Connected regions (8 neighbours): those of the masks, which PRO weighs the same, and those above a threshold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of intermediate values
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """The pixel scores of a class, split by its masks.
+
+    Attributes:
+        normal: [N] float32, ascending; a view of the buffer that the maps stood in.
+        anomalous: [P] float32, ascending; not contiguous.
+        region_size: [P] float32, pixels of the region that each anomalous score lies in; not contiguous.
+        regions: how many regions there are in all images.
+    """
+
+    normal: np.ndarray
+    anomalous: np.ndarray
+    region_size: np.ndarray
+    regions: int
+
+
+def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
+    """Split maps float32 [n, H, W] (C-contiguous, writable) by masks bool [n, H, W]; DESTROYS the maps.
+
+    The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
+    the maps is 8 bytes for each anomalous pixel, and the memory for one image.
+
+    Raises:
+        TypeError, ValueError: a wrong type, shape or memory layout, or NaN or infinity in the map of the image named.
+    """
+    if maps.dtype != np.float32 or masks.dtype != np.bool_:
+        raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
+    if maps.ndim != 3 or maps.shape != masks.shape:
+        raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
+    if not (maps.flags.c_contiguous and maps.flags.writeable):
+        raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
+    scores = maps.reshape(-1)  # a view, since the maps are C-contiguous
+    # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
+    anomalous = np.empty(np.count_nonzero(masks), np.complex64)
+    regions = normal_end = anomalous_end = 0
+    for index, (image_scores, mask) in enumerate(zip(maps, masks, strict=True)):
+        if not np.isfinite(image_scores).all():
+            raise ValueError(f"the anomaly map of image {index} has values that are not finite")
+        inside = image_scores[mask]
+        if inside.size:
+            here = anomalous[anomalous_end : anomalous_end + inside.size]
+            here.real = inside
+            here.imag, count = region_sizes(mask)
+            anomalous_end += inside.size
+            regions += count
+        # What is written ends at or before the end of what was read: later images are still intact.
+        outside = image_scores[~mask] if inside.size else image_scores.ravel()
+        scores[normal_end : normal_end + outside.size] = outside
+        normal_end += outside.size
+    normal = scores[:normal_end]
+    normal.sort()
+    anomalous.sort()
+    return SplitScores(normal, anomalous.real, anomalous.imag, regions)
+
+
+def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Measure the region that each pixel of a mask [H, W] lies in: int64 [p], as `values[mask]`; count the regions."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    label = labels[mask]
+    return np.bincount(label)[label], count - 1  # one label is the background's
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Cut `size` items into slices of at most `BLOCK`."""
+    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of a map above a threshold: its box, area and highest score's place in pixels of the photograph."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area: int
+    peak: float
+    peak_x: int
+    peak_y: int
+
+
+def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+    """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
+
+    The map is stretched to the photograph's `size` (width, height).
+    """
+    mask = (anomaly_map > threshold).astype(np.uint8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
+    regions = []
+    for label in range(1, count):
+        left, top, width, height, area = boxes[label].tolist()
+        part = (slice(top, top + height), slice(left, left + width))
+        inside = np.where(labels[part] == label, anomaly_map[part], -np.inf)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        x, y = round(left * across), round(top * down)
+        regions.append(
+            Region(
+                x=x,
+                y=y,
+                width=round((left + width) * across) - x,
+                height=round((top + height) * down) - y,
+                area=round(area * across * down),
+                peak=float(inside[row, column]),
+                peak_x=int((left + column + 0.5) * across),
+                peak_y=int((top + row + 0.5) * down),
+            )
+        )
+    return sorted(regions, key=lambda region: -region.peak)
+
+
+def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
+    """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
+    mask = np.where(anomaly_map > threshold, np.uint8(255), np.uint8(0))
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
