@@ -22,6 +22,15 @@ def golden_numbers(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+# Modules of minutes, which begin first, so that no worker is left alone with one of them at the end.
+LONG = ("test_distributed.py", "test_faults.py", "test_train.py", "test_train_dp_clip.py", "test_train_sdp_plus.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long modules first; those of one module stay together."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """The tests' tensors are so small that threads cost more than they gain, most of all on a busy machine."""

@@ -91,6 +91,10 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     }
 
 
+PRELOADED = [f"engine.{name}" for name in ("sdp_plus_training", "dp_clip_training", "testing", "predicting")]
+PRELOADED += ["matplotlib.pyplot", "sklearn.cluster", "sklearn.neighbors", "torch._dynamo"]  # imported late
+
+
 class Runner:
     """Runs a scenario in processes of its own, which start fast as their modules are imported once.
 
@@ -108,7 +112,7 @@ class Runner:
         self.watched = [self.save_path, self.cache] if scenario.own_cache else [self.save_path]
         self.scenario = scenario
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["train_sdp_plus", "train_dp_clip", "predict"])
+        self.context.set_forkserver_preload(PRELOADED)
 
     def start(self) -> BaseProcess:
         """Start a run."""

@@ -17,6 +17,7 @@ import test_dp_clip
 import train_dp_clip
 from models.adapter import ImageAdapter
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
+from models.checkpoints import read_checkpoint
 from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
@@ -245,7 +246,7 @@ def test_files_that_cannot_be_tested_together_are_refused(sets, model, training,
     last = str(training / "image_adapter.pth")
     with pytest.raises(UserError, match="two files of one epoch"):
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(training / "image_adapter_6.pth"))
-    other = torch.load(training / "image_adapter_1.pth", weights_only=True) | {"fidelity": "corrected"}
+    other = read_checkpoint(training / "image_adapter_1.pth") | {"fidelity": "corrected"}
     torch.save(other, tmp_path / "other.pth")
     with pytest.raises(UserError, match="trained in different fidelities"):
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(tmp_path / "other.pth"))

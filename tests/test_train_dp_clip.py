@@ -18,6 +18,7 @@ import train_dp_clip
 from engine.dp_clip_training import DPClipTraining
 from engine.training_data import read_training_set
 from engine.training_options import DPClipTrainingOptions
+from models.checkpoints import read_checkpoint, save_checkpoint
 from tests.compare import relative_error
 from utils.arguments import parse
 from utils.errors import UserError
@@ -250,7 +251,7 @@ def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, mod
         train_dp_clip.main(options(bolts, model, out))
     with pytest.raises(UserError, match=r"--relu is True, but was not given in the training of .*last\.pth"):
         train_dp_clip.main(options(bolts, model, out, "--resume", "--relu"))
-    torch.save(trained(out, "last.pth") | {"method": "SDP+"}, out / "last.pth")
+    save_checkpoint(out / "last.pth", read_checkpoint(out / "last.pth") | {"method": "SDP+"})
     with pytest.raises(UserError, match=r"last\.pth is of a training of SDP\+, not of DP-CLIP"):
         train_dp_clip.main(options(bolts, model, out, "--resume"))
 

@@ -76,7 +76,7 @@ def test_tokens_that_go_while_a_training_reads_them_are_named(options, tmp_path,
     real = engine.tokens.CachedTokens.batches
 
     def batches_after_the_mishap(*arguments):
-        for path in (tmp_path / "cache" / "tokens").rglob("*.npy"):
+        for path in (tmp_path / "cache" / "tokens").rglob("*.safetensors"):
             path.unlink()
         return real(*arguments)
 
