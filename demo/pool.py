@@ -16,6 +16,7 @@ from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render_pai
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
 PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects
+CHUNK = 64  # pairs that a process renders at a time; for no more than these none is started
 KINDS = tuple((name, defect) for name in (*CLASSES, *PARTS) for defect in DEFECTS[name])
 
 
@@ -31,9 +32,13 @@ class Pool:
 
 def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
     """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
-    with drawing_processes(workers) as executor:
-        results = executor.map(partial(_render, seed, size, most), range(pairs), chunksize=64)
-        triples = list(tqdm(results, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
+    render_one = partial(_render, seed, size, most)
+    progress = partial(tqdm, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True)
+    if pairs <= CHUNK:
+        triples = list(progress(map(render_one, range(pairs))))
+    else:
+        with drawing_processes(workers) as executor:
+            triples = list(progress(executor.map(render_one, range(pairs), chunksize=CHUNK)))
     classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
     sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
     return Pool(sound, faulty, masks, np.array(classes))

@@ -142,7 +142,7 @@ class Runner:
         process = self.start()
         process.join(moment)
         while while_writing and process.is_alive() and not self.unfinished():
-            pass
+            time.sleep(0.001)
         process.kill()
         process.join()
         return process.exitcode != 0

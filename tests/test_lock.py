@@ -53,6 +53,16 @@ def holder(folder: Path) -> Iterator[subprocess.Popen]:
         process.communicate()
 
 
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Iterator[Path]:
+    """A folder that another run holds and has files in."""
+    folder = tmp_path_factory.mktemp("held") / "run"
+    with holder(folder):
+        for name in LEFT_ALONE:
+            (folder / name).write_text("the other run's")
+        yield folder
+
+
 def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     folder = tmp_path / "run"
     with holder(folder) as process:
@@ -86,15 +96,11 @@ def test_the_lock_ends_with_the_block(tmp_path):
         (predict, [__file__]),
     ],
 )
-def test_every_script_is_refused_before_it_touches_anything(tmp_path, script, options):
-    folder = tmp_path / "run"
-    with holder(folder):
-        for name in LEFT_ALONE:
-            (folder / name).write_text("the other run's")
-        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
-        with pytest.raises(UserError, match=TAKEN):
-            script.main([*options, "--save_path", str(folder)])
-        assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+def test_every_script_is_refused_before_it_touches_anything(held, script, options):
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()}
+    with pytest.raises(UserError, match=TAKEN):
+        script.main([*options, "--save_path", str(held)])
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()} == before
 
 
 def test_what_a_killed_run_did_not_finish_is_removed(tmp_path):

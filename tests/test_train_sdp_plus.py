@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -90,25 +88,6 @@ def test_the_checkpoint_that_is_named_at_the_end_is_there(bolts, model, tmp_path
     train_sdp_plus.main(options(bolts, model, out, "--epochs", "1", "--resume"))
     said = (out / "train.log").read_text().splitlines()[-1]
     assert Path(said.split("test with --checkpoint ")[1]).exists()
-
-
-def test_a_killed_run_is_resumed_bit_for_bit(bolts, model, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    long = ["--epochs", "40", "--save_freq", "40"]
-    train_sdp_plus.main(options(bolts, model, whole, *long))
-    command = [sys.executable, "train_sdp_plus.py", *options(bolts, model, killed, *long)]
-    process = subprocess.Popen(
-        command, cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    while not (killed / "last.pth").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert trained(killed)["epoch"] < 40
-    train_sdp_plus.main(options(bolts, model, killed, *long, "--resume"))
-    assert same_adapters(trained(whole), trained(killed))
-    assert losses(whole) == losses(killed)
 
 
 def test_cached_tokens_train_as_those_encoded_anew(bolts, model, tmp_path):
