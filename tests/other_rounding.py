@@ -7,6 +7,7 @@ shapes, as the choice of kernels does: the same batch gives the same bits again,
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LAST_PLACES = 4 * torch.finfo(torch.float32).eps  # of the largest value
+LAST_PLACES = 2 * torch.finfo(torch.float32).eps  # of the largest value: maps then differ as those of two makes do
 PRODUCTS = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
@@ -44,7 +45,7 @@ class OtherRounding(TorchDispatchMode):
 
 
 @pytest.fixture(autouse=True)
-def products_round_otherwise() -> Iterator[None]:
-    """Every test of this run, in its own process and thread."""
-    with OtherRounding():
+def products_round_otherwise(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of this run, in its own process and thread; but for compiled towers, which take no such mode."""
+    with nullcontext() if "compiled" in request.fixturenames else OtherRounding():
         yield

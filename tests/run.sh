@@ -12,4 +12,6 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r
 
 ruff check .
 ruff format --check .
-python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+# One process more than cores, as many a test waits for processes of its own.
+workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
+python -m pytest --numprocesses "$workers" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

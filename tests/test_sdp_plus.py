@@ -74,7 +74,8 @@ def test_probabilities_are_those_of_the_softmax_written_out(backbone, text, adap
     with torch.no_grad():
         probabilities = anomalous_probabilities(adapters(tokens, both), adapter_upsampling(backbone))
         for layer, x, probability in zip(adapters.fc, tokens, probabilities, strict=True):
-            logits = 100 * F.normalize(layer(x), dim=-1) @ both  # [B, N, 2]
+            embedded = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+            logits = 100 * F.normalize(embedded, dim=-1) @ both.double()  # [B, N, 2]
             image = logits.transpose(1, 2).unflatten(2, (12, 12))
             pixels = F.interpolate(image, size=96, mode="bilinear", align_corners=True)
             assert relative_error(probability, pixels.softmax(dim=1)[:, 1]) < ROUNDING
