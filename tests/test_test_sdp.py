@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 import test_sdp
 from page.thumbnails import heat_map
 from tests import small_data, tiny_clip
-from tests.compare import ROUNDING, relative_error
+from tests.compare import MEASURES, ROUNDING, relative_error
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -46,6 +46,10 @@ def scores(out: Path) -> dict[str, list[float]]:
             row["image_path"]: [float(row[key]) for key in ("score", "text_prob", "map_max")]
             for row in csv.DictReader(file)
         }
+
+
+def measures(out: Path) -> dict[str, float]:
+    return json.loads((out / "results.json").read_text())["mean"]
 
 
 def test_outputs_are_complete(data, model, tmp_path):
@@ -88,6 +92,7 @@ def test_repetition_and_workers_change_no_bit_and_batches_the_rounding_alone(dat
         other = scores(run(data, model, tmp_path / size, "--batch_size", size))
         assert list(other) == list(values)
         assert relative_error(list(other.values()), list(values.values())) < ROUNDING
+        assert measures(tmp_path / size) == pytest.approx(measures(reference), abs=MEASURES)
 
 
 def test_several_data_sets_have_a_folder_each_and_one_table(data, model, tmp_path):
