@@ -12,6 +12,4 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r
 
 ruff check .
 ruff format --check .
-# One process more than cores, as many a test waits for processes of its own.
-workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
-python -m pytest --numprocesses "$workers" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
