@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LAST_PLACES = 2 * torch.finfo(torch.float32).eps  # of the largest value: maps then differ as those of two makes do
+LAST_PLACES = 2 * torch.finfo(torch.float32).eps  # of the largest value of a product
 PRODUCTS = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
