@@ -48,9 +48,9 @@ def wait_patiently(pid: int, has_ended: Callable[[], bool]) -> bool:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time, in the system's ticks, of a process and all below it; time itself where the system has no /proc.
+    """Processor time, in the system's ticks, of a process and all below it.
 
-    On such a system a process is given up after `STANDSTILL` seconds of nothing but waiting, never while this counts.
+    Without /proc, as on macOS, it is the clock, which always gets on: there, nothing is given up.
     """
     if not Path("/proc/self/stat").exists():
         return time.monotonic()
