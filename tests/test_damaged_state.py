@@ -12,7 +12,7 @@ import train_dp_clip
 import train_sdp_plus
 from models.checkpoints import DIGEST
 from tests import small_data, tiny_clip
-from tests.test_weights import Hostile
+from tests.models.test_weights import Hostile
 from utils.errors import UserError
 
 EMPTY_OPTIMIZER = {"state": {}, "param_groups": []}

@@ -15,7 +15,7 @@ from tests import small_data
 from utils.files import sha256_of
 from utils.problems import ERROR, WARNING, Problem, exit_code, summary
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 DEMO = PROJECT / "pretrained_models" / "demo"
 
 

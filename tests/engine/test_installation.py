@@ -10,7 +10,7 @@ import pytest
 from engine.installation import INSTALL, check_packages, check_python, installed_version
 from utils.problems import ERROR, Problem
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("version, level", [((3, 9), "error"), ((3, 13), "warning"), ((4, 0), "warning")])

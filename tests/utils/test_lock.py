@@ -21,7 +21,7 @@ import train_sdp_plus
 from utils.errors import UserError
 from utils.lock import locked
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 HOLDER = """
     import os, sys, time
     from pathlib import Path

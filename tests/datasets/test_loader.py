@@ -21,7 +21,7 @@ from datasets.meta import Entry
 from datasets.transforms import image_transform
 from utils.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 SIZE = 12
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.test_measures import example
+from tests.utils.test_measures import example
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.test_measures import example
+from tests.utils.test_measures import example
 from utils.measures import bootstrap
 from utils.measures.bootstrap import count_scores, measures_of_draws
 from utils.measures.class_measures import pixel_measures
