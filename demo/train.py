@@ -7,6 +7,7 @@ Pictures are rendered anew (never those of the demo set), captions are the detec
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,7 @@ from utils.errors import run
 FOLDER = PROJECT / "pretrained_models" / "demo"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=positive_int, default=20240, help="of everything random")
     parser.add_argument("--threads", type=positive_int, default=2, help="to compute with")
     parser.add_argument("--validate_every", type=positive_int, default=200, help="steps between validations")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     from demo.training import train  # which imports PyTorch: seconds that --help and a wrong option do not need
 

@@ -3,9 +3,6 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -24,9 +21,8 @@ from datasets.photographs import PhotographDataset
 from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.scripts import record, run_calls
 from utils.errors import UserError
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +278,7 @@ def test_help_says_that_fidelity_is_the_checkpoints(main, capsys):
     assert "describes; default: the checkpoint's" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model, tmp_path):
+def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model, tmp_path, monkeypatch):
     (tmp_path / "good ones").symlink_to(normal)
     settings = {
         "OBJECT": "steel bolt",
@@ -291,22 +287,13 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
         "MODEL": model[1],
         "PRETRAINED": model[3],
         "NUM_WORKERS": "0",
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    image = bolts / "bolt" / "test" / "good" / "000.png"
-    done = subprocess.run(
-        ["bash", PROJECT / "predict.sh", "-", "--cache_dir", model[5]],
-        input=f"{image}\n{tmp_path / 'gone.png'}\n",
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1, done.stderr
+    image, gone = bolts / "bolt" / "test" / "good" / "000.png", tmp_path / "gone.png"
+    _, calls = record(tmp_path, "predict.sh", "-", "--cache_dir", model[5], **settings)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{image}\n{gone}\n"))
+    assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
-    assert list(lines(tmp_path / "my results")) == [str(image), str(tmp_path / "gone.png")]
+    assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
 
 
 def test_a_worker_sends_little_through_its_pipe(tmp_path):

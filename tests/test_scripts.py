@@ -1,16 +1,13 @@
 """The shell scripts of the top level: what they call, with a recorder in the place of Python."""
 
 import importlib
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[1]
+from tests.scripts import PROJECT, record
+
 PROGRAMS = {
     "test_SDP.sh": "test_sdp",
     "test_SDP_plus.sh": "test_sdp_plus",
@@ -19,23 +16,13 @@ PROGRAMS = {
     "train_DP_CLIP.sh": "train_dp_clip",
     "predict.sh": "predict",
 }
-RECORDER = f"""#!{sys.executable}
-import json, os, sys
-with open(os.environ["CALLS"], "a") as file:
-    print(json.dumps(sys.argv[1:]), file=file)
-"""
 
 
 def calls(folder: Path, script: str, *arguments: str, **settings: str) -> list[list[str]]:
     """The arguments of every call of Python that a script makes."""
-    python = folder / "bin" / "python"
-    python.parent.mkdir(exist_ok=True)
-    python.write_text(RECORDER)
-    python.chmod(0o755)
-    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "VIRTUAL_ENV": "any", "CALLS": str(folder / "calls")} | settings
-    subprocess.run(["bash", PROJECT / script, *arguments], env=environment, check=True, capture_output=True)
-    return [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
+    done, called = record(folder, script, *arguments, **settings)
+    assert done.returncode == 0, done.stderr
+    return called
 
 
 @pytest.mark.parametrize("script", PROGRAMS)

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -21,9 +18,8 @@ from models.checkpoints import read_checkpoint
 from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.scripts import record, run_calls
 from utils.errors import UserError
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -290,23 +286,16 @@ def test_the_shell_scripts_train_and_test(sets, model, tmp_path):
         "MODEL": model[1],
         "PRETRAINED": model[3],
         "NUM_WORKERS": "0",
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "CHECKPOINT": str(tmp_path / "trained" / "image_adapter.pth"),
     }
-
-    def script(name: str, **further: str) -> subprocess.CompletedProcess:
-        command = ["bash", PROJECT / name, "--cache_dir", str(tmp_path / "cache")]
-        environment = os.environ | settings | further
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    done = script("train_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "trained"))
-    assert done.returncode == 0, done.stderr
-    assert "on 6 images" in done.stderr
-    checkpoint = str(tmp_path / "trained" / "image_adapter.pth")
-    done = script("test_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "tested"), CHECKPOINT=checkpoint)
-    assert done.returncode == 0, done.stderr
+    cache = ["--cache_dir", str(tmp_path / "cache")]
+    _, calls = record(tmp_path, "train_DP_CLIP.sh", *cache, SAVE_PATH=str(tmp_path / "trained"), **settings)
+    run_calls(calls)
+    assert "on 6 images" in (tmp_path / "trained" / "train.log").read_text()
+    done, calls = record(tmp_path, "test_DP_CLIP.sh", *cache, SAVE_PATH=str(tmp_path / "tested"), **settings)
     assert "skipping visa" in done.stderr
+    run_calls(calls)
     assert "| kvasir" in (tmp_path / "tested" / "summary.md").read_text()
-    done = script("test_DP_CLIP.sh", SAVE_PATH=str(tmp_path / "none"), DATASETS="visa", CHECKPOINT=checkpoint)
-    assert done.returncode == 2
+    done, calls = record(tmp_path, "test_DP_CLIP.sh", **settings | {"DATASETS": "visa"})
+    assert (done.returncode, calls) == (2, [])
     assert done.stderr.splitlines()[-1].startswith("error: none of the data sets")

@@ -17,6 +17,7 @@ import test_sdp
 from page.thumbnails import heat_map
 from tests import small_data, tiny_clip
 from tests.compare import MEASURES, ROUNDING, relative_error
+from tests.scripts import record
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -241,15 +242,9 @@ def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, mod
     assert done.returncode == 0, done.stderr
     assert "skipping visa" in done.stderr
     assert "aupro_200" in (tmp_path / "out" / "mvtec" / "results.md").read_text()
-    nothing = subprocess.run(
-        ["bash", PROJECT / "test_SDP.sh"],
-        env=os.environ | settings | {"DATASETS": "visa"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert nothing.returncode == 2
-    assert nothing.stderr.splitlines()[-1].startswith("error: ")
+    done, calls = record(tmp_path, "test_SDP.sh", **settings | {"DATASETS": "visa"})
+    assert (done.returncode, calls) == (2, [])
+    assert done.stderr.splitlines()[-1].startswith("error: none of the data sets")
 
 
 def test_an_error_ends_the_process_with_code_2_and_no_traceback(model):

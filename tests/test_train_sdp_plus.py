@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,9 +16,8 @@ from engine.training import epoch_order
 from models.sdp_plus import adapter_upsampling, adapters_for
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
+from tests.scripts import record, run_calls
 from utils.errors import UserError
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
@@ -252,32 +248,19 @@ def test_the_shell_scripts_train_on_one_data_set_and_test_the_other(bolts, model
     (tmp_path / "sets" / "mvtec").symlink_to(bolts)
     settings = {
         "DATA_ROOT": str(tmp_path / "sets"),
-        "SAVE_PATH": str(tmp_path / "trained"),
         "CACHE_DIR": str(tmp_path / "cache"),
         "MODEL": model[1],
         "PRETRAINED": model[3],
         "EPOCHS": "1",
         "NUM_WORKERS": "0",
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ON_VISA": str(tmp_path / "trained" / "on_mvtec" / "epoch_1.pth"),
     }
-
-    def bash(script: str, *arguments: str, **more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            ["bash", PROJECT / script, *arguments],
-            env=os.environ | settings | more,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = bash("train_SDP_plus.sh")
-    assert done.returncode == 0, done.stderr
+    done, calls = record(tmp_path, "train_SDP_plus.sh", SAVE_PATH=str(tmp_path / "trained"), **settings)
     assert "skipping visa" in done.stderr
-    checkpoint = tmp_path / "trained" / "on_mvtec" / "epoch_1.pth"
-    done = bash("test_SDP_plus.sh", DATASETS="mvtec", SAVE_PATH=str(tmp_path / "tested"), ON_VISA=str(checkpoint))
-    assert done.returncode == 0, done.stderr
+    run_calls(calls)
+    tested = settings | {"DATASETS": "mvtec", "SAVE_PATH": str(tmp_path / "tested")}
+    run_calls(record(tmp_path, "test_SDP_plus.sh", **tested)[1])
     assert json.loads((tmp_path / "tested" / "mvtec" / "results.json").read_text())["checkpoint"]["epoch"] == 1
-    nothing = bash("train_SDP_plus.sh", TRAIN_ON="visa")
-    assert nothing.returncode == 2
-    assert nothing.stderr.splitlines()[-1].startswith("error: none of the data sets (visa)")
+    done, calls = record(tmp_path, "train_SDP_plus.sh", **settings | {"TRAIN_ON": "visa"})
+    assert (done.returncode, calls) == (2, [])
+    assert done.stderr.splitlines()[-1].startswith("error: none of the data sets (visa)")
