@@ -18,9 +18,10 @@ from utils.errors import run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
     options = parse(DPClipTrainingOptions, __doc__, arguments)
-    from engine.dp_clip_training import train  # only now, as PyTorch takes seconds to import
+    from engine.dp_clip_training import DPClipTraining  # only now, as PyTorch takes seconds to import
+    from engine.training import train
 
-    train(options)
+    train(options, DPClipTraining)
 
 
 if __name__ == "__main__":

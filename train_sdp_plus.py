@@ -17,9 +17,10 @@ from utils.errors import run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
     options = parse(SDPPlusTrainingOptions, __doc__, arguments)
-    from engine.sdp_plus_training import train  # only now, as PyTorch takes seconds to import
+    from engine.sdp_plus_training import SDPPlusTraining  # only now, as PyTorch takes seconds to import
+    from engine.training import train
 
-    train(options)
+    train(options, SDPPlusTraining)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ The backbone has random weights; images and masks are those of the demo data set
 how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
 """
 
-import argparse
 import sys
 import tempfile
 from dataclasses import replace
@@ -14,60 +13,43 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import medians, ratio_table, start
 from data.build import PROJECT
 from datasets.registry import get_spec
-from engine.data_sets import read_test_split
-from engine.sdp_plus_training import train_epoch
-from engine.tokens import TokenSource, token_source
-from engine.training import epoch_order, shared_steps
-from engine.training_data import TrainingSet
+from engine.data_sets import TrainingSet, read_test_split
+from engine.sdp_plus_training import SDPPlusTraining
+from engine.tokens import token_source
 from engine.training_options import SDPPlusTrainingOptions
-from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.sdp_plus import adapter_upsampling, adapters_for
+from models.sdp_plus import adapters_for
 from tests.random_weights import random_backbone
 
 
-def train(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> list[float]:
-    """Train adapters, and return the losses of every step."""
-    torch.manual_seed(0)
-    adapters = adapters_for(backbone)
-    optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
-    losses = []
-    for epoch in range(1, args.epochs + 1):
-        order = epoch_order(args.images, seed=42, epoch=epoch, shuffled=True)
-        batches = tokens.batches(order, args.batch_size)
-        steps = shared_steps(batches, args.images, args.batch_size)
-        losses += train_epoch(adapters, optimizer, steps, text, adapter_upsampling(backbone))
-    return losses
+def train(training: SDPPlusTraining, epochs: int) -> list[float]:
+    """Take the steps of all epochs, and return their losses."""
+    return [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
 
 
-def step_shares(args: argparse.Namespace, tokens: TokenSource, backbone: Backbone, text: Tensor) -> str:
+def step_shares(training: SDPPlusTraining, repeats: int) -> str:
     """Say how a step on tokens at hand divides into its matrix products and the rest."""
-    batch = next(tokens.batches(range(args.batch_size), args.batch_size))
-    adapters = adapters_for(backbone)
-    optimizer = torch.optim.Adam(adapters.parameters(), lr=1e-4)
-    upsampling = adapter_upsampling(backbone)
+    size = training.options.batch_size
+    batch = next(training.tokens.batches(range(size), size))
     taps, images, patches, width = batch.tokens.shape
-    embed_dim = adapters.fc[0].out_features
-    layer, tokens_of_a_tap = adapters.fc[0], batch.tokens[0]
+    embed_dim = training.trained.fc[0].out_features
+    layer, tokens_of_a_tap = training.trained.fc[0], batch.tokens[0]
     gradient = torch.randn(images, patches, embed_dim)
+
+    def step() -> None:
+        training.forward_backward(batch, 1.0, 1.0)
+        training.step()
 
     def products() -> None:  # of one tap: the layer, and the gradient of its weights
         torch.autograd.grad(layer(tokens_of_a_tap), layer.weight, gradient)
 
-    seconds = medians(
-        {
-            "step": lambda: list(train_epoch(adapters, optimizer, [(batch, 1.0)], text, upsampling)),
-            "products": lambda: [products() for _ in range(taps)],
-        },
-        args.repeats,
-    )
+    seconds = medians({"step": step, "products": lambda: [products() for _ in range(taps)]}, repeats)
     operations = taps * 4 * images * patches * width * embed_dim
     return (
         f"a step on cached tokens takes {seconds['step'] * 1e3:.0f} ms, of which the layers' matrix products alone "
@@ -102,8 +84,19 @@ def main() -> None:
             place = {"save_path": Path(folder), "cache_dir": Path(folder) / name.replace(" ", "_")}
             own = SDPPlusTrainingOptions(train_dataset=("demo",), batch_size=args.batch_size, **place, **options)
             began = perf_counter()
-            tokens = token_source(own, backbone, Fidelity.named("corrected"), images)
-            losses[name] = torch.tensor(train(args, tokens, backbone, text))
+            fidelity = Fidelity.named("corrected")
+            tokens = token_source(own, backbone, fidelity, images)
+            torch.manual_seed(0)
+            training = SDPPlusTraining(
+                options=own,
+                backbone=backbone,
+                fidelity=fidelity,
+                images=images,
+                text=text,
+                trained=adapters_for(backbone),
+                tokens=tokens,
+            )
+            losses[name] = torch.tensor(train(training, args.epochs))
             seconds[name] = perf_counter() - began
         reference = losses["encoding in every epoch"]
         print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
@@ -111,7 +104,7 @@ def main() -> None:
         for name in ("cache, fp16", "cache, fp32"):
             difference = ((losses[name] - reference).abs() / reference).max()
             print(f"largest relative difference of a loss with {name}: {difference:.1e}")
-        print(step_shares(args, tokens, backbone, text))
+        print(step_shares(training, args.repeats))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
 """Where training gets its patch tokens from: the cache, or the backbone in each epoch anew."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from datasets.images import load_mask
-from datasets.loader import loader_in_order
-from datasets.transforms import mask_transform
-from engine.training_data import TrainingSet
+from datasets.loader import known_mask, loader_in_order
+from engine.data_sets import TrainingSet
 from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import GIB, TokenCache, encode_patch_tokens
-from utils.distributed import barrier, is_main, local_rank, local_world_size, rank, shared_out, world_size
+from utils.distributed import barrier, local_rank, local_world_size, rank, shared_out, world_size
 from utils.files import sha256_of
+from utils.runtime import progress
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +39,61 @@ class TokenBatch:
     indices: list[int]
 
 
-class TokenSource(Protocol):
-    """Gives the batches of an epoch."""
+@dataclass(frozen=True)
+class EncodedTokens:
+    """Tokens that the backbone computes when they are asked for."""
+
+    backbone: Backbone
+    fidelity: Fidelity
+    images: TrainingSet
+    num_workers: int
 
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """The images with the indices `order`, on the backbone's device."""
+        device, dataset = self.backbone.device, self.images.dataset(self.backbone.image_size)
+        loader = loader_in_order(dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda")
+        for number, batch in enumerate(loader):
+            tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
+            indices = list(order[number * batch_size : (number + 1) * batch_size])
+            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
+
+
+@dataclass(frozen=True)
+class CachedTokens:
+    """Tokens from the cache, the next batch read while the last is worked on.
+
+    Attributes:
+        read: gives the tokens [taps, N, C] of an image with this SHA-256.
+        digests: SHA-256 of each image, n of them.
+        masks: their ground truth, packed, uint8 [n, S * S / 8].
+    """
+
+    backbone: Backbone
+    read: Callable[[str], np.ndarray]
+    digests: Sequence[str]
+    masks: np.ndarray
+
+    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
+        """The images with the indices `order`, on the backbone's device."""
+        device = self.backbone.device
+        parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        with ThreadPoolExecutor(1) as reader:
+            following = [reader.submit(self._gather, part) for part in parts[:1]]
+            for number, part in enumerate(parts, start=1):
+                tokens, masks = following.pop().result()
+                following += [reader.submit(self._gather, upcoming) for upcoming in parts[number : number + 1]]
+                yield TokenBatch(tokens.to(device, non_blocking=True).float(), masks.to(device), part)
+
+    def _gather(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Tokens [taps, B, N, C] as they are stored and masks [B, S, S] of some images."""
+        size = self.backbone.image_size
+        tokens = torch.from_numpy(np.stack([self.read(self.digests[i]) for i in indices], axis=1))
+        bits = np.unpackbits(self.masks[list(indices)], axis=1, count=size * size)
+        masks = torch.from_numpy(bits).view(-1, size, size).bool()
+        return (tokens.pin_memory() if self.backbone.device.type == "cuda" else tokens), masks
+
+
+TokenSource = EncodedTokens | CachedTokens
 
 
 def token_source(
@@ -66,12 +113,14 @@ def token_source(
     for part in dict.fromkeys([(rank(), world_size()), (local_rank(), local_world_size())]):
         _fill(cache, digests, encoded, options.batch_size, *part)
         barrier()
-    in_memory = len(set(digests)) * cache.image_bytes * local_world_size() <= options.cache_memory * GIB
-    return CachedTokens(cache, digests, masks, backbone, in_memory=in_memory)
+    read = cache.read
+    if len(set(digests)) * cache.image_bytes * local_world_size() <= options.cache_memory * GIB:
+        read = {digest: np.array(cache.read(digest)) for digest in set(digests)}.__getitem__
+    return CachedTokens(backbone, read, digests, masks)
 
 
 def _fill(
-    cache: TokenCache, digests: Sequence[str], source: TokenSource, batch_size: int, part: int, parts: int
+    cache: TokenCache, digests: Sequence[str], source: EncodedTokens, batch_size: int, part: int, parts: int
 ) -> None:
     """Encode what the cache lacks; of several parts, one, which depends on nothing but the images."""
     missing = set(cache.missing(digests))
@@ -81,99 +130,24 @@ def _fill(
     logger.info("%s", cache.reserve(len(missing)))
     first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
     own = sorted(index for digest, index in first.items() if int(digest, 16) % parts == part)
-    with tqdm(total=len(own), unit="image", desc="encoding", dynamic_ncols=True, disable=not is_main()) as progress:
+    with progress(total=len(own), unit="image", desc="encoding") as bar:
         for batch in source.batches(own, batch_size):
             for position, index in enumerate(batch.indices):
                 cache.write(digests[index], batch.tokens[:, position])
-            progress.update(len(batch.indices))
+            bar.update(len(batch.indices))
 
 
-class EncodedTokens:
-    """Tokens that the backbone computes when they are asked for."""
-
-    def __init__(self, backbone: Backbone, fidelity: Fidelity, images: TrainingSet, num_workers: int) -> None:
-        self.backbone = backbone
-        self.fidelity = fidelity
-        self.dataset = images.dataset(backbone.image_size)
-        self.num_workers = num_workers
-
-    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
-        """See `TokenSource`."""
-        device = self.backbone.device
-        loader = loader_in_order(self.dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda")
-        for number, batch in enumerate(loader):
-            tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
-            indices = list(order[number * batch_size : (number + 1) * batch_size])
-            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
-
-
-class CachedTokens:
-    """Tokens from the cache, the next batch read while the last is worked on.
-
-    Args:
-        cache: with the tokens of every image.
-        digests: SHA-256 of each image, n of them.
-        masks: their ground truth, packed, uint8 [n, S * S / 8].
-        in_memory: read every file once, and hold the tokens.
-    """
-
-    def __init__(
-        self, cache: TokenCache, digests: Sequence[str], masks: np.ndarray, backbone: Backbone, *, in_memory: bool
-    ) -> None:
-        self.digests = digests
-        self.masks = masks
-        self.backbone = backbone
-        self.read = cache.read
-        if in_memory:
-            held = {digest: np.array(cache.read(digest)) for digest in set(digests)}
-            self.read = held.__getitem__
-
-    def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
-        """See `TokenSource`."""
-        parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
-        if not parts:
-            return
-        with ThreadPoolExecutor(1) as reader:
-            following = reader.submit(self._gather, parts[0])
-            for part, upcoming in zip(parts, [*parts[1:], None], strict=True):
-                tokens, masks = following.result()
-                if upcoming is not None:
-                    following = reader.submit(self._gather, upcoming)
-                device = self.backbone.device
-                yield TokenBatch(tokens.to(device, non_blocking=True).float(), masks.to(device), part)
-
-    def _gather(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Tokens [taps, B, N, C] as they are stored and masks [B, S, S] of some images."""
-        size = self.backbone.image_size
-        tokens = torch.from_numpy(np.stack([self.read(self.digests[i]) for i in indices], axis=1))
-        bits = np.unpackbits(self.masks[list(indices)], axis=1, count=size * size)
-        masks = torch.from_numpy(bits).view(-1, size, size).bool()
-        return (tokens.pin_memory() if self.backbone.device.type == "cuda" else tokens), masks
-
-
-def _fingerprints_and_masks(images: TrainingSet, image_size: int) -> tuple[list[str], np.ndarray]:
+def _fingerprints_and_masks(images: TrainingSet, size: int) -> tuple[list[str], np.ndarray]:
     """SHA-256 of every image's file, and its ground truth at the input's size, packed to bits [n, S * S / 8]."""
 
     def read(index: int) -> tuple[str, np.ndarray]:
-        part, entry = images.place(index)
-        mask = np.zeros((image_size, image_size), dtype=bool)
-        if entry.anomaly != 0:
-            known = load_mask(part.root / entry.mask_path, part.spec.mask_threshold)
-            mask = mask_transform(known, image_size).numpy()
-        return sha256_of(part.root / entry.img_path), np.packbits(mask)
+        part, entry = images.images[index]
+        mask = known_mask(entry, part.root, (size, size), part.spec.mask_threshold)
+        return sha256_of(images.file(index)), np.packbits(mask.numpy())
 
     def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(READERS) as readers:
-            return list(
-                tqdm(
-                    readers.map(read, indices),
-                    total=len(indices),
-                    unit="image",
-                    desc="masks",
-                    dynamic_ncols=True,
-                    disable=not is_main(),
-                )
-            )
+            return list(progress(readers.map(read, indices), total=len(indices), unit="image", desc="masks"))
 
-    results = shared_out(read_all, len(images.entries))
-    return [digest for digest, _ in results], np.stack([mask for _, mask in results])
+    digests, masks = zip(*shared_out(read_all, len(images.images)), strict=True)
+    return list(digests), np.stack(masks)

@@ -1,37 +1,160 @@
-"""What both trainings have in common: the order of the images, the steps, and going on with one that was stopped."""
+"""Train what a method trains: epochs of steps with checkpoints after some of them, and going on with a stopped run."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from torch import Tensor, nn
 
+from datasets.image_set import ImageSet
+from datasets.loader import Batch
+from engine.data_sets import TrainingSet
+from engine.detectors import Method
+from engine.options import resolve
+from engine.tokens import TokenBatch
 from engine.training_options import TrainingOptions
-from models.checkpoints import read_checkpoint
+from models.backbone import Backbone
+from models.checkpoints import read_checkpoint, save_checkpoint
+from models.fidelity import Fidelity
 from utils.arguments import as_given, plain_record
-from utils.distributed import from_main, is_main, rank, world_size
+from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
 from utils.lock import locked
-from utils.runtime import random_states, restore_random_states, start_log
+from utils.results import Measures
+from utils.runtime import progress, random_states, restore_random_states, start_log
 
 logger = logging.getLogger(__name__)
 
 STATE = "last.pth"  # in --save_path: what `--resume` needs
 
+# Options that may change when a training is resumed: no parameter that is trained depends on them.
+FREE = {
+    *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "activation_checkpointing"),
+    *(
+        "train_dataset_dir",
+        "test_dataset",
+        "test_dataset_dir",
+        "test_classes",
+        "cache_dir",
+        "cache_memory",
+        "smoothing",
+    ),
+}
 
-class Indexed(Protocol):
-    """A batch that knows which images it holds."""
 
-    indices: list[int]
+@dataclass(kw_only=True, eq=False)
+class Training(ABC):
+    """A method's part of a training: what is trained, its batches, and the two halves of its steps.
 
+    Attributes:
+        options: resolved.
+        images: what is trained on, n images.
+        text: text features of every image's class [n, D, 2].
+        trained: the module whose parameters are optimised, by `optimizer`.
+    """
 
-BatchT = TypeVar("BatchT", bound=Indexed)
-T = TypeVar("T")
+    method: ClassVar[str]  # its name in checkpoints
+    file: ClassVar[str]  # a checkpoint's name, {} its epoch
+    newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
+    remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
+
+    options: TrainingOptions
+    backbone: Backbone
+    fidelity: Fidelity
+    images: TrainingSet
+    text: Tensor
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer = field(init=False)
+    accumulate: int = 1  # batches a step; the last step of an epoch may have fewer
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, options: TrainingOptions) -> "Training":
+        """Read and load what resolved options name, and make what is to be trained."""
+
+    @abstractmethod
+    def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch | TokenBatch]:
+        """The images with the indices `order`, as this epoch takes them."""
+
+    @abstractmethod
+    def forward_backward(self, batch: Any, share: float, part: float) -> dict[str, float] | None:
+        """Add a batch's gradients to those that are there.
+
+        Args:
+            batch: one of `batches`; None where other processes have images left and this one has none.
+            share: what the gradients are multiplied by.
+            part: what share of the batch's images these are; those of other processes are the rest.
+
+        Returns:
+            The loss of the whole batch and its parts; None where that of these images is not finite, and no gradient
+            was added.
+        """
+
+    def step(self) -> None:
+        """Move the parameters along the gradients that were added up."""
+        sum_gradients(self.trained.parameters())
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    @abstractmethod
+    def checkpoint(self, epoch: int) -> dict[str, Any]:
+        """What a test needs of an epoch."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs of the optimisation beside the checkpoint."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Go on from a checkpoint and what `state_dict` gave, both read from `path`."""
+
+    def validate(self, epoch: int) -> Measures | None:
+        """Measure what is trained after an epoch; None if there is nothing to validate on."""
+        return None
+
+    @property
+    def batch_starts(self) -> range:
+        """The number of each batch's first image in an epoch; a batch has `batch_size` images of each process."""
+        return range(0, len(self.text), self.options.batch_size * world_size())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Each of as many batches as are accumulated."""
+        return -(-len(self.batch_starts) // self.accumulate)
+
+    def steps(self, epoch: int) -> Iterator[dict[str, float]]:
+        """Take the steps of an epoch, and give the loss of each and its parts, the mean over its batches.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        count, starts = len(self.text), self.batch_starts
+        shuffled = not self.fidelity.unshuffled_training
+        batches = iter(self.batches(epoch, epoch_order(count, self.options.seed, epoch, shuffled=shuffled)))
+        in_step: list[dict[str, float]] = []
+        for number, start in enumerate(starts):
+            batch = next(batches, None)  # of several processes, the last batch may have no image for this one
+            part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
+            wanted = min(self.accumulate, len(starts) - number + len(in_step))
+            losses = self.forward_backward(batch, 1 / wanted, part)
+            if losses is None:
+                step = (epoch - 1) * self.steps_per_epoch + number // self.accumulate + 1
+                files = ", ".join(str(self.images.file(index)) for index in batch.indices)
+                raise UserError(
+                    f"the loss of step {step} is not finite, on {files}: {self.remedy}, and with --precision fp16 or "
+                    "bf16 try fp32; the checkpoint of the epoch before is kept"
+                )
+            in_step.append(losses)
+            if len(in_step) == wanted:
+                self.step()
+                yield {name: sum(one[name] for one in in_step) / wanted for name in losses}
+                in_step = []
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
@@ -40,52 +163,29 @@ def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequenc
     return order[rank() :: world_size()]
 
 
-def step_count(count: int, batch_size: int) -> int:
-    """Number of the steps of an epoch of `count` images, of which each process takes `batch_size` a step."""
-    return -(-count // (batch_size * world_size()))
+def class_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
+    """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
+    own = resolve(options, images.spec, **method.defaults(images.spec))
+    return method.text_features(own, backbone, images.phrases(described=method.described, called=options.obj_name))
 
 
-def shared_steps(batches: Iterable[BatchT], count: int, batch_size: int) -> Iterator[tuple[BatchT | None, float]]:
-    """The steps of an epoch, in which every process takes `batch_size` images, or as many as there are.
-
-    Args:
-        batches: of this process's images, which are every n-th of the epoch's from its rank on.
-        count: number of images of all processes.
-        batch_size: images of a batch.
-
-    Yields:
-        This process's part of a step, None where the last step has no image for it, and what share of the step's
-        images that is.
-    """
-    batches = iter(batches)
-    together = batch_size * world_size()  # see `step_count`
-    for first in range(0, count, together):
-        part = next(batches, None)
-        yield part, 0.0 if part is None else len(part.indices) / min(together, count - first)
+def image_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: TrainingSet) -> Tensor:
+    """Text features [n, D, 2] of every image's class."""
+    texts = []
+    for part in images.parts:
+        of_classes = class_texts(options, method, backbone, part)
+        texts += [of_classes[entry.cls_name] for entry in part.entries]
+    return torch.stack(texts)
 
 
-def with_progress(steps: Iterable[T], total: int, epoch: int) -> "tqdm[T]":
-    """Show how far an epoch is."""
-    return tqdm(steps, total=total, unit="step", desc=f"epoch {epoch}", dynamic_ncols=True, disable=not is_main())
-
-
-@contextmanager
-def start_training(options: TrainingOptions, method: str, free: Collection[str]) -> Iterator[dict[str, Any] | None]:
-    """Start the log, and read where an earlier run of this training stopped.
-
-    Other runs are kept out of `--save_path` while the block lasts.
-
-    Args:
-        method: what is trained, under "method" in the state file.
-        free: options that may differ from the earlier run's, since what is trained does not depend on them.
-
-    Yields:
-        The state file's content; None to start from the beginning.
+def train(options: TrainingOptions, kind: type[Training]) -> None:
+    """Train, and leave checkpoints and curves in `--save_path`, which no other run may write to meanwhile.
 
     Raises:
-        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, that
-            was of another method, or that had other options.
+        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, that was
+            of another method, or that had other options.
     """
+    options = resolve(options)
     state_file = options.save_path / STATE
     with locked(options.save_path):
         if is_main() and not options.resume and state_file.exists():
@@ -94,26 +194,12 @@ def start_training(options: TrainingOptions, method: str, free: Collection[str])
                 "--save_path, or delete it"
             )
         start_log(options.save_path / "train.log", append=options.resume)
-        yield from_main(lambda: _earlier_state(options, state_file, method, free) if state_file.exists() else None)
-
-
-def _earlier_state(options: TrainingOptions, state_file: Path, method: str, free: Collection[str]) -> dict[str, Any]:
-    state = read_checkpoint(state_file)
-    before = state.get("arguments")
-    if not isinstance(before, Mapping):
-        raise UserError(f"{state_file} is no state to resume from: it has no 'arguments'")
-    if state.get("method") != method:
-        raise UserError(
-            f"{state_file} is of a training of {state.get('method')}, not of {method}: choose another --save_path"
-        )
-    for key, value in _arguments(options).items():
-        if key not in free and before.get(key) != value:
-            together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
-            raise UserError(
-                f"--{key} is {as_given(value)}{together}, but was {as_given(before.get(key))} in the training of "
-                f"{state_file}: give the same, or start anew in another --save_path"
-            )
-    return state
+        state = from_main(lambda: _earlier_state(options, state_file, kind.method) if state_file.exists() else None)
+        training = kind.prepare(options)
+        log, trained = TrainingLog(options.save_path), 0
+        if state is not None:
+            log, trained = _restored(training, state, state_file)
+        _run_epochs(training, log, trained)
 
 
 def _arguments(options: TrainingOptions) -> dict[str, Any]:
@@ -121,34 +207,68 @@ def _arguments(options: TrainingOptions) -> dict[str, Any]:
     return plain_record(options) | {"batch_size": options.batch_size * world_size()}
 
 
-def state_of(options: TrainingOptions, log: TrainingLog) -> dict[str, Any]:
-    """What a state file holds beside the checkpoint and the state of the optimisation."""
-    return {"random_states": random_states(), "arguments": _arguments(options), "log": log.state()}
+def _earlier_state(options: TrainingOptions, path: Path, method: str) -> dict[str, Any]:
+    state = read_checkpoint(path)
+    before = state.get("arguments")
+    if not isinstance(before, Mapping):
+        raise UserError(f"{path} is no state to resume from: it has no 'arguments'")
+    found = state.get("method")
+    if found != method:
+        raise UserError(f"{path} is of a training of {found}, not of {method}: choose another --save_path")
+    for key, value in _arguments(options).items():
+        if key not in FREE and before.get(key) != value:
+            together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
+            raise UserError(
+                f"--{key} is {as_given(value)}{together}, but was {as_given(before.get(key))} in the training of "
+                f"{path}: give the same, or start anew in another --save_path"
+            )
+    return state
 
 
-def restored(
-    options: TrainingOptions, state: Mapping[str, Any] | None, restore: Callable[[Mapping[str, Any], Path], None]
-) -> tuple[TrainingLog, int]:
-    """The log of a training, and after how many epochs it goes on; a new one without a state.
-
-    Args:
-        state: see `start_training`.
-        restore: restores what is trained and its optimisation, from the state and the path of its file.
-
-    Raises:
-        UserError: the state is not what a training leaves.
-    """
-    if state is None:
-        return TrainingLog(options.save_path), 0
-    state_file = options.save_path / STATE
+def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple[TrainingLog, int]:
+    """Restore a training; gives its log, and after how many epochs it goes on."""
     try:
-        restore(state, state_file)
+        training.restore(state, path)
         restore_random_states(state["random_states"])
-        log, trained = TrainingLog(options.save_path, state["log"]), int(state["epoch"])
+        log, trained = TrainingLog(training.options.save_path, state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(f"{state_file} is no state to resume from ({reason}): start anew without it") from error
+        raise UserError(f"{path} is no state to resume from ({reason}): start anew without it") from error
     logger.info("going on after epoch %d", trained)
     return log, trained
+
+
+def _run_epochs(training: Training, log: TrainingLog, trained: int) -> None:
+    options = training.options
+    parameters = sum(parameter.numel() for parameter in training.trained.parameters())
+    about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
+    logger.info("%s, in %s fidelity", about, options.fidelity)
+    newest = options.save_path / (training.newest_file or STATE)
+    for epoch in range(trained + 1, options.epochs + 1):
+        is_last = epoch == options.epochs
+        bar = progress(training.steps(epoch), total=training.steps_per_epoch, unit="step", desc=f"epoch {epoch}")
+        for losses in bar:
+            log.add_step(epoch, **losses)
+            bar.set_postfix_str(f"loss {losses['loss']:.3f}")
+        if is_last or epoch % options.print_freq == 0:
+            means = ", ".join(f"{name} {log.epoch_mean(epoch, name):.4f}" for name in losses)
+            rate = training.optimizer.param_groups[0]["lr"]
+            logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
+
+        checkpoint = training.checkpoint(epoch)
+        if is_last or epoch % options.save_freq == 0:
+            newest = options.save_path / training.file.format(epoch)
+            save_checkpoint(newest, checkpoint)
+            measures = training.validate(epoch)
+            if measures is not None:
+                log.add_validation(epoch, measures)
+        if training.newest_file is not None:
+            newest = options.save_path / training.newest_file
+            save_checkpoint(newest, checkpoint)
+        log.write()  # before the state: a run that goes on after this epoch does not write it again
+        rest = {"random_states": random_states(), "arguments": _arguments(options), "log": log.state()}
+        save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
+    logger.info("the curves are in %s", options.save_path)
+    logger.info("test with --checkpoint %s", newest)

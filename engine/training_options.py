@@ -23,6 +23,9 @@ from engine.options import (
 from models.fidelity import FidelityName
 from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
 
+EPOCHS = "passes over the images (default: %(default)s)"
+LEARNING_RATE = "of Adam (default: %(default)s)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDataOptions(Options):
@@ -55,12 +58,13 @@ class ValidationOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Options):
+class EpochOptions(Options):
     """How long is trained, and what is kept."""
 
     save_path: Path = required("folder for checkpoints, curves and the log")
-    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 5)
+    epochs: PositiveInt = option(EPOCHS, 5)
     save_freq: PositiveInt = option("epochs between two checkpoints, and validations (default: %(default)s)", 1)
+    print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
     resume: bool = flag("go on with the training in --save_path, if there is one")
 
 
@@ -80,32 +84,12 @@ class TokenOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDPPlusTrainingOptions(
-    TrainingDataOptions,
-    ReadingOptions,
-    ValidationOptions,
-    BackboneOptions,
-    ObjectNameOptions,
-    PromptOptions,
-    ClipAdOptions,
-    TokenOptions,
-    TrainingOptions,
-    SeedOptions,
-):
-    """A training of SDP+'s adapters."""
-
-    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
-    print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
-
-
-@dataclass(frozen=True, kw_only=True)
 class OptimisationOptions(Options):
     """How DP-CLIP's image adapter is optimised."""
 
     short_for: ClassVar = {
         "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
     }
-    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 5e-4)
     milestones: tuple[PositiveInt, ...] = option(
         "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
     )
@@ -128,21 +112,26 @@ class OptimisationOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPClipTrainingOptions(
-    TrainingDataOptions,
-    ReadingOptions,
-    BackboneOptions,
-    ObjectNameOptions,
-    PromptOptions,
-    AdapterOptions,
-    OptimisationOptions,
-    TrainingOptions,
-    SeedOptions,
+class TrainingOptions(
+    TrainingDataOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, EpochOptions, SeedOptions
 ):
+    """What every training has, beside its method's own options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, TokenOptions):
+    """A training of SDP+'s adapters."""
+
+    learning_rate: PositiveFloat = option(LEARNING_RATE, 1e-4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):
     """A training of DP-CLIP's image adapter."""
 
     batch_size: PositiveInt = option(BATCH, 3)
-    fidelity: FidelityName | None = option(FIDELITY.format("released"))
+    fidelity: FidelityName = option(FIDELITY.format("released"), "released")
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
-    epochs: PositiveInt = option("passes over the images (default: %(default)s)", 20)
+    epochs: PositiveInt = option(EPOCHS, 20)
+    learning_rate: PositiveFloat = option(LEARNING_RATE, 5e-4)
     seed: Seed = option(SEED, 111)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,8 @@ import torch
 
 import test_dp_clip
 import train_dp_clip
+from engine.data_sets import read_training_set
 from engine.dp_clip_training import DPClipTraining
-from engine.training_data import read_training_set
 from engine.training_options import DPClipTrainingOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
 from utils.arguments import parse
@@ -170,8 +171,8 @@ def test_several_data_sets_and_lists_train_together(bolts, cogs, model, tmp_path
 
 def test_few_shots_are_those_that_are_drawn_for_a_file(bolts, tmp_path):
     read = parse(DPClipTrainingOptions, None, options(bolts, [], tmp_path, "--shot", "1"))
-    entries = read_training_set(read, read.seed).entries
-    assert [(entry.cls_name, entry.anomaly) for entry in entries] == [("bolt", 0), ("bolt", 1), ("nut", 0), ("nut", 1)]
+    drawn = [(entry.cls_name, entry.anomaly) for _, entry in read_training_set(read, read.seed).images]
+    assert drawn == [("bolt", 0), ("bolt", 1), ("nut", 0), ("nut", 1)]
 
 
 def test_the_paper_settings_are_the_defaults(bolts, tmp_path):
@@ -189,10 +190,10 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_
     before = trained(out)
     forward_backward, calls = DPClipTraining.forward_backward, []
 
-    def explode(training, images, *rest, **options):
-        calls.append(images)
-        images = images * torch.nan if len(calls) == 2 else images
-        return forward_backward(training, images, *rest, **options)
+    def explode(training, batch, *shares):
+        calls.append(batch)
+        batch = replace(batch, images=batch.images * torch.nan) if len(calls) == 2 else batch
+        return forward_backward(training, batch, *shares)
 
     monkeypatch.setattr(DPClipTraining, "forward_backward", explode)
     with pytest.raises(UserError, match=r"the loss of step 6 is not finite, on .*/test/.*\.png") as caught:

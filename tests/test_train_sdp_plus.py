@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,9 @@ import torch
 
 import test_sdp_plus
 import train_sdp_plus
-from engine.sdp_plus_training import train_epoch
-from engine.tokens import TokenBatch
+from engine.sdp_plus_training import SDPPlusTraining
+from engine.tokens import CachedTokens
 from engine.training import epoch_order
-from models.sdp_plus import adapter_upsampling, adapters_for
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
 from tests.scripts import record, run_calls
@@ -129,7 +129,7 @@ def test_images_are_encoded_for_the_cache_as_they_are_tested(bolts, model, tmp_p
 def test_several_data_sets_train_together(bolts, cogs, model, tmp_path):
     both = ["--train_dataset", "mvtec", "mvtec", "--train_dataset_dir", str(bolts), str(cogs)]
     train_sdp_plus.main(options(bolts, model, tmp_path / "run", *both))
-    assert "training on 15 images" in (tmp_path / "run" / "train.log").read_text()
+    assert "on 15 images for 3 epochs" in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_images_are_shuffled_in_corrected_fidelity_only():
@@ -155,16 +155,27 @@ def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, more, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_before_the_step(backbone):
-    adapters = adapters_for(backbone)
-    before = {key: value.clone() for key, value in adapters.state_dict().items()}
-    tokens = torch.full((4, 1, 144, 128), torch.nan)
-    batch = TokenBatch(tokens, torch.zeros(1, 96, 96, dtype=torch.bool), [7])
-    text = torch.nn.functional.normalize(torch.ones(8, 64, 2), dim=1)
-    optimizer = torch.optim.Adam(adapters.parameters())
-    with pytest.raises(UserError, match=r"the loss is nan on the images numbered \[7\]"):
-        list(train_epoch(adapters, optimizer, [(batch, 1.0)], text, adapter_upsampling(backbone)))
-    assert all(torch.equal(value, before[key]) for key, value in adapters.state_dict().items())
+def test_a_loss_that_is_not_finite_stops_with_step_and_files_before_the_step(bolts, model, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
+    before, batches, trainings = trained(out), CachedTokens.batches, []
+
+    def spoilt(*arguments):
+        for batch in batches(*arguments):
+            yield replace(batch, tokens=batch.tokens * torch.nan)
+
+    def prepared(options):
+        trainings.append(prepare(options))
+        return trainings[0]
+
+    prepare = SDPPlusTraining.prepare
+    monkeypatch.setattr(CachedTokens, "batches", spoilt)
+    monkeypatch.setattr(SDPPlusTraining, "prepare", prepared)
+    with pytest.raises(UserError, match=r"the loss of step 4 is not finite, on .*/test/.*\.png") as caught:
+        train_sdp_plus.main(options(bolts, model, out, "--resume"))
+    assert str(caught.value).count(".png") == 4
+    assert same_adapters(before, trained(out))
+    assert same_adapters(before, {"linear_layers": trainings[0].trained.state_dict()})
 
 
 def test_a_finished_training_is_not_overwritten_nor_resumed_otherwise(bolts, model, tmp_path):
@@ -185,7 +196,7 @@ def test_images_without_a_mask_are_left_out_and_counted(bolts, model, tmp_path):
     train_sdp_plus.main(options(bolts, model, tmp_path / "run", "--train_meta", str(meta)))
     log = (tmp_path / "run" / "train.log").read_text()
     assert f"left out of the training for want of a label or a mask: 1 images in {bolts}" in log
-    assert "training on 1 images" in log
+    assert "on 1 images for 3 epochs" in log
 
 
 def test_a_data_set_without_masks_is_refused(model, tmp_path):

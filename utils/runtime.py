@@ -6,7 +6,7 @@ import random
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
@@ -83,6 +84,11 @@ def start_log(path: Path, *, append: bool = False) -> None:
     )
     for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
+    """Show a bar of tqdm, with its `settings`; of several processes, the main one does."""
+    return tqdm(items, dynamic_ncols=True, disable=not is_main(), **settings)
 
 
 def environment(device: torch.device) -> dict[str, str]:

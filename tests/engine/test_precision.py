@@ -16,8 +16,11 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from datasets.loader import Batch
+from datasets.meta import Entry
+from engine.data_sets import TrainingSet
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import OptimisationOptions
+from engine.training_options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp_plus import SDPPlus, adapters_for
@@ -99,13 +102,21 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
         for tower in (backbone, compiled)
     )
     assert relative_error(other.maps, one.maps) < ROUNDING
-    settings = OptimisationOptions(learning_rate=1e-3, milestones=())
+    settings = DPClipTrainingOptions(train_dataset=("folder",), save_path=Path(), milestones=())
+    entries = [Entry(name, "", name, "", 1) for name in CLASSES]
+    batch = Batch(tiny_clip.images(), tiny_clip.masks(), torch.ones(2, dtype=torch.bool), [0, 1], entries)
     gradients = []
     for tower in (backbone, compiled):
-        training = DPClipTraining(tower, adapter, Fidelity.named("released", "dp_clip"), settings)
+        training = DPClipTraining(
+            options=settings,
+            backbone=tower,
+            fidelity=Fidelity.named("released", "dp_clip"),
+            images=TrainingSet([]),
+            text=torch.stack(list(text.values())),
+            trained=adapter,
+        )
         adapter.zero_grad()
-        batch = tiny_clip.images(), tiny_clip.masks(), torch.tensor([1, 1])
-        training.forward_backward(*batch, torch.stack(list(text.values())))
+        training.forward_backward(batch, 1.0, 1.0)
         gradients.append({key: value.grad.clone() for key, value in adapter.named_parameters()})
     for key, gradient in gradients[0].items():
         assert relative_error(gradients[1][key], gradient) < 1e-4, key
