@@ -1,14 +1,32 @@
-# What the scripts of the top level share; they source it after their settings.
+# What the scripts of the top level share. They source it after their own settings, which come before those here.
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px. That of the CLIP-AD authors' scripts is MODEL=vit-b-16-plus-240: ---
+# ---- ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released fidelity ---------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the checkpoint's, without one the preset's
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; in DP-CLIP's released fidelity the results depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
+SEED=${SEED:-42}                          # of all random numbers
+# --------------------------------------------------------------------------------------------------------------
 
 environment=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
 [[ -n "${VIRTUAL_ENV:-}" || ! -f "$environment" ]] || source "$environment"
 
-# Sets `options` to an option for each setting named after it in capitals that is not empty; dots say that it is a list:
-#   options_from model features_list...     gives --model "$MODEL" --features_list $FEATURES_LIST
+# Sets `options` to those of the settings above, and to an option for each further setting named after it in capitals
+# that is not empty; dots say that it is a list:
+#   options_from save_path milestones...     gives, besides, --save_path "$SAVE_PATH" --milestones $MILESTONES
 options_from() {
   local name setting
   options=()
-  for name in "$@"; do
+  for name in model pretrained features_list... image_size fidelity batch_size num_workers device precision seed "$@"; do
     setting=$(printf %s "${name%...}" | tr "[:lower:]" "[:upper:]")
     if [[ -z "${!setting:-}" ]]; then
       continue
@@ -29,31 +47,37 @@ launch() {
   python -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$@"
 }
 
-# Whether a data set is in $DATA_ROOT, or is drawn there when it is first needed.
-is_there() { [[ -d "$DATA_ROOT/$1" || $1 == demo ]]; }
+# Sets `found` to the data sets of a list that are in $DATA_ROOT, or are drawn there when they are first needed, and
+# `folders` to their folders; ends the script if there is none:
+#   find_data_sets "$DATASETS"
+find_data_sets() {
+  local dataset
+  found=() folders=()
+  for dataset in $1; do
+    if [[ -d "$DATA_ROOT/$dataset" || $dataset == demo ]]; then
+      found+=("$dataset") folders+=("$DATA_ROOT/$dataset")
+    else
+      echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
+    fi
+  done
+  [[ ${#found[@]} -eq 0 ]] || return 0
+  echo "error: none of the data sets ($1) is in $DATA_ROOT; the README says where to get them" >&2
+  exit 2
+}
 
 # Calls a test script for each data set of $DATASETS that is there, and says at the end which failed:
 #   test_each SCRIPT ARGUMENT...      calls `arguments_for`, if there is such a function, for what depends on the data set
 test_each() {
-  local script=$1 dataset code tested=0 failed=
+  local script=$1 dataset code failed=
   shift
-  for dataset in $DATASETS; do
-    if ! is_there "$dataset"; then
-      echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
-      continue
-    fi
+  find_data_sets "$DATASETS"
+  for dataset in "${found[@]}"; do
     own=()
     ! declare -F arguments_for > /dev/null || arguments_for "$dataset"
     launch "$script" --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
       ${own[@]+"${own[@]}"} "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
-    tested=$((tested + 1))
   done
-  if [[ $tested -eq 0 ]]; then
-    echo "error: none of the data sets ($DATASETS) is in $DATA_ROOT; the README says where to get them" >&2
-    exit 2
-  fi
-  if [[ -n "$failed" ]]; then
-    echo "error: not tested, for the reasons above:$failed" >&2
-    exit 1
-  fi
+  [[ -n "$failed" ]] || return 0
+  echo "error: not tested, for the reasons above:$failed" >&2
+  exit 1
 }
