@@ -11,7 +11,7 @@ in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken
 
 from collections.abc import Sequence
 
-from engine.evaluation_options import EvaluationOptions
+from engine.options import EvaluationOptions
 from utils.arguments import parse
 from utils.errors import run
 

@@ -9,7 +9,6 @@ data sets in a folder each, and with several epochs in those of an epoch each; s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.registry import Domain
@@ -19,7 +18,6 @@ from utils.arguments import Seed, option, parse, required
 from utils.errors import run
 
 
-@dataclass(frozen=True, kw_only=True)
 class DPClipOptions(TestOptions, AdapterOptions):
     """What DP-CLIP is tested with."""
 

@@ -8,14 +8,12 @@ Leaves results.md, results.json, scores.csv, report.html and test.log in results
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from engine.options import ClipAdOptions, TestOptions
 from utils.arguments import parse
 from utils.errors import run
 
 
-@dataclass(frozen=True, kw_only=True)
 class SDPOptions(TestOptions, ClipAdOptions):
     """What SDP is tested with."""
 

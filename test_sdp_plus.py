@@ -7,7 +7,6 @@ Leaves results.md, results.json, scores.csv, report.html and test.log in results
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.options import FIDELITY, ClipAdOptions, TestOptions
@@ -16,7 +15,6 @@ from utils.arguments import option, parse, required
 from utils.errors import run
 
 
-@dataclass(frozen=True, kw_only=True)
 class SDPPlusOptions(TestOptions, ClipAdOptions):
     """What SDP+ is tested with."""
 

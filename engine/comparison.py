@@ -10,7 +10,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
-from engine.evaluation_options import EvaluationOptions
+from engine.options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError

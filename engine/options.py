@@ -1,10 +1,10 @@
 """The options of the entry points: one field is one option, with its type, its help and its default.
 
-An entry point's options are a frozen dataclass that inherits from those here; see `utils.arguments.parse`. Nothing that
-takes long to import is imported here, so that `--help` and mistakes are answered at once.
+An entry point's options inherit from those here; see `utils.arguments.parse`. Nothing that takes long to import is
+imported here, so that `--help` and mistakes are answered at once.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -48,7 +48,6 @@ BATCH = "images a batch (default: %(default)s)"
 WORKERS = "processes that read ahead; 0 reads in the main one (default: %(default)s)"
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataSetOptions(Options):
     """The data set."""
 
@@ -60,7 +59,6 @@ class DataSetOptions(Options):
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataSetsOptions(Options):
     """The data sets."""
 
@@ -75,7 +73,6 @@ class DataSetsOptions(Options):
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReadingOptions(Options):
     """How images are read."""
 
@@ -83,7 +80,6 @@ class ReadingOptions(Options):
     num_workers: NonNegativeInt = option(WORKERS, 2)
 
 
-@dataclass(frozen=True, kw_only=True)
 class BackboneOptions(Options):
     """The frozen CLIP, and how it is run."""
 
@@ -103,7 +99,6 @@ class BackboneOptions(Options):
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
 
 
-@dataclass(frozen=True, kw_only=True)
 class PromptOptions(Options):
     """The sentences about a class."""
 
@@ -111,14 +106,12 @@ class PromptOptions(Options):
     cache_dir: Path = option("where sentence embeddings are kept (default: %(default)s)", PROJECT / ".cache")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ObjectNameOptions(Options):
     """What the sentences call a class."""
 
     obj_name: Text | None = option("call every class this in the prompts, not its phrase")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ClipAdOptions(Options):
     """How SDP and SDP+ sum up the sentences, and smooth the maps."""
 
@@ -130,7 +123,6 @@ class ClipAdOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class AdapterOptions(Options):
     """The form of DP-CLIP's image adapter, which is the checkpoint's where there is one that says it."""
 
@@ -145,14 +137,12 @@ class AdapterOptions(Options):
     grn: bool | None = option("normalise responses, which purifies channels (default: yes)")
 
 
-@dataclass(frozen=True, kw_only=True)
 class SeedOptions(Options):
     """Random numbers."""
 
     seed: Seed = option(SEED, 42)
 
 
-@dataclass(frozen=True, kw_only=True)
 class MeasureOptions(Options):
     """What is measured."""
 
@@ -163,7 +153,6 @@ class MeasureOptions(Options):
     confidence: Percentage = option("confidence of the intervals (default: %(default)g)", 95.0, metavar="PERCENT")
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutputOptions(MeasureOptions):
     """What a test writes, and where to."""
 
@@ -176,20 +165,58 @@ class OutputOptions(MeasureOptions):
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TestOptions(
     DataSetsOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, OutputOptions, SeedOptions
 ):
     """What every test has, beside its method's own options."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExaminationOptions(
     DataSetOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions
 ):
     """The options of doctor.py: those of the run that is to be examined."""
 
     dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
+
+
+class TaskOptions(Options):
+    """What is to be done, one of these."""
+
+    exclusive = True
+    maps: Path | None = option("measure the maps in this folder", metavar="FOLDER")
+    compare: tuple[Path, Path] | None = option(
+        "paired differences of two runs' measures: of images from their scores.csv, of pixels if both saved their maps",
+        nargs=2,
+        metavar=("A", "B"),
+    )
+    published: Path | None = option(
+        "write published.md into a finished run's folder: its measures beside the published ones", metavar="RUN"
+    )
+
+
+class SavedMapOptions(Options):
+    """How maps are read, and what is written."""
+
+    map_size: PositiveInt | None = option(
+        "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
+    )
+    num_workers: NonNegativeInt = option(WORKERS, 2)
+    scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
+    report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
+    save_path: Path | None = option(
+        "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
+    )
+
+
+class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOptions, SeedOptions):
+    """The options of evaluate.py."""
+
+    dataset: DataSetName | None = option(DATA_SET.format("folder, with --compare that of run A"), **NAME)
+
+    def mistake(self) -> str | None:
+        """Say which option would do nothing."""
+        given = [name for name in ("scores", "legacy_pro", "classes", "report") if getattr(self, name)]
+        return f"--{given[0]} goes with --maps" if given and not self.maps else None
 
 
 def bootstrap_of(options: MeasureOptions, seed: int) -> "Bootstrap | None":
@@ -217,25 +244,16 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
     values: dict[str, Any] = {"fidelity": "corrected"}
     if preset is not None:
         options = replace(options, model=preset.model)
-        values = {
-            "pretrained": preset.pretrained,
-            "image_size": preset.image_size,
-            "features_list": preset.features_list,
-            "fidelity": preset.clip_ad_fidelity,
-        }
+        values = {name: getattr(preset, name) for name in ("pretrained", "image_size", "features_list")}
+        values["fidelity"] = preset.clip_ad_fidelity
     elif options.pretrained is None:
         from models.architecture import check_servable, read_config  # which import open_clip, and that takes seconds
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")
     if spec is not None:
-        values |= {
-            "prompts": spec.domain,
-            "dbscan_eps": spec.dbscan_eps,
-            "dbscan_min_samples": spec.dbscan_min_samples,
-            "smoothing": spec.smoothing,
-            "domain": spec.domain,
-        }
+        values |= {name: getattr(spec, name) for name in ("domain", "dbscan_eps", "dbscan_min_samples", "smoothing")}
+        values["prompts"] = spec.domain
     values |= {name: value for name, value in defaults.items() if value is not None}
     open_ = {name: value for name, value in values.items() if getattr(options, name, "absent") is None}
     return replace(options, **open_)

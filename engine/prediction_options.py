@@ -1,6 +1,5 @@
 """The options of predictions, see `engine.options`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.registry import Domain
@@ -10,7 +9,6 @@ from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
 
-@dataclass(frozen=True, kw_only=True)
 class MethodOptions(Options):
     """What is looked at, and by which method."""
 
@@ -28,7 +26,6 @@ class MethodOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(Options):
     """From which score on something is called anomalous."""
 
@@ -40,7 +37,6 @@ class CalibrationOptions(Options):
     threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
 
 
-@dataclass(frozen=True, kw_only=True)
 class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
@@ -51,7 +47,6 @@ class PredictionOutputOptions(Options):
     resume: bool = flag("go on with the prediction in --save_path")
 
 
-@dataclass(frozen=True, kw_only=True)
 class PredictionOptions(
     MethodOptions,
     CalibrationOptions,

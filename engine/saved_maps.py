@@ -8,8 +8,7 @@ import torch
 from datasets.registry import get_spec
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from engine.data_sets import read_test_split
-from engine.evaluation_options import EvaluationOptions
-from engine.options import bootstrap_of
+from engine.options import EvaluationOptions, bootstrap_of
 from engine.saved_runs import read_scores
 from page.page import HtmlReport
 from utils.arguments import plain_record

@@ -1,6 +1,5 @@
 """The options of the trainings, see `engine.options`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -24,10 +23,8 @@ from models.fidelity import FidelityName
 from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
 
 EPOCHS = "passes over the images (default: %(default)s)"
-LEARNING_RATE = "of Adam (default: %(default)s)"
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainingDataOptions(Options):
     """What is trained on."""
 
@@ -46,7 +43,6 @@ class TrainingDataOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class ValidationOptions(Options):
     """What a training is validated on."""
 
@@ -57,7 +53,6 @@ class ValidationOptions(Options):
     test_classes: tuple[str, ...] | None = option("validate on these classes only", metavar="CLASS")
 
 
-@dataclass(frozen=True, kw_only=True)
 class EpochOptions(Options):
     """How long is trained, and what is kept."""
 
@@ -68,7 +63,6 @@ class EpochOptions(Options):
     resume: bool = flag("go on with the training in --save_path, if there is one")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TokenOptions(Options):
     """The cache of patch tokens; it lies in the prompts' `cache_dir`."""
 
@@ -83,13 +77,13 @@ class TokenOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class OptimisationOptions(Options):
     """How DP-CLIP's image adapter is optimised."""
 
     short_for: ClassVar = {
         "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
     }
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 5e-4)
     milestones: tuple[PositiveInt, ...] = option(
         "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
     )
@@ -111,21 +105,18 @@ class OptimisationOptions(Options):
     no_augmentation: bool = flag("train on the images as they are tested")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainingOptions(
     TrainingDataOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, EpochOptions, SeedOptions
 ):
     """What every training has, beside its method's own options."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, TokenOptions):
     """A training of SDP+'s adapters."""
 
-    learning_rate: PositiveFloat = option(LEARNING_RATE, 1e-4)
+    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
 
 
-@dataclass(frozen=True, kw_only=True)
 class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):
     """A training of DP-CLIP's image adapter."""
 
@@ -133,5 +124,4 @@ class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions
     fidelity: FidelityName = option(FIDELITY.format("released"), "released")
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
     epochs: PositiveInt = option(EPOCHS, 20)
-    learning_rate: PositiveFloat = option(LEARNING_RATE, 5e-4)
     seed: Seed = option(SEED, 111)

@@ -9,9 +9,8 @@ from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 
-@dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of dataclasses whose fields are options; a program's inherit from several, each a group under its docstring.
+    """Base of frozen dataclasses whose fields are options; a program's inherits from several, each a group of `--help`.
 
     Attributes:
         exclusive: whether one of a class's own fields must be given, and no other of them.
@@ -20,6 +19,9 @@ class Options:
 
     exclusive: ClassVar[bool] = False
     short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
     def mistake(self) -> str | None:
         """Say what is wrong with options that are right one by one; None if nothing is."""
@@ -45,13 +47,7 @@ def flag(help: str) -> Any:
 
 
 def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
-    """Read the command line; a mistake ends the program, as argparse does it.
-
-    Args:
-        kind: which options there are.
-        description: the first part of `--help`.
-        arguments: of the command line; None for the process's own.
-    """
+    """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
     parser = parser_of(kind, description)
     values = vars(parser.parse_args(arguments))
     options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
@@ -132,16 +128,10 @@ def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[s
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
 non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
-finite_float = _checked(float, isfinite, "a finite number")
 positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
-non_negative_float = _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")
-percentage = _checked(float, lambda value: 0 < value < 100, "between 0 and 100")
-rate = _checked(float, lambda value: 0 < value < 1, "between 0 and 1")
-share = _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
-def non_empty(text: str) -> str:
-    """Text that is more than space."""
+def _non_empty(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text.strip()
@@ -150,13 +140,13 @@ def non_empty(text: str) -> str:
 PositiveInt = Annotated[int, positive_int]
 NonNegativeInt = Annotated[int, non_negative_int]
 Seed = Annotated[int, seed]
-FiniteFloat = Annotated[float, finite_float]
 PositiveFloat = Annotated[float, positive_float]
-NonNegativeFloat = Annotated[float, non_negative_float]
-Percentage = Annotated[float, percentage]
-Rate = Annotated[float, rate]
-Share = Annotated[float, share]
-Text = Annotated[str, non_empty]
+NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
+FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
+Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "between 0 and 100")]
+Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "between 0 and 1")]
+Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
+Text = Annotated[str, _non_empty]  # that is more than space
 
 
 def as_given(value: object) -> str:

@@ -1,6 +1,6 @@
 """Options of the backbone and the prompts: devices, presets, overrides, and what is loaded from them."""
 
-from dataclasses import FrozenInstanceError, dataclass, replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,6 @@ CPU = torch.device("cpu")
 CORRECTED = Fidelity.named("corrected")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Given(BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions):
     """What the command lines here are read into."""
 
