@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.registry import Domain
-from engine.options import FIDELITY, PROMPTS, SEED, AdapterOptions, TestOptions
+from engine.options import FIDELITY, PROMPTS, AdapterOptions, TestOptions
 from models.fidelity import FidelityName
 from utils.arguments import Seed, option, parse, required
 from utils.errors import run
@@ -27,7 +27,7 @@ class DPClipOptions(TestOptions, AdapterOptions):
     domain: Domain | None = option("how maps are smoothed and images scored; default: by the data set")
     fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
-    seed: Seed = option(SEED, 111)
+    seed: Seed = 111
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

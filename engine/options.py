@@ -43,9 +43,6 @@ DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}}
 FIDELITY = "compute as the authors' released code does, or as the paper describes; default: {}"
 CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
-SEED = "seed of all random numbers (default: %(default)s)"
-BATCH = "images a batch (default: %(default)s)"
-WORKERS = "processes that read ahead; 0 reads in the main one (default: %(default)s)"
 
 
 class DataSetOptions(Options):
@@ -76,26 +73,22 @@ class DataSetsOptions(Options):
 class ReadingOptions(Options):
     """How images are read."""
 
-    batch_size: PositiveInt = option(BATCH, 8)
-    num_workers: NonNegativeInt = option(WORKERS, 2)
+    batch_size: PositiveInt = option("images a batch", 8)
+    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
 
 
 class BackboneOptions(Options):
     """The frozen CLIP, and how it is run."""
 
-    model: str = option(
-        f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON (default: %(default)s)", "vit-l-14-336"
-    )
+    model: str = option(f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON", "vit-l-14-336")
     pretrained: str | None = option("an open_clip tag, or a state dict (.safetensors, .pt); default: the preset's")
     image_size: PositiveInt | None = option("side of the input in pixels; default: the preset's or the model's own")
     features_list: tuple[PositiveInt, ...] | None = option(
         "1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter", metavar="BLOCK"
     )
     fidelity: FidelityName | None = option(FIDELITY.format(CLIP_AD_FIDELITY))
-    device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N (default: %(default)s)", "auto")
-    precision: Literal["fp32", "bf16", "fp16"] = option(
-        "arithmetic of the towers; bf16 and fp16 use autocast (default: %(default)s)", "fp32"
-    )
+    device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N", "auto")
+    precision: Literal["fp32", "bf16", "fp16"] = option("arithmetic of the towers; bf16 and fp16 use autocast", "fp32")
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
 
 
@@ -103,7 +96,7 @@ class PromptOptions(Options):
     """The sentences about a class."""
 
     prompts: str | None = option(PROMPTS.format("those of the data set's domain"))
-    cache_dir: Path = option("where sentence embeddings are kept (default: %(default)s)", PROJECT / ".cache")
+    cache_dir: Path = option("where sentence embeddings are kept", PROJECT / ".cache")
 
 
 class ObjectNameOptions(Options):
@@ -115,7 +108,7 @@ class ObjectNameOptions(Options):
 class ClipAdOptions(Options):
     """How SDP and SDP+ sum up the sentences, and smooth the maps."""
 
-    rep_vec: RepVec = option("how the sentences of a state become one vector (default: %(default)s)", "mean")
+    rep_vec: RepVec = option("how the sentences of a state become one vector", "mean")
     dbscan_eps: PositiveFloat | None = option("radius of --rep_vec dbscan; default: the data set's")
     dbscan_min_samples: PositiveInt | None = option("core size of --rep_vec dbscan; default: the data set's")
     smoothing: NonNegativeFloat | None = option(
@@ -140,7 +133,7 @@ class AdapterOptions(Options):
 class SeedOptions(Options):
     """Random numbers."""
 
-    seed: Seed = option(SEED, 42)
+    seed: Seed = option("seed of all random numbers", 42)
 
 
 class MeasureOptions(Options):
@@ -150,7 +143,7 @@ class MeasureOptions(Options):
     bootstrap: PositiveInt | None = option(
         "give measures confidence intervals, from so many draws of the images (1000 is usual)", metavar="DRAWS"
     )
-    confidence: Percentage = option("confidence of the intervals (default: %(default)g)", 95.0, metavar="PERCENT")
+    confidence: Percentage = option("confidence of the intervals (default: 95)", 95.0, metavar="PERCENT")
 
 
 class OutputOptions(MeasureOptions):
@@ -200,7 +193,7 @@ class SavedMapOptions(Options):
     map_size: PositiveInt | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
-    num_workers: NonNegativeInt = option(WORKERS, 2)
+    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     save_path: Path | None = option(

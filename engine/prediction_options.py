@@ -17,12 +17,11 @@ class MethodOptions(Options):
         positional=True,
         metavar="INPUT",
     )
-    object: Text = option("what is on them, as in 'metal nut' (default: %(default)s)", "object")
-    method: str = option("the detector (default: %(default)s)", "sdp", choices=METHODS)
+    object: Text = option("what is on them, as in 'metal nut'", "object")
+    method: str = option("the detector", "sdp", choices=METHODS)
     checkpoint: Path | None = option("trained adapters, for all methods but sdp")
     domain: Domain = option(
-        "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores (default: %(default)s)",
-        "industrial",
+        "whose prompts to take if --prompts names none, and dp_clip's form of maps and scores", "industrial"
     )
 
 
@@ -31,16 +30,14 @@ class CalibrationOptions(Options):
 
     normal_dir: Path | None = option("folder of normal images to calibrate on")
     calibration: Path | None = option("calibration.json of an earlier run, instead")
-    false_alarm_rate: Rate = option(
-        "share of normal images that may be called anomalous, with --normal_dir (default: %(default)s)", 0.05
-    )
+    false_alarm_rate: Rate = option("share of normal images that may be called anomalous, with --normal_dir", 0.05)
     threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
 
 
 class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
-    save_path: Path = option("folder for the results (default: %(default)s)", Path("results/predict"))
+    save_path: Path = option("folder for the results", Path("results/predict"))
     save_maps: bool = flag("write every anomaly map to maps/ as .npy")
     save_masks: bool = flag("write the marked pixels of every image to masks/ as .png")
     no_overlays: bool = flag("leave out overlays/, the images with their maps")

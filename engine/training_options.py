@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from engine.options import (
-    BATCH,
     DATA_SETS,
     FIDELITY,
     NAME,
     PROMPTS,
-    SEED,
     AdapterOptions,
     BackboneOptions,
     ClipAdOptions,
@@ -21,8 +19,6 @@ from engine.options import (
 )
 from models.fidelity import FidelityName
 from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
-
-EPOCHS = "passes over the images (default: %(default)s)"
 
 
 class TrainingDataOptions(Options):
@@ -57,9 +53,9 @@ class EpochOptions(Options):
     """How long is trained, and what is kept."""
 
     save_path: Path = required("folder for checkpoints, curves and the log")
-    epochs: PositiveInt = option(EPOCHS, 5)
-    save_freq: PositiveInt = option("epochs between two checkpoints, and validations (default: %(default)s)", 1)
-    print_freq: PositiveInt = option("epochs between two lines of the loss in the log (default: %(default)s)", 1)
+    epochs: PositiveInt = option("passes over the images", 5)
+    save_freq: PositiveInt = option("epochs between two checkpoints, and validations", 1)
+    print_freq: PositiveInt = option("epochs between two lines of the loss in the log", 1)
     resume: bool = flag("go on with the training in --save_path, if there is one")
 
 
@@ -68,12 +64,10 @@ class TokenOptions(Options):
 
     no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
     cache_precision: Literal["fp16", "fp32"] = option(
-        "how tokens are kept in --cache_dir; fp32 takes twice the space (default: %(default)s)", "fp16"
+        "how tokens are kept in --cache_dir; fp32 takes twice the space", "fp16"
     )
     cache_memory: NonNegativeFloat = option(
-        "tokens that take no more are held in memory, others mapped from the disk (default: %(default)s)",
-        4.0,
-        metavar="GIB",
+        "tokens that take no more are held in memory, others mapped from the disk", 4.0, metavar="GIB"
     )
 
 
@@ -83,20 +77,14 @@ class OptimisationOptions(Options):
     short_for: ClassVar = {
         "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
     }
-    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 5e-4)
+    learning_rate: PositiveFloat = option("of Adam", 5e-4)
     milestones: tuple[PositiveInt, ...] = option(
-        "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
+        "steps after which the learning rate is halved", (16000, 32000), metavar="STEP"
     )
-    decoupling_weight: NonNegativeFloat = option(
-        "weight of the decoupling loss (default: %(default)s)", 0.1, metavar="WEIGHT"
-    )
-    momentum_alpha: Share = option(
-        "share of a prototype that an update keeps, from 0 to 1 (default: %(default)s)", 0.999, metavar="ALPHA"
-    )
+    decoupling_weight: NonNegativeFloat = option("weight of the decoupling loss", 0.1, metavar="WEIGHT")
+    momentum_alpha: Share = option("share of a prototype that an update keeps, from 0 to 1", 0.999, metavar="ALPHA")
     accumulate: PositiveInt = option(
-        "batches a step, by their mean gradient; losses and prototypes stay each batch's own (default: %(default)s)",
-        1,
-        metavar="K",
+        "batches a step, by their mean gradient; losses and prototypes stay each batch's own", 1, metavar="K"
     )
     clip_gradient: PositiveFloat | None = option("shorten longer gradients to this (default: no)", metavar="LENGTH")
     activation_checkpointing: bool = flag(
@@ -114,14 +102,14 @@ class TrainingOptions(
 class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, TokenOptions):
     """A training of SDP+'s adapters."""
 
-    learning_rate: PositiveFloat = option("of Adam (default: %(default)s)", 1e-4)
+    learning_rate: PositiveFloat = option("of Adam", 1e-4)
 
 
 class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):
     """A training of DP-CLIP's image adapter."""
 
-    batch_size: PositiveInt = option(BATCH, 3)
+    batch_size: PositiveInt = 3
     fidelity: FidelityName = option(FIDELITY.format("released"), "released")
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
-    epochs: PositiveInt = option(EPOCHS, 20)
-    seed: Seed = option(SEED, 111)
+    epochs: PositiveInt = 20
+    seed: Seed = 111

@@ -32,7 +32,10 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def option(help: str, default: Any = None, **settings: Any) -> Any:
-    """Make a field an option; what its type does not say, `settings` of argparse's `add_argument` do."""
+    """Make a field an option; what its type does not say, `settings` of argparse's `add_argument` do.
+
+    A subclass may give it another default, `seed: Seed = 111`. The help ends in the default, or says it itself.
+    """
     return field(default=default, metadata={"help": help, **settings})
 
 
@@ -68,7 +71,10 @@ def parser_of(kind: type[Options], description: str | None) -> argparse.Argument
         if "exclusive" in vars(part):
             group = group.add_mutually_exclusive_group(required=True)
         for one in own:
-            settings = {**_settings_of(hints[one.name]), **one.metadata}
+            defined = next(field for field in fields(part) if field.name == one.name)
+            settings = {**_settings_of(hints[one.name]), **(one.metadata or defined.metadata)}
+            if one.default not in (None, False, MISSING) and "default" not in settings["help"]:
+                settings["help"] += f" (default: {as_given(one.default)})"
             if settings.pop("positional", False):
                 group.add_argument(one.name, **settings)
             elif one.default is MISSING:
