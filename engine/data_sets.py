@@ -69,22 +69,14 @@ class TrainingSet:
 
 
 def read_data_sets(options: DataSetsOptions) -> list[ImageSet]:
-    """Read the test splits of the data sets to test on.
-
-    Raises:
-        UserError: a data set cannot be read, is named twice, or there are not as many folders or lists as names.
-    """
+    """Read the test splits of the data sets to test on."""
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
     return _read_test_splits(options, "dataset", "data_path", "meta", "classes")
 
 
 def read_training_set(options: TrainingDataOptions, seed: int) -> TrainingSet:
-    """Read the data sets to train on; a few of their images if `--shot` says so, drawn by `seed`.
-
-    Raises:
-        UserError: there are not as many folders as names, or a data set cannot be read or trained on.
-    """
+    """Read the data sets to train on; a few of their images if `--shot` says so, drawn by `seed`."""
     parts = _read_test_splits(options, "train_dataset", "train_dataset_dir", "train_meta", "train_classes")
     if len({part.root.resolve() for part in parts}) < len(parts):
         raise UserError("--train_dataset_dir names one folder twice")
@@ -93,11 +85,7 @@ def read_training_set(options: TrainingDataOptions, seed: int) -> TrainingSet:
 
 
 def read_validation_set(options: ValidationOptions, training: TrainingSet) -> ImageSet | None:
-    """Read the data set to validate on; None where none is named.
-
-    Raises:
-        UserError: it cannot be read, or holds images that are trained on.
-    """
+    """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
     images = read_test_split(get_spec(options.test_dataset), options.test_dataset_dir, classes=options.test_classes)
@@ -137,9 +125,6 @@ def read_test_split(
         root: its folder; None for the usual one.
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
-
-    Raises:
-        UserError: the data set cannot be read, or has no such class.
     """
     root = root or PROJECT / spec.folder
     with first_of_machine_first():

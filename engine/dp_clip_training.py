@@ -54,7 +54,6 @@ class DPClipTraining(Training):
 
     @classmethod
     def prepare(cls, options: DPClipTrainingOptions) -> "DPClipTraining":
-        """See `Training`."""
         fidelity = Fidelity.named(options.fidelity, "dp_clip")
         images = read_training_set(options, options.seed)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
@@ -66,7 +65,6 @@ class DPClipTraining(Training):
         return cls(options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapter)
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch]:
-        """See `Training`."""
         size, seed, augmented = self.backbone.image_size, self.options.seed, not self.options.no_augmentation
         return loader_in_order(
             self.images.augmented(size, seed, epoch, augmented=augmented),
@@ -78,7 +76,6 @@ class DPClipTraining(Training):
         )
 
     def forward_backward(self, batch: Batch | None, share: float, part: float) -> dict[str, float] | None:
-        """See `Training`; the prototypes follow the batch."""
         batch = batch or empty_batch(self.backbone.image_size)
         device = self.text.device
         images, masks = (values.to(device, non_blocking=True) for values in (batch.images, batch.masks))
@@ -98,7 +95,7 @@ class DPClipTraining(Training):
         return dict(zip(("loss", *loss._fields), losses.tolist(), strict=True))
 
     def step(self) -> None:
-        """See `Training`; gradients that overflow in fp16 are dropped, and the loss is scaled less from then on."""
+        """As in `Training`; gradients that overflow in fp16 are dropped, and the loss is scaled less from then on."""
         sum_gradients(self.trained.parameters())
         if self.options.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
@@ -111,23 +108,19 @@ class DPClipTraining(Training):
             self.scheduler.step()
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """See `Training`."""
         origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes", "shot")}
         fidelity, optimizer = self.options.fidelity, self.optimizer.state_dict()
         return checkpoint_of(self.trained, optimizer, self.backbone, fidelity, epoch, **origin)
 
-    def state_dict(self) -> dict[str, Any]:
-        """See `Training`; the optimiser's state is in the checkpoint."""
+    def state_dict(self) -> dict[str, Any]:  # the optimiser's is in the checkpoint
         return {name: getattr(self, name).state_dict() for name in ("scheduler", "scaler", "prototypes")}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """See `Training`."""
         load_into(self.trained, state[KEY], path, "the image adapter")
         self.optimizer.load_state_dict(state[OPTIMIZER])
         self.scaler.load_state_dict(state["scaler"])
         if not self.fidelity.resume_starts_anew:
             self.scheduler.load_state_dict(state["scheduler"])
             device, prototypes = self.backbone.device, state["prototypes"].items()
-            self.prototypes.load_state_dict(
-                {name: value if value is None else value.to(device) for name, value in prototypes}
-            )
+            prototypes = {key: value if value is None else value.to(device) for key, value in prototypes}
+            self.prototypes.load_state_dict(prototypes)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_device(name: str) -> torch.device:
-    """Find the device called `name`, where "auto" is CUDA if there is one; of several processes, each has its own GPU.
-
-    Raises:
-        UserError: no such device here, or fewer than processes.
-    """
+    """Find the device called `name`; "auto" is CUDA if there is one, and of several processes each has its own GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if world_size() > 1 and name.startswith("cuda"):
@@ -90,37 +85,24 @@ def _text_features(
 def adapter_settings(
     options: AdapterOptions, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None = None
 ) -> AdapterSettings:
-    """The form of an image adapter: as the checkpoint records it, else as the options say, else as published.
-
-    Raises:
-        UserError: an option contradicts the checkpoint, or a block is named that is not there, comes after the last
-            tap, or is named twice.
-    """
-    depth = len(backbone.clip.visual.transformer.resblocks)
-    values: dict[str, Any] = {
-        "image_adapt_layers": list(range(depth // STAGES)),
-        "image_adapt_weight": DEFAULT_ADAPT_WEIGHT,
-        "relu": False,
-        "grn": True,
-    }
+    """The form of an image adapter: as the checkpoint records it, else as the options say, else as published."""
+    first_quarter = list(range(len(backbone.clip.visual.transformer.resblocks) // STAGES))
+    values = {"image_adapt_layers": first_quarter, "relu": False, "grn": True}
+    values["image_adapt_weight"] = DEFAULT_ADAPT_WEIGHT
     recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
-    for name in values:
+    for name, published in values.items():
         wanted, trained = getattr(options, name), recorded.get(name)
         wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-        if wanted is not None and trained is not None and wanted != trained:
+        if None not in (wanted, trained) and wanted != trained:
             raise UserError(
                 f"--{name} is {as_given(wanted)}, but {checkpoint.path} was trained with {as_given(trained)}: leave "
                 "the option out"
             )
-        if wanted is not None or trained is not None:
-            values[name] = trained if wanted is None else wanted
-    layers = values["image_adapt_layers"]
-    last = max(backbone.features_list)
-    beyond = next((number for number in layers if number >= last), None)
-    if beyond is not None:
-        raise UserError(
-            f"--image_adapt_layers: {beyond} is not one of the blocks 0 to {last - 1}, which come before the last tap"
-        )
+        values[name] = next(value for value in (wanted, trained, published) if value is not None)
+    layers, last = values["image_adapt_layers"], max(backbone.features_list)
+    if max(layers, default=-1) >= last:
+        beyond = f"{max(layers)} is not one of the blocks 0 to {last - 1}, which come before the last tap"
+        raise UserError(f"--image_adapt_layers: {beyond}")
     if len(set(layers)) < len(layers):
         raise UserError(f"--image_adapt_layers {as_given(layers)}: give each block once")
     return AdapterSettings(

@@ -59,9 +59,7 @@ class DataSetOptions(Options):
 class DataSetsOptions(Options):
     """The data sets."""
 
-    dataset: tuple[DataSetName, ...] = required(
-        f"one or several of {DATA_SETS}; folder is for images of your own", **NAME
-    )
+    dataset: tuple[DataSetName, ...] = required(f"one or more of {DATA_SETS}; folder is for images of your own", **NAME)
     data_path: tuple[Path, ...] | None = option("their folders, in this order (default: data/NAME)", metavar="DIR")
     meta: tuple[Path, ...] | None = option(
         "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built",

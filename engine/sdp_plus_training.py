@@ -55,7 +55,6 @@ class SDPPlusTraining(Training):
 
     @classmethod
     def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":
-        """See `Training`."""
         method, fidelity = METHODS["sdp_plus"].load(), Fidelity.named(options.fidelity)
         images = read_training_set(options, options.seed)
         others = read_validation_set(options, images)
@@ -74,11 +73,9 @@ class SDPPlusTraining(Training):
         )
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[TokenBatch]:
-        """See `Training`."""
         return self.tokens.batches(order, self.options.batch_size)
 
     def forward_backward(self, batch: TokenBatch | None, share: float, part: float) -> dict[str, float] | None:
-        """See `Training`."""
         loss = torch.zeros((), device=self.text.device)
         if batch is not None:
             logits = self.trained(batch.tokens, self.text[batch.indices])
@@ -89,21 +86,18 @@ class SDPPlusTraining(Training):
         return {"loss": sum_over_processes(part * loss.detach()).item()}
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """See `Training`."""
         origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes")}
         return checkpoint_of(self.trained, self.backbone, self.options.fidelity, epoch=epoch, **origin)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Training`."""
         return {"optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """See `Training`."""
         load_into(self.trained, state[KEY], path, "the adapters")
         self.optimizer.load_state_dict(state["optimizer"])
 
     def validate(self, epoch: int) -> Measures | None:
-        """See `Training`; all measures go to validation/epoch_N, and of several processes the main one has them."""
+        """Write all measures to validation/epoch_N, and give their means; of several processes, the main one does."""
         if self.validation is None:
             return None
         images, text = self.validation

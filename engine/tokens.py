@@ -99,11 +99,7 @@ TokenSource = EncodedTokens | CachedTokens
 def token_source(
     options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity, images: TrainingSet
 ) -> TokenSource:
-    """Where the options say that tokens come from; those that the cache lacks are encoded now.
-
-    Raises:
-        UserError: an image or a mask cannot be read, or the cache cannot be written.
-    """
+    """Where the options say that tokens come from; those that the cache lacks are encoded now."""
     encoded = EncodedTokens(backbone, fidelity, images, options.num_workers)
     if options.no_cache:
         return encoded

@@ -35,16 +35,9 @@ STATE = "last.pth"  # in --save_path: what `--resume` needs
 
 # Options that may change when a training is resumed: no parameter that is trained depends on them.
 FREE = {
-    *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "activation_checkpointing"),
-    *(
-        "train_dataset_dir",
-        "test_dataset",
-        "test_dataset_dir",
-        "test_classes",
-        "cache_dir",
-        "cache_memory",
-        "smoothing",
-    ),
+    *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "train_dataset_dir"),
+    *("test_dataset", "test_dataset_dir", "test_classes", "cache_dir", "cache_memory", "smoothing"),
+    "activation_checkpointing",
 }
 
 
@@ -129,11 +122,7 @@ class Training(ABC):
         return -(-len(self.batch_starts) // self.accumulate)
 
     def steps(self, epoch: int) -> Iterator[dict[str, float]]:
-        """Take the steps of an epoch, and give the loss of each and its parts, the mean over its batches.
-
-        Raises:
-            UserError: a loss is not finite.
-        """
+        """Take the steps of an epoch, and give the loss of each and its parts, the mean over its batches."""
         count, starts = len(self.text), self.batch_starts
         shuffled = not self.fidelity.unshuffled_training
         batches = iter(self.batches(epoch, epoch_order(count, self.options.seed, epoch, shuffled=shuffled)))
@@ -179,12 +168,7 @@ def image_texts(options: TrainingOptions, method: Method, backbone: Backbone, im
 
 
 def train(options: TrainingOptions, kind: type[Training]) -> None:
-    """Train, and leave checkpoints and curves in `--save_path`, which no other run may write to meanwhile.
-
-    Raises:
-        UserError: another run is writing there, or there is an earlier run that was not to be gone on with, that was
-            of another method, or that had other options.
-    """
+    """Train, and leave checkpoints and curves in `--save_path`, which no other run may write to meanwhile."""
     options = resolve(options)
     state_file = options.save_path / STATE
     with locked(options.save_path):

@@ -79,7 +79,7 @@ class OptimisationOptions(Options):
     }
     learning_rate: PositiveFloat = option("of Adam", 5e-4)
     milestones: tuple[PositiveInt, ...] = option(
-        "steps after which the learning rate is halved", (16000, 32000), metavar="STEP"
+        "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
     )
     decoupling_weight: NonNegativeFloat = option("weight of the decoupling loss", 0.1, metavar="WEIGHT")
     momentum_alpha: Share = option("share of a prototype that an update keeps, from 0 to 1", 0.999, metavar="ALPHA")

@@ -1,10 +1,10 @@
 """Command-line options: dataclasses whose fields are options, and types that argparse refuses with one sentence."""
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -62,33 +62,30 @@ def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str
 def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
     """The parser of a class's options; each is in the group of the class that first defines it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    hints = get_type_hints(kind, include_extras=True)
+    hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
+    first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`
-        own = [one for one in fields(kind) if _first_defined(kind, one.name) is part]
+        own = [one for one in fields(part) if first_defined[one.name] is part]
         if not own:
             continue
         group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
         if "exclusive" in vars(part):
             group = group.add_mutually_exclusive_group(required=True)
         for one in own:
-            defined = next(field for field in fields(part) if field.name == one.name)
-            settings = {**_settings_of(hints[one.name]), **(one.metadata or defined.metadata)}
-            if one.default not in (None, False, MISSING) and "default" not in settings["help"]:
-                settings["help"] += f" (default: {as_given(one.default)})"
+            default = final[one.name].default
+            settings = {**_settings_of(hints[one.name]), **(final[one.name].metadata or one.metadata)}
+            if not isinstance(default, bool | None) and default is not MISSING and "default" not in settings["help"]:
+                settings["help"] += " (default: %(default)s)"
             if settings.pop("positional", False):
                 group.add_argument(one.name, **settings)
-            elif one.default is MISSING:
+            elif default is MISSING:
                 group.add_argument(f"--{one.name}", required=True, **settings)
             else:
-                group.add_argument(f"--{one.name}", default=one.default, **settings)
+                group.add_argument(f"--{one.name}", default=default, **settings)
         for name, (target, value, help) in vars(part).get("short_for", {}).items():
             settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
             group.add_argument(name, action="store_const", **settings)
     return parser
-
-
-def _first_defined(kind: type[Options], name: str) -> type:
-    return next(part for part in reversed(kind.__mro__) if name in vars(part).get("__annotations__", ()))
 
 
 def _settings_of(hint: Any) -> dict[str, Any]:
@@ -106,13 +103,7 @@ def _settings_of(hint: Any) -> dict[str, Any]:
 
 def plain_record(options: Options) -> dict[str, Any]:
     """The options as data that JSON and a checkpoint may hold: paths as text, tuples as lists."""
-    return {name: _plain(value) for name, value in asdict(options).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
+    return json.loads(json.dumps(asdict(options), default=str))
 
 
 def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
