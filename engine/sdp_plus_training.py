@@ -57,7 +57,7 @@ class SDPPlusTraining(Training):
     def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":
         method, fidelity = METHODS["sdp_plus"].load(), Fidelity.named(options.fidelity)
         images = read_training_set(options, options.seed)
-        others = read_validation_set(options, images)
+        held_out = read_validation_set(options, images)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         text = image_texts(options, method, backbone, images)
         seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
@@ -69,7 +69,7 @@ class SDPPlusTraining(Training):
             text=text,
             tokens=token_source(options, backbone, fidelity, images),
             trained=adapters_for(backbone),
-            validation=None if others is None else (others, class_texts(options, method, backbone, others)),
+            validation=held_out and (held_out, class_texts(options, method, backbone, held_out)),
         )
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[TokenBatch]:

@@ -64,7 +64,7 @@ class Training(ABC):
     text: Tensor
     trained: nn.Module
     optimizer: torch.optim.Optimizer = field(init=False)
-    accumulate: int = 1  # batches a step; the last step of an epoch may have fewer
+    accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
     @classmethod
     @abstractmethod
