@@ -9,14 +9,27 @@
 set -euo pipefail
 PROJECT=$(cd "$(dirname "$0")" && pwd)
 
-# ---- Settings; those of backbone, fidelity and run are in utils/scripts.sh, and may be set here as well -----------
-OBJECT=${OBJECT:-object}                  # what is on the photographs, as one would call it: metal nut
+# ---- What is on the photographs ------------------------------------------------------------------------------
+OBJECT=${OBJECT:-object}                  # as one would call it: metal nut
 DOMAIN=${DOMAIN:-industrial}              # industrial or medical: whose prompts
 NORMAL_DIR=${NORMAL_DIR:-}                # folder of normal images to set the thresholds by; empty: none
 FALSE_ALARM_RATE=${FALSE_ALARM_RATE:-0.05}   # share of normal images that may be called anomalous
 SAVE_PATH=${SAVE_PATH:-results/predict}   # results go there
+
+# ---- Method --------------------------------------------------------------------------------------------------
 METHOD=${METHOD:-sdp}                     # sdp, sdp_plus or dp_clip
 CHECKPOINT=${CHECKPOINT:-}                # trained adapters, for sdp_plus and dp_clip
+
+# ---- Backbone ------------------------------------------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 # --------------------------------------------------------------------------------------------------------------
 
 source "$PROJECT/utils/scripts.sh"

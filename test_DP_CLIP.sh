@@ -10,12 +10,27 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# ---- Settings; those of backbone, fidelity and run are in utils/scripts.sh, and may be set here as well -----------
+# ---- Data ----------------------------------------------------------------------------------------------------
 DATASETS=${DATASETS:-"mvtec btad mpdd visa cvc300 colondb cvc_clinicdb kvasir brain liver retina"}
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SAVE_PATH=${SAVE_PATH:-results/dp_clip}   # results go there
-# The image adapter as train_DP_CLIP.sh leaves it; several epochs, as on_visa/image_adapter_*.pth, give a curve
+
+# ---- Image adapter: as train_DP_CLIP.sh leaves it; several epochs, as on_visa/image_adapter_*.pth, give a curve -------
 CHECKPOINT=${CHECKPOINT:-results/dp_clip_training/on_visa/image_adapter.pth}
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the checkpoint's
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; in released fidelity the results depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 SEED=${SEED:-111}
 # --------------------------------------------------------------------------------------------------------------
 

@@ -9,17 +9,38 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# ---- Settings; those of backbone, fidelity and run are in utils/scripts.sh, and may be set here as well -----------
+# ---- Data ----------------------------------------------------------------------------------------------------
 DATASETS=${DATASETS:-"mvtec visa isic cvc_clinicdb headct brainmri"}   # which, in this order
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SAVE_PATH=${SAVE_PATH:-results/sdp_plus}  # results go to $SAVE_PATH/<data set>
-# Adapters trained on VisA are for all data sets but VisA, which is tested with those trained on MVTec. They are as
-# train_SDP_plus.sh leaves them; the authors' are pretrained_models/train_on_visa.pth and train_on_mvtec.pth
+
+# ---- Adapters: trained on VisA for all data sets but VisA, which is tested with those trained on MVTec --------------
+# As train_SDP_plus.sh leaves them; the authors' are pretrained_models/train_on_visa.pth and train_on_mvtec.pth
 ON_VISA=${ON_VISA:-results/sdp_plus_training/on_visa/epoch_5.pth}
 ON_MVTEC=${ON_MVTEC:-results/sdp_plus_training/on_mvtec/epoch_5.pth}
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the checkpoint's
+
+# ---- Backbone of the CLIP-AD authors' scripts: ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released --------
+# MODEL=vit-b-16-plus-240
+
+# ---- Method --------------------------------------------------------------------------------------------------
 REP_VEC=${REP_VEC:-mean}                  # mean, pca, kde, dbscan or mean_shift
 SMOOTHING=${SMOOTHING:-}                  # sigma of the Gaussian filter in pixels; empty: the data set's (8, for VisA 2)
 PROMPTS=${PROMPTS:-}                      # industrial, medical or a JSON file; empty: by the data set's domain
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not depend on it
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+SEED=${SEED:-42}
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh

@@ -10,14 +10,20 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# ---- Data; the settings of the backbone and of the run are in utils/scripts.sh, and may be set here as well --------
+# ---- Data ----------------------------------------------------------------------------------------------------
 TRAIN_ON=${TRAIN_ON:-visa}                # the test splits of these, together
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SHOT=${SHOT:-}                            # images of each class and label; empty: all
 SAVE_PATH=${SAVE_PATH:-results/dp_clip_training/on_${TRAIN_ON// /_}${SHOT:+_${SHOT}-shot}}
 
-# ---- Image adapter -------------------------------------------------------------------------------------------
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
 FIDELITY=${FIDELITY:-released}            # released or corrected
+
+# ---- Image adapter -------------------------------------------------------------------------------------------
 IMAGE_ADAPT_LAYERS=${IMAGE_ADAPT_LAYERS:-} # adapted blocks, like "0 1 2 3 4 5"; empty: the first quarter
 IMAGE_ADAPT_WEIGHT=${IMAGE_ADAPT_WEIGHT:-0.1}
 DECOUPLING_WEIGHT=${DECOUPLING_WEIGHT:-0.1}
@@ -31,6 +37,12 @@ BATCH_SIZE=${BATCH_SIZE:-3}               # images a batch
 ACCUMULATE=${ACCUMULATE:-1}               # batches a step
 SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints
 SEED=${SEED:-111}
+
+# ---- Run -----------------------------------------------------------------------------------------------------
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh

@@ -10,15 +10,35 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# ---- Settings; those of backbone, fidelity and run are in utils/scripts.sh, and may be set here as well -----------
+# ---- Data ----------------------------------------------------------------------------------------------------
 TRAIN_ON=${TRAIN_ON:-"visa mvtec"}        # one after another; others than VisA are validated on VisA
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SAVE_PATH=${SAVE_PATH:-results/sdp_plus_training}
+
+# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
+MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
+FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
+IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
+FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the preset's (corrected)
+
+# ---- Backbone of the CLIP-AD authors' scripts: ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released --------
+# MODEL=vit-b-16-plus-240
+
+# ---- Training ------------------------------------------------------------------------------------------------
 EPOCHS=${EPOCHS:-5}
 LEARNING_RATE=${LEARNING_RATE:-0.0001}
+BATCH_SIZE=${BATCH_SIZE:-8}               # images a step
 PRINT_FREQ=${PRINT_FREQ:-1}               # epochs between two lines of the loss
 SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints and validations
+SEED=${SEED:-42}
+
+# ---- Run -----------------------------------------------------------------------------------------------------
 CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 23 GiB for VisA at 518 px; --no_cache for none
+NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
+DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
+PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh

@@ -1,21 +1,4 @@
-# What the scripts of the top level share. They source it after their own settings, which come before those here.
-
-# ---- Backbone: ViT-L-14-336 of OpenAI at 518 px. That of the CLIP-AD authors' scripts is MODEL=vit-b-16-plus-240: ---
-# ---- ViT-B-16-plus of LAION at 240 px, blocks 3 6 9 12, released fidelity ---------------------------------------------
-MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
-PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
-FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
-IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
-FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the checkpoint's, without one the preset's
-
-# ---- Run -----------------------------------------------------------------------------------------------------
-BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; in DP-CLIP's released fidelity the results depend on it
-NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
-NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
-DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
-PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
-SEED=${SEED:-42}                          # of all random numbers
-# --------------------------------------------------------------------------------------------------------------
+# What the scripts of the top level share; they source it after their settings.
 
 environment=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/activate
 [[ -n "${VIRTUAL_ENV:-}" || ! -f "$environment" ]] || source "$environment"
