@@ -32,10 +32,10 @@ from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
+from engine.report import evaluate_and_report
 from page.page import HtmlReport
 from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
-from utils.report import evaluate_and_report
 from utils.results import ResultsWriter, Run
 from utils.stopwatch import Stopwatch
 

@@ -10,11 +10,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from engine.evaluation import evaluate
 from engine.evaluation_options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
-from utils.evaluation import evaluate
 from utils.evaluation_types import ClassResult
 from utils.lock import locked
 from utils.measures.bootstrap import Bootstrap

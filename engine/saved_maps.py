@@ -10,13 +10,13 @@ from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_
 from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
 from engine.options import bootstrap_of
+from engine.report import evaluate_and_report
 from engine.saved_runs import read_scores
 from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
 from utils.evaluation_types import Writer
 from utils.lock import locked
-from utils.report import evaluate_and_report
 from utils.results import ResultsWriter, Run, origin
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch

@@ -12,6 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.image_set import ImageSet
 from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS, Method
+from engine.evaluation import evaluate
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
 from engine.tokens import TokenBatch, token_source
@@ -35,7 +36,6 @@ from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError
-from utils.evaluation import evaluate
 from utils.results import mean_measures, results_table, write_results
 from utils.runtime import seed_everything
 from utils.stopwatch import Stopwatch

@@ -15,6 +15,7 @@ from engine.detectors import METHODS, Method, warn_of_differences
 from engine.loading import backbone_from_options, find_device
 from engine.options import TestOptions, bootstrap_of, resolve
 from engine.published import published_numbers, read_facts, write_published
+from engine.report import evaluate_and_report
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -28,7 +29,6 @@ from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector, Writer
 from utils.lock import locked
 from utils.pictures import MapWriter, PictureWriter
-from utils.report import evaluate_and_report
 from utils.results import ResultsWriter, Run, origin
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from datasets.loader import Batch
 from datasets.meta import Entry
 from engine import needs
+from engine.evaluation import evaluate
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
@@ -19,7 +20,6 @@ from models.sdp import SDP
 from models.sdp_plus import SDPPlus, adapters_for
 from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
-from utils.evaluation import evaluate
 from utils.evaluation_types import Prediction, Writer
 from utils.stopwatch import Stopwatch
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from engine.evaluation import evaluate
 from utils.distributed import is_main
-from utils.evaluation import evaluate
 from utils.evaluation_types import Batch, ClassResult, Detector, Sample, Writer
 from utils.results import Run, notes, results_table
 from utils.stopwatch import Stopwatch
