@@ -79,7 +79,7 @@ def _test(options: TestOptions, method: Method) -> None:
             name = images.spec.name
             own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
             detector = method.detector(own, backbone, fidelity, parts, text)
-            about = _about(own, method.name, name, backbone, fidelity, checkpoint)
+            about = {"method": method.name, "dataset": name, **_origin(own, name, backbone, fidelity, checkpoint)}
             results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
             if is_main():
                 summary.add(_epoch(checkpoint), name, results)
@@ -126,23 +126,16 @@ def _warn(
         logger.info(said, options.batch_size)
 
 
-def _about(
-    options: TestOptions,
-    method: str,
-    data_set: str,
-    backbone: Backbone,
-    fidelity: Fidelity,
-    checkpoint: AdapterCheckpoint | None,
+def _origin(
+    options: TestOptions, data_set: str, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
-    """What results.json says of how its figures were made; options with several values have those of this test."""
+    """Describe how the figures were made; of options with several values, the one for this test."""
     arguments = plain_record(options)
     for key in ("data_path", "meta"):
         arguments[key] = dict(zip(options.dataset, arguments[key] or (), strict=False)).get(data_set)
     arguments["dataset"] = data_set
     weights = backbone.weights
-    about = {
-        "method": method,
-        "dataset": data_set,
+    origin = {
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
         "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},
@@ -150,8 +143,8 @@ def _about(
     }
     if checkpoint is not None:
         arguments["checkpoint"] = str(checkpoint.path)
-        about["checkpoint"] = {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
-    return about
+        origin["checkpoint"] = {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
+    return origin
 
 
 def _evaluate(
