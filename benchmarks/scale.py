@@ -34,8 +34,8 @@ from datasets.loader import make_loader
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from datasets.transforms import image_from_tensor
+from engine.evaluation import evaluate_and_report
 from engine.options import TestOptions
-from engine.report import evaluate_and_report
 from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
 from utils.stopwatch import Stopwatch

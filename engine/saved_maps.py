@@ -13,9 +13,8 @@ from datasets.loader import ErrorRaisingLoader
 from datasets.registry import get_spec
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from engine.data_sets import read_test_split
-from engine.evaluation import evaluate
+from engine.evaluation import evaluate, evaluate_and_report
 from engine.evaluation_options import EvaluationOptions
-from engine.report import evaluate_and_report
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
 from utils.comparison import compare_results, write_comparison

@@ -12,10 +12,10 @@ from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method, warn_of_differences
+from engine.evaluation import evaluate_and_report
 from engine.loading import backbone_from_options, find_device
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, read_facts, write_published
-from engine.report import evaluate_and_report
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
 from models.backbone import Backbone
 from models.fidelity import Fidelity
