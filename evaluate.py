@@ -19,9 +19,8 @@ from utils.errors import run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure or compare, and write the results."""
     options = parse(EvaluationOptions, __doc__, arguments)
-    from engine.comparison import compare_runs  # only now, as PyTorch takes seconds to import
-    from engine.published import write_published
-    from engine.saved_maps import measure_maps
+    from engine.published import write_published  # only now, as PyTorch takes seconds to import
+    from engine.saved_maps import compare_runs, measure_maps
     from utils.distributed import is_main
 
     if options.maps:

@@ -28,15 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import in_own_process, medians, start
 from benchmarks.measures import make_class
+from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.loader import make_loader
 from datasets.meta import Entry
+from datasets.registry import get_spec
 from datasets.transforms import image_from_tensor
-from page.page import HtmlReport
+from engine.evaluation import evaluate_and_report
+from engine.options import TestOptions
 from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
-from utils.report import evaluate_and_report
-from utils.results import ResultsWriter, Run
 from utils.stopwatch import Stopwatch
 
 CLASS_IMAGES = 100
@@ -84,11 +85,17 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     device, stopwatch = torch.device("cpu"), Stopwatch()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        run = Run(folder=Path(out), title="scale", images=len(entries), classes=classes, description={})
-        page = HtmlReport(run, lambda image: image_from_tensor(image.image))
-        loader = make_loader(entries, folder, SIDE, batch_size=50, num_workers=1)
-        writers = [ResultsWriter(run, device, stopwatch), page]
-        evaluate_and_report(BrightnessDetector(), loader, entries, run, writers, device=device, stopwatch=stopwatch)
+        evaluate_and_report(
+            BrightnessDetector(),
+            make_loader(entries, folder, SIDE, batch_size=50, num_workers=1),
+            ImageSet(get_spec("folder"), folder, entries),
+            TestOptions(dataset=("folder",), save_path=Path(out)),
+            title="scale",
+            description={},
+            device=device,
+            stopwatch=stopwatch,
+            to_picture=lambda image: image_from_tensor(image.image),
+        )
     return {"seconds": perf_counter() - began, **stopwatch.seconds}
 
 

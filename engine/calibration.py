@@ -24,19 +24,12 @@ TERMS = 2  # scores of an image that are tested: its probability by the text, an
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of normal images, and what follows from them.
+    """Scores of normal images, and what follows from them."""
 
-    Attributes:
-        text_prob: probability of each image by the text alone.
-        map_max: maximum of each image's map.
-        rate: share of normal images that may be called anomalous, in (0, 1).
-        origin: what the scores depend on, such as method, weights and object.
-    """
-
-    text_prob: Sequence[float]
-    map_max: Sequence[float]
-    rate: float
-    origin: Mapping[str, Any]
+    text_prob: Sequence[float]  # probability of each image by the text alone
+    map_max: Sequence[float]  # maximum of each image's map
+    rate: float  # share of normal images that may be called anomalous, in (0, 1)
+    origin: Mapping[str, Any]  # what the scores depend on, such as method, weights and object
 
     @property
     def promised_rate(self) -> float:
@@ -45,7 +38,7 @@ class Calibration:
 
     @property
     def needed_images(self) -> int:
-        """How many normal images the rate asked for needs."""
+        """The least number of normal images for the rate asked for."""
         return int(np.ceil(TERMS / self.rate - 1 - 1e-9))
 
     @property
@@ -68,8 +61,7 @@ class Calibration:
 
     def p_value(self, text_prob: float, map_max: float) -> float:
         """How often a normal image looks as anomalous as this one, at most: in (0, 1]."""
-        least = min(p_value(self.text_prob, text_prob), p_value(self.map_max, map_max))
-        return min(1.0, TERMS * least)
+        return min(1.0, TERMS * min(p_value(self.text_prob, text_prob), p_value(self.map_max, map_max)))
 
     def score(self, text_prob: float, map_max: float) -> float:
         """By how much an image exceeds its thresholds, the larger of both, in standard deviations of normal images.
@@ -90,21 +82,12 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write everything to a JSON file, with the thresholds for the reader's eye."""
-        derived = {
-            "promised_rate": self.promised_rate,
-            "text_threshold": self.text_threshold,
-            "map_threshold": self.map_threshold,
-            "pixel_threshold": self.pixel_threshold,
-        }
-        write_json(path, {**asdict(self), **derived})
+        derived = ("promised_rate", "text_threshold", "map_threshold", "pixel_threshold")
+        write_json(path, {**asdict(self), **{name: getattr(self, name) for name in derived}})
 
 
 def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
-    """Read what `Calibration.save` wrote, for predictions of the same origin.
-
-    Raises:
-        UserError: the file cannot be read, is no calibration, or its scores were made otherwise.
-    """
+    """Read what `Calibration.save` wrote, for predictions of the same origin."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         lists = [np.asarray(content[key], dtype=float) for key in ("text_prob", "map_max")]
@@ -119,19 +102,14 @@ def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
         raise UserError(f"--calibration {path}: a score is not finite, or the rate not between 0 and 1")
     for key, value in origin.items():
         if before.get(key) != value:
-            raise UserError(
-                f"--calibration {path} was made with {key} {as_given(before.get(key))}, and this run has "
-                f"{as_given(value)}: scores of the two cannot be compared; calibrate anew with --normal_dir"
-            )
+            mismatch = f"was made with {key} {as_given(before.get(key))}, and this run has {as_given(value)}"
+            remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
+            raise UserError(f"--calibration {path} {mismatch}: {remedy}")
     return Calibration(*(values.tolist() for values in lists), rate, before)
 
 
 def conformal_quantile(values: Sequence[float], rate: float) -> float:
-    """The least of `values` that a further exchangeable one exceeds with a probability of at most `rate`.
-
-    Raises:
-        ValueError: there are fewer values than 1 / rate - 1, so that none has this property.
-    """
+    """The least of `values` that a further exchangeable one exceeds with a probability of at most `rate`."""
     n = len(values)
     rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))  # less what rounding adds to a whole number
     if rank > n:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from datasets.registry import DatasetSpec
@@ -29,37 +28,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """How a method's detector is made; all options here are resolved.
+    """How a method's detector is made; all options here are resolved."""
 
-    Attributes:
-        name: in results.
-        text_features: (options, backbone, class -> phrase) -> class -> columns normal and anomalous [D, 2].
-        detector: (options, backbone, fidelity, trained parts or None, text features) -> the detector.
-        record: (options, trained parts) -> what its scores depend on beside backbone and prompts, as JSON has it.
-        system: whose switches of fidelity it has.
-        described: whether classes are called by DP-CLIP's phrases.
-        defaults: data set -> values for options that were left open, before the data set's own.
-        read: file -> its trained parts; None where nothing is trained.
-        load: (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone.
-    """
-
-    name: str
+    name: str  # in results
+    # (options, backbone, class -> phrase) -> class -> columns normal and anomalous [D, 2]
     text_features: Callable[[Any, Backbone, Mapping[str, str]], dict[str, Tensor]]
+    # (options, backbone, fidelity, trained parts or None, text features) -> the detector
     detector: Callable[[Any, Backbone, Fidelity, nn.Module | None, Mapping[str, Tensor]], Detector]
+    # (options, trained parts) -> what its scores depend on beside backbone and prompts, as JSON has it
     record: Callable[[Any, nn.Module | None], dict[str, Any]]
-    system: System = "clip_ad"
-    described: bool = False
+    system: System = "clip_ad"  # whose switches of fidelity it has
+    described: bool = False  # whether classes are called by DP-CLIP's phrases
+    # data set -> values for options that were left open, before the data set's own
     defaults: Callable[[DatasetSpec], dict[str, Any]] = lambda spec: {}
+    # file -> its trained parts; None where nothing is trained
     read: Callable[[Path], AdapterCheckpoint] | None = None
+    # (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone
     load: Callable[[AdapterCheckpoint, Any, Backbone, Fidelity], nn.Module] | None = None
-
-
-def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
-    return {
-        "smoothing": options.smoothing,
-        "rep_vec": options.rep_vec,
-        "dbscan": [options.dbscan_eps, options.dbscan_min_samples],
-    }
 
 
 def _sdp() -> Method:
@@ -79,13 +64,12 @@ def _sdp_plus() -> Method:
     from models.sdp_plus import SDPPlus
     from models.sdp_plus_checkpoint import load_adapters, read_adapters
 
-    def detector(options: Any, backbone: Backbone, fidelity: Fidelity, trained: Any, text: Any) -> SDPPlus:
-        return SDPPlus(trained, backbone, text, fidelity, options.smoothing)
-
     return Method(
         name="SDP+",
         text_features=clip_ad_text_features,
-        detector=detector,
+        detector=lambda options, backbone, fidelity, adapters, text: SDPPlus(
+            adapters, backbone, text, fidelity, options.smoothing
+        ),
         record=_clip_ad_record,
         defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
         read=read_adapters,
@@ -93,24 +77,28 @@ def _sdp_plus() -> Method:
     )
 
 
+def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
+    dbscan = [options.dbscan_eps, options.dbscan_min_samples]
+    return {"smoothing": options.smoothing, "rep_vec": options.rep_vec, "dbscan": dbscan}
+
+
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, dp_clip_text_features
     from models.dp_clip import DPClip
     from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
 
-    def load(checkpoint: AdapterCheckpoint, options: Any, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
-        return load_image_adapter(checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint))
-
     return Method(
         name="DP-CLIP",
         text_features=dp_clip_text_features,
-        detector=lambda options, backbone, _, trained, text: DPClip(backbone, trained, text, options.domain),
-        record=lambda options, trained: {"domain": options.domain} | settings_record(trained.settings),
+        detector=lambda options, backbone, _, adapter, text: DPClip(backbone, adapter, text, options.domain),
+        record=lambda options, adapter: {"domain": options.domain} | settings_record(adapter.settings),
         system="dp_clip",
         described=True,
         defaults=lambda spec: {"prompts": "dp_clip"},
         read=read_image_adapter,
-        load=load,
+        load=lambda checkpoint, options, backbone, fidelity: load_image_adapter(
+            checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint)
+        ),
     )
 
 
@@ -122,23 +110,18 @@ class Entry:
     options: type[Options] | None = None
 
 
-METHODS: Mapping[str, Entry] = MappingProxyType(
-    {
-        "sdp": Entry(_sdp, ClipAdOptions),
-        "sdp_plus": Entry(_sdp_plus, ClipAdOptions),
-        "dp_clip": Entry(_dp_clip, AdapterOptions),
-    }
-)
-
-
+METHODS: Mapping[str, Entry] = {
+    "sdp": Entry(_sdp, ClipAdOptions),
+    "sdp_plus": Entry(_sdp_plus, ClipAdOptions),
+    "dp_clip": Entry(_dp_clip, AdapterOptions),
+}
 METHOD_OPTIONS = tuple(dict.fromkeys(entry.options for entry in METHODS.values() if entry.options is not None))
 
 
 def idle_option(options: Options, method: str) -> str | None:
     """The name of an option that was given and that other methods alone have; None if there is none."""
-    others = [kind for kind in METHOD_OPTIONS if kind is not METHODS[method].options]
-    given = (one.name for kind in others for one in fields(kind) if getattr(options, one.name) != one.default)
-    return next(given, None)
+    others = (field for kind in METHOD_OPTIONS if kind is not METHODS[method].options for field in fields(kind))
+    return next((field.name for field in others if getattr(options, field.name) != field.default), None)
 
 
 def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:

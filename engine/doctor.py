@@ -4,10 +4,9 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import open_clip
 import torch
@@ -16,10 +15,10 @@ from tabulate import tabulate
 from data.checks import EMPTY, check_data_set
 from data.counts import counts_table
 from data.files import PROJECT
-from datasets.meta import Entry, Meta
+from datasets.meta import Meta
 from datasets.registry import get_spec
-from engine import needs
 from engine.loading import backbone_from_options, find_device
+from engine.needs import Dimensions, dimensions_of
 from engine.options import ExaminationOptions, resolve
 from models.fidelity import Fidelity
 from models.presets import PRETRAINED_MODELS
@@ -35,14 +34,13 @@ SUMS = "SHA256SUMS"
 SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
 ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
 PER = 100  # images that needs are told for where no data set is named
-T = TypeVar("T")
 
 
 def examine(options: ExaminationOptions) -> list[Problem]:
     """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
-    device, problems = _device(options.device)
-    memory = host_memory()
-    room = memory
+    problems: list[Problem] = []
+    device = _device(options.device, problems)
+    memory = room = host_memory()
     if device.type == "cuda":
         room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, open_clip {open_clip.__version__}"
@@ -53,27 +51,27 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     spec = None if options.dataset is None else get_spec(options.dataset)
     prompts = options.prompts or (spec and spec.domain)
     if prompts is not None:
-        problems += _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
+        with _noting(problems, "correct the file, or choose other --prompts"):
+            read_prompts(prompts)
     meta = EMPTY
     if spec is not None:
-        root = options.data_path or PROJECT / spec.folder
-        meta, found = check_data_set(spec, root, options.meta, options.classes)
+        meta, found = check_data_set(spec, options.data_path or PROJECT / spec.folder, options.meta, options.classes)
         problems += found
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 
-    try:
+    of = None
+    with _noting(problems, "see --help for what --model, --pretrained and the others take"):
         options = resolve(options)
-        of = needs.dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
-    except UserError as error:
-        remedy = "see --help for what --model, --pretrained and the others take"
-        return [*problems, Problem(ERROR, str(error), remedy)]
+        of = dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
+    if of is None:
+        return problems
     problems += _check_needs(options, of, meta, memory, room)
     path, found = check_weights(options.model, options.pretrained)
     problems += found
     if path is not None:
         _say(f"weights: {path}")
-        if needs.loading_bytes(of) > memory.free:
+        if of.loading > memory.free:
             _say("they were not loaded to see whether they fit: there is too little memory")
         else:
             problems += _load(options, device, path)
@@ -84,27 +82,26 @@ def _say(text: str) -> None:
     print(f"{text}\n", flush=True)
 
 
-def _attempt(
-    call: Callable[..., T], *arguments: object, remedy: str, reads: str | Path = "a file"
-) -> tuple[T | None, list[Problem]]:
-    """Call a function; where it refuses what the user gave, or cannot read a file, that is an error."""
+@contextlib.contextmanager
+def _noting(problems: list[Problem], remedy: str, reads: str | Path = "a file") -> Iterator[None]:
+    """Note it as an error where a block refuses what the user gave, or cannot read the file that it `reads`."""
     try:
-        return call(*arguments), []
+        yield
     except UserError as error:
-        return None, [Problem(ERROR, str(error), remedy)]
+        problems.append(Problem(ERROR, str(error), remedy))
     except OSError as error:
-        return None, [unreadable(error, reads)]
+        problems.append(unreadable(error, reads))
 
 
-def _device(name: str) -> tuple[torch.device, list[Problem]]:
-    """The device called `name`, the CPU if there is none."""
-    device, problems = _attempt(find_device, name, remedy="name one that is there, or leave --device out")
-    if device is None:
-        return torch.device("cpu"), problems
+def _device(name: str, problems: list[Problem]) -> torch.device:
+    """Find the device called `name`; the CPU if there is none."""
+    device = torch.device("cpu")
+    with _noting(problems, "name one that is there, or leave --device out"):
+        device = find_device(name)
     if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
         remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
-        return device, [Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy)]
-    return device, []
+        problems.append(Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy))
+    return device
 
 
 # ---- Memory and disk -------------------------------------------------------------------------------------------------
@@ -156,34 +153,29 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
     return [Problem(level, f"{what} takes about {needed / GIB:.1f} GiB ({room})", remedy)]
 
 
-def _check_needs(
-    options: ExaminationOptions, of: needs.Dimensions, meta: Meta, memory: Room, room: Room
-) -> list[Problem]:
+def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory: Room, room: Room) -> list[Problem]:
     """Print a table of what a run needs, and check whether there is as much."""
-    name, largest = max(
-        ((name, len(entries)) for name, entries in meta["test"].items()), key=lambda group: group[1], default=("", 0)
-    )
-    to_train = _trainable(meta["test"])
-    cache = disk(options.cache_dir)
-    loading = needs.loading_bytes(of)
-    batch = needs.weight_bytes(of) + needs.activation_bytes(of, options.batch_size)
-    ahead = needs.read_ahead_bytes(of, options.batch_size, options.num_workers)
-    maps = needs.map_bytes(of, largest or PER)
-    tokens = needs.token_bytes(of, to_train or PER)
-    of_class = f"the {largest} images of {name}" if largest else f"each {PER} images of a class"
+    size, workers, cache = options.batch_size, options.num_workers, disk(options.cache_dir)
+    batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
+    counts = {name: len(entries) for name, entries in meta["test"].items()}
+    name = max(counts, key=counts.get, default=None)
+    of_class = f"each {PER} images of a class" if name is None else f"the {counts[name]} images of {name}"
+    maps = of.maps(counts.get(name, PER))
+    to_train = _trainable(meta)
+    tokens = of.tokens(to_train or PER)
     of_training = f"these {to_train} images" if to_train else f"each {PER} images"
     rows = [
-        ("weights while they are loaded", loading / GIB, "memory"),
-        (f"weights, and a batch of {options.batch_size}", batch / GIB, room.name),
-        (f"batches that {options.num_workers} workers read ahead", ahead / GIB, "memory"),
+        ("weights while they are loaded", of.loading / GIB, "memory"),
+        (f"weights, and a batch of {size}", batch / GIB, room.name),
+        (f"batches that {workers} workers read ahead", ahead / GIB, "memory"),
         (f"maps and masks of {of_class}", maps / GIB, "memory"),
         (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
     ]
     table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
     _say(f"{table}\n{cache}")
-    running = ahead + (maps if largest else 0) + (batch if room == memory else 0)
+    running = ahead + (maps if counts else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
-    problems = check_room("the run", max(loading, running), memory, remedy)
+    problems = check_room("the run", max(of.loading, running), memory, remedy)
     if room != memory:
         problems += check_room("the model", batch, room, "take a smaller --batch_size, or --device cpu")
     if to_train:
@@ -192,9 +184,9 @@ def _check_needs(
     return problems
 
 
-def _trainable(classes: dict[str, list[Entry]]) -> int:
-    """How many images SDP+ could be trained on: those that are normal or have a mask, if any has one."""
-    entries = [entry for group in classes.values() for entry in group]
+def _trainable(meta: Meta) -> int:
+    """Count the images that SDP+ could be trained on: those that are normal or have a mask, if any has one."""
+    entries = [entry for group in meta["test"].values() for entry in group]
     known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
     return len(known) if any(entry.mask_path for entry in known) else 0
 
@@ -214,23 +206,22 @@ def check_sums(folder: Path) -> list[Problem]:
         reason = getattr(error, "strerror", None) or error
         what = f"cannot read {sums} ({reason}), so the files beside it were not checked"
         return [Problem(WARNING, what, "get the project's files anew")]
-    problems = []
+    problems: list[Problem] = []
     for line in lines:
         digest, _, name = line.partition("  ")
         file = folder / name
-        try:
+        with _noting(problems, ANEW, file):
             if name and file.is_file() and sha256_of(file) != digest:
-                what = f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}"
-                problems.append(Problem(ERROR, what, ANEW))
-        except OSError as error:
-            problems.append(unreadable(error, file))
+                raise UserError(f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}")
     return problems
 
 
 def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
     """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
-    remedy = "see --help for what --model and --pretrained take"
-    path, problems = _attempt(local_weights, model, pretrained, remedy=remedy, reads=pretrained)
+    problems: list[Problem] = []
+    path = None
+    with _noting(problems, "see --help for what --model and --pretrained take", pretrained):
+        path = local_weights(model, pretrained)
     if path is None and not problems:
         what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
         problems = [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
@@ -239,13 +230,12 @@ def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Proble
 
 def _load(options: ExaminationOptions, device: torch.device, path: Path) -> list[Problem]:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
+    problems: list[Problem] = []
     try:
-        backbone, problems = _attempt(
-            backbone_from_options, options, Fidelity.named(options.fidelity), device, remedy=ANEW, reads=path
-        )
+        with _noting(problems, ANEW, path):
+            backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
+            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         return [Problem(ERROR, what, "free memory, or try --device cpu")]
-    if backbone is not None:
-        _say(f"they fit, SHA-256 {backbone.weights.sha256}")
     return problems

@@ -52,9 +52,8 @@ def check_packages(requirements: Path) -> list[Problem]:
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
-            problems.append(
-                Problem(ERROR, f"{requirements} asks for '{line}', which is no package", "correct the line")
-            )
+            what = f"{requirements} asks for '{line}', which is no package"
+            problems.append(Problem(ERROR, what, "correct the line"))
             continue
         version = installed_version(requirement.name)
         if version is None:

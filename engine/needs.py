@@ -26,7 +26,7 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What of a model decides on its needs, called as above."""
+    """What of a model decides on its needs, called as above; all needs are in bytes."""
 
     parameters: int  # P
     width: int  # C
@@ -36,6 +36,41 @@ class Dimensions:
     taps: int  # t
     quick_gelu: bool  # whether the activation is QuickGELU
 
+    @property
+    def weights(self) -> int:
+        """Memory of the loaded model: 4 P."""
+        return FLOAT * self.parameters
+
+    @property
+    def loading(self) -> int:
+        """Memory while the model is loaded: it and the state dict that it is filled from, 8 P."""
+        return 2 * self.weights
+
+    def activations(self, batch_size: int) -> int:
+        """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 5) C + q H) + 5 S^2).
+
+        The most is alive in the last MLP: both paths' tokens of the taps before it; the residual, the stage's sum, the
+        MLP's input and both attentions' outputs; and the hidden layer q times, 3 for QuickGELU and 2 for GELU.
+        Beside them the images, with three channels, and the map before and after smoothing.
+        """
+        token = (2 * (self.taps - 1) + 5) * self.width + (3 if self.quick_gelu else 2) * self.hidden
+        return FLOAT * batch_size * ((1 + self.patches) * token + 5 * self.image_size**2)
+
+    def read_ahead(self, batch_size: int, workers: int) -> int:
+        """Memory of the batches that workers hold ready, and of the one in use: (2 workers + 1) B S^2 (3 * 4 + 1)."""
+        return (2 * workers + 1) * batch_size * self.image_size**2 * (3 * FLOAT + 1)
+
+    def maps(self, images: int) -> int:
+        """Memory of the maps and masks of a class, which are held until it is measured: n S^2 (4 + 1).
+
+        The measures add 8 bytes for each anomalous pixel.
+        """
+        return images * self.image_size**2 * (FLOAT + 1)
+
+    def tokens(self, images: int, precision: str = "fp16") -> int:
+        """Disk that the cache of patch tokens takes: n t N C numbers, by default of 2 bytes."""
+        return images * self.taps * self.patches * self.width * np.dtype(DTYPES[precision]).itemsize
+
 
 def dimensions_of(
     model: str, pretrained: str, image_size: int | None, features_list: Sequence[int] | None
@@ -43,9 +78,6 @@ def dimensions_of(
     """Build the shapes of a model, and no more, for its dimensions; for the arguments see `load_backbone`.
 
     QuickGELU, the larger, is assumed where the weights were trained with it, though `Fidelity` may say GELU.
-
-    Raises:
-        UserError: the model cannot serve.
     """
     config = read_config(model)
     image_size = servable_image_size(model, config, image_size, features_list)
@@ -62,42 +94,3 @@ def dimensions_of(
         taps=len(features_list or default_taps(config)),
         quick_gelu=quick_gelu,
     )
-
-
-def weight_bytes(of: Dimensions) -> int:
-    """Memory of the loaded model: 4 P."""
-    return FLOAT * of.parameters
-
-
-def loading_bytes(of: Dimensions) -> int:
-    """Memory while the model is loaded: it and the state dict that it is filled from, 8 P."""
-    return 2 * weight_bytes(of)
-
-
-def activation_bytes(of: Dimensions, batch_size: int) -> int:
-    """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 5) C + q H) + 5 S^2).
-
-    The most is alive in the last MLP: both paths' tokens of the taps before it; the residual, the stage's sum, the
-    MLP's input and both attentions' outputs; and the hidden layer q times, 3 for QuickGELU and 2 for GELU.
-    Beside them the images, with three channels, and the map before and after smoothing.
-    """
-    token = (2 * (of.taps - 1) + 5) * of.width + (3 if of.quick_gelu else 2) * of.hidden
-    return FLOAT * batch_size * ((1 + of.patches) * token + 5 * of.image_size**2)
-
-
-def read_ahead_bytes(of: Dimensions, batch_size: int, workers: int) -> int:
-    """Memory of the batches that each worker holds ready, and of the one in use: (2 workers + 1) B S^2 (3 * 4 + 1)."""
-    return (2 * workers + 1) * batch_size * of.image_size**2 * (3 * FLOAT + 1)
-
-
-def map_bytes(of: Dimensions, images: int) -> int:
-    """Memory of the maps and masks of a class's n images, which are held until it is measured: n S^2 (4 + 1).
-
-    The measures add 8 bytes for each anomalous pixel.
-    """
-    return images * of.image_size**2 * (FLOAT + 1)
-
-
-def token_bytes(of: Dimensions, images: int, precision: str = "fp16") -> int:
-    """Disk that the cache of patch tokens takes for n images: n t N C numbers, by default of 2 bytes."""
-    return images * of.taps * of.patches * of.width * np.dtype(DTYPES[precision]).itemsize

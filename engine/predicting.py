@@ -8,20 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from data.photographs import find_photographs
+from datasets.loader import loader_in_order
+from datasets.photographs import Photograph, PhotographDataset
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS, warn_of_differences
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
-from engine.prediction import Seen, Unread, predict_photographs
-from engine.prediction_files import PredictionFiles, check_unused
+from engine.prediction_files import holds_prediction
 from engine.prediction_options import PredictionOptions
-from engine.prediction_writer import PredictionWriter
+from engine.prediction_writer import Prediction, PredictionWriter
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
-from utils.distributed import from_main, is_main
+from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Detector
 from utils.lock import locked
@@ -30,8 +36,20 @@ from utils.runtime import environment, git_commit, seed_everything, start_log
 logger = logging.getLogger(__name__)
 
 
+def predict(options: PredictionOptions) -> int:
+    """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
+    paths = from_main(lambda: find_photographs(options.inputs, sys.stdin))
+    with locked(options.save_path):
+        if is_main() and not options.resume and holds_prediction(options.save_path):
+            what = f"{options.save_path} holds a prediction already"
+            raise UserError(f"{what}: go on with it by --resume, choose another --save_path, or delete it")
+        start_log(options.save_path / "predict.log", append=options.resume)
+        seed_everything(options.seed)
+        return _predict(_load(options), paths)
+
+
 @dataclass(frozen=True)
-class Loaded:
+class Predictor:
     """A detector, its backbone, the options with which it was made, and what its scores depend on."""
 
     detector: Detector
@@ -39,24 +57,47 @@ class Loaded:
     options: PredictionOptions
     origin: dict[str, Any]
 
-    def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Seen | Unread]:
-        """Predict the photographs with the indices `order`, see `predict_photographs`."""
-        name = self.options.object
-        return predict_photographs(self.detector, self.backbone, name, paths, order, self.options, description)
+    def predict(
+        self, paths: Sequence[Path], order: Sequence[int], description: str
+    ) -> Iterator[tuple[int, Prediction | UserError]]:
+        """Predict the photographs with the indices `order`; of several processes, the main one is given all.
+
+        Yields:
+            which photograph, and what the detector says of it, or why it could not be predicted.
+        """
+        loader = loader_in_order(
+            PhotographDataset(paths, self.backbone.image_size),
+            order,
+            self.options.batch_size,
+            min(self.options.num_workers, len(order)),
+            collate_fn=list,
+            share=slice(rank(), None, world_size()),
+        )
+        bar = {"total": len(order), "unit": "image", "desc": description, "dynamic_ncols": True}
+        with logging_redirect_tqdm(), tqdm(**bar, disable=not is_main()) as progress:
+            for batch in in_turn(map(self._predict_batch, loader), UserError):
+                yield from batch
+                progress.update(len(batch))
+
+    def _predict_batch(
+        self, items: Sequence[tuple[int, Photograph | UserError]]
+    ) -> list[tuple[int, Prediction | UserError]]:
+        photographs = [item for _, item in items if isinstance(item, Photograph)]
+        found = iter(self._predict_photographs(photographs) if photographs else ())
+        return [(index, item if isinstance(item, UserError) else next(found)) for index, item in items]
+
+    def _predict_photographs(self, photographs: Sequence[Photograph]) -> Iterator[Prediction | UserError]:
+        images = torch.stack([photograph.image for photograph in photographs]).to(self.backbone.device)
+        predicted = self.detector.predict(images, [self.options.object] * len(images))
+        maps, text_prob = predicted.maps.float().cpu().numpy(), predicted.text_prob.double().cpu().tolist()
+        for photograph, anomaly_map, probability in zip(photographs, maps, text_prob, strict=True):
+            if np.isfinite(anomaly_map).all() and np.isfinite(probability):
+                yield Prediction(photograph, anomaly_map, probability)
+            else:
+                yield UserError("the anomaly map has values that are not finite; see --precision and the weights")
 
 
-def predict(options: PredictionOptions) -> int:
-    """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths = from_main(lambda: find_photographs(options.inputs, sys.stdin))
-    with locked(options.save_path):
-        if is_main() and not options.resume:
-            check_unused(options.save_path)
-        start_log(options.save_path / "predict.log", append=options.resume)
-        seed_everything(options.seed)
-        return _predict(_load(options), paths)
-
-
-def _load(options: PredictionOptions) -> Loaded:
+def _load(options: PredictionOptions) -> Predictor:
     """Load the method that the options name.
 
     In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
@@ -92,76 +133,62 @@ def _load(options: PredictionOptions) -> Loaded:
         "phrases": [options.object],
         **method.record(options, trained),
     }
-    return Loaded(method.detector(options, backbone, fidelity, trained, text), backbone, options, origin)
+    return Predictor(method.detector(options, backbone, fidelity, trained, text), backbone, options, origin)
 
 
-def _predict(loaded: Loaded, paths: Sequence[Path]) -> int:
-    options = loaded.options
-    calibration = _calibration(loaded)
+def _predict(predictor: Predictor, paths: Sequence[Path]) -> int:
+    options = predictor.options
+    calibration = _calibration(predictor)
     if not is_main():  # it predicts its share, and hands the results to the main process
-        for _ in loaded.predict(paths, from_main(list), "predicting"):
-            pass
+        list(predictor.predict(paths, from_main(list), "predicting"))
         return 0
-    settings = loaded.origin | {
+    settings = predictor.origin | {
         "calibration": None if calibration is None else asdict(calibration),
         "threshold": options.threshold,
-        "environment": environment(loaded.backbone.device),
+        "environment": environment(predictor.backbone.device),
         "git_commit": git_commit(Path(__file__).parent),
     }
-    files = PredictionFiles(options.save_path, settings)
+    writer = PredictionWriter(options, settings, paths, calibration)
     if calibration is not None:
         calibration.save(options.save_path / "calibration.json")
         _tell(calibration, options.save_path)
-    writer = PredictionWriter(options, files, paths, calibration)
     order = from_main(writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
-    for one in loaded.predict(paths, order, "predicting"):
-        writer.write(one)
+    for index, found in predictor.predict(paths, order, "predicting"):
+        writer.write(index, found)
     return writer.finish()
 
 
-def _calibration(loaded: Loaded) -> Calibration | None:
-    """The calibration that the options name, made from normal images or read from a file; None without either.
+def _calibration(predictor: Predictor) -> Calibration | None:
+    """Make the calibration that the options name from normal images, or read it; None without either.
 
     Of several processes the main one alone is given one that is made.
-
-    Raises:
-        UserError: there are too few normal images that can be read, or the file does not fit.
     """
-    options = loaded.options
+    options = predictor.options
     if options.calibration is not None:
-        return read_calibration(options.calibration, loaded.origin)
+        return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
         return None
     paths = find_photographs([str(options.normal_dir)], ())
-    seen = []
-    for one in loaded.predict(paths, range(len(paths)), "calibrating"):
-        if isinstance(one, Unread):
-            logger.warning("left out of the calibration: %s", one.reason)
+    scores = []
+    for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
+        if isinstance(found, UserError):
+            logger.warning("left out of the calibration: %s", found)
         else:
-            seen.append((one.text_prob, one.map_max))
+            scores.append((found.text_prob, found.map_max))
     if not is_main():
         return None
-    if len(seen) < LEAST:
-        raise UserError(f"--normal_dir {options.normal_dir}: {len(seen)} images are too few, give at least {LEAST}")
-    text_prob, map_max = (list(values) for values in zip(*seen, strict=True))
-    return Calibration(text_prob, map_max, options.false_alarm_rate, dict(loaded.origin))
+    if len(scores) < LEAST:
+        raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
+    text_prob, map_max = map(list, zip(*scores, strict=True))
+    return Calibration(text_prob, map_max, options.false_alarm_rate, dict(predictor.origin))
 
 
 def _tell(calibration: Calibration, folder: Path) -> None:
     """Log what the calibration promises."""
-    count = len(calibration.map_max)
-    logger.info(
-        "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous",
-        count,
-        folder / "calibration.json",
-        100 * calibration.promised_rate,
-    )
+    count, percent = len(calibration.map_max), 100 * calibration.promised_rate
+    said = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
+    logger.info(said, count, folder / "calibration.json", percent)
     if calibration.promised_rate > calibration.rate:
-        logger.warning(
-            "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised",
-            calibration.rate,
-            calibration.needed_images,
-            count,
-            100 * calibration.promised_rate,
-        )
+        said = "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised"
+        logger.warning(said, calibration.rate, calibration.needed_images, count, percent)

@@ -1,11 +1,9 @@
 """A finished run beside the numbers its method was published with, and what keeps the two from being compared."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from tabulate import tabulate
 
 from data.build import PROJECT
 from datasets.registry import get_spec
@@ -14,29 +12,22 @@ from models.presets import PRESETS
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import sha256_of, write_text
-from utils.results import percent
+from utils.results import markdown_table, percent
 
 FACTS = PROJECT / "datasets" / "published.json"
 Numbers = dict[str, dict[str, float]]  # method -> measure -> percent
 
 
 def read_facts() -> dict[str, Any]:
-    """The published numbers: what `datasets/published.json` holds."""
+    """Read all published numbers."""
     return json.loads(FACTS.read_text(encoding="utf-8"))
 
 
 def published_numbers(facts: Mapping[str, Any], method: str, dataset: str) -> Numbers:
-    """All numbers published of a data set.
-
-    Raises:
-        UserError: none are known of the data set, or of the method, which is one of this project.
-    """
-    if method not in facts["implemented"]:
-        known = ", ".join(facts["implemented"])
-        raise UserError(f"no published numbers of {method} are known, but of {known}")
-    if dataset not in facts["data_sets"]:
-        known = ", ".join(facts["data_sets"])
-        raise UserError(f"no published numbers on {dataset} are known, but on {known}")
+    """Choose the numbers of all methods on a data set, of which `method`, of this project, must be known as well."""
+    for name, known, of in ((method, facts["implemented"], "of"), (dataset, facts["data_sets"], "on")):
+        if name not in known:
+            raise UserError(f"no published numbers {of} {name} are known, but {of} {', '.join(known)}")
     numbers: Numbers = {}
     for level, measures in facts["measures"].items():
         for name, values in facts["data_sets"][dataset].get(level, {}).items():
@@ -45,34 +36,41 @@ def published_numbers(facts: Mapping[str, Any], method: str, dataset: str) -> Nu
 
 
 def write_published(folder: Path) -> Path:
-    """Write published.md into the folder of a finished run; returns its path.
-
-    Raises:
-        UserError: there is no finished run, or no published numbers to set beside it.
-    """
-    run = read_run(folder)
-    facts = read_facts()
+    """Write published.md into the folder of a finished run; returns its path."""
+    run, facts = read_run(folder), read_facts()
     method, dataset = str(run.content.get("method")), str(run.content.get("dataset"))
     numbers = published_numbers(facts, method, dataset)
-    listed = facts["implemented"][method]["listed_as"]
-    path = folder / "published.md"
-    lines = [f"# {run.title} beside published numbers", ""]
-    if reasons := not_comparable(run, facts["implemented"][method]["preset"]):
-        lines += ["**NOT COMPARABLE with the published numbers:**", "", *(f"- {reason}" for reason in reasons), ""]
-    lines += [_own_table(run, numbers[listed], listed), ""]
-    where = facts["data_sets"][dataset]["listed_as"]
-    lines += [
-        f"- in percent; published: {facts['source']}, {listed} on {where}; difference: this run less the published",
-        *(f"- {remark}" for remark in _remarks(run, facts, method, dataset)),
+    listed, where = facts["implemented"][method]["listed_as"], facts["data_sets"][dataset]["listed_as"]
+    reasons = not_comparable(run, facts["implemented"][method]["preset"])
+    source = f"published: {facts['source']}, {listed} on {where}"
+    lines = [
+        f"# {run.title} beside published numbers",
+        "",
+        *(["**NOT COMPARABLE with the published numbers:**", "", *_items(reasons), ""] if reasons else []),
+        _own_table(run, numbers[listed], listed),
+        "",
+        f"- in percent; {source}; difference: this run less the published",
+        *_items(_remarks(run, facts, method, dataset)),
+        "",
+        f"## All methods on {where}, as published",
+        "",
+        _all_table(run, numbers),
+        "",
+        "## What made this run",
+        "",
+        *_items(_origin(run.content)),
     ]
-    lines += ["", f"## All methods on {where}, as published", "", _all_table(run, numbers), ""]
-    lines += ["## What made this run", "", *(f"- {line}" for line in _origin(run))]
+    path = folder / "published.md"
     write_text(path, "\n".join(lines) + "\n")
     return path
 
 
+def _items(sentences: Sequence[str]) -> list[str]:
+    return [f"- {sentence}" for sentence in sentences]
+
+
 def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
-    """What a run does not share with the published ones, which were made with a preset; a sentence each."""
+    """Say in a sentence each what a run does not share with the published ones, which were made with a preset."""
     preset, demo = PRESETS[preset_name], PRESETS["demo"]
     backbone, weights = run.content.get("backbone", {}), run.content.get("weights", {})
     reasons = []
@@ -94,12 +92,9 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     counts = (len(run.content["classes"]), labels.count(0), labels.count(1))
     if spec.published is not None:
         complete = (spec.published.classes, spec.published.normal, spec.published.anomalous)
-        if counts != complete:
-            said = "{} classes, {} normal and {} anomalous images"
-            reasons.append(
-                f"the data set is not the published one or a part of it: {said.format(*counts)}, published are "
-                f"{said.format(*complete)}"
-            )
+        here, there = ("{} classes, {} normal and {} anomalous images".format(*all_) for all_ in (counts, complete))
+        if here != there:
+            reasons.append(f"the data set is not the published one or a part of it: {here}, published are {there}")
     return reasons
 
 
@@ -110,19 +105,14 @@ def _own_table(run: SavedRun, published: Mapping[str, float], listed: str) -> st
         own = run.content["mean"].get(key)
         difference = percent(None if own is None else own - value / 100, sign="+")
         rows.append([key, f"{value:.1f}", percent(own, limits.get(key)), difference])
-    return _table(["measure", f"{listed}, published", "this run", "difference"], rows)
+    return markdown_table(["measure", f"{listed}, published", "this run", "difference"], rows)
 
 
 def _all_table(run: SavedRun, numbers: Numbers) -> str:
     measures = list(next(iter(numbers.values())))
     rows = [[name, *(f"{values[key]:.1f}" for key in measures)] for name, values in numbers.items()]
     own = [percent(run.content["mean"].get(key)) for key in measures]
-    return _table(["published", *measures], [*rows, [f"this run: {run.content['method']}", *own]])
-
-
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    alignment = ["left", *["right"] * (len(headers) - 1)]
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    return markdown_table(["published", *measures], [*rows, [f"this run: {run.content['method']}", *own]])
 
 
 def _remarks(run: SavedRun, facts: Mapping[str, Any], method: str, dataset: str) -> list[str]:
@@ -143,18 +133,9 @@ def _remarks(run: SavedRun, facts: Mapping[str, Any], method: str, dataset: str)
     return remarks
 
 
-def _origin(run: SavedRun) -> list[str]:
-    content = run.content
-    command = content.get("command")
-    lines = [
-        f"command: `{command}`" if command else "command: not recorded",
-        f"commit: {content.get('git_commit') or 'not recorded'}",
-        f"weights: {_file(content.get('weights', {}))}",
-    ]
-    if checkpoint := content.get("checkpoint"):
-        lines.append(f"checkpoint: {_file(checkpoint)}")
-    return lines
-
-
-def _file(record: Mapping[str, Any]) -> str:
-    return f"{record.get('path')}, SHA-256 {record.get('sha256')}"
+def _origin(content: Mapping[str, Any]) -> list[str]:
+    command = f"`{content['command']}`" if content.get("command") else "not recorded"
+    lines = [f"command: {command}", f"commit: {content.get('git_commit') or 'not recorded'}"]
+    files = {"weights": content.get("weights", {}), "checkpoint": content.get("checkpoint")}
+    named = {name: file for name, file in files.items() if file is not None}
+    return lines + [f"{name}: {file.get('path')}, SHA-256 {file.get('sha256')}" for name, file in named.items()]

@@ -1,35 +1,42 @@
-"""Measure anomaly maps that lie on the disk."""
+"""Measure anomaly maps that lie on the disk, and compare two finished runs by their scores and maps."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.image_set import ImageSet
+from datasets.loader import ErrorRaisingLoader
 from datasets.registry import get_spec
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
 from engine.data_sets import read_test_split
-from engine.options import EvaluationOptions, bootstrap_of
-from engine.saved_runs import read_scores
-from page.page import HtmlReport
+from engine.evaluation import evaluate, evaluate_and_report
+from engine.options import EvaluationOptions
+from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
+from utils.comparison import compare_results, write_comparison
 from utils.distributed import rank, world_size
-from utils.evaluation_types import Writer
+from utils.errors import UserError
+from utils.evaluation_types import ClassResult
 from utils.lock import locked
-from utils.report import evaluate_and_report
-from utils.results import ResultsWriter, Run, origin
+from utils.measures.bootstrap import Bootstrap
+from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.runtime import start_log
 from utils.stopwatch import Stopwatch
 
+logger = logging.getLogger(__name__)
+
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"
+DRAWS = 1000  # of a comparison, unless the options say otherwise
+CPU = torch.device("cpu")
 
 
 def measure_maps(options: EvaluationOptions) -> None:
-    """Measure the maps in the folder `--maps`, and write what a run writes.
-
-    Raises:
-        UserError: a map, a mask or the scores cannot be read, or do not fit.
-    """
+    """Measure the maps in the folder `--maps`, and write what a run writes."""
     name = options.dataset or "folder"
     folder = options.save_path or Path("results/evaluate", name)
     with locked(folder):
@@ -41,37 +48,100 @@ def _measure(options: EvaluationOptions) -> None:
     stopwatch = Stopwatch()
     with stopwatch("data set"):
         images = read_test_split(get_spec(options.dataset), options.data_path, options.meta, options.classes)
-        maps = find_maps(options.maps, images.entries)
+        loader = _map_loader(images, options.maps, options, share=slice(rank(), None, world_size()))
         scores = None if options.scores is None else read_scores(options.scores, images.entries)
-    dataset = SavedMapDataset(
-        images.entries, images.root, maps, map_size=options.map_size, mask_threshold=images.spec.mask_threshold
-    )
-    device = torch.device("cpu")
-    run = Run(
-        folder=options.save_path,
-        title=f"The maps of {options.maps} on {options.dataset}",
-        images=len(images.entries),
-        classes=len(images.phrases()),
-        bootstrap=bootstrap_of(options, options.seed),
-        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
-        description={
-            "method": "saved maps",
-            "dataset": options.dataset,
-            "arguments": plain_record(options),
-            **origin(device),
-        },
-    )
-    writers: list[Writer] = [ResultsWriter(run, device, stopwatch)]
-    if options.report:
-        writers.append(HtmlReport(run, lambda image: images.read_image(image.sample, PICTURE_SIZE)))
     evaluate_and_report(
         SavedMaps(),
-        make_map_loader(dataset, options.num_workers, share=slice(rank(), None, world_size())),
-        images.entries,
-        run,
-        writers,
-        device=device,
+        loader,
+        images,
+        options,
+        title=f"The maps of {options.maps} on {options.dataset}",
+        description={"method": "saved maps", "dataset": options.dataset, "arguments": plain_record(options)},
+        device=CPU,
         stopwatch=stopwatch,
+        to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
         image_scores=scores,
-        legacy_pro=options.legacy_pro,
+        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
     )
+
+
+def _map_loader(
+    images: ImageSet, maps: Path, options: EvaluationOptions, share: slice = slice(None)
+) -> ErrorRaisingLoader:
+    dataset = SavedMapDataset(
+        images.entries,
+        images.root,
+        find_maps(maps, images.entries),
+        map_size=options.map_size,
+        mask_threshold=images.spec.mask_threshold,
+    )
+    return make_map_loader(dataset, options.num_workers, share=share)
+
+
+def compare_runs(options: EvaluationOptions) -> None:
+    """Compare the two runs that the options name, and write and log the tables.
+
+    The image measures need the runs' scores.csv. The pixel measures need the maps of both as well, and the masks of
+    the data set that the options, or else the first run's results.json, name.
+    """
+    folder = options.save_path or Path("results/compare")
+    with locked(folder):
+        start_log(folder / "compare.log")
+        _compare(options, folder, Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed))
+
+
+def _compare(options: EvaluationOptions, folder: Path, bootstrap: Bootstrap) -> None:
+    a, b = (read_run(run) for run in options.compare)
+    check_same_images(a, b)
+    notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
+    images = None if notes else ground_truth_of(a, options.dataset, options.data_path, options.meta)
+    if images is None:
+        notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
+        results = [_from_scores(run, a, bootstrap) for run in (a, b)]
+    else:
+        with logging_redirect_tqdm():
+            results = [_from_maps(run, images, options, bootstrap) for run in (a, b)]
+        _check_sizes(a, b, *results)
+        notes = list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
+    about = {}
+    for name, run in (("A", a), ("B", b)):
+        said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
+        about[name] = {"title": run.title, "folder": str(run.folder), **said}
+    text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
+    logger.info("%s", text.rstrip())
+    logger.info("the comparison is in %s", folder)
+
+
+def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[ClassResult]:
+    """Measure a run by its scores alone; images are taken in the order of another run on the same ones."""
+    classes: dict[str, list[str]] = {}
+    for image in order.images.values():
+        classes.setdefault(image.class_name, []).append(image.image_path)
+    no_maps = np.empty((0, 1, 1), np.float32)
+    results = []
+    for name, paths in classes.items():
+        labels = [run.images[path].label for path in paths]
+        scores = np.array([run.images[path].score for path in paths])
+        has_mask = np.zeros(len(paths), bool)
+        found = measure_class(name, labels, scores, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
+        measures = {key: found.measures[key] for key in IMAGE_MEASURES}
+        results.append(ClassResult(name, [], measures, [], found.draws))
+    return results
+
+
+def _from_maps(run: SavedRun, images: ImageSet, options: EvaluationOptions, bootstrap: Bootstrap) -> list[ClassResult]:
+    loader = _map_loader(images, run.maps, options)
+    scores = {image: row.score for image, row in run.images.items()}
+    keywords = {"image_scores": scores, "bootstrap": bootstrap}
+    return list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **keywords))
+
+
+def _check_sizes(a: SavedRun, b: SavedRun, results_a: list[ClassResult], results_b: list[ClassResult]) -> None:
+    """Refuse runs whose maps differ in size."""
+    for first, second in zip(results_a, results_b, strict=True):
+        if first.map_shape != second.map_shape:
+            sizes = [" x ".join(map(str, result.map_shape)) for result in (first, second)]
+            raise UserError(
+                f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
+                "to one size with --map_size"
+            )

@@ -31,41 +31,27 @@ class SavedImage:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run.
-
-    Attributes:
-        folder: where it lies.
-        content: of its results.json.
-        images: the rows of its scores.csv, by image.
-    """
+    """A finished run."""
 
     folder: Path
-    content: Mapping[str, Any]
-    images: Mapping[str, SavedImage]
+    content: Mapping[str, Any]  # of its results.json
+    images: Mapping[str, SavedImage]  # the rows of its scores.csv, by image
 
     @property
     def maps(self) -> Path | None:
-        """The folder of its maps, those that `evaluate.py` measured elsewhere; None if it saved none or they are gone.
-
-        Without `--save_maps` those of an earlier run may lie in its folder.
-        """
+        """The folder of its maps, which `evaluate.py` may have measured elsewhere; None if there is none."""
         arguments = self.content.get("arguments", {})
-        own = self.folder / "maps" if arguments.get("save_maps") else None
-        maps = Path(arguments["maps"]) if arguments.get("maps") else own
-        return maps if maps is not None and maps.is_dir() else None
+        maps = Path(arguments.get("maps") or self.folder / "maps")
+        is_own = arguments.get("maps") or arguments.get("save_maps")  # else an earlier run may have left them
+        return maps if is_own and maps.is_dir() else None
 
     @property
     def title(self) -> str:
-        """Method and data set."""
         return f"{self.content.get('method')} on {self.content.get('dataset')}"
 
 
 def read_run(folder: Path) -> SavedRun:
-    """Read a run's results.
-
-    Raises:
-        UserError: the folder has no results, broken ones, or those of a run that is not finished.
-    """
+    """Read the results of a finished run."""
     path = folder / "results.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -80,24 +66,19 @@ def read_run(folder: Path) -> SavedRun:
     images: dict[str, SavedImage] = {}
     table = folder / "scores.csv"
     for line, (image, name, label, score) in read_csv(table, ["image_path", "class_name", "label", "score"]):
-        if label not in ("", "0", "1"):
-            raise UserError(f"{table}, line {line}: the label '{label}' is not 0, 1 or empty")
         where = f"{table}, line {line}"
-        images[image] = SavedImage(image, name, int(label) if label else None, parse_score(score, where))
+        if label not in ("", "0", "1"):
+            raise UserError(f"{where}: the label '{label}' is not 0, 1 or empty")
+        images[image] = SavedImage(image, name, int(label) if label else None, _finite(score, where))
     return SavedRun(folder, content, images)
 
 
 def check_same_images(a: SavedRun, b: SavedRun) -> None:
-    """Refuse two runs that are not on the same images with the same labels; the first that differs is named.
-
-    Raises:
-        UserError: an image is in one run alone, or has another class or label there.
-    """
+    """Refuse two runs that are not on the same images with the same classes and labels."""
     for here, there in ((a, b), (b, a)):
         if missing := [image for image in here.images if image not in there.images]:
-            raise UserError(
-                f"the runs are on different images: {missing[0]} is in {here.folder}, not in {there.folder}"
-            )
+            where = f"{missing[0]} is in {here.folder}, not in {there.folder}"
+            raise UserError(f"the runs are on different images: {where}")
     for image, row in a.images.items():
         other = b.images[image]
         if (row.class_name, row.label) != (other.class_name, other.label):
@@ -108,13 +89,10 @@ def check_same_images(a: SavedRun, b: SavedRun) -> None:
 
 
 def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None) -> ImageSet | None:
-    """The images a run was on, with their masks: those that its results.json names, or that are named here.
+    """Read the images a run was on, with their masks, from what its results.json names, or what is named here.
 
     Returns:
         None if the folder that results.json names is no longer there.
-
-    Raises:
-        UserError: the folder named here is not there, or a folder has not just the images of the run.
     """
     recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
     spec = get_spec(dataset or str(run.content.get("dataset")))
@@ -123,7 +101,8 @@ def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, 
         if data_path is not None:
             raise UserError(f"--data_path {data_path}: there is no such folder")
         return None
-    meta = meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
+    if meta is None and recorded.get("meta"):
+        meta = Path(recorded["meta"])
     classes = list(dict.fromkeys(image.class_name for image in run.images.values()))
     images = read_test_split(spec, root, meta, classes)
     entries = {entry.img_path: entry for entry in images.entries}
@@ -136,40 +115,26 @@ def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, 
 
 
 def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
-    """The score of each image, by its path; rows of other images are warned of.
-
-    Args:
-        path: a CSV file with a header and the columns `image_path` and `score`.
-        entries: the images that need a score.
-
-    Raises:
-        UserError: the file cannot be read, a score is no finite number, or an image has none or two.
-    """
+    """Read each entry's score, by its image's path, from a CSV file with the columns `image_path` and `score`."""
     scores: dict[str, float] = {}
     for line, (image, text) in read_csv(path, ["image_path", "score"]):
         if image in scores:
             raise UserError(f"{path}, line {line}: the image {image} has a score already")
-        scores[image] = parse_score(text, f"{path}, line {line}")
-    wanted = {entry.img_path: None for entry in entries}
+        scores[image] = _finite(text, f"{path}, line {line}")
+    wanted = dict.fromkeys(entry.img_path for entry in entries)
     if missing := [image for image in wanted if image not in scores]:
-        raise UserError(
-            f"{path} has no score for {len(missing)} of {len(entries)} images, the first of them {missing[0]}"
-        )
+        first = f"{len(missing)} of {len(entries)} images, the first of them {missing[0]}"
+        raise UserError(f"{path} has no score for {first}")
     if extra := [image for image in scores if image not in wanted]:
         logger.warning("scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0])
     return {image: scores[image] for image in wanted}
 
 
-def parse_score(text: str, where: str) -> float:
-    """A finite number.
-
-    Raises:
-        UserError: it is none; the message begins with `where`.
-    """
+def _finite(text: str, where: str) -> float:
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
+        number = math.nan
+    if not math.isfinite(number):
         raise UserError(f"{where}: '{text}' is not a finite number")
-    return score
+    return number

@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.image_set import ImageSet
 from engine.data_sets import evaluation_loader, read_training_set, read_validation_set
 from engine.detectors import METHODS
+from engine.evaluation import evaluate
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
 from engine.tokens import TokenBatch, TokenSource, token_source
@@ -24,7 +25,6 @@ from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, tr
 from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_over_processes
-from utils.evaluation import evaluate
 from utils.results import Measures, mean_measures, results_table, write_results
 from utils.runtime import seed_everything
 from utils.stopwatch import Stopwatch

@@ -12,15 +12,15 @@ from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method, warn_of_differences
+from engine.evaluation import evaluate_and_report
 from engine.loading import backbone_from_options, find_device
-from engine.options import TestOptions, bootstrap_of, resolve
+from engine.options import TestOptions, resolve
 from engine.published import published_numbers, read_facts, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.text import discard_text_tower
-from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import is_main
 from utils.epochs import Summary
@@ -28,8 +28,6 @@ from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector, Writer
 from utils.lock import locked
 from utils.pictures import MapWriter, PictureWriter
-from utils.report import evaluate_and_report
-from utils.results import ResultsWriter, Run, origin
 from utils.runtime import seed_everything, start_log
 from utils.stopwatch import Stopwatch
 
@@ -37,14 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def test(options: TestOptions, key: str) -> None:
-    """Test every checkpoint on every data set that the options name, and write the results.
+    """Test every checkpoint on every data set that the options name, by the method `key` of `METHODS`.
 
-    With one data set they go to `--save_path` itself, with several to a folder each, and in both cases to one for each
-    epoch if several checkpoints are tested.
-
-    Args:
-        options: of the command line, with those of the method.
-        key: of the method, see `METHODS`.
+    With one data set the results go to `--save_path` itself, with several to a folder each, and in both cases to one
+    for each epoch if several checkpoints are tested.
     """
     folder = options.save_path or Path("results", key, *(options.dataset if len(options.dataset) == 1 else ()))
     with locked(folder):
@@ -85,7 +79,7 @@ def _test(options: TestOptions, method: Method) -> None:
             name = images.spec.name
             own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
             detector = method.detector(own, backbone, fidelity, parts, text)
-            about = _about(own, method.name, name, backbone, fidelity, checkpoint)
+            about = {"method": method.name, "dataset": name, **_origin(own, name, backbone, fidelity, checkpoint)}
             results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
             if is_main():
                 summary.add(_epoch(checkpoint), name, results)
@@ -95,24 +89,20 @@ def _test(options: TestOptions, method: Method) -> None:
 
 
 def _read_checkpoints(options: TestOptions, method: Method) -> list[AdapterCheckpoint | None]:
-    """The checkpoints in the order of their epochs; None alone for a method without.
-
-    Raises:
-        UserError: one cannot be read, or they cannot be told apart or be tested together.
-    """
+    """Read the checkpoints, in the order of their epochs; None alone for a method without."""
     if method.read is None:
         return [None]
     paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
-    read = sorted((method.read(path) for path in paths), key=_epoch)
-    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in read}) > 1:
+    checkpoints = sorted((method.read(path) for path in paths), key=_epoch)
+    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in checkpoints}) > 1:
         raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
-    if len({_epoch(checkpoint) for checkpoint in read}) < len(read):
+    if len({_epoch(checkpoint) for checkpoint in checkpoints}) < len(checkpoints):
         raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
-    return read
+    return checkpoints
 
 
 def _epoch(checkpoint: AdapterCheckpoint | None) -> int:
-    """After which a checkpoint was written; 0 where that is not known."""
+    """The epoch after which a checkpoint was written; 0 where that is not known."""
     return 0 if checkpoint is None else checkpoint.origin.get("epoch", 0)
 
 
@@ -124,56 +114,37 @@ def _warn(
     fidelity: Fidelity,
 ) -> None:
     """Say where a test departs from the training, or does not show what it seems to."""
-    trained = [checkpoint for checkpoint in checkpoints if checkpoint is not None]
-    for checkpoint in trained:
+    seen: dict[str, None] = {}  # once for all epochs of a training
+    for checkpoint in filter(None, checkpoints):
         warn_of_differences(checkpoint, backbone, options.fidelity)
-    seen = [
-        sentence
-        for checkpoint in trained
-        for images in data_sets
-        for sentence in seen_in_training(checkpoint, images.spec.name, images.phrases())
-    ]
-    for sentence in dict.fromkeys(seen):  # once for all epochs of a training
+        for images in data_sets:
+            seen |= dict.fromkeys(seen_in_training(checkpoint, images.spec.name, images.phrases()))
+    for sentence in seen:
         logger.warning("%s", sentence)
     if fidelity.grn_over_batch:
-        logger.info(
-            "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d",
-            options.batch_size,
-        )
+        said = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
+        logger.info(said, options.batch_size)
 
 
-def _about(
-    options: TestOptions,
-    method: str,
-    data_set: str,
-    backbone: Backbone,
-    fidelity: Fidelity,
-    checkpoint: AdapterCheckpoint | None,
+def _origin(
+    options: TestOptions, data_set: str, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
-    """What results.json says of how its figures were made; options with several values have those of this test."""
+    """Describe how the figures were made; of options with several values, the one for this test."""
     arguments = plain_record(options)
     for key in ("data_path", "meta"):
         arguments[key] = dict(zip(options.dataset, arguments[key] or (), strict=False)).get(data_set)
     arguments["dataset"] = data_set
     weights = backbone.weights
-    about = {
-        "method": method,
-        "dataset": data_set,
+    origin = {
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
-        "backbone": {
-            "name": backbone.name,
-            "image_size": backbone.image_size,
-            "features_list": backbone.features_list,
-            "activation": backbone.activation,
-        },
+        "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},
         "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
     }
     if checkpoint is not None:
-        path = str(checkpoint.path)
-        arguments["checkpoint"] = path
-        about["checkpoint"] = {"path": path, "sha256": checkpoint.sha256, **checkpoint.origin}
-    return about
+        arguments["checkpoint"] = str(checkpoint.path)
+        origin["checkpoint"] = {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
+    return origin
 
 
 def _evaluate(
@@ -185,30 +156,20 @@ def _evaluate(
     stopwatch: Stopwatch,
 ) -> list[ClassResult]:
     """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
-    run = Run(
-        folder=options.save_path,
-        title=f"{about['method']} on {about['dataset']}",
-        images=len(images.entries),
-        classes=len(images.phrases()),
-        bootstrap=bootstrap_of(options, options.seed),
-        description=about | origin(backbone.device),
-    )
-    writers: list[Writer] = [ResultsWriter(run, backbone.device, stopwatch)]
-    if not options.no_report:
-        writers.append(HtmlReport(run, lambda image: image_from_tensor(image.image)))
-    if options.save_maps:
-        writers.append(MapWriter(options.save_path / "maps"))
+    writers: list[Writer] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
     results = evaluate_and_report(
         detector,
         evaluation_loader(images, backbone, options, options.seed),
-        images.entries,
-        run,
-        writers,
+        images,
+        options,
+        title=f"{about['method']} on {about['dataset']}",
+        description=about,
         device=backbone.device,
         stopwatch=stopwatch,
-        legacy_pro=options.legacy_pro,
+        to_picture=None if options.no_report else lambda image: image_from_tensor(image.image),
+        writers=writers,
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))

@@ -167,11 +167,11 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     write = PredictionWriter.write
     seen = []
 
-    def stop_at_the_third(self, one):
+    def stop_at_the_third(self, index, found):
         if len(seen) == 2:
             raise KeyboardInterrupt
-        seen.append(one)
-        write(self, one)
+        seen.append(index)
+        write(self, index, found)
 
     monkeypatch.setattr(PredictionWriter, "write", stop_at_the_third)
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""What knows neither papers nor data sets: measures, the evaluation loop, results, pictures, processes, files, errors.
+"""What knows neither papers nor data sets: measures, results, pictures, processes, files, errors.
 
 It imports nothing else of the project.
 """

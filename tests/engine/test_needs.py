@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from datasets.loader import Batch
 from datasets.meta import Entry
-from engine import needs
+from engine.evaluation import evaluate
+from engine.needs import Dimensions, dimensions_of
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
@@ -19,7 +20,6 @@ from models.sdp import SDP
 from models.sdp_plus import SDPPlus, adapters_for
 from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
-from utils.evaluation import evaluate
 from utils.evaluation_types import Prediction, Writer
 from utils.stopwatch import Stopwatch
 
@@ -27,9 +27,9 @@ FACTOR = 1.5  # an estimate is no more than this many times too high or too low
 RELEASED = Fidelity.named("released")
 
 
-def dimensions(backbone: Backbone) -> needs.Dimensions:
+def dimensions(backbone: Backbone) -> Dimensions:
     weights = str(backbone.weights.path)
-    return needs.dimensions_of(backbone.name, weights, backbone.image_size, backbone.features_list)
+    return dimensions_of(backbone.name, weights, backbone.image_size, backbone.features_list)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def allocated_at_once(run) -> int:
     [("ViT-L-14-336", "openai", True), ("ViT-L-14", "laion2b_s32b_b82k", False), ("ViT-L-14", "none", False)],
 )
 def test_the_activation_is_that_of_the_weights(model, pretrained, quick_gelu):
-    assert needs.dimensions_of(model, pretrained, None, None).quick_gelu is quick_gelu
+    assert dimensions_of(model, pretrained, None, None).quick_gelu is quick_gelu
 
 
 @pytest.mark.parametrize("name", ["backbone", "demo"])
@@ -82,13 +82,13 @@ def test_dimensions_are_the_loaded_models(name, request):
     backbone = request.getfixturevalue(name)
     found = dimensions(backbone)
     held = sum(value.numel() * value.element_size() for value in backbone.clip.parameters())
-    assert needs.weight_bytes(found) == held
+    assert found.weights == held
     assert found.patches == backbone.grid**2
     assert found.taps == len(backbone.features_list)
 
 
 def test_dimensions_left_open_are_the_models_own(backbone):
-    assert needs.dimensions_of(backbone.name, str(backbone.weights.path), None, None) == dimensions(backbone)
+    assert dimensions_of(backbone.name, str(backbone.weights.path), None, None) == dimensions(backbone)
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
@@ -108,7 +108,7 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
     def predict() -> Prediction:
         return detector.predict(torch.zeros(batch_size, 3, size, size), ["nut"] * batch_size)
 
-    estimate = needs.activation_bytes(dimensions(backbone), batch_size)
+    estimate = dimensions(backbone).activations(batch_size)
     assert 1 / FACTOR < allocated_at_once(predict) / estimate < FACTOR
 
 
@@ -121,12 +121,12 @@ def test_loading_takes_what_is_measured(tmp_path, name):
     def load() -> Backbone:
         return load_backbone(**settings, fidelity=RELEASED, device=torch.device("cpu"))
 
-    estimate = needs.loading_bytes(needs.dimensions_of(**settings))
+    estimate = dimensions_of(**settings).loading
     assert 1 / FACTOR < allocated_at_once(load) / estimate < FACTOR
 
 
 def test_maps_take_what_is_measured():
-    of = needs.Dimensions(1, 1, 1, 1, image_size=128, taps=1, quick_gelu=False)
+    of = Dimensions(1, 1, 1, 1, image_size=128, taps=1, quick_gelu=False)
     images, batch_size = 48, 4
     entries = [Entry(f"{i}.png", f"{i}.png" * (i % 2), "nut", "", i % 2) for i in range(images)]
     masks = torch.zeros(batch_size, 128, 128, dtype=torch.bool)
@@ -158,7 +158,7 @@ def test_maps_take_what_is_measured():
     ]
     keywords = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
     list(evaluate(Noise(), loader, entries, writers=[Held()], **keywords))
-    assert held == [needs.map_bytes(of, images)]
+    assert held == [of.maps(images)]
 
     tracemalloc.start()
     try:
@@ -166,7 +166,7 @@ def test_maps_take_what_is_measured():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 1 / FACTOR < peak / needs.map_bytes(of, images) < FACTOR
+    assert 1 / FACTOR < peak / of.maps(images) < FACTOR
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -175,15 +175,15 @@ def test_cached_tokens_take_what_is_on_the_disk(backbone, tmp_path, precision):
     for i, tokens in enumerate(encode_patch_tokens(backbone, tiny_clip.images(3), RELEASED)):
         cache.write(str(i), tokens)
     on_disk = sum(file.stat().st_size for file in cache.folder.iterdir())
-    estimate = needs.token_bytes(dimensions(backbone), 3, precision)
+    estimate = dimensions(backbone).tokens(3, precision)
     assert estimate == 3 * cache.image_bytes
     assert on_disk == pytest.approx(estimate, rel=0.01)
 
 
 def test_read_ahead_batches_are_those_of_the_loader():
-    of = needs.Dimensions(1, 1, 1, 1, image_size=16, taps=1, quick_gelu=False)
+    of = Dimensions(1, 1, 1, 1, image_size=16, taps=1, quick_gelu=False)
     images, masks = torch.zeros(8, 3, 16, 16), torch.zeros(8, 16, 16, dtype=torch.bool)
     one = images.nbytes + masks.nbytes
     prefetched = torch.utils.data.DataLoader(range(8), num_workers=2).prefetch_factor
-    assert needs.read_ahead_bytes(of, 8, 2) == (2 * prefetched + 1) * one
-    assert needs.read_ahead_bytes(of, 8, 0) == one
+    assert of.read_ahead(8, 2) == (2 * prefetched + 1) * one
+    assert of.read_ahead(8, 0) == one

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from engine.evaluation import evaluate
 from utils.errors import UserError
-from utils.evaluation import evaluate
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.stopwatch import Stopwatch
