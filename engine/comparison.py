@@ -15,12 +15,11 @@ from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read
 from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassResult
+from utils.evaluation_types import ClassResult, Stopwatch
 from utils.lock import locked
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.runtime import start_log
-from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,11 @@ from engine.saved_runs import read_scores
 from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
-from utils.evaluation_types import Writer
+from utils.evaluation import evaluate_and_report
+from utils.evaluation_types import Stopwatch, Writer
 from utils.lock import locked
-from utils.report import evaluate_and_report
 from utils.results import ResultsWriter, Run, origin
 from utils.runtime import start_log
-from utils.stopwatch import Stopwatch
 
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"

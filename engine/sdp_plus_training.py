@@ -36,9 +36,9 @@ from utils.arguments import plain_record
 from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError
 from utils.evaluation import evaluate
+from utils.evaluation_types import Stopwatch
 from utils.results import mean_measures, results_table, write_results
 from utils.runtime import seed_everything
-from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

@@ -25,13 +25,12 @@ from utils.arguments import plain_record
 from utils.distributed import is_main
 from utils.epochs import Summary
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult, Detector, Writer
+from utils.evaluation import evaluate_and_report
+from utils.evaluation_types import ClassResult, Detector, Stopwatch, Writer
 from utils.lock import locked
 from utils.pictures import MapWriter, PictureWriter
-from utils.report import evaluate_and_report
 from utils.results import ResultsWriter, Run, origin
 from utils.runtime import seed_everything, start_log
-from utils.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ import torch
 from tabulate import tabulate
 
 from utils.distributed import world_size
-from utils.evaluation_types import ClassResult, ImageScore, Writer
+from utils.evaluation_types import ClassResult, ImageScore, Stopwatch, Writer
 from utils.files import atomic_open, write_json, write_text
 from utils.measures.bootstrap import Bootstrap
 from utils.runtime import environment, git_commit, peak_memory_mib
-from utils.stopwatch import Stopwatch
 
 MEAN = "mean"
 Measures = Mapping[str, float | None]  # fractions, None where undefined

@@ -10,9 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Stopwatch, Writer
 from utils.measures.bootstrap import Bootstrap
-from utils.stopwatch import Stopwatch
 
 SIZE = 8
 
