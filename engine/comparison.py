@@ -16,10 +16,9 @@ from utils.comparison import compare_results, write_comparison
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.evaluation_types import ClassResult, Stopwatch
-from utils.lock import locked
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
-from utils.runtime import start_log
+from utils.runtime import locked, start_log
 
 logger = logging.getLogger(__name__)
 

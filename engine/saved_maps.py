@@ -16,9 +16,8 @@ from utils.arguments import plain_record
 from utils.distributed import rank, world_size
 from utils.evaluation import evaluate_and_report
 from utils.evaluation_types import Stopwatch, Writer
-from utils.lock import locked
 from utils.results import ResultsWriter, Run, origin
-from utils.runtime import start_log
+from utils.runtime import locked, start_log
 
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"

@@ -27,10 +27,9 @@ from utils.epochs import Summary
 from utils.errors import UserError
 from utils.evaluation import evaluate_and_report
 from utils.evaluation_types import ClassResult, Detector, Stopwatch, Writer
-from utils.lock import locked
 from utils.pictures import MapWriter, PictureWriter
 from utils.results import ResultsWriter, Run, origin
-from utils.runtime import seed_everything, start_log
+from utils.runtime import locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 

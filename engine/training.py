@@ -16,8 +16,7 @@ from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
-from utils.lock import locked
-from utils.runtime import random_states, restore_random_states, start_log
+from utils.runtime import locked, random_states, restore_random_states, start_log
 
 logger = logging.getLogger(__name__)
 

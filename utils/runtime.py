@@ -1,15 +1,19 @@
-"""The run itself: its seed, its log, and what it ran on."""
+"""The run itself: its seed, its folder and log, and what it ran on."""
 
+import contextlib
+import fcntl
 import logging
+import os
 import platform
 import random
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +21,9 @@ import torch
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
+from utils.files import is_temporary
 
+LOCK = ".lock"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
 
 
@@ -47,6 +53,53 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while the block lasts; it is made if it does not exist.
+
+    The kernel gives the lock back when the process ends, so that a killed run leaves the file `.lock` and nothing
+    else. It is the process's own (`lockf`; `flock` would be shared with the processes that read images, and those
+    live on for some seconds when the main one is killed).
+
+    Of several processes of one run, the main one takes the lock.
+
+    What an earlier run was writing when it was killed lies there under temporary names, and is removed.
+
+    Args:
+        folder: what `--save_path` names.
+
+    Raises:
+        UserError: another run holds the lock, or the folder cannot be written to.
+    """
+    if not is_main():
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # either may say that it is taken
+            raise UserError(
+                f"another run is writing to --save_path {folder}: wait for its end, or choose another --save_path"
+            ) from error
+        _remove_temporary_files(folder)
+        yield
+
+
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove what was never finished, but not from a folder below that has a lock of its own."""
+    for parent, subfolders, names in os.walk(folder):
+        if LOCK in names and Path(parent) != folder:
+            subfolders.clear()
+            continue
+        for name in filter(is_temporary, names):
+            (Path(parent) / name).unlink(missing_ok=True)
 
 
 class _LogFile(logging.FileHandler):
@@ -118,3 +171,31 @@ def peak_memory_mib(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         peak["cuda"] = torch.cuda.max_memory_allocated(device) / (1 << 20)
     return peak
+
+
+class Processor(NamedTuple):
+    """A processor's name and maker, and its instruction sets where the system names them."""
+
+    name: str
+    vendor: str
+    flags: frozenset[str]
+
+
+@cache
+def processor() -> Processor:
+    """Read what the system says of its processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().split("\n\n")[0].splitlines())
+        said = {key.strip(): value.strip() for key, _, value in lines}
+    else:
+        said = {"model name": _sysctl("machdep.cpu.brand_string"), "vendor_id": _sysctl("machdep.cpu.vendor")}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return Processor(name, said.get("vendor_id", ""), frozenset(said.get("flags", "").split()))
+
+
+def _sysctl(key: str) -> str:
+    try:
+        return subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
