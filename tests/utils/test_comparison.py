@@ -9,12 +9,12 @@ import pytest
 
 import evaluate
 from tests.saved_maps_data import CLASSES, make_data_set, make_maps, mask_of, save_maps
-from utils.comparison import compare_results
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, pixel_measures
 from utils.measures.ranking import ranking_measures
+from utils.results import compare_results
 
 DRAWS = 40
 
