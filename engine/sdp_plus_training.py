@@ -37,7 +37,7 @@ from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.evaluation_types import Stopwatch
-from utils.results import mean_measures, results_table, write_results
+from utils.results import mean_result, results_table, write_results
 from utils.runtime import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -178,6 +178,6 @@ def _validation(
         logger.info("%s\n%s", title, results_table(results))
         description = {"method": method.name, "dataset": images.spec.name, "epoch": epoch}
         write_results(options.save_path / "validation" / f"epoch_{epoch}", title, results, description)
-        return mean_measures(results)
+        return mean_result(results).measures
 
     return validate

@@ -1,13 +1,14 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +71,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; NaN is refused, as it is not JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a table with a line of headings, atomically."""
+    with atomic_open(path, newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256_of(path: str | Path) -> str:
