@@ -1,4 +1,4 @@
-"""One array a file, with a digest of its values; a file whose values are others counts as none."""
+"""Digests of values, and arrays in files with their digest: one whose values are others counts as none."""
 
 import contextlib
 import hashlib
@@ -15,14 +15,11 @@ from torch import Tensor
 from utils.files import atomic_open
 
 NAME, DIGEST = "values", "sha256"
+TYPES = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}  # as safetensors calls them
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
-    """Write an array as safetensors, atomically.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write an array as safetensors, atomically; a `UserError` if it cannot be written."""
     with atomic_open(path, "wb") as file:
         file.write(save({NAME: values}, {DIGEST: digest_of(values)}))
 
@@ -32,21 +29,17 @@ def has_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
     # A damaged file makes the reader stumble in every way there is.
     with contextlib.suppress(Exception), safe_open(path, "numpy") as file:
         announced = file.get_slice(NAME)
-        return tuple(announced.get_shape()) == shape and announced.get_dtype() == _NAMES[dtype.str]
+        return tuple(announced.get_shape()) == shape and announced.get_dtype() == TYPES[dtype]
     return False
 
 
 def read_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
     """Read an array; None where there is none, or another than was written."""
-    with contextlib.suppress(Exception):
-        with safe_open(path, "numpy") as file:
-            values, digest = file.get_tensor(NAME), (file.metadata() or {}).get(DIGEST)
+    with contextlib.suppress(Exception), safe_open(path, "numpy") as file:
+        values, digest = file.get_tensor(NAME), (file.metadata() or {}).get(DIGEST)
         if values.shape == shape and values.dtype == dtype and digest == digest_of(values):
             return values
     return None
-
-
-_NAMES = {np.dtype(np.float16).str: "F16", np.dtype(np.float32).str: "F32"}
 
 
 def digest_of(value: Any) -> str:
