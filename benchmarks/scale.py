@@ -34,9 +34,10 @@ from datasets.meta import Entry
 from datasets.transforms import image_from_tensor
 from page.page import HtmlReport
 from utils.evaluation import evaluate_and_report
-from utils.evaluation_types import Prediction, Stopwatch
+from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
 from utils.results import ResultsWriter, Run
+from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100
 SIDE = 128  # of the small images

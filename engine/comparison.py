@@ -14,11 +14,11 @@ from engine.evaluation_options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassResult, Stopwatch
+from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.results import compare_results, write_comparison
-from utils.runtime import locked, start_log
+from utils.runtime import Stopwatch, locked, start_log
 
 logger = logging.getLogger(__name__)
 

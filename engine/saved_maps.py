@@ -15,9 +15,9 @@ from page.page import HtmlReport
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
 from utils.evaluation import evaluate_and_report
-from utils.evaluation_types import Stopwatch, Writer
+from utils.evaluation_types import Writer
 from utils.results import ResultsWriter, Run, origin
-from utils.runtime import locked, start_log
+from utils.runtime import Stopwatch, locked, start_log
 
 PICTURE_SIZE = 512  # of an image on the page, in pixels
 MAXIMUM_IS_SCORE = "an image's score is its map's maximum, as no scores were given"

@@ -36,9 +36,8 @@ from utils.arguments import plain_record
 from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import Stopwatch
 from utils.results import mean_result, results_table, write_results
-from utils.runtime import seed_everything
+from utils.runtime import Stopwatch, seed_everything
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from utils.distributed import is_main
 from utils.epochs import Summary
 from utils.errors import UserError
 from utils.evaluation import evaluate_and_report
-from utils.evaluation_types import ClassResult, Detector, Stopwatch, Writer
+from utils.evaluation_types import ClassResult, Detector, Writer
 from utils.pictures import MapWriter, PictureWriter
 from utils.results import ResultsWriter, Run, origin
-from utils.runtime import locked, seed_everything, start_log
+from utils.runtime import Stopwatch, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 

@@ -13,20 +13,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
-from utils.evaluation_types import (
-    Batch,
-    ClassMaps,
-    ClassResult,
-    Detector,
-    ImageMap,
-    ImageScore,
-    Sample,
-    Stopwatch,
-    Writer,
-)
+from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
 from utils.results import Run, notes, results_table
+from utils.runtime import Stopwatch
 
 OF_AN_EARLIER_RUN = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 logger = logging.getLogger(__name__)

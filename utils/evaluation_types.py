@@ -1,9 +1,6 @@
 """What goes into the evaluation loop and what comes out of it."""
 
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -115,24 +112,3 @@ class Writer(Protocol):
 
     def finish(self) -> str | None:
         """Write what comes last, of a run that is stopped too; returns what to tell the user, None for nothing."""
-
-
-@dataclass
-class Stopwatch:
-    """Wall-clock seconds by part of the work."""
-
-    seconds: Counter[str] = field(default_factory=Counter)
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Count the time of a block as `part`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - start
-
-    @property
-    def until_predicted(self) -> float:
-        """Seconds from files to predictions, those of other processes included."""
-        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]

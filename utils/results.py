@@ -13,10 +13,10 @@ import torch
 from tabulate import tabulate
 
 from utils.distributed import world_size
-from utils.evaluation_types import ClassResult, ImageScore, Stopwatch, Writer
+from utils.evaluation_types import ClassResult, ImageScore, Writer
 from utils.files import write_csv, write_json, write_text
 from utils.measures.bootstrap import Bootstrap
-from utils.runtime import environment, git_commit, peak_memory_mib
+from utils.runtime import Stopwatch, environment, git_commit, peak_memory_mib
 
 MEAN = "mean"
 Measures = Mapping[str, float | None]  # fractions, None where undefined

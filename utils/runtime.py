@@ -1,4 +1,4 @@
-"""The run itself: its seed, its folder and log, and what it ran on."""
+"""The run itself: its seed, its folder and log, its seconds, and what it ran on."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,10 @@ import random
 import resource
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -125,6 +128,27 @@ def start_log(path: Path, *, append: bool = False) -> None:
     logging.basicConfig(level=logging.INFO, format=said, handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by part of the work."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Count the time of a block as `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+    @property
+    def until_predicted(self) -> float:
+        """Seconds from files to predictions, those of other processes included."""
+        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Stopwatch, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
 from utils.measures.bootstrap import Bootstrap
+from utils.runtime import Stopwatch
 
 SIZE = 8
 
