@@ -153,40 +153,33 @@ def in_turn(
         waiting: a context to wait in for another process's item.
     """
     if not is_main():
-        _hand_over(items, error_type)
+        try:
+            for item in items:
+                dist.send_object_list([item], dst=0)
+        except error_type as error:
+            dist.send_object_list([error], dst=0)
+            barrier()  # until the main process, having raised the error, ends the run
+        dist.send_object_list([StopIteration()], dst=0)
         return
-    sources = [iter(items), *(_received(source, error_type, waiting) for source in range(1, world_size()))]
+
+    def received(source: int) -> Iterator[T]:
+        item: list[Any] = [None]
+        while True:
+            with waiting():
+                dist.recv_object_list(item, src=source)
+            if isinstance(item[0], StopIteration):
+                return
+            if isinstance(item[0], error_type):
+                raise item[0]
+            yield item[0]
+
+    sources = [iter(items), *map(received, range(1, world_size()))]
     while sources:
         for source in list(sources):
             try:
                 yield next(source)
             except StopIteration:
                 sources.remove(source)
-
-
-def _hand_over(items: Iterable[Any], error_type: type[Exception]) -> None:
-    try:
-        for item in items:
-            dist.send_object_list([item], dst=0)
-    except error_type as error:
-        dist.send_object_list([error], dst=0)
-        barrier()  # until the main process, having raised the error, ends the run
-    dist.send_object_list([StopIteration()], dst=0)
-
-
-def _received(
-    source: int, error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]]
-) -> Iterator[Any]:
-    received: list[Any] = [None]
-    while True:
-        with waiting():
-            dist.recv_object_list(received, src=source)
-        (item,) = received
-        if isinstance(item, StopIteration):
-            return
-        if isinstance(item, error_type):
-            raise item
-        yield item
 
 
 def _is_shared() -> bool:

@@ -97,8 +97,8 @@ def evaluate(
     batches = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
     predicted = (ImageMap(*fields) for batch in batches for fields in zip(*batch, strict=True))
-    bar = partial(tqdm, total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True, disable=not is_main())
-    with bar(predicted) as progress:
+    shown = {"unit": "image", "desc": "evaluating", "dynamic_ncols": True, "disable": not is_main()}
+    with tqdm(predicted, total=len(samples), **shown) as progress:
         images = iter(progress)
         for name, group in groupby(samples, key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
@@ -152,15 +152,11 @@ def _predict(
 
 
 def _collect(
-    samples: Sequence[Sample],
-    images: Iterator[ImageMap],
-    keep_maps: bool,
-    writers: Sequence[Writer],
-    stopwatch: Stopwatch,
+    samples: Sequence[Sample], images: Iterator[ImageMap], keep: bool, writers: Sequence[Writer], stopwatch: Stopwatch
 ) -> ClassMaps | None:
     """Gather a class's images, and its maps if they are to be kept or measured; None where there are no images."""
     n = len(samples)
-    rows = n if keep_maps or any(sample.mask_path for sample in samples) else 0
+    rows = n if keep or any(sample.mask_path for sample in samples) else 0
     has_mask = np.zeros(n, bool)
     text_prob, map_max, map_min = np.empty((3, n))
     for i, sample in enumerate(samples):
