@@ -34,8 +34,7 @@ def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
 
 def ours(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int) -> Values:
     """Measure all draws at once."""
-    drawn = measures_of_draws(count_scores(maps, masks, thresholds), weights)
-    return {name: getattr(drawn, name) for name in NAMES}
+    return measures_of_draws(count_scores(maps, masks, thresholds), weights)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from utils.processor import processor
+from utils.runtime import processor
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -38,7 +38,7 @@ from engine.evaluation import evaluate_and_report
 from engine.options import TestOptions
 from utils.evaluation_types import Prediction
 from utils.measures.class_measures import pixel_measures
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100
 SIDE = 128  # of the small images

@@ -2,15 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
@@ -22,7 +19,7 @@ from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, Imag
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
 from utils.results import ResultsWriter, Run, notes, origin, results_table
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch, progress
 
 OF_AN_EARLIER_RUN = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 logger = logging.getLogger(__name__)
@@ -130,17 +127,16 @@ def evaluate(
     """
     image_writers = [writer for writer in writers if writer.needs_images]
     map_writers = [writer for writer in writers if writer.needs_maps]
-    predictions = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
-    batches = in_turn(predictions, UserError, partial(stopwatch, "waiting"))
-    predicted = (image for batch in batches for image in batch.image_maps(samples))
-    bar = partial(tqdm, total=len(samples), unit="image", desc="evaluating", dynamic_ncols=True, disable=not is_main())
-    with bar(predicted) as progress:
-        images = iter(progress)
+    batches = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
+    batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
+    predicted = (ImageMap(*fields) for batch in batches for fields in zip(*batch, strict=True))
+    with progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
+        images = iter(bar)
         for name, group in groupby(samples, key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
             if maps is None:
                 return  # not the main process: its images went there
-            progress.set_postfix_str(name)
+            bar.set_postfix_str(name)
             if image_scores is None:
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
             else:
@@ -161,35 +157,6 @@ def evaluate(
         next(images, None)  # there is none, but other processes wait for this to be seen
 
 
-@dataclass(frozen=True)
-class _PredictedBatch:
-    """A batch and what the detector says of it; without images where nothing needs them."""
-
-    indices: Sequence[int]
-    images: Tensor | None
-    masks: np.ndarray
-    has_mask: np.ndarray
-    maps: np.ndarray
-    text_prob: np.ndarray | None
-
-    def image_maps(self, samples: Sequence[Sample]) -> Iterator[ImageMap]:
-        """Yield each image.
-
-        Raises:
-            UserError: a value is not finite.
-        """
-        for i, index in enumerate(self.indices):
-            known = self.text_prob is not None
-            if not (np.isfinite(self.maps[i]).all() and (not known or np.isfinite(self.text_prob[i]))):
-                raise UserError(
-                    f"{samples[index].img_path}: the anomaly map has values that are not finite; "
-                    "with --precision fp16 or bf16 try fp32, else check the weights"
-                )
-            image = None if self.images is None else self.images[i]
-            mask = self.masks[i] if self.has_mask[i] else None
-            yield ImageMap(samples[index], image, self.maps[i], mask, self.text_prob[i] if known else np.nan)
-
-
 def _predict(
     detector: Detector,
     loader: Iterable[Batch],
@@ -197,61 +164,60 @@ def _predict(
     device: torch.device,
     stopwatch: Stopwatch,
     with_images: bool,
-) -> Iterator[_PredictedBatch]:
-    """Run the detector over the loader's batches."""
+) -> Iterator[tuple[Sequence[Any], ...]]:
+    """Run the detector over the loader's batches; yields of each what is to be the fields of its `ImageMap`s."""
     batches = iter(loader)
     while True:
         with stopwatch("loading"):
             batch = next(batches, None)
         if batch is None:
             return
+        shown = [samples[index] for index in batch.indices]
         with stopwatch("prediction"):
             images = batch.images.to(device, non_blocking=True)
-            prediction = detector.predict(images, [samples[index].cls_name for index in batch.indices])
-            maps = prediction.maps.float().cpu().numpy()
-            text_prob = prediction.text_prob
-            text_prob = None if text_prob is None else text_prob.double().cpu().numpy()
-        kept = batch.images if with_images else None
-        yield _PredictedBatch(batch.indices, kept, batch.masks.numpy(), batch.has_mask.numpy(), maps, text_prob)
+            prediction = detector.predict(images, [sample.cls_name for sample in shown])
+            maps, text_prob = prediction.maps.float().cpu().numpy(), prediction.text_prob
+            text_prob = [None] * len(maps) if text_prob is None else text_prob.double().cpu().tolist()
+        images = batch.images if with_images else [None] * len(maps)
+        masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
+        yield shown, images, maps, masks, text_prob
 
 
 def _collect(
-    samples: Sequence[Sample],
-    images: Iterator[ImageMap],
-    keep_maps: bool,
-    writers: Sequence[Writer],
-    stopwatch: Stopwatch,
+    samples: Sequence[Sample], images: Iterator[ImageMap], keep: bool, writers: Sequence[Writer], stopwatch: Stopwatch
 ) -> ClassMaps | None:
-    """Gather a class's images, and its maps if they are to be kept or measured; None where images end before.
-
-    Raises:
-        UserError: maps of two sizes.
-    """
+    """Gather a class's images, and its maps if they are to be kept or measured; None where there are no images."""
     n = len(samples)
-    rows = n if keep_maps or any(sample.mask_path for sample in samples) else 0
+    rows = n if keep or any(sample.mask_path for sample in samples) else 0
     has_mask = np.zeros(n, bool)
     text_prob, map_max, map_min = np.empty((3, n))
-    done = 0
-    for i, image in enumerate(islice(images, n)):
-        shape = image.anomaly_map.shape
-        if i == 0:
-            maps, masks = np.empty((rows, *shape), np.float32), np.zeros((rows, *shape), bool)
-        if shape != maps.shape[1:]:
-            sizes = [f"{height} x {width}" for height, width in (shape, maps.shape[1:])]
+    for i, sample in enumerate(samples):
+        image = next(images, None)
+        if image is None:
+            return None
+        scores, probability = image.anomaly_map, image.text_prob
+        map_max[i], map_min[i] = scores.max(), scores.min()  # which pass NaN on
+        text_prob[i] = np.nan if probability is None else probability
+        if not np.isfinite([map_max[i], map_min[i], probability or 0]).all():
             raise UserError(
-                f"the map of {samples[i].img_path} is {sizes[0]} pixels high and wide, that of its class's "
-                f"first image {sizes[1]}: give the maps of a class one size"
+                f"{sample.img_path}: the anomaly map has values that are not finite; "
+                "with --precision fp16 or bf16 try fp32, else check the weights"
             )
-        text_prob[i], has_mask[i] = image.text_prob, image.mask is not None
-        map_max[i], map_min[i] = image.anomaly_map.max(), image.anomaly_map.min()
+        if i == 0:
+            maps, masks = np.empty((rows, *scores.shape), np.float32), np.zeros((rows, *scores.shape), bool)
+        if scores.shape != maps.shape[1:]:
+            here, before = (" x ".join(map(str, shape)) for shape in (scores.shape, maps.shape[1:]))
+            raise UserError(
+                f"the map of {sample.img_path} is {here} pixels high and wide, that of its class's first image "
+                f"{before}: give the maps of a class one size"
+            )
+        has_mask[i] = image.mask is not None
         if rows:
-            maps[i] = image.anomaly_map
-            masks[i] = image.mask if has_mask[i] else False
-        for writer in writers:
-            with stopwatch("output"):
+            maps[i], masks[i] = scores, image.mask if has_mask[i] else False
+        with stopwatch("output"):
+            for writer in writers:
                 writer.image(image)
-        done += 1
-    return ClassMaps(samples, maps, masks, has_mask, text_prob, map_max, map_min) if done == n else None
+    return ClassMaps(samples, maps, masks, has_mask, text_prob, map_max, map_min)
 
 
 def _rows(maps: ClassMaps, scores: np.ndarray) -> list[ImageScore]:

@@ -30,8 +30,7 @@ from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Detector
-from utils.lock import locked
-from utils.runtime import environment, git_commit, seed_everything, start_log
+from utils.runtime import environment, git_commit, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 

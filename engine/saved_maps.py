@@ -17,15 +17,13 @@ from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
-from utils.comparison import compare_results, write_comparison
 from utils.distributed import rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult
-from utils.lock import locked
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
-from utils.runtime import start_log
-from utils.stopwatch import Stopwatch
+from utils.results import compare_results, write_comparison
+from utils.runtime import Stopwatch, locked, start_log
 
 logger = logging.getLogger(__name__)
 

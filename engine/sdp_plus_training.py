@@ -25,9 +25,8 @@ from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, tr
 from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_over_processes
-from utils.results import Measures, mean_measures, results_table, write_results
-from utils.runtime import seed_everything
-from utils.stopwatch import Stopwatch
+from utils.results import Measures, mean_result, results_table, write_results
+from utils.runtime import Stopwatch, seed_everything
 
 logger = logging.getLogger(__name__)
 
@@ -114,4 +113,4 @@ class SDPPlusTraining(Training):
         logger.info("%s\n%s", title, results_table(results))
         description = {"method": METHOD, "dataset": images.spec.name, "epoch": epoch}
         write_results(self.options.save_path / "validation" / f"epoch_{epoch}", title, results, description)
-        return mean_measures(results)
+        return mean_result(results).measures

@@ -26,10 +26,8 @@ from utils.distributed import is_main
 from utils.epochs import Summary
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector, Writer
-from utils.lock import locked
 from utils.pictures import MapWriter, PictureWriter
-from utils.runtime import seed_everything, start_log
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,8 @@ from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
-from utils.lock import locked
 from utils.results import Measures
-from utils.runtime import progress, random_states, restore_random_states, start_log
+from utils.runtime import locked, progress, random_states, restore_random_states, start_log
 
 logger = logging.getLogger(__name__)
 

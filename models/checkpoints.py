@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from utils.digest import digest_of
+from utils.checked_arrays import digest_of
 from utils.distributed import is_main
 from utils.errors import UserError
 from utils.files import atomic_open

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from utils.processor import processor
+from utils.runtime import processor
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -19,7 +19,7 @@ from utils.measures.bootstrap import Bootstrap
 from utils.measures.curves import Curves, ranking_curves
 from utils.measures.ranking import misranked
 from utils.pictures import ColourScale, class_scale
-from utils.results import Run, intervals, mean_draws, mean_measures
+from utils.results import Run, intervals, mean_result
 
 PAGE = "report.html"
 TEMPLATE = Path(__file__).parent / "template"
@@ -84,12 +84,12 @@ class HtmlReport(Writer):
         """Write the page with the classes that are done, if there is one."""
         if not self.results:
             return None
-        run = self.run
+        run, mean = self.run, mean_result(self.results)
         content = {
             "threshold": self.threshold,
             "notes": run.notes,
-            "mean": mean_measures(self.results),
-            "intervals": intervals(run.bootstrap, mean_draws(self.results)) if run.bootstrap else {},
+            "mean": mean.measures,
+            "intervals": intervals(run.bootstrap, mean),
         }
         style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
         page = Template(_template("report.html")).substitute(
@@ -124,7 +124,7 @@ def _class_content(result: ClassResult, bootstrap: Bootstrap | None) -> dict[str
     return {
         "name": result.name,
         "measures": result.measures,
-        "intervals": intervals(bootstrap, result.draws) if bootstrap else {},
+        "intervals": intervals(bootstrap, result),
         "notes": result.notes,
         "pixel_curves": _curves_content(result.pixel_curves),
         "image_curves": _curves_content(image_curves),

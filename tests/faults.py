@@ -36,7 +36,7 @@ from tests.patience import GLANCE, wait_patiently
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import run
 from utils.files import is_temporary, sha256_of
-from utils.lock import NAME as LOCK
+from utils.runtime import LOCK
 
 TIMED = ("seconds", "images_per_second", "peak_memory_mib")  # what no two runs have the same in results.json
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from benchmarks.harness import in_own_process, medians, start
-from utils.processor import processor
+from utils.runtime import processor
 
 
 def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeypatch, capsys):

@@ -91,7 +91,7 @@ def first_of_machine_first() -> Iterator[None]:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """What `make`, called in the main process alone, gives there, in all processes."""
+    """Call `make` in the main process alone; returns in all processes what it gave there."""
     made = [make() if is_main() else None]
     if _is_shared():
         dist.broadcast_object_list(made, src=0)
@@ -99,21 +99,13 @@ def from_main(make: Callable[[], T]) -> T:
 
 
 def shared_out(make: Callable[[Sequence[int]], Sequence[T]], count: int) -> list[T]:
-    """Items 0 to `count` - 1 in all processes, of which each makes every n-th.
-
-    Args:
-        make: gives the items with the indices that it is given.
-        count: how many there are.
-    """
-    ranks, step = world_size(), slice(rank(), None, world_size())
-    parts: list[Any] = [list(make(range(count)[step]))]
+    """Make items 0 to `count` - 1 from their indices, each process every n-th; returns all of them in all processes."""
+    ranks = world_size()
+    own = list(make(range(rank(), count, ranks)))
+    parts: list[Any] = [own] * ranks
     if ranks > 1:
-        parts, (own,) = [None] * ranks, parts
         dist.all_gather_object(parts, own)
-    items: list[Any] = [None] * count
-    for number, part in enumerate(parts):
-        items[number::ranks] = part
-    return items
+    return [parts[i % ranks][i // ranks] for i in range(count)]
 
 
 class _Sum(torch.autograd.Function):
@@ -129,7 +121,7 @@ class _Sum(torch.autograd.Function):
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum of every process's tensor, all of one shape; the gradient is that of the sum of their losses."""
+    """Sum every process's tensor, all of one shape; the gradient is that of the sum of their losses."""
     return _Sum.apply(x) if _is_shared() else x
 
 
@@ -151,7 +143,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
 def in_turn(
     items: Iterable[T], error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Iterator[T]:
-    """In the main process, the items of all: its own first one, the first of process 1, and so on, then the seconds.
+    """Yield all items in the main process: its own first one, the first of process 1, and so on, then the seconds.
 
     The other processes hand their items over and yield none. Of a process's items, no more than one is under way.
 
@@ -160,43 +152,34 @@ def in_turn(
         error_type: of errors that another process's items may raise; the main process raises them in their turn.
         waiting: a context to wait in for another process's item.
     """
-    if world_size() == 1:
-        yield from items
-    elif is_main():
-        sources = [iter(items), *(_received(source, error_type, waiting) for source in range(1, world_size()))]
-        while sources:
-            for source in list(sources):
-                try:
-                    yield next(source)
-                except StopIteration:
-                    sources.remove(source)
-    else:
-        _hand_over(items, error_type)
+    if not is_main():
+        try:
+            for item in items:
+                dist.send_object_list([item], dst=0)
+        except error_type as error:
+            dist.send_object_list([error], dst=0)
+            barrier()  # until the main process, having raised the error, ends the run
+        dist.send_object_list([StopIteration()], dst=0)
+        return
 
+    def received(source: int) -> Iterator[T]:
+        item: list[Any] = [None]
+        while True:
+            with waiting():
+                dist.recv_object_list(item, src=source)
+            if isinstance(item[0], StopIteration):
+                return
+            if isinstance(item[0], error_type):
+                raise item[0]
+            yield item[0]
 
-def _hand_over(items: Iterable[Any], error_type: type[Exception]) -> None:
-    try:
-        for item in items:
-            dist.send_object_list([item], dst=0)
-    except error_type as error:
-        dist.send_object_list([error], dst=0)
-        barrier()  # until the main process, having raised the error, ends the run
-    dist.send_object_list([StopIteration()], dst=0)
-
-
-def _received(
-    source: int, error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]]
-) -> Iterator[Any]:
-    while True:
-        received: list[Any] = [None]
-        with waiting():
-            dist.recv_object_list(received, src=source)
-        (item,) = received
-        if isinstance(item, StopIteration):
-            return
-        if isinstance(item, error_type):
-            raise item
-        yield item
+    sources = [iter(items), *map(received, range(1, world_size()))]
+    while sources:
+        for source in list(sources):
+            try:
+                yield next(source)
+            except StopIteration:
+                sources.remove(source)
 
 
 def _is_shared() -> bool:

@@ -1,14 +1,14 @@
 """Records by epoch, as tables and curves: of a training, and of tests of its checkpoints on several data sets."""
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.distributed import is_main
 from utils.evaluation_types import ClassResult
-from utils.files import atomic_open, write_text
-from utils.results import MEAN, Measures, markdown_table, mean_measures, mean_of, percent
+from utils.files import atomic_open, write_csv, write_text
+from utils.results import MEAN, Measures, markdown_table, mean_of, mean_result, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,7 @@ class TrainingLog:
     """Losses by step and measures by epoch, written whole each time.
 
     Args:
-        folder: of the run; gets loss.csv and loss.png, and validation.csv and validation.png once there is a
-            validation.
+        folder: of the run; gets loss.csv and loss.png, and validation.csv and validation.png with a validation.
         state: what `state` gave, to go on with a run.
     """
 
@@ -52,22 +51,22 @@ class TrainingLog:
         if not is_main():
             return
         if self.steps:
-            write_csv(self.folder / "loss.csv", self.steps)
-            write_figure(self.folder / "loss.png", self._draw_losses)
+            write_csv(self.folder / "loss.csv", self.steps[0].keys(), self.steps)
+            self._draw_losses()
         if self.validations:
-            write_csv(self.folder / "validation.csv", self.validations)
+            write_csv(self.folder / "validation.csv", self.validations[0].keys(), self.validations)
             by_epoch = {row["epoch"]: {key: row[key] for key in row if key != "epoch"} for row in self.validations}
-            write_figure(self.folder / "validation.png", lambda axes: draw_measures(axes, by_epoch))
+            _draw_measures(self.folder / "validation.png", by_epoch)
 
-    def _draw_losses(self, axes: "Axes") -> None:
-        names = [name for name in self.steps[0] if name not in ("step", "epoch")]
+    def _draw_losses(self) -> None:
         steps = [row["step"] for row in self.steps]
         last_steps = {row["epoch"]: row["step"] for row in self.steps}
-        for name in names:
-            line = axes.plot(steps, [row[name] for row in self.steps], linewidth=0.8, alpha=0.4)[0]
-            means = [self.epoch_mean(epoch, name) for epoch in last_steps]
-            axes.plot(last_steps.values(), means, "o-", color=line.get_color(), label=f"{name}, mean of each epoch")
-        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        with _figure(self.folder / "loss.png") as axes:
+            for name in [key for key in self.steps[0] if key not in ("step", "epoch")]:
+                line = axes.plot(steps, [row[name] for row in self.steps], linewidth=0.8, alpha=0.4)[0]
+                means = [self.epoch_mean(epoch, name) for epoch in last_steps]
+                axes.plot(last_steps.values(), means, "o-", color=line.get_color(), label=f"{name}, mean of each epoch")
+            axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
 
 class Summary:
@@ -85,17 +84,15 @@ class Summary:
 
     def add(self, epoch: int, data_set: str, results: Sequence[ClassResult]) -> None:
         """Record the results of one data set after an epoch."""
-        self.means.setdefault(epoch, {})[data_set] = mean_measures(results)
+        self.means.setdefault(epoch, {})[data_set] = mean_result(results).measures
         write_text(self.folder / "summary.md", f"# {self.title}\n\n{self.table()}\n")
-        rows = [
-            {"epoch": epoch, "data_set": name, **measures}
-            for epoch, data_sets in self.means.items()
-            for name, measures in data_sets.items()
-        ]
-        write_csv(self.folder / "summary.csv", rows)
+        rows = []
+        for epoch, data_sets in self.means.items():
+            rows += [{"epoch": epoch, "data_set": name, **measures} for name, measures in data_sets.items()]
+        write_csv(self.folder / "summary.csv", rows[0].keys(), rows)
         if len(self.means) > 1:
             by_epoch = {epoch: mean_of(list(data_sets.values())) for epoch, data_sets in self.means.items()}
-            write_figure(self.folder / "summary.png", lambda axes: draw_measures(axes, by_epoch))
+            _draw_measures(self.folder / "summary.png", by_epoch)
 
     def table(self) -> str:
         """Make a Markdown table in percent: a row a data set, and their mean; with several epochs, that for each."""
@@ -110,30 +107,24 @@ class Summary:
         return markdown_table(headers[1:], [row[1:] for row in cells])
 
 
-def draw_measures(axes: "Axes", by_epoch: Mapping[int, Measures]) -> None:
+def _draw_measures(path: Path, by_epoch: Mapping[int, Measures]) -> None:
     """Draw each measure by epoch, in percent, where it is defined."""
-    for name in next(iter(by_epoch.values())):
-        points = [(epoch, 100 * row[name]) for epoch, row in by_epoch.items() if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(xlabel="epoch", ylabel="percent", xticks=list(by_epoch))
+    with _figure(path) as axes:
+        for name in next(iter(by_epoch.values())):
+            points = [(epoch, 100 * row[name]) for epoch, row in by_epoch.items() if row.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        axes.set(xlabel="epoch", ylabel="percent", xticks=list(by_epoch))
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows, whose keys are those of the first, as a table."""
-    with atomic_open(path, newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_figure(path: Path, draw: Callable[["Axes"], None]) -> None:
-    """Write what `draw` draws as PNG."""
+@contextmanager
+def _figure(path: Path) -> Iterator["Axes"]:
+    """Give axes to draw on in the block, and write them as PNG at its end."""
     from matplotlib.figure import Figure  # here, as it takes half a second that most commands need not wait
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    draw(axes)
+    yield axes
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_open(path, "wb") as file:

@@ -22,11 +22,8 @@ def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
     """Run an entry point's `main` and exit with its code.
 
     That is 2 where the user can mend what went wrong (a `UserError`, a file that cannot be reached, too little
-    memory) and 130 on Ctrl-C. Of several processes under torchrun, one says what went wrong, and torchrun ends all.
-
-    Args:
-        main: what to run.
-        parallel: whether several processes can share its work; else they are refused.
+    memory) and 130 on Ctrl-C. Of several processes under torchrun, one says what went wrong, and torchrun ends all;
+    unless they can share the work in `parallel`, they are refused.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         _run_in_processes(main, parallel=parallel)
@@ -73,8 +70,7 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
 def _leave(code: int) -> NoReturn:
     """End this process once Python's part is done, without the interpreter's and the libraries' own clearing up.
 
-    On a busy machine a thread of a library could meet an interpreter that is gone, and abort a process whose work was
-    done; `torchrun` would call the run failed.
+    In that, a library's thread could abort a process whose work was done, and `torchrun` would call the run failed.
     """
     atexit._run_exitfuncs()  # of Python: worker processes, temporary folders, the log
     sys.stdout.flush()

@@ -12,15 +12,10 @@ from utils.measures.curves import Curves
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of a batch.
+    """What a detector says of a batch."""
 
-    Attributes:
-        maps: float32 [B, H, W], higher where more anomalous.
-        text_prob: how well an image fits the text of an anomaly [B], in [0, 1]; None of a method that does not say.
-    """
-
-    maps: Tensor
-    text_prob: Tensor | None
+    maps: Tensor  # float32 [B, H, W], higher where more anomalous
+    text_prob: Tensor | None  # [B] in [0, 1], how well an image fits the text of an anomaly; None: it does not say
 
 
 class Detector(Protocol):
@@ -34,12 +29,12 @@ class Detector(Protocol):
 
 
 class Sample(Protocol):
-    """What the loop needs to know of an image; `anomaly` is 0, 1, or None where no label is known."""
+    """What the loop needs to know of an image."""
 
     img_path: str
     mask_path: str
     cls_name: str
-    anomaly: int | None
+    anomaly: int | None  # 0 or 1; None where no label is known
 
 
 class Batch(Protocol):
@@ -53,43 +48,26 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class ImageMap:
-    """An image and its map.
-
-    Attributes:
-        sample: which image.
-        image: what the detector was given, float32 [C, H, W]; None where no writer needs it.
-        anomaly_map: float32 [H, W].
-        mask: bool [H, W] (all False for a normal image), None where it is not known.
-        text_prob: in [0, 1], NaN of a method that gives none.
-    """
+    """An image and its map."""
 
     sample: Sample
-    image: Tensor | None
-    anomaly_map: np.ndarray
-    mask: np.ndarray | None
-    text_prob: float
+    image: Tensor | None  # what the detector was given, float32 [C, H, W]; None where no writer needs it
+    anomaly_map: np.ndarray  # float32 [H, W]
+    mask: np.ndarray | None  # bool [H, W], all False for a normal image; None where it is not known
+    text_prob: float | None  # in [0, 1]; None of a method that gives none
 
 
 @dataclass(frozen=True)
 class ClassMaps:
-    """The maps of a class's n images.
-
-    Attributes:
-        samples: the images.
-        maps: float32 [n, H, W], or [0, H, W] where nothing needs them.
-        masks: bool, of the shape of the maps.
-        has_mask: bool [n], whether the mask is known.
-        text_prob: [n] in [0, 1], NaN of a method that gives none.
-        map_max, map_min: [n], of each map.
-    """
+    """The maps of a class's n images."""
 
     samples: Sequence[Sample]
-    maps: np.ndarray
-    masks: np.ndarray
-    has_mask: np.ndarray
-    text_prob: np.ndarray
-    map_max: np.ndarray
-    map_min: np.ndarray
+    maps: np.ndarray  # float32 [n, H, W], or [0, H, W] where nothing needs them
+    masks: np.ndarray  # bool, of the shape of the maps
+    has_mask: np.ndarray  # bool [n], whether the mask is known
+    text_prob: np.ndarray  # [n] in [0, 1], NaN of a method that gives none
+    map_max: np.ndarray  # [n]
+    map_min: np.ndarray  # [n]
 
 
 @dataclass(frozen=True, slots=True)  # as there are as many as images

@@ -1,13 +1,14 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,20 +19,16 @@ ABANDONED = 3600  # seconds without a change, after which nobody writes a file a
 
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
-    """Open `path` for writing; it appears under its name only when the block ends without an error.
+    """Open `path` for writing, as `open` does; it appears under its name only when the block ends without an error.
 
-    Args:
-        path: the file to write; its folder is made if it does not exist.
-        mode: "w" or "wb".
-        kwargs: passed on to `open` (for text, the encoding is UTF-8 unless given).
+    Its folder is made if it does not exist; text is UTF-8.
 
     Raises:
         UserError: the file cannot be written (no permission, disk full, a folder of that name).
     """
     path = Path(path)
     if "b" not in mode:
-        kwargs.setdefault("encoding", "utf-8")
-        kwargs.setdefault("errors", "backslashreplace")  # names of files need not be valid UTF-8
+        kwargs |= {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files need not be valid UTF-8
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # see `is_temporary`
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +69,16 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows below a line of headings, atomically."""
+    with atomic_open(path, newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file's content as a hexadecimal string."""
+    """Compute the SHA-256 of a file's content, as a hexadecimal string."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):

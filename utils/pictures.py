@@ -21,35 +21,28 @@ SHEET_PANEL_WIDTH = 480  # pixels
 
 @dataclass(frozen=True)
 class ColourScale:
-    """The scores that the colours begin (invisible) and end (darkest red) at, the same for all images.
+    """The scores that the colours begin (invisible) and end (darkest red) at, the same for all images."""
 
-    Attributes:
-        low: scores up to this leave the image as it is.
-        high: scores from this on have the last colour; with `high <= low` nothing is coloured.
-    """
-
-    low: float
-    high: float
+    low: float  # scores up to this leave the image as it is
+    high: float  # scores from this on have the last colour; with `high <= low` nothing is coloured
 
 
 def class_scale(maps: np.ndarray) -> ColourScale:
     """Make the colour scale of a class from all its maps [n, H, W] together, without labels.
 
-    From the median image's median score to the greatest score of all. Most pixels of a class are normal, in
-    its anomalous images too, so a median is what a normal pixel scores; and the greatest score of the class
-    lies in a defect if it has one. A normal image, whose scores lie near the median, thus stays as it is,
-    while a scale of its own would show its highest score in red. (The least score as the beginning would tint
-    every normal pixel; the medians are taken image by image to need no second copy of the maps.)
-
-    The maximum of a class without any defect is red, too: for such images, or a single one, make a
-    `ColourScale` from reference values.
+    From the median image's median score to the greatest score of all. Most pixels of a class are normal, in its
+    anomalous images too, so a median is what a normal pixel scores (the least score would tint every normal pixel); and
+    the greatest score of the class lies in a defect if it has one. A normal image thus stays as it is, while a scale
+    of its own would show its highest score in red. In a class without any defect the maximum is red, too: for such
+    images, or a single one, make a `ColourScale` from reference values.
 
     Raises:
         ValueError: there are no maps, or a score that is not finite.
     """
     if not maps.size or not np.isfinite([maps.min(), maps.max()]).all():  # NaN is passed on by both
         raise ValueError("a colour scale needs maps, and all their scores finite")
-    return ColourScale(float(np.median([np.median(scores) for scores in maps])), float(maps.max()))
+    medians = [np.median(scores) for scores in maps]  # one by one, to need no second copy of the maps
+    return ColourScale(float(np.median(medians)), float(maps.max()))
 
 
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
@@ -86,51 +79,34 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale) -> np.ndarray:
-    """Set image, overlay and, where there is a mask, ground truth side by side.
-
-    Args:
-        image: [H, W, 3] uint8 RGB.
-        scores: [H, W] float anomaly map.
-        mask: [H, W] bool (all False for a normal image), or None where there is no ground truth.
-        scale: that of the class.
-
-    Returns:
-        [H, 3 W + 2 gaps, 3] uint8 RGB (2 W + 1 gap without a mask).
-    """
+    """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool [H, W], the ground truth side by side."""
     pictures = [image, overlay(image, scores, scale)]
     if mask is not None:
         pictures.append(draw_contour(image, mask))
     height, width = image.shape[:2]
-    canvas = _white(height, len(pictures) * (width + GAP) - GAP)
-    for number, picture in enumerate(pictures):
-        left = number * (width + GAP)
-        canvas[:, left : left + width] = picture
-    return canvas
+    return np.concatenate([_padded(picture, height, width + GAP) for picture in pictures], axis=1)[:, :-GAP]
 
 
 def contact_sheet(
     panels: Sequence[np.ndarray], captions: Sequence[str], columns: int = SHEET_COLUMNS, width: int = SHEET_PANEL_WIDTH
 ) -> np.ndarray:
-    """Set many panels, uint8 RGB [h, w, 3] of any size, on one sheet, row by row, each below its caption.
-
-    Panels are scaled down to `width` pixels; the sheet is `columns * (width + gap) + gap` wide.
-
-    Raises:
-        ValueError: no panels, or not as many captions as panels.
-    """
+    """Set panels, uint8 RGB [h, w, 3] of any size, scaled down to `width`, on one sheet, each below its caption."""
     if not panels:
         raise ValueError("a contact sheet needs a panel")
     cells = [titled(fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [max(cell.shape[0] for cell in row) for row in rows]
-    sheet = _white(sum(heights) + GAP * (len(rows) + 1), columns * (width + GAP) + GAP)
-    top = GAP
-    for row, row_height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            left = GAP + column * (width + GAP)
-            sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-        top += row_height + GAP
-    return sheet
+    rows = []
+    for start in range(0, len(cells), columns):
+        row = cells[start : start + columns]
+        height = max(cell.shape[0] for cell in row) + GAP
+        filled = np.concatenate([_padded(cell, height, width + GAP) for cell in row], axis=1)
+        rows.append(_padded(filled, height, columns * (width + GAP)))
+    return np.pad(np.concatenate(rows), ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
+
+
+def _padded(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Enlarge a picture by white pixels below it and to its right."""
+    below, right = height - picture.shape[0], width - picture.shape[1]
+    return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=255)
 
 
 def fitted(picture: np.ndarray, width: int) -> np.ndarray:
@@ -143,24 +119,20 @@ def fitted(picture: np.ndarray, width: int) -> np.ndarray:
 
 def titled(picture: np.ndarray, text: str) -> np.ndarray:
     """Set a picture below a line of text, which is cut off at the picture's width."""
-    line = Image.fromarray(_white(TEXT_HEIGHT, picture.shape[1]))
+    line = Image.new("RGB", (picture.shape[1], TEXT_HEIGHT), "white")
     font = ImageFont.load_default(size=16)
     ImageDraw.Draw(line).text((2, TEXT_HEIGHT / 2), text, fill=(0, 0, 0), font=font, anchor="lm")
     return np.concatenate([np.asarray(line), picture])
 
 
-def _white(height: int, width: int) -> np.ndarray:
-    return np.full((height, width, 3), 255, np.uint8)
-
-
 def save_png(path: str | Path, array: np.ndarray) -> None:
-    """Write a picture ([H, W, 3] or [H, W], uint8) as PNG, whole or not at all (then it is a `UserError`)."""
+    """Write a picture ([H, W, 3] or [H, W], uint8) as PNG, atomically."""
     with atomic_open(path, "wb") as file:
         Image.fromarray(array).save(file, "PNG")
 
 
 def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
-    """Write a map [H, W] as .npy, whole or not at all (then it is a `UserError`)."""
+    """Write a map [H, W] as .npy, atomically."""
     with atomic_open(path, "wb") as file:
         np.save(file, anomaly_map)
 
@@ -188,9 +160,8 @@ class PictureWriter(Writer):
     needs_maps = True
 
     def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
-        self.folder = folder
-        self.read_image = read_image
-        self.panels: list[np.ndarray] = []
+        self.folder, self.read_image = folder, read_image
+        self.panels: list[np.ndarray] = []  # of the contact sheet
         self.captions: list[str] = []
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """What a check finds: what is wrong, how bad that is, and what to do."""
 
-from __future__ import annotations
+from __future__ import annotations  # doctor.py imports this under an older Python, too
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ class Problem:
 
 
 def unreadable(error: OSError, path: str | Path) -> Problem:
-    """The problem that a file or folder cannot be read, `path` unless the error names another."""
+    """Say that a file or folder cannot be read, `path` unless the error names another."""
     what = f"cannot read {error.filename or path}: {error.strerror or error}"
     return Problem(ERROR, what, "see to its permissions and its disk")
 
 
 def exit_code(problems: Sequence[Problem]) -> int:
-    """1 if there is an error, else 0."""
+    """Give 1 if there is an error, else 0."""
     return int(any(problem.level == ERROR for problem in problems))
 
 
 def summary(problems: Sequence[Problem]) -> str:
-    """All problems, a line each, errors first, below their number; or that there are none."""
+    """List all problems, errors first, below their number; or say that there are none."""
     if not problems:
         return "no problems found"
-    lines = [str(problem) for level in (ERROR, WARNING) for problem in problems if problem.level == level]
     errors = sum(problem.level == ERROR for problem in problems)
-    return "\n".join([f"problems found: errors {errors}, warnings {len(lines) - errors}", *lines])
+    ordered = sorted(problems, key=lambda problem: problem.level != ERROR)
+    return "\n".join([f"problems found: errors {errors}, warnings {len(problems) - errors}", *map(str, ordered)])

@@ -1,6 +1,5 @@
-"""What a run leaves behind: the table of measures, every figure as JSON, and every image's scores as CSV."""
+"""What a run leaves behind: tables of measures, every figure as JSON, every image's scores; and how two runs differ."""
 
-import csv
 import dataclasses
 import shlex
 import sys
@@ -15,10 +14,9 @@ from tabulate import tabulate
 
 from utils.distributed import world_size
 from utils.evaluation_types import ClassResult, ImageScore, Writer
-from utils.files import atomic_open, write_json, write_text
+from utils.files import write_csv, write_json, write_text
 from utils.measures.bootstrap import Bootstrap
-from utils.runtime import environment, git_commit, peak_memory_mib
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch, environment, git_commit, peak_memory_mib
 
 MEAN = "mean"
 Measures = Mapping[str, float | None]  # fractions, None where undefined
@@ -26,24 +24,15 @@ Measures = Mapping[str, float | None]  # fractions, None where undefined
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the files of a run say of it.
+    """What the files of a run say of it."""
 
-    Attributes:
-        folder: where they are.
-        title: heading.
-        images, classes: how many there will be.
-        description: how the measures came about: method, arguments and so on, see `origin`.
-        remarks: notes on the whole, above those of the classes.
-        bootstrap: what draws are made with, for the intervals; None if there are none.
-    """
-
-    folder: Path
+    folder: Path  # where they are
     title: str
-    images: int
+    images: int  # how many there will be
     classes: int
-    description: Mapping[str, Any]
-    remarks: Sequence[str] = ()
-    bootstrap: Bootstrap | None = None
+    description: Mapping[str, Any]  # how the measures came about: method, arguments and so on, see `origin`
+    remarks: Sequence[str] = ()  # notes on the whole, above those of the classes
+    bootstrap: Bootstrap | None = None  # what draws are made with, for the intervals
 
     @property
     def notes(self) -> list[str]:
@@ -76,7 +65,8 @@ class ResultsWriter(Writer):
     def class_done(self, result: ClassResult) -> None:
         self.results.append(result)
         run, done = self.run, sum(len(result.images) for result in self.results)
-        measured = {
+        about = {
+            **run.description,
             "complete": len(self.results) == run.classes,
             "images": done,
             "images_per_second": done / self.stopwatch.until_predicted,
@@ -84,7 +74,6 @@ class ResultsWriter(Writer):
             "processes": world_size(),
             "peak_memory_mib": peak_memory_mib(self.device),
         }
-        about = {**run.description, **measured}
         write_results(run.folder, run.heading(len(self.results)), self.results, about, run.notes, run.bootstrap)
 
     def finish(self) -> str | None:
@@ -100,23 +89,24 @@ def write_results(
     bootstrap: Bootstrap | None = None,
 ) -> None:
     """Write results.json, results.md and scores.csv; see `Run` for what they say."""
-    if bootstrap is not None:
-        by_class = {result.name: intervals(bootstrap, result.draws) for result in results}
-        mean = intervals(bootstrap, mean_draws(results))
-        description = {**description, "intervals": {**dataclasses.asdict(bootstrap), "mean": mean, "classes": by_class}}
-    classes = {
-        result.name: {**result.measures, "images": len(result.images), "notes": result.notes} for result in results
+    mean = mean_result(results)
+    content = {
+        "mean": mean.measures,
+        "classes": {one.name: {**one.measures, "images": len(one.images), "notes": one.notes} for one in results},
+        "notes": list(remarks),
+        **description,
     }
-    content = {"mean": mean_measures(results), "classes": classes, "notes": list(remarks), **description}
+    if bootstrap is not None:
+        by_class = {result.name: intervals(bootstrap, result) for result in results}
+        limits = {"mean": intervals(bootstrap, mean), "classes": by_class}
+        content["intervals"] = {**dataclasses.asdict(bootstrap), **limits}
     write_json(folder / "results.json", content)
     lines = [f"# {title}", "", results_table(results, bootstrap), ""]
     lines += [f"- {note}" for note in [*remarks, *notes(results)]]
     write_text(folder / "results.md", "\n".join(lines).rstrip() + "\n")
-    with atomic_open(folder / "scores.csv", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(ImageScore)])
-        writer.writeheader()
-        for result in results:
-            writer.writerows(dataclasses.asdict(image) for image in result.images)
+    columns = [field.name for field in dataclasses.fields(ImageScore)]
+    rows = (dataclasses.asdict(image) for result in results for image in result.images)
+    write_csv(folder / "scores.csv", columns, rows)
 
 
 def notes(results: Sequence[ClassResult]) -> list[str]:
@@ -124,17 +114,39 @@ def notes(results: Sequence[ClassResult]) -> list[str]:
     return [f"{result.name}: {note}" for result in results for note in result.notes]
 
 
+def mean_result(results: Sequence[ClassResult]) -> ClassResult:
+    """Average each measure over the classes for which it is defined, in each bootstrap draw [resamples], too."""
+    keys = dict.fromkeys(key for result in results for key in result.draws)
+    draws = {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
+    return ClassResult(MEAN, [], mean_of([result.measures for result in results]), [], draws)
+
+
+def mean_of(rows: Sequence[Measures]) -> dict[str, float | None]:
+    """Average each measure over the rows for which it is defined; None if there is none."""
+    means = {}
+    for key in rows[0]:
+        values = [value for row in rows if (value := row[key]) is not None]
+        means[key] = sum(values) / len(values) if values else None
+    return means
+
+
+def intervals(bootstrap: Bootstrap | None, result: ClassResult) -> dict[str, tuple[float, float]]:
+    """Compute the interval of each measure that has draws; none without the `bootstrap` that they were made with."""
+    return {key: bootstrap.interval(values) for key, values in result.draws.items()} if bootstrap else {}
+
+
+# ---- Tables ----------------------------------------------------------------------------------------------------------
+
+
 def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = None) -> str:
     """Make a Markdown table of the measures in percent, a row a class and their mean; "-" where undefined.
 
     With a `bootstrap` that draws were made with, intervals stand behind the measures: `92.1 [90.3, 93.8]`.
     """
-    rows = [(result.name, result.measures, result.draws) for result in results]
-    rows.append((MEAN, mean_measures(results), mean_draws(results)))
     cells = []
-    for name, measures, draws in rows:
-        limits = {} if bootstrap is None else intervals(bootstrap, draws)
-        cells.append([name, *(percent(value, limits.get(key)) for key, value in measures.items())])
+    for result in [*results, mean_result(results)]:
+        limits = intervals(bootstrap, result)
+        cells.append([result.name, *(percent(value, limits.get(key)) for key, value in result.measures.items())])
     return markdown_table(["objects", *results[0].measures], cells)
 
 
@@ -153,26 +165,82 @@ def percent(value: float | None, interval: tuple[float, float] | None = None, si
     return f"{number} [{', '.join(limits)}]" if limits else number
 
 
-def mean_measures(results: Sequence[ClassResult]) -> Measures:
-    """Average each measure over the classes for which it is defined; None if there is none."""
-    return mean_of([result.measures for result in results])
+# ---- Two runs on the same images -------------------------------------------------------------------------------------
 
 
-def mean_of(rows: Sequence[Measures]) -> Measures:
-    """Average each measure over the rows for which it is defined; None if there is none."""
-    means = {}
-    for key in rows[0]:
-        values = [value for row in rows if (value := row[key]) is not None]
-        means[key] = sum(values) / len(values) if values else None
-    return means
+@dataclass(frozen=True)
+class Difference:
+    """A measure of two runs, as fractions; all None where it is undefined."""
+
+    a: float | None
+    b: float | None
+    difference: float | None  # b - a
+    interval: tuple[float, float] | None  # of the difference
+
+    def __str__(self) -> str:
+        text = percent(self.difference, self.interval, sign="+")
+        is_clear = self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        return f"**{text}**" if is_clear else text
 
 
-def mean_draws(results: Sequence[ClassResult]) -> dict[str, np.ndarray]:
-    """Average in each bootstrap draw each measure [resamples] over the classes for which it is defined."""
-    keys = dict.fromkeys(key for result in results for key in result.draws)
-    return {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
+@dataclass(frozen=True)
+class Comparison:
+    """The differences of the means, and those of each class by its name; each by measure."""
+
+    mean: dict[str, Difference]
+    classes: dict[str, dict[str, Difference]]
 
 
-def intervals(bootstrap: Bootstrap, draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Compute the interval of each measure that has draws."""
-    return {key: bootstrap.interval(values) for key, values in draws.items()}
+def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> Comparison:
+    """Subtract the measures in `a` from those in `b`: the same classes in the same order, with the same draws.
+
+    As both are measured on the same draws of images, the draws' differences show what the images they were tested on
+    have to do with it, and not how hard those images are (a paired bootstrap).
+    """
+    if [result.name for result in a] != [result.name for result in b]:
+        raise ValueError("the results are not of the same classes")
+    classes = {one.name: _differences(one, other, bootstrap) for one, other in zip(a, b, strict=True)}
+    return Comparison(_differences(mean_result(a), mean_result(b), bootstrap), classes)
+
+
+def _differences(a: ClassResult, b: ClassResult, bootstrap: Bootstrap) -> dict[str, Difference]:
+    found = {}
+    for key, value in a.measures.items():
+        other = b.measures[key]
+        if value is None or other is None:
+            found[key] = Difference(value, other, None, None)
+        else:
+            interval = bootstrap.interval(b.draws[key] - a.draws[key])
+            found[key] = Difference(value, other, other - value, interval)
+    return found
+
+
+def write_comparison(
+    folder: Path,
+    comparison: Comparison,
+    runs: Mapping[str, Mapping[str, Any]],
+    bootstrap: Bootstrap,
+    notes: Sequence[str],
+) -> str:
+    """Write compare.json and compare.md into a folder; returns the text of the latter.
+
+    `runs` holds what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
+    """
+    differences = dataclasses.asdict(comparison)
+    content = {"runs": runs, "bootstrap": dataclasses.asdict(bootstrap), **differences, "notes": list(notes)}
+    write_json(folder / "compare.json", content)
+    mean = comparison.mean
+    summary = [
+        ["A", *(percent(value.a) for value in mean.values())],
+        ["B", *(percent(value.b) for value in mean.values())],
+        ["B - A", *map(str, mean.values())],
+    ]
+    by_class = [[name, *map(str, row.values())] for name, row in comparison.classes.items()]
+    lines = ["# Comparison of two runs", ""]
+    lines += [f"- {name}: {run['title']}, in {run['folder']}" for name, run in runs.items()]
+    lines += ["", markdown_table(["mean", *mean], summary), "", "## B - A by class", ""]
+    lines += [markdown_table(["objects", *mean], by_class), ""]
+    lines += [f"- in brackets: {bootstrap}, the same draws for both runs", "- in bold: the interval leaves out 0"]
+    text = "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+    write_text(folder / "compare.md", text)
+    return text

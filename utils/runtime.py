@@ -1,15 +1,22 @@
-"""The run itself: its seed, its log, and what it ran on."""
+"""The run itself: its seed, its folder and log, its seconds, and what it ran on."""
 
+import contextlib
+import fcntl
 import logging
+import os
 import platform
 import random
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +25,9 @@ from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
+from utils.files import is_temporary
 
+LOCK = ".lock"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
 
 
@@ -31,7 +40,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's and PyTorch's generators, as data that a checkpoint may hold."""
+    """Read the states of these generators, as data that a checkpoint may hold."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one, see above
     return {
         "python": random.getstate(),
@@ -50,6 +59,48 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if there is none, while the block lasts.
+
+    The kernel gives the lock back when the process ends, so that a killed run leaves the file `.lock` and what it was
+    writing under temporary names, which the next run removes. The lock is the process's own (`lockf`; `flock` would be
+    shared with the processes that read images, and those live on for some seconds when the main one is killed). Of
+    several processes of one run, the main one takes it.
+
+    Raises:
+        UserError: another run holds the lock, or the folder cannot be written to.
+    """
+    if not is_main():
+        yield
+        return
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # either may say that it is taken
+            raise UserError(
+                f"another run is writing to --save_path {folder}: wait for its end, or choose another --save_path"
+            ) from error
+        for parent, subfolders, names in os.walk(folder):
+            if LOCK in names and Path(parent) != folder:  # another run's
+                subfolders.clear()
+                continue
+            for name in filter(is_temporary, names):
+                (Path(parent) / name).unlink(missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
+
+
 class _LogFile(logging.FileHandler):
     """A log that ends the run with a sentence where it cannot be written, as on a full disk."""
 
@@ -61,7 +112,7 @@ class _LogFile(logging.FileHandler):
 
 
 def start_log(path: Path, *, append: bool = False) -> None:
-    """Send the log to stderr and to `path`, from an empty file on unless it is to be appended to.
+    """Send the log to stderr and to `path` in a locked folder, from an empty file on unless it is to be appended to.
 
     Of several processes, all but the main one send their warnings to stderr only.
 
@@ -69,19 +120,13 @@ def start_log(path: Path, *, append: bool = False) -> None:
         UserError: the file cannot be written.
     """
     if not is_main():
-        logging.basicConfig(
-            level=logging.WARNING, format=f"%(asctime)s %(levelname)s process {rank()}: %(message)s", force=True
-        )
+        said = f"%(asctime)s %(levelname)s process {rank()}: %(message)s"
+        logging.basicConfig(level=logging.WARNING, format=said, force=True)
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "a" if append else "w"
-        handlers: list[logging.Handler] = [logging.StreamHandler(), _LogFile(path, mode, "utf-8")]
-    except OSError as error:
-        raise UserError(f"--save_path {path.parent}: no folder to write to ({error.strerror})") from error
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
-    )
+    with _writable(path.parent):
+        handlers = [logging.StreamHandler(), _LogFile(path, "a" if append else "w", "utf-8")]
+    said = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=said, handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -91,13 +136,33 @@ def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
     return tqdm(items, dynamic_ncols=True, disable=not is_main(), **settings)
 
 
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by part of the work."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Count the time of a block as `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+    @property
+    def until_predicted(self) -> float:
+        """Seconds from files to predictions, those of other processes included."""
+        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]
+
+
 def environment(device: torch.device) -> dict[str, str]:
-    """Versions of Python and of the packages the numbers depend on, and the processor."""
+    """Name the device, and the versions of Python and of the packages that the numbers depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    versions = {package: version(package) for package in PACKAGES}
     return {
         "python": platform.python_version(),
-        **versions,
+        **{package: version(package) for package in PACKAGES},
         "opencv": cv2.__version__,  # whose package has several names
         "platform": platform.platform(),
         "device": f"{device} {name}".strip(),
@@ -105,22 +170,46 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Commit of the checkout that `folder` is in, with "+" where files differ from it; None outside of one."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    """Find the commit of the checkout that `folder` is in, with "+" where files differ from it; None outside of one."""
+    git = ("git", "-C", str(folder))
+    commit, changes = _output(*git, "rev-parse", "HEAD"), _output(*git, "status", "--porcelain", "-uno")
+    return None if commit is None or changes is None else commit + ("+" if changes else "")
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
-    """Largest resident memory so far of this process alone and, on CUDA, largest allocation, in MiB."""
+    """Measure the most resident memory so far of this process alone and, on CUDA, the most allocated, in MiB."""
     units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss: bytes there, else KiB
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mib}
     if device.type == "cuda":
         peak["cuda"] = torch.cuda.max_memory_allocated(device) / (1 << 20)
     return peak
+
+
+class Processor(NamedTuple):
+    """What the system says of its processor."""
+
+    name: str
+    vendor: str  # "" where it is not known
+    flags: frozenset[str]  # instruction sets, where the system names them
+
+
+@cache
+def processor() -> Processor:
+    """Read the processor's name and so on, on Linux or macOS."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().split("\n\n")[0].splitlines())
+        said = {key.strip(): value.strip() for key, _, value in lines}
+    else:
+        keys = {"model name": "machdep.cpu.brand_string", "vendor_id": "machdep.cpu.vendor"}
+        said = {name: _output("sysctl", "-n", key) or "" for name, key in keys.items()}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    return Processor(name, said.get("vendor_id", ""), frozenset(said.get("flags", "").split()))
+
+
+def _output(*command: str) -> str | None:
+    """Run a command and return what it prints, None where it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -12,7 +12,7 @@ from engine.evaluation import evaluate
 from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
 from utils.measures.bootstrap import Bootstrap
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch
 
 SIZE = 8
 

@@ -21,7 +21,7 @@ from models.sdp_plus import SDPPlus, adapters_for
 from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
 from utils.evaluation_types import Prediction, Writer
-from utils.stopwatch import Stopwatch
+from utils.runtime import Stopwatch
 
 FACTOR = 1.5  # an estimate is no more than this many times too high or too low
 RELEASED = Fidelity.named("released")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.checkpoints import DIGEST, read_checkpoint, save_checkpoint
-from utils.digest import digest_of
+from utils.checked_arrays import digest_of
 from utils.errors import UserError
 
 CONTENT = {

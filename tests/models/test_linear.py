@@ -7,7 +7,7 @@ from torch import nn
 
 from models import linear
 from models.linear import ENOUGH_TOKENS, ConvolutionLinear, prefers_convolutions, use_fastest_kernels
-from utils.processor import Processor, processor
+from utils.runtime import Processor, processor
 
 ZEN = Processor("AMD EPYC 9R14", "AuthenticAMD", frozenset({"avx2", "avx512f"}))
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from utils.checked_arrays import DIGEST, NAME, has_array, read_array, write_array
-from utils.digest import digest_of
+from utils.checked_arrays import DIGEST, NAME, digest_of, has_array, read_array, write_array
 
 VALUES = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 

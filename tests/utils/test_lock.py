@@ -19,13 +19,13 @@ import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
 from utils.errors import UserError
-from utils.lock import locked
+from utils.runtime import locked
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOLDER = """
     import os, sys, time
     from pathlib import Path
-    from utils.lock import locked
+    from utils.runtime import locked
 
     with locked(Path(sys.argv[1])):
         worker = os.fork()

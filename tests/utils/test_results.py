@@ -8,7 +8,7 @@ import pytest
 
 from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures.bootstrap import Bootstrap
-from utils.results import mean_measures, percent, results_table, write_results
+from utils.results import mean_result, percent, results_table, write_results
 
 RESULTS = [
     ClassResult(
@@ -23,7 +23,7 @@ RESULTS = [
 
 def test_mean_leaves_out_what_is_undefined():
     other = ClassResult("nut", [], {"auroc_px": None, "auroc_sp": 0.75}, [])
-    assert mean_measures([RESULTS[0], other]) == {"auroc_px": 0.123456789, "auroc_sp": 0.75}
+    assert mean_result([RESULTS[0], other]).measures == {"auroc_px": 0.123456789, "auroc_sp": 0.75}
 
 
 def test_table_is_in_percent_and_shows_undefined_as_a_dash():

@@ -4,12 +4,11 @@ The images of a class are drawn with replacement, as many as there are, and meas
 percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What varies
 is the image with all its pixels, since pixels of one image are anything but independent.
 
-Draws are stratified: each has as many normal and as many anomalous images as the set, as its makers chose those
-numbers (the two-sample bootstrap of chapter 8 there; also the default of the pROC package, Robin et al. 2011). Images
-are told apart by what is known of their masks, too, so that a measure that is defined for the set is defined for each
-draw. Scores and maps stay as they are: what was normalised over the class is not normalised again. Where a class has
-few images of a kind, intervals are too narrow, and those of F1-max and AP lie somewhat high: draws repeat images, and
-these two gain from that.
+Draws are stratified: each has as many normal and as many anomalous images as the set, whose makers chose those numbers
+(chapter 8 there; also the default of the pROC package, Robin et al. 2011). What is known of the masks tells images
+apart, too, so that a measure that is defined for the set is defined for each draw. Scores and maps stay as they are:
+what was normalised over the class is not normalised again. Where a class has few images of a kind, intervals are too
+narrow, and those of F1-max and AP lie somewhat high: draws repeat images, and these two gain from that.
 
 All draws are measured at once. A score counts as often as its image was drawn, so a draw is a row of weights, one for
 each image. How many scores of each image lie above a threshold is counted once; the counts of all draws are then a
@@ -31,27 +30,18 @@ BLOCK = 64  # thresholds handled at a time, so that intermediate values of 1000 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made.
+    """How intervals are made."""
 
-    Attributes:
-        resamples: how many draws.
-        confidence: in percent, the share of the draws within the interval.
-        seed: of the random numbers.
-    """
-
-    resamples: int
-    confidence: float = 95.0
+    resamples: int  # how many draws
+    confidence: float = 95.0  # in percent, the share of the draws within the interval
     seed: int = 42
 
     def draw(self, class_name: str, kinds: np.ndarray) -> np.ndarray:
         """Count how often each of a class's n images is in each draw: int64 [resamples, n].
 
-        The random numbers depend on the seed, the class's name and the images' kinds alone: other classes
-        change nothing, and two methods on the same images get the same draws.
-
-        Args:
-            class_name: the class.
-            kinds: int [n, m], what is told apart of each image; images with equal rows are drawn for each other.
+        Images with equal rows of `kinds`, int [n, m], are drawn for each other. The random numbers depend on the seed,
+        the class's name and the kinds alone: other classes change nothing, and two methods on the same images get the
+        same draws.
         """
         digest = hashlib.sha256(class_name.encode("utf-8", "surrogateescape")).digest()
         rng = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
@@ -79,46 +69,27 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class ScoreCounts:
-    """How the scores of the n images of a class lie to its K thresholds, which ascend.
+    """How the scores of a class's n images, m of them with anomalous pixels, lie to its K thresholds, which ascend.
 
     A threshold stands for the anomalous scores from `low` to `high`: one value, or neighbouring ones.
-
-    Attributes:
-        normal: int64 [n], normal scores of each image.
-        above: int32 [n, K], those above `high`.
-        at_least: int32 [n, K], those of at least `low`.
-        sources: int64 [m], the images that have anomalous scores, to which the following belong.
-        found: int32 [m, K], their anomalous scores of at least `low`.
-        overlap: float64 [m, K], those from `low` to `high`, each divided by its region's size.
-        regions: int64 [m], their regions.
     """
 
-    normal: np.ndarray
-    above: np.ndarray
-    at_least: np.ndarray
-    sources: np.ndarray
-    found: np.ndarray
-    overlap: np.ndarray
-    regions: np.ndarray
-
-
-@dataclass(frozen=True)
-class DrawnMeasures:
-    """The values [B] of each measure in B draws, as fractions."""
-
-    auroc: np.ndarray
-    ap: np.ndarray
-    f1_max: np.ndarray
-    pro: np.ndarray
+    normal: np.ndarray  # int64 [n], normal scores of each image
+    above: np.ndarray  # int32 [n, K], those above `high`
+    at_least: np.ndarray  # int32 [n, K], those of at least `low`
+    sources: np.ndarray  # int64 [m], the images that have anomalous scores
+    found: np.ndarray  # int32 [m, K], their anomalous scores of at least `low`
+    overlap: np.ndarray  # float64 [m, K], those from `low` to `high`, each divided by its region's size
+    regions: np.ndarray  # int64 [m], their regions
 
 
 def count_scores(maps: np.ndarray, masks: np.ndarray, thresholds: int = THRESHOLDS) -> ScoreCounts:
     """Count the scores of finite maps [n, H, W], split by masks bool [n, H, W], of which one must have a pixel set.
 
-    Where there are more than `thresholds` different anomalous scores, neighbours share a threshold, as if they and the
-    normal scores between them were equal: the curves are exact in that many points, and straight between them. For the
-    set itself that moves the AUROC by at most 1 / (2 thresholds); what it was measured to change is far below an
-    interval's own noise (benchmarks/README.md). With fewer everything is exact.
+    Where there are more than `thresholds` different anomalous scores, neighbours share one, as if they and the normal
+    scores between them were equal: the curves are exact in that many points, and straight between them. That moves the
+    set's own AUROC by at most 1 / (2 thresholds); what it changes was measured to be far below an interval's own noise
+    (benchmarks/README.md). With fewer everything is exact.
     """
     low, high = _groups(np.sort(maps[masks]), thresholds)
     normal_size = np.zeros(len(maps), np.int64)
@@ -137,9 +108,8 @@ def count_scores(maps: np.ndarray, masks: np.ndarray, thresholds: int = THRESHOL
             found.append(np.cumsum(in_group[::-1])[::-1].astype(np.int32))
             overlap.append(np.bincount(group, 1 / size, minlength=low.size))
             regions.append(count)
-    return ScoreCounts(
-        normal_size, above, at_least, np.array(sources), np.stack(found), np.stack(overlap), np.array(regions)
-    )
+    of_anomalous = (np.array(sources), np.stack(found), np.stack(overlap), np.array(regions))
+    return ScoreCounts(normal_size, above, at_least, *of_anomalous)
 
 
 def _groups(scores: np.ndarray, thresholds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,13 +121,10 @@ def _groups(scores: np.ndarray, thresholds: int) -> tuple[np.ndarray, np.ndarray
     return scores[first], scores[np.append(first[1:], scores.size) - 1]
 
 
-def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | None = None) -> DrawnMeasures:
-    """Compute all measures of B draws, each of which must have normal and anomalous scores.
+def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | None = None) -> dict[str, np.ndarray]:
+    """Compute the values [B] of each measure, as fractions, in B draws, each of normal and anomalous scores.
 
-    Args:
-        counts: of the set's n images.
-        weights: int [B, n], how often each draw has each image.
-        progress: what the progress bar calls this; None shows none.
+    `weights`, int [B, n], are how often each draw has each image; a progress bar is called `progress` if shown.
     """
     drawn = weights.T.astype(np.float64)  # [n, B]; a product of float64 is exact below 2^53, and fast
     drawn_sources = drawn[counts.sources]
@@ -167,10 +134,9 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
     limit = FPR_LIMIT * normal
     auroc, ap, f1_max, area = np.zeros((4, len(weights)))
     found_above = np.zeros(len(weights))  # anomalous scores above the block's groups
-    k = counts.found.shape[1]
-    starts = range((k - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
-    quiet = progress is None
-    for start in tqdm(starts, desc=progress, disable=quiet, leave=False, delay=2, unit="block", dynamic_ncols=True):
+    starts = range((counts.found.shape[1] - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
+    shown = {"desc": progress, "disable": progress is None, "leave": False, "delay": 2, "dynamic_ncols": True}
+    for start in tqdm(starts, unit="block", **shown):
         block = slice(start, start + BLOCK)
         above = counts.above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
         at_least = counts.at_least[:, block].T.astype(np.float64) @ drawn
@@ -185,6 +151,9 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
         ap += np.sum(gained * found / np.maximum(predicted, 1), axis=0)
         f1_max = np.maximum(f1_max, np.max(2 * found / (predicted + anomalous), axis=0))
         area += np.sum(overlap * area_under_ramp(above, at_least, limit), axis=0)
-    return DrawnMeasures(
-        auroc=auroc / (2 * normal * anomalous), ap=ap / anomalous, f1_max=f1_max, pro=area / (limit * regions)
-    )
+    return {
+        "auroc": auroc / (2 * normal * anomalous),
+        "ap": ap / anomalous,
+        "f1_max": f1_max,
+        "pro": area / (limit * regions),
+    }

@@ -1,8 +1,8 @@
 """All measures of one class, from its maps, masks and image scores, and their values in bootstrap draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from utils.measures.curves import Curves, pixel_curves
 from utils.measures.ranking import Ranking, ranking_measures, sorted_ranking
 from utils.measures.regions import split_scores
 
-# What the measures are called in the results, and as attributes of `PixelMeasures`, `Ranking` and `DrawnMeasures`.
+# What the measures are called in the results, and in `PixelMeasures`, `Ranking` and the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
 IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
 LEGACY_PRO = "aupro_200"
@@ -20,55 +20,36 @@ LEGACY_PRO = "aupro_200"
 
 @dataclass(frozen=True)
 class PixelMeasures(Ranking):
-    """The `Ranking` of a class's pixels, and their per-region overlap.
+    """The `Ranking` of a class's pixels, and their per-region overlap."""
 
-    Attributes:
-        pro: exact per-region overlap, None without regions or without normal pixels.
-        legacy_pro: that of the field's older tables, None if undefined or not asked for.
-        curves: what they are areas under, thinned for drawing; None if there is one label only.
-    """
-
-    pro: float | None
-    legacy_pro: float | None
-    curves: Curves | None = field(default=None, compare=False)
+    pro: float | None  # exact; None without regions or without normal pixels
+    legacy_pro: float | None  # that of the field's older tables; None if undefined or not asked for
+    curves: Curves | None = field(default=None, compare=False)  # they are areas under; None if there is one label only
 
 
 def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False) -> PixelMeasures:
     """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
 
-    TAKES OWNERSHIP OF `maps`: their buffer is sorted in place, and what they held is LOST. Use the maps (for
-    images, for their maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each
-    anomalous pixel, and some megabytes.
+    TAKES OWNERSHIP OF `maps`: their buffer is sorted in place, and what they held is LOST. Use the maps (for images,
+    for their maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some
+    megabytes.
 
     Raises:
-        TypeError, ValueError: a wrong type, shape or memory layout, or NaN or infinity in the map of the image named.
+        TypeError, ValueError: see `split_scores`.
     """
     split = split_scores(maps, masks)
     ranking = sorted_ranking(split.normal, np.ascontiguousarray(split.anomalous))
-    return PixelMeasures(
-        ranking.auroc,
-        ranking.ap,
-        ranking.f1_max,
-        pro=pro.exact_pro(split),
-        legacy_pro=pro.legacy_pro(split) if legacy_pro else None,
-        curves=pixel_curves(split),
-    )
+    older = pro.legacy_pro(split) if legacy_pro else None
+    return PixelMeasures(**vars(ranking), pro=pro.exact_pro(split), legacy_pro=older, curves=pixel_curves(split))
 
 
 class ClassMeasures(NamedTuple):
-    """The measures of a class.
+    """The measures of a class."""
 
-    Attributes:
-        measures: fractions; None where undefined, and a note says why.
-        notes: on them, and on what was left out.
-        draws: the values [resamples] in bootstrap draws of each measure that is defined; empty if none were made.
-        pixel_curves: those behind the pixel measures; None where these are undefined.
-    """
-
-    measures: dict[str, float | None]
-    notes: list[str]
-    draws: dict[str, np.ndarray]
-    pixel_curves: Curves | None
+    measures: dict[str, float | None]  # fractions; None where undefined, and a note says why
+    notes: list[str]  # on them, and on what was left out
+    draws: dict[str, np.ndarray]  # values [resamples] of each measure that is defined; empty if no draws were made
+    pixel_curves: Curves | None  # those behind the pixel measures; None where these are undefined
 
 
 def measure_class(
@@ -86,13 +67,10 @@ def measure_class(
 
     Args:
         name: of the class, for the bootstrap's random numbers.
-        labels: 0 normal, 1 anomalous, None unknown.
-        scores: [n], of the images.
+        labels, scores: [n], of the images; 0 normal, 1 anomalous, None unknown.
         maps: float32 [n, H, W], or [0, H, W] where there is no mask.
-        masks: bool, of the shape of the maps.
-        has_mask: bool [n], whether an image's mask is known.
-        legacy_pro: also compute PRO by 200 thresholds.
-        bootstrap: make draws.
+        masks, has_mask: bool, of the shape of the maps, and [n], whether an image's mask is known.
+        legacy_pro, bootstrap: also compute PRO by 200 thresholds, and make draws.
     """
     label = np.array([-1 if value is None else value for value in labels])
     measures: dict[str, float | None] = dict.fromkeys([*PIXEL_MEASURES, *([LEGACY_PRO] if legacy_pro else [])])
@@ -101,16 +79,13 @@ def measure_class(
     if masks.any():
         known = np.flatnonzero(has_mask)
         for row, source in enumerate(known):  # close the gaps in place: a copy would double the memory
-            if row != source:
-                maps[row], masks[row] = maps[source], masks[source]
+            maps[row], masks[row] = maps[source], masks[source]
         maps, masks = maps[: known.size], masks[: known.size]
         if weights is not None and not masks.all():
             drawn = measures_of_draws(count_scores(maps, masks), weights[:, known], f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
         pixels = pixel_measures(maps, masks, legacy_pro)
-        measures |= _by_key(PIXEL_MEASURES, pixels)
-        if legacy_pro:
-            measures[LEGACY_PRO] = pixels.legacy_pro
+        measures |= _by_key(PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {}), vars(pixels))
         curves = pixels.curves
         if known.size < len(scores):
             notes.append(f"{len(scores) - known.size} images without a mask are not in the pixel measures")
@@ -118,7 +93,7 @@ def measure_class(
         notes.append("no pixel measures: there is no mask with an anomalous pixel")
 
     image = ranking_measures(scores[label == 0], scores[label == 1])
-    measures |= _by_key(IMAGE_MEASURES, image)
+    measures |= _by_key(IMAGE_MEASURES, vars(image))
     if image.auroc is None:
         kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (label == value).any()]
         notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
@@ -132,10 +107,9 @@ def measure_class(
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:
     """Tell what a measure needs some images to have, [n, 4]: label, known mask, anomalous pixels, normal pixels."""
-    anomalous = masks.any(axis=(1, 2)) if len(masks) else np.zeros(len(label), bool)
-    normal = ~masks.all(axis=(1, 2)) if len(masks) else np.zeros(len(label), bool)
-    return np.stack([label, has_mask, anomalous, normal], axis=1).astype(int)
+    masks = masks if len(masks) else np.zeros((len(label), 1, 1), bool)
+    return np.stack([label, has_mask, masks.any(axis=(1, 2)), ~masks.all(axis=(1, 2))], axis=1).astype(int)
 
 
-def _by_key(names: dict[str, str], measured: object) -> dict:
-    return {key: getattr(measured, name) for key, name in names.items()}
+def _by_key(names: Mapping[str, str], measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: measured[name] for key, name in names.items()}

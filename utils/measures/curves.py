@@ -20,46 +20,43 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of one set of scores.
+    """The curves of one set of scores."""
 
-    Attributes:
-        roc: true-positive over false-positive rate, from (0, 0) to (1, 1).
-        pr: precision over recall. Average precision is the area of the steps that have each point at their
-            right end.
-        pro: mean overlap over false-positive rate, from (0, 0) to the rate 0.3; None for images.
-    """
-
-    roc: Curve
-    pr: Curve
-    pro: Curve | None = None
+    roc: Curve  # true-positive over false-positive rate, from (0, 0) to (1, 1)
+    pr: Curve  # precision over recall; average precision is the area of the steps that have them at their right end
+    pro: Curve | None = None  # mean overlap over false-positive rate, from (0, 0) to the rate 0.3; None for images
 
 
 def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
     """Draw ROC and PR from ascending scores of normal [N] and anomalous [P] items; None without one or the other."""
     if not normal.size or not anomalous.size:
         return None
-    return _ranking_curves(normal, anomalous, _thresholds(normal, anomalous))
+    falling = _thresholds(normal, anomalous)[::-1]
+    false = normal.size - np.searchsorted(normal, falling, side="left")
+    true = anomalous.size - np.searchsorted(anomalous, falling, side="left")
+    recall = true / anomalous.size
+    roc = Curve(np.append(0, false / normal.size), np.append(0, recall))
+    return Curves(roc, Curve(recall, true / (true + false)))
 
 
 def pixel_curves(split: SplitScores) -> Curves | None:
     """Draw ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
     normal, anomalous = split.normal, np.ascontiguousarray(split.anomalous)
-    if not normal.size or not anomalous.size:
+    curves = ranking_curves(normal, anomalous)
+    if curves is None:
         return None
-    thresholds = _thresholds(normal, anomalous)
-    curves = _ranking_curves(normal, anomalous, thresholds)
-    rate, overlap = curves.roc.x, np.append(0, mean_overlap(split, thresholds, side="right")[::-1])
+    overlap = mean_overlap(split, _thresholds(normal, anomalous), side="right")
+    rate, overlap = curves.roc.x, np.append(0, overlap[::-1])
     inside = rate < FPR_LIMIT
     last = np.interp(FPR_LIMIT, rate, overlap)
-    pro = Curve(np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last))
-    return Curves(curves.roc, curves.pr, pro)
+    return Curves(curves.roc, curves.pr, Curve(np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)))
 
 
 def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     """Choose ascending distinct scores to draw the curves at: all of them if they are few.
 
-    Else spread evenly over the recall and the false-positive rate, more closely where that rate is small,
-    and about the rate where PRO ends. The least score is always among them, so the curves are whole.
+    Else spread evenly over the recall and the false-positive rate, more closely where that rate is small, and about the
+    rate where PRO ends. The least score is always among them, so the curves are whole.
     """
     n, p = normal.size, anomalous.size
     if n + p <= 3 * POINTS:
@@ -68,12 +65,3 @@ def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     from_top = [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
     chosen = normal[n - np.rint(np.concatenate(from_top)).astype(int)]
     return np.unique(np.concatenate([chosen, anomalous[np.rint(np.linspace(0, p - 1, POINTS)).astype(int)]]))
-
-
-def _ranking_curves(normal: np.ndarray, anomalous: np.ndarray, thresholds: np.ndarray) -> Curves:
-    falling = thresholds[::-1]
-    false = normal.size - np.searchsorted(normal, falling, side="left")
-    true = anomalous.size - np.searchsorted(anomalous, falling, side="left")
-    recall = true / anomalous.size
-    roc = Curve(np.append(0, false / normal.size), np.append(0, recall))
-    return Curves(roc, Curve(recall, true / (true + false)))

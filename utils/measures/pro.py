@@ -48,9 +48,9 @@ def area_under_ramp(start: np.ndarray, end: np.ndarray, limit: np.ndarray | floa
 def legacy_pro(split: SplitScores) -> float | None:
     """Compute PRO as the released evaluators of the field do; for comparison with older tables only.
 
-    200 thresholds equally spaced from the least to the greatest score; points with a false-positive rate of
-    0.3 or more are dropped and the remaining rates rescaled to [0, 1]. Unlike `exact_pro`, it changes under a
-    monotone map of the scores. None where that is None, or fewer than two different rates remain.
+    200 thresholds equally spaced from the least to the greatest score; points with a false-positive rate of 0.3 or more
+    are dropped and the remaining rates rescaled to [0, 1]. Unlike `exact_pro`, it changes under a monotone map of the
+    scores. None where that is None, or fewer than two different rates remain.
     """
     normal, anomalous = split.normal, split.anomalous
     if not normal.size or not split.regions:

@@ -14,25 +14,15 @@ from utils.measures.regions import blocks
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well scores tell two labels apart, as fractions; all None if there is one label only.
+    """How well scores tell two labels apart, as fractions; all None if there is one label only."""
 
-    Attributes:
-        auroc: area under the ROC curve, ties count half.
-        ap: average precision, the sum of (R_n - R_{n-1}) P_n over the distinct thresholds.
-        f1_max: the greatest F1 over the distinct thresholds.
-    """
-
-    auroc: float | None
-    ap: float | None
-    f1_max: float | None
+    auroc: float | None  # area under the ROC curve, ties count half
+    ap: float | None  # average precision, the sum of (R_n - R_{n-1}) P_n over the distinct thresholds
+    f1_max: float | None  # the greatest F1 over the distinct thresholds
 
 
 def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
-    """Measure how well scores rank the anomalous items [P] above the normal ones [N].
-
-    Raises:
-        ValueError: a score that is not finite.
-    """
+    """Measure how well finite scores rank the anomalous items [P] above the normal ones [N]."""
     for name, scores in (("normal", normal), ("anomalous", anomalous)):
         if not np.isfinite(scores).all():
             raise ValueError(f"the {name} score {np.flatnonzero(~np.isfinite(scores))[0]} is not finite")
@@ -62,14 +52,8 @@ def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
 def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Compute for each of n items the fraction of those with the other label that its score has on the wrong side.
 
-    The mean over the anomalous items, as that over the normal ones, is 1 - AUROC; ties count half.
-
-    Args:
-        scores: [n] finite.
-        labels: [n], 1 for anomalous, 0 for normal, anything else where no label is known.
-
-    Returns:
-        [n] float64; NaN without a label, and where no item has the other one.
+    Ties count half: the mean over the anomalous items, as that over the normal ones, is 1 - AUROC. Labels [n] are 1 for
+    anomalous, 0 for normal; the result, float64 [n], is NaN at any other, and where no item has the other label.
     """
     wrong = np.full(scores.shape, np.nan)
     for label, other, sign in ((0, 1, 1), (1, 0, -1)):  # a normal item is wrong above its rivals

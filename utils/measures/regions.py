@@ -11,19 +11,12 @@ BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of inte
 
 @dataclass(frozen=True)
 class SplitScores:
-    """The pixel scores of a class, split by its masks.
+    """The pixel scores of a class, split by its masks."""
 
-    Attributes:
-        normal: [N] float32, ascending; a view of the buffer that the maps stood in.
-        anomalous: [P] float32, ascending; not contiguous.
-        region_size: [P] float32, pixels of the region that each anomalous score lies in; not contiguous.
-        regions: how many regions there are in all images.
-    """
-
-    normal: np.ndarray
-    anomalous: np.ndarray
-    region_size: np.ndarray
-    regions: int
+    normal: np.ndarray  # float32 [N], ascending; a view of the buffer that the maps stood in
+    anomalous: np.ndarray  # float32 [P], ascending; not contiguous
+    region_size: np.ndarray  # float32 [P], pixels of the region that each anomalous score lies in; not contiguous
+    regions: int  # how many there are in all images
 
 
 def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
@@ -41,7 +34,7 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
         raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
     if not (maps.flags.c_contiguous and maps.flags.writeable):
         raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
-    scores = maps.reshape(-1)  # a view, since the maps are C-contiguous
+    scores = maps.reshape(-1)  # a view
     # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
     anomalous = np.empty(np.count_nonzero(masks), np.complex64)
     regions = normal_end = anomalous_end = 0
@@ -106,18 +99,9 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
         inside = np.where(labels[part] == label, anomaly_map[part], -np.inf)
         row, column = np.unravel_index(inside.argmax(), inside.shape)
         x, y = round(left * across), round(top * down)
-        regions.append(
-            Region(
-                x=x,
-                y=y,
-                width=round((left + width) * across) - x,
-                height=round((top + height) * down) - y,
-                area=round(area * across * down),
-                peak=float(inside[row, column]),
-                peak_x=int((left + column + 0.5) * across),
-                peak_y=int((top + row + 0.5) * down),
-            )
-        )
+        box = (x, y, round((left + width) * across) - x, round((top + height) * down) - y)
+        peak = (float(inside[row, column]), int((left + column + 0.5) * across), int((top + row + 0.5) * down))
+        regions.append(Region(*box, round(area * across * down), *peak))
     return sorted(regions, key=lambda region: -region.peak)
 
 
