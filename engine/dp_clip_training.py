@@ -23,15 +23,14 @@ from engine.training import (
 )
 from engine.training_data import TrainingSet, read_training_set
 from engine.training_options import DPClipTrainingOptions, OptimisationOptions
-from models.adapted_tower import encode_adapted
-from models.adapter import ImageAdapter
+from models.adapter import ImageAdapter, encode_adapted
+from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for, training_loss
 from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
 from models.fidelity import Fidelity
-from models.patch_logits import adapter_upsampling
-from models.prototypes import MomentumPrototypes
+from models.losses import MomentumPrototypes
 from models.text import discard_text_tower
 from utils.arguments import plain_record
 from utils.distributed import sum_gradients, sum_over_processes

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy.ndimage import correlate1d, gaussian_filter1d
 from torch import Tensor
 
+from models.backbone import Backbone
 from utils.errors import UserError
 
 
@@ -56,3 +57,35 @@ def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
 def resample(maps: Tensor, matrix: Tensor) -> Tensor:
     """Apply a matrix to rows and columns: [B, g, g] and [S, g] to [B, S, S]."""
     return matrix @ maps @ matrix.T
+
+
+PATCH_TEMPERATURE = 100.0
+
+
+def anomalous_probabilities(logits: Tensor, upsampling: Tensor) -> Tensor:
+    """Probability that a pixel is anomalous, from a grid of logit differences.
+
+    Args:
+        logits: [..., N], anomalous less normal.
+        upsampling: [S, g].
+
+    Returns:
+        [..., S, S] in [0, 1].
+    """
+    grid = upsampling.shape[1]
+    return resample(logits.unflatten(-1, (grid, grid)), upsampling).sigmoid()
+
+
+def adapter_upsampling(backbone: Backbone) -> Tensor:
+    """The matrix [S, g] that brings the adapters' logits to pixels."""
+    matrix = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=True)
+    return matrix.to(backbone.device)
+
+
+def min_max(values: np.ndarray, low: float | None = None) -> np.ndarray:
+    """Values scaled so that `low`, by default the least of them, becomes 0 and the greatest 1.
+
+    They are returned unchanged where nothing is greater than `low`, and where there is a single value.
+    """
+    low, high = values.min() if low is None else low, values.max()
+    return (values - low) / (high - low) if len(values) > 1 and high > low else values

@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.adapted_tower import AdaptedFeatures, encode_adapted
-from models.adapter import AdapterSettings, ImageAdapter
-from models.anomaly_map import kernel_matrix, resample
+from models.adapter import AdaptedFeatures, AdapterSettings, ImageAdapter, encode_adapted
+from models.anomaly_map import (
+    PATCH_TEMPERATURE,
+    adapter_upsampling,
+    anomalous_probabilities,
+    kernel_matrix,
+    min_max,
+    resample,
+)
 from models.backbone import Backbone
-from models.decoupling import decoupling_loss, state_means, token_labels
 from models.linear import use_fastest_kernels
-from models.losses import dice_loss, focal_loss
-from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
-from models.prototypes import MomentumPrototypes
-from models.scaling import min_max
+from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
 from utils.evaluation_types import Prediction
 
 # Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.

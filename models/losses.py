@@ -1,10 +1,10 @@
-"""Segmentation losses of the anomalous probability, as APRIL-GAN and its heirs use them.
-
-With two columns that sum to one, everything is said by the anomalous one.
-"""
+"""What SDP+ and DP-CLIP minimise: segmentation losses, and DP-CLIP's feature decoupling with its prototypes."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from utils.distributed import sum_over_processes
 
 FOCUS = 2  # exponent of the focal loss, Lin et al. (arXiv:1708.02002), whose gamma = 2
 SMOOTH = 1e-5  # bounds the one-hot target away from 0 and 1, and the logarithm's argument away from 0
@@ -36,3 +36,80 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
     p, m = probability.flatten(1), mask.flatten(1).to(probability.dtype)
     coefficient = (2 * torch.linalg.vecdot(p, m) + 1) / (p.sum(dim=1) + m.sum(dim=1) + 1)
     return 1 - coefficient.mean()
+
+
+def token_labels(masks: Tensor, grid: int) -> Tensor:
+    """Which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
+    tokens = F.interpolate(masks[:, None].float(), size=grid, mode="nearest")[:, 0] > 0.5
+    return tokens.flatten(1)
+
+
+def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
+    """Unit-length means of all normal and of all anomalous tokens of a batch, that of all processes together.
+
+    Args:
+        tokens: unit-length patch tokens [B, N, D].
+        anomalous: bool [B, N].
+
+    Returns:
+        Rows normal and anomalous [2, D], or None where the batch has tokens of one kind only.
+    """
+    kinds = torch.stack([~anomalous, anomalous])
+    sums = torch.stack([tokens[kind].sum(dim=0) for kind in kinds])
+    counts = kinds.sum(dim=(1, 2)).to(sums.dtype)[:, None]
+    sums, counts = sum_over_processes(torch.cat([sums, counts], dim=1)).split([sums.shape[1], 1], dim=1)
+    return F.normalize(sums / counts, dim=-1) if counts.all() else None
+
+
+def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:
+    """Squared similarity of each state's mean to the other state's prototype, on average over both states.
+
+    Args:
+        means: as `state_means` gives them [2, D].
+        prototypes: unit rows normal and anomalous [2, D]; None where there are none yet, so that the means, which are
+            to become the prototypes, are compared with each other.
+    """
+    if prototypes is None:
+        return (means[0] @ means[1]).square()
+    return torch.linalg.vecdot(means, prototypes.flip(0)).square().mean()
+
+
+class MomentumPrototypes:
+    """Two prototypes in the joint embedding; they exist from the first batch with both kinds of token on.
+
+    Args:
+        momentum: share of a prototype that an update keeps, in [0, 1].
+        repeat_update: update towards the last means again after a batch that had none.
+
+    Attributes:
+        values: unit rows normal and anomalous [2, D], or None.
+        seen: the means [2, D] that the next update moves towards, or None.
+    """
+
+    def __init__(self, momentum: float, *, repeat_update: bool = False) -> None:
+        self.momentum = momentum
+        self.repeat_update = repeat_update
+        self.values: Tensor | None = None
+        self.seen: Tensor | None = None
+
+    def see(self, means: Tensor) -> None:
+        """Note a tap's means [2, D] for the next update; the first ones become the prototypes at once."""
+        self.seen = means.detach()
+        if self.values is None:
+            self.values = self.seen
+
+    def update(self) -> None:
+        """Move the prototypes towards the means seen last, if there are any; to be called after each batch."""
+        if self.values is None or self.seen is None:
+            return
+        self.values = F.normalize(self.momentum * self.values + (1 - self.momentum) * self.seen, dim=-1)
+        if not self.repeat_update:
+            self.seen = None
+
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """What goes into a checkpoint."""
+        return {"values": self.values, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
+        """Go on from a checkpoint."""
+        self.values, self.seen = state["values"], state["seen"]

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
+from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
 from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
-from models.scaling import min_max
 from utils.evaluation_types import Prediction
 
 IMAGE_TEMPERATURE = 100.0

@@ -6,12 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.anomaly_map import resample
+from models.anomaly_map import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities, resample
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
-from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.sdp import SDP
 from utils.evaluation_types import Prediction
 
