@@ -76,8 +76,8 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from engine.loading import clip_ad_text_features
+    from models.adapter_checkpoint import load_adapters, read_adapters
     from models.sdp_plus import SDPPlus
-    from models.sdp_plus_checkpoint import load_adapters, read_adapters
 
     def detector(options: Any, backbone: Backbone, fidelity: Fidelity, trained: Any, text: Any) -> SDPPlus:
         return SDPPlus(trained, backbone, text, fidelity, options.smoothing)
@@ -95,8 +95,8 @@ def _sdp_plus() -> Method:
 
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, dp_clip_text_features
+    from models.adapter_checkpoint import load_image_adapter, read_image_adapter, settings_record
     from models.dp_clip import DPClip
-    from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
 
     def load(checkpoint: AdapterCheckpoint, options: Any, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
         return load_image_adapter(checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint))
@@ -143,9 +143,9 @@ def idle_option(options: Options, method: str) -> str | None:
 
 def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
     """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
-    from models.adapter_checkpoint import differences
+    from models.adapter_checkpoint import mismatches
 
-    for difference in differences(checkpoint, backbone):
-        logger.warning("%s", difference)
+    for mismatch in mismatches(checkpoint, backbone):
+        logger.warning("%s", mismatch)
     if fidelity != checkpoint.fidelity:
         logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)

@@ -24,11 +24,11 @@ from engine.training import (
 from engine.training_data import TrainingSet, read_training_set
 from engine.training_options import DPClipTrainingOptions, OptimisationOptions
 from models.adapter import ImageAdapter, encode_adapted
+from models.adapter_checkpoint import DP_CLIP, KEYS, OPTIMIZER, checkpoint_of, settings_record
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.dp_clip import image_adapter_for, training_loss
-from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
 from models.fidelity import Fidelity
 from models.losses import MomentumPrototypes
 from models.text import discard_text_tower
@@ -38,6 +38,7 @@ from utils.errors import UserError
 from utils.runtime import seed_everything
 
 logger = logging.getLogger(__name__)
+
 
 BETAS = (0.5, 0.999)
 DECAY = 0.5  # of the learning rate, at each milestone
@@ -52,7 +53,7 @@ FREE = {
 def train(options: DPClipTrainingOptions) -> None:
     """Train, and leave checkpoints and curves in `--save_path`."""
     options = resolve(options, fidelity="released")
-    with start_training(options, METHOD, FREE) as state:
+    with start_training(options, DP_CLIP, FREE) as state:
         _train(options, state)
 
 
@@ -73,7 +74,7 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
     training = DPClipTraining(backbone, adapter, fidelity, options)
 
     def restore(state: Mapping[str, Any], state_file: Path) -> None:
-        load_into(adapter, state[KEY], state_file, "the image adapter")
+        load_into(adapter, state[KEYS[DP_CLIP]], state_file, "the image adapter")
         training.resume(state[OPTIMIZER], state)
 
     log, trained = restored(options, state, restore)
@@ -105,9 +106,9 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
         rate = training.scheduler.get_last_lr()[0]
         logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
 
-        origin = {name: plain_record(options)[name] for name in ("train_dataset", "train_classes", "shot")}
-        optimizer_state = training.optimizer.state_dict()
-        checkpoint = checkpoint_of(adapter, optimizer_state, backbone, options.fidelity, epoch, **origin)
+        entries = {OPTIMIZER: training.optimizer.state_dict(), "settings": settings_record(settings)}
+        entries |= {name: plain_record(options)[name] for name in ("train_dataset", "train_classes", "shot")}
+        checkpoint = checkpoint_of(DP_CLIP, adapter, backbone, options.fidelity, epoch, **entries)
         if epoch == options.epochs or epoch % options.save_freq == 0:
             save_checkpoint(options.save_path / f"image_adapter_{epoch}.pth", checkpoint)
         save_checkpoint(options.save_path / "image_adapter.pth", checkpoint)

@@ -27,11 +27,11 @@ from engine.training import (
 )
 from engine.training_data import read_training_set, read_validation_set
 from engine.training_options import SDPPlusTrainingOptions
+from models.adapter_checkpoint import KEYS, SDP_PLUS, checkpoint_of
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
 from models.fidelity import Fidelity
 from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
-from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_gradients
 from utils.errors import UserError
@@ -52,7 +52,7 @@ FREE = {
 def train(options: SDPPlusTrainingOptions) -> None:
     """Train, and leave checkpoints and curves in `--save_path`."""
     options = resolve(options)
-    with start_training(options, METHOD, FREE) as state:
+    with start_training(options, SDP_PLUS, FREE) as state:
         _train(options, state)
 
 
@@ -70,7 +70,7 @@ def _train(options: SDPPlusTrainingOptions, state: dict[str, Any] | None) -> Non
     optimizer = torch.optim.Adam(adapters.parameters(), lr=options.learning_rate)
 
     def restore(state: Mapping[str, Any], state_file: Path) -> None:
-        load_into(adapters, state[KEY], state_file, "the adapters")
+        load_into(adapters, state[KEYS[SDP_PLUS]], state_file, "the adapters")
         optimizer.load_state_dict(state["optimizer"])
 
     log, trained = restored(options, state, restore)
@@ -92,7 +92,7 @@ def _train(options: SDPPlusTrainingOptions, state: dict[str, Any] | None) -> Non
             logger.info("epoch %d of %d: loss %.4f", epoch, options.epochs, log.epoch_mean(epoch))
 
         origin = {name: plain_record(options)[name] for name in ("train_dataset", "train_classes")}
-        checkpoint = checkpoint_of(adapters, backbone, options.fidelity, epoch=epoch, **origin)
+        checkpoint = checkpoint_of(SDP_PLUS, adapters, backbone, options.fidelity, epoch, **origin)
         if is_last or epoch % options.save_freq == 0:
             newest = options.save_path / f"epoch_{epoch}.pth"
             save_checkpoint(newest, checkpoint)

@@ -11,7 +11,7 @@ import torch
 from open_clip.model import CLIPVisionCfg, resize_pos_embed
 
 from models.architecture import build_clip, default_taps, read_config, servable_image_size
-from models.checkpoints import check_finite
+from models.checkpoints import load_into
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
 from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
@@ -133,25 +133,12 @@ def load_backbone(
 
 
 def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
-    """Load the state dict in `path`; every key and every shape but the position grid's must fit, values be finite."""
+    """Load the state dict in `path`, which must fit but for its grid of positions."""
     state = read_state_dict(path)
     position = state.get("visual.positional_embedding")
-    own = clip.visual.positional_embedding
-    if position is not None and position.ndim == 2 and position.shape[1] == own.shape[1]:
+    if position is not None and position.ndim == 2 and position.shape[1] == clip.visual.positional_embedding.shape[1]:
         if round((len(position) - 1) ** 0.5) ** 2 != len(position) - 1:
             raise UserError(f"{path} was trained on a grid of patches that is not square")
         state["visual.positional_embedding"] = position.float()
         resize_pos_embed(state, clip)
-    expected = clip.state_dict()
-    misfits = [f"{key} is missing" for key in expected if key not in state]
-    misfits += [f"{key} is not part of it" for key in state if key not in expected]
-    misfits += [
-        f"{key} has shape {tuple(value.shape)}, not {tuple(expected[key].shape)}"
-        for key, value in state.items()
-        if key in expected and value.shape != expected[key].shape
-    ]
-    if misfits:
-        more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
-        raise UserError(f"{path} does not fit {model}: {misfits[0]}{more}")
-    check_finite(state, path)
-    clip.load_state_dict(state)
+    load_into(clip, state, path, model)
