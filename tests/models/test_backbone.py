@@ -12,8 +12,7 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 
 import models.backbone
-from models.architecture import check_servable, read_config
-from models.backbone import Backbone, load_backbone
+from models.backbone import Backbone, check_servable, load_backbone, read_config
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.weights import Weights
