@@ -11,13 +11,9 @@ SMOOTH = 1e-5  # bounds the one-hot target away from 0 and 1, and the logarithm'
 
 
 def focal_loss(anomalous: Tensor, mask: Tensor) -> Tensor:
-    """Focal loss without class weights, the mean over all pixels.
+    """Focal loss of the probability [B, S, S] that a pixel is anomalous, the mean over all pixels; `mask` is bool.
 
-    Lin et al. (arXiv:1708.02002), equation 4, with the one-hot target kept within [1e-5, 1 - 1e-5].
-
-    Args:
-        anomalous: probability that a pixel is anomalous, [B, S, S] in [0, 1].
-        mask: ground truth, bool or 0 and 1, [B, S, S].
+    Lin et al. (arXiv:1708.02002), equation 4, without class weights.
     """
     target = mask.to(anomalous.dtype).clamp(SMOOTH, 1 - SMOOTH)
     of_truth = target * anomalous + (1 - target) * (1 - anomalous) + SMOOTH
@@ -25,13 +21,9 @@ def focal_loss(anomalous: Tensor, mask: Tensor) -> Tensor:
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
-    """One less the soft Dice coefficient of each image, whose sums are smoothed by one; the mean over the batch.
+    """Dice loss of the probability [B, S, S] of a region and of its mask, bool [B, S, S], the mean over the images.
 
-    Milletari et al. (arXiv:1606.04797), section 3, with sums in place of sums of squares.
-
-    Args:
-        probability: that a pixel belongs to the region, [B, S, S] in [0, 1].
-        mask: the region, bool or 0 and 1, [B, S, S].
+    Milletari et al. (arXiv:1606.04797), section 3, with sums in place of sums of squares, smoothed by one.
     """
     p, m = probability.flatten(1), mask.flatten(1).to(probability.dtype)
     coefficient = (2 * torch.linalg.vecdot(p, m) + 1) / (p.sum(dim=1) + m.sum(dim=1) + 1)
@@ -40,19 +32,13 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
 
 def token_labels(masks: Tensor, grid: int) -> Tensor:
     """Which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
-    tokens = F.interpolate(masks[:, None].float(), size=grid, mode="nearest")[:, 0] > 0.5
-    return tokens.flatten(1)
+    return (F.interpolate(masks[:, None].float(), size=grid, mode="nearest") > 0.5).flatten(1)
 
 
 def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
-    """Unit-length means of all normal and of all anomalous tokens of a batch, that of all processes together.
+    """Unit-length means, rows normal and anomalous [2, D], of a batch's tokens [B, N, D] by their labels, bool [B, N].
 
-    Args:
-        tokens: unit-length patch tokens [B, N, D].
-        anomalous: bool [B, N].
-
-    Returns:
-        Rows normal and anomalous [2, D], or None where the batch has tokens of one kind only.
+    The batch is that of all processes together; None where it has tokens of one kind only.
     """
     kinds = torch.stack([~anomalous, anomalous])
     sums = torch.stack([tokens[kind].sum(dim=0) for kind in kinds])
@@ -64,10 +50,8 @@ def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
 def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:
     """Squared similarity of each state's mean to the other state's prototype, on average over both states.
 
-    Args:
-        means: as `state_means` gives them [2, D].
-        prototypes: unit rows normal and anomalous [2, D]; None where there are none yet, so that the means, which are
-            to become the prototypes, are compared with each other.
+    Both are unit rows normal and anomalous [2, D]. While there are no prototypes, the means, which are to become
+    them, are compared with each other.
     """
     if prototypes is None:
         return (means[0] @ means[1]).square()
@@ -75,22 +59,13 @@ def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:
 
 
 class MomentumPrototypes:
-    """Two prototypes in the joint embedding; they exist from the first batch with both kinds of token on.
-
-    Args:
-        momentum: share of a prototype that an update keeps, in [0, 1].
-        repeat_update: update towards the last means again after a batch that had none.
-
-    Attributes:
-        values: unit rows normal and anomalous [2, D], or None.
-        seen: the means [2, D] that the next update moves towards, or None.
-    """
+    """Prototypes of normal and anomalous tokens, which exist from the first batch with both kinds on."""
 
     def __init__(self, momentum: float, *, repeat_update: bool = False) -> None:
-        self.momentum = momentum
-        self.repeat_update = repeat_update
-        self.values: Tensor | None = None
-        self.seen: Tensor | None = None
+        self.momentum = momentum  # share of a prototype that an update keeps, in [0, 1]
+        self.repeat_update = repeat_update  # towards the last means, after a batch that had none
+        self.values: Tensor | None = None  # unit rows normal and anomalous [2, D]
+        self.seen: Tensor | None = None  # the means [2, D] that the next update moves towards
 
     def see(self, means: Tensor) -> None:
         """Note a tap's means [2, D] for the next update; the first ones become the prototypes at once."""
@@ -100,7 +75,7 @@ class MomentumPrototypes:
 
     def update(self) -> None:
         """Move the prototypes towards the means seen last, if there are any; to be called after each batch."""
-        if self.values is None or self.seen is None:
+        if self.seen is None:
             return
         self.values = F.normalize(self.momentum * self.values + (1 - self.momentum) * self.seen, dim=-1)
         if not self.repeat_update:
