@@ -70,7 +70,7 @@ def load_backbone(
     model: str,  # an open_clip model name, or the path of a model config JSON
     pretrained: str,  # an open_clip tag of it, or the path of a state dict
     image_size: int | None,  # None for the model's own
-    features_list: Sequence[int] | None,  # None for the last of each stage
+    features_list: Sequence[int] | None,  # None for the last block of each stage
     fidelity: Fidelity,  # decides the activation of OpenAI's weights
     device: torch.device,
     precision: str = "fp32",
@@ -141,16 +141,9 @@ def read_config(model: str) -> dict[str, Any]:
 def check_servable(
     model: str, config: dict[str, Any], image_size: int | None, features_list: Sequence[int] | None
 ) -> tuple[int, tuple[int, ...]]:
-    """Refuse a model that the dual path cannot run on, or a size or taps that do not fit it.
+    """Refuse a model that the dual path cannot run on, or a size or taps that do not fit it; return these two.
 
-    Args:
-        model: what the messages call it.
-        config: open_clip's.
-        image_size: side of the input in pixels; None for the model's own.
-        features_list: 1-based numbers of the blocks to tap; None for the last of each stage.
-
-    Returns:
-        Size and taps, these in ascending order.
+    See `load_backbone` for the arguments. Sizes are in pixels, taps 1-based numbers of blocks, returned in order.
     """
     vision = vars(CLIPVisionCfg()) | config["vision_cfg"]
     text = vars(CLIPTextCfg()) | config["text_cfg"]
