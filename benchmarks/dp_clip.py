@@ -23,12 +23,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import in_own_process, medians, start
-from models.adapted_tower import encode_adapted
-from models.adapter import AdapterSettings, ImageAdapter
+from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import kernel_matrix, upsampling_matrix
 from models.dp_clip import anomaly_maps, training_loss
 from models.dual_path import STAGES
-from models.prototypes import MomentumPrototypes
+from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
 
 DECOUPLING_WEIGHT = 0.1

@@ -20,10 +20,9 @@ from demo.objective import Batch, backward, loss_weights
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.record import Row, write_record
 from demo.render import CLASSES
-from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
+from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
 from models.dual_path import STAGES, encode_dual_path
 from models.prompts import read_prompts
-from models.scaling import min_max
 from models.sdp import image_probability, token_scores
 from models.sdp_plus import LinearAdapters
 from utils.errors import UserError

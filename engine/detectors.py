@@ -61,8 +61,8 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from engine.loading import clip_ad_text_features
+    from models.adapter_checkpoint import load_adapters, read_adapters
     from models.sdp_plus import SDPPlus
-    from models.sdp_plus_checkpoint import load_adapters, read_adapters
 
     return Method(
         name="SDP+",
@@ -84,8 +84,8 @@ def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
 
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, dp_clip_text_features
+    from models.adapter_checkpoint import load_image_adapter, read_image_adapter, settings_record
     from models.dp_clip import DPClip
-    from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter, settings_record
 
     return Method(
         name="DP-CLIP",
@@ -126,9 +126,9 @@ def idle_option(options: Options, method: str) -> str | None:
 
 def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
     """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
-    from models.adapter_checkpoint import differences
+    from models.adapter_checkpoint import mismatches
 
-    for difference in differences(checkpoint, backbone):
-        logger.warning("%s", difference)
+    for mismatch in mismatches(checkpoint, backbone):
+        logger.warning("%s", mismatch)
     if fidelity != checkpoint.fidelity:
         logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)

@@ -13,14 +13,13 @@ from engine.detectors import METHODS
 from engine.loading import adapter_settings, backbone_from_options, find_device
 from engine.training import Training, image_texts
 from engine.training_options import DPClipTrainingOptions
-from models.adapted_tower import encode_adapted
-from models.adapter import ImageAdapter
+from models.adapter import ImageAdapter, encode_adapted
+from models.adapter_checkpoint import DP_CLIP, KEYS, OPTIMIZER, checkpoint_of, settings_record
+from models.anomaly_map import adapter_upsampling
 from models.checkpoints import load_into
 from models.dp_clip import image_adapter_for, training_loss
-from models.dp_clip_checkpoint import KEY, METHOD, OPTIMIZER, checkpoint_of
 from models.fidelity import Fidelity
-from models.patch_logits import adapter_upsampling
-from models.prototypes import MomentumPrototypes
+from models.losses import MomentumPrototypes
 from models.text import discard_text_tower
 from utils.arguments import plain_record
 from utils.distributed import sum_gradients, sum_over_processes
@@ -34,7 +33,7 @@ DECAY = 0.5  # of the learning rate, at each milestone
 class DPClipTraining(Training):
     """The training of an image adapter, in the precision of the backbone's tower, with the loss scaled for fp16."""
 
-    method = METHOD
+    method = DP_CLIP
     file = "image_adapter_{}.pth"
     newest_file = "image_adapter.pth"
     remedy = "choose a smaller --learning_rate, or --clip_gradient 1"
@@ -108,15 +107,15 @@ class DPClipTraining(Training):
             self.scheduler.step()
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
-        origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes", "shot")}
-        fidelity, optimizer = self.options.fidelity, self.optimizer.state_dict()
-        return checkpoint_of(self.trained, optimizer, self.backbone, fidelity, epoch, **origin)
+        entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": settings_record(self.trained.settings)}
+        entries |= {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes", "shot")}
+        return checkpoint_of(DP_CLIP, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:  # the optimiser's is in the checkpoint
         return {name: getattr(self, name).state_dict() for name in ("scheduler", "scaler", "prototypes")}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        load_into(self.trained, state[KEY], path, "the image adapter")
+        load_into(self.trained, state[KEYS[DP_CLIP]], path, "the image adapter")
         self.optimizer.load_state_dict(state[OPTIMIZER])
         self.scaler.load_state_dict(state["scaler"])
         if not self.fidelity.resume_starts_anew:

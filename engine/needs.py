@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.architecture import build_clip, default_taps, read_config, servable_image_size
+from models.backbone import build_clip, check_servable, read_config
 from models.token_cache import DTYPES
 from models.weights import quick_gelu_weights
 
@@ -80,7 +80,7 @@ def dimensions_of(
     QuickGELU, the larger, is assumed where the weights were trained with it, though `Fidelity` may say GELU.
     """
     config = read_config(model)
-    image_size = servable_image_size(model, config, image_size, features_list)
+    image_size, features_list = check_servable(model, config, image_size, features_list)
     tag = None if Path(pretrained).is_file() else pretrained
     quick_gelu = config.get("quick_gelu", False) or quick_gelu_weights(model, tag)[0]
     with torch.device("meta"):
@@ -91,6 +91,6 @@ def dimensions_of(
         hidden=clip.visual.transformer.resblocks[0].mlp.c_fc.out_features,
         patches=clip.visual.grid_size[0] ** 2,
         image_size=image_size,
-        taps=len(features_list or default_taps(config)),
+        taps=len(features_list),
         quick_gelu=quick_gelu,
     )

@@ -238,7 +238,7 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
         values = {name: getattr(preset, name) for name in ("pretrained", "image_size", "features_list")}
         values["fidelity"] = preset.clip_ad_fidelity
     elif options.pretrained is None:
-        from models.architecture import check_servable, read_config  # which import open_clip, and that takes seconds
+        from models.backbone import check_servable, read_config  # which import open_clip, and that takes seconds
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")

@@ -19,10 +19,10 @@ from engine.options import resolve
 from engine.tokens import TokenBatch, TokenSource, token_source
 from engine.training import Training, class_texts, image_texts
 from engine.training_options import SDPPlusTrainingOptions
+from models.adapter_checkpoint import KEYS, SDP_PLUS, checkpoint_of
 from models.checkpoints import load_into
 from models.fidelity import Fidelity
 from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
-from models.sdp_plus_checkpoint import KEY, METHOD, checkpoint_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_over_processes
 from utils.results import Measures, mean_result, results_table, write_results
@@ -40,7 +40,7 @@ class SDPPlusTraining(Training):
         validation: what to validate on, if on anything, and text features [D, 2] of its classes.
     """
 
-    method = METHOD
+    method = SDP_PLUS
     file = "epoch_{}.pth"
 
     options: SDPPlusTrainingOptions
@@ -86,13 +86,13 @@ class SDPPlusTraining(Training):
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes")}
-        return checkpoint_of(self.trained, self.backbone, self.options.fidelity, epoch=epoch, **origin)
+        return checkpoint_of(SDP_PLUS, self.trained, self.backbone, self.options.fidelity, epoch, **origin)
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        load_into(self.trained, state[KEY], path, "the adapters")
+        load_into(self.trained, state[KEYS[SDP_PLUS]], path, "the adapters")
         self.optimizer.load_state_dict(state["optimizer"])
 
     def validate(self, epoch: int) -> Measures | None:
@@ -109,8 +109,8 @@ class SDPPlusTraining(Training):
             results = list(evaluate(detector, loader, images.entries, device=device, stopwatch=Stopwatch()))
         if not is_main():
             return {}
-        title = f"{METHOD} on {images.spec.name} after epoch {epoch}"
+        title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
         logger.info("%s\n%s", title, results_table(results))
-        description = {"method": METHOD, "dataset": images.spec.name, "epoch": epoch}
+        description = {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}
         write_results(self.options.save_path / "validation" / f"epoch_{epoch}", title, results, description)
         return mean_result(results).measures

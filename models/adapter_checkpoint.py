@@ -1,72 +1,165 @@
-"""What every checkpoint of trained adapters records: the fidelity and the backbone they were trained with."""
+"""Checkpoints of trained adapters, SDP+'s and DP-CLIP's: the authors' forms, and a record of the training in ours."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
+from models.checkpoints import load_into, read_checkpoint
+from models.dp_clip import image_adapter_for
 from models.fidelity import FidelityName
+from models.sdp_plus import LinearAdapters, adapters_for
 from utils.errors import UserError
 from utils.files import sha256_of
+
+M = TypeVar("M", bound=nn.Module)
+
+SDP_PLUS, DP_CLIP = "SDP+", "DP-CLIP"  # as files and results name the methods
+KEYS = {SDP_PLUS: "linear_layers", DP_CLIP: "image_adapter"}  # where in a file the authors keep the adapters
+OPTIMIZER = "image_optimizer"  # and DP-CLIP's the optimiser
+ORIGIN = ("epoch", "method", "fidelity", "settings", "backbone", "train_dataset", "train_classes", "shot")
 
 
 @dataclass(frozen=True)
 class AdapterCheckpoint:
-    """What a file of trained adapters holds.
-
-    Attributes:
-        path: the file.
-        sha256: of its content.
-        state: the adapters' state dict.
-        fidelity: what they were trained in; "released" where the file does not say, as the authors' do not.
-        origin: what else the file says of the training; empty for the authors'.
-    """
+    """What a file of trained adapters holds."""
 
     path: Path
-    sha256: str
-    state: Mapping[str, Tensor]
-    fidelity: FidelityName
-    origin: Mapping[str, Any]
+    sha256: str  # of its content
+    state: Mapping[str, Tensor]  # the adapters' state dict
+    fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
+    origin: Mapping[str, Any]  # what the file says of the training, see `ORIGIN`
 
 
-def adapter_checkpoint(path: Path, state: Mapping[str, Tensor], origin: Mapping[str, Any]) -> AdapterCheckpoint:
-    """What was read from `path`.
+def checkpoint_of(
+    method: str, adapters: nn.Module, backbone: Backbone, fidelity: FidelityName, epoch: int, **entries: Any
+) -> dict[str, Any]:
+    """What to save of adapters trained on a backbone: the authors' form with a record of the training.
 
-    Raises:
-        UserError: the fidelity it names is none.
+    Epochs count from 1. Of the further entries those in `ORIGIN` are read again.
     """
+    return {
+        "epoch": epoch,
+        KEYS[method]: adapters.state_dict(),
+        **entries,
+        "method": method,
+        "fidelity": fidelity,
+        "backbone": {
+            "name": backbone.name,
+            "weights_sha256": backbone.weights.sha256,
+            "image_size": backbone.image_size,
+            "features_list": list(backbone.features_list),
+        },
+    }
+
+
+def settings_record(settings: AdapterSettings) -> dict[str, Any]:
+    """An image adapter's form, beside blocks and fidelity: the options that say it, by name."""
+    return {
+        "image_adapt_layers": list(settings.adapt_layers),
+        "image_adapt_weight": settings.adapt_weight,
+        "relu": settings.relu,
+        "grn": settings.grn,
+    }
+
+
+def read_adapters(path: Path) -> AdapterCheckpoint:
+    """Read SDP+'s adapters from a checkpoint, or from safetensors whose metadata may say of the training."""
+    content, key = read_checkpoint(path), KEYS[SDP_PLUS]
+    entries, state = content, content.get(key)
+    if path.suffix == ".safetensors":
+        entries = content.pop("metadata", {})
+        state = {name.removeprefix(f"{key}."): value for name, value in content.items()}
+    if not isinstance(state, Mapping) or not any(str(name).startswith("fc.") for name in state):
+        what = f"adapters of SDP+ ('{key}' with fc.0.weight and so on)"
+        raise _no_adapters(path, content, what, "train_sdp_plus.py")
+    return _checkpoint(path, state, entries)
+
+
+def read_image_adapter(path: Path) -> AdapterCheckpoint:
+    """Read DP-CLIP's image adapter.
+
+    An absent epoch counts as 0, and absent settings, as in the authors' files, are left to the caller.
+    """
+    content, key = read_checkpoint(path), KEYS[DP_CLIP]
+    state = content.get(key)
+    if not isinstance(state, Mapping):
+        raise _no_adapters(path, content, f"image adapter of DP-CLIP ('{key}')", "train_dp_clip.py")
+    # Response normalisations may have axes of one: [1, 1, C] is as good as [C].
+    state = {
+        name: value.flatten() if ".grn." in str(name) and isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }
+    checkpoint = _checkpoint(path, state, {"epoch": 0, "settings": {}, **content})
+    epoch, settings = checkpoint.origin["epoch"], checkpoint.origin["settings"]
+    if not isinstance(epoch, int):
+        raise UserError(f"{path}: 'epoch' is {epoch!r}, not a whole number")
+    usual = settings_record(AdapterSettings(features_list=()))  # the types of which those of the file must have
+    if (
+        not isinstance(settings, Mapping)
+        or not all(isinstance(settings.get(name, value), type(value)) for name, value in usual.items())
+        or not all(isinstance(layer, int) for layer in settings.get("image_adapt_layers", []))
+    ):
+        raise UserError(f"{path}: 'settings' are {settings!r}, not those of an image adapter")
+    return checkpoint
+
+
+def _no_adapters(path: Path, content: Mapping[str, Any], what: str, script: str) -> UserError:
+    return UserError(
+        f"{path} holds no {what}, but {', '.join(map(str, content))[:200]}; give a file that {script} wrote or the "
+        "authors published"
+    )
+
+
+def _checkpoint(path: Path, state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> AdapterCheckpoint:
+    origin = {name: entries[name] for name in ORIGIN if name in entries}
     fidelity = origin.get("fidelity", "released")
     if fidelity not in ("released", "corrected"):
         raise UserError(f"{path}: 'fidelity' is {fidelity!r}, neither 'released' nor 'corrected'")
     return AdapterCheckpoint(path, sha256_of(path), state, fidelity, origin)
 
 
-def backbone_record(backbone: Backbone) -> dict[str, Any]:
-    """What a checkpoint says of the backbone its adapters were trained on."""
-    return {
-        "name": backbone.name,
-        "weights_sha256": backbone.weights.sha256,
-        "image_size": backbone.image_size,
-        "features_list": list(backbone.features_list),
-    }
+def load_adapters(checkpoint: AdapterCheckpoint, backbone: Backbone) -> LinearAdapters:
+    """SDP+'s adapters for a backbone, in evaluation mode; a `UserError` if they were trained for another one's form."""
+    return _load(checkpoint, adapters_for(backbone), backbone, "the adapters")
 
 
-def check_blocks(checkpoint: AdapterCheckpoint, backbone: Backbone) -> None:
-    """Refuse adapters of other taps than the backbone's.
+def load_image_adapter(checkpoint: AdapterCheckpoint, backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
+    """DP-CLIP's image adapter for a backbone, in evaluation mode; a `UserError` if it was trained in another form."""
+    adapted = " ".join(str(number + 1) for number in settings.adapt_layers)
+    adapter = image_adapter_for(backbone, settings)
+    return _load(checkpoint, adapter, backbone, "the image adapter", f" and adapted after {adapted}")
 
-    Raises:
-        UserError: they were trained on the outputs of other blocks.
-    """
+
+def _load(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone, what: str, more: str = "") -> M:
+    here = " ".join(map(str, backbone.features_list))
     trained = checkpoint.origin.get("backbone")
     blocks = trained.get("features_list") if isinstance(trained, Mapping) else None
     if blocks is not None and tuple(blocks) != backbone.features_list:
+        there = " ".join(map(str, blocks))
         raise UserError(
-            f"{checkpoint.path} was trained on blocks {' '.join(map(str, blocks))}, and the blocks tapped here are "
-            f"{' '.join(map(str, backbone.features_list))}; give --features_list {' '.join(map(str, blocks))}"
+            f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
+            f"--features_list {there}"
         )
+    load_into(module, checkpoint.state, checkpoint.path, f"{what} of {backbone.name} tapped after {here}{more}")
+    return module.eval().requires_grad_(False)
+
+
+def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
+    """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
+    trained = checkpoint.origin.get("backbone")
+    if not isinstance(trained, Mapping):
+        return []
+    here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
+    return [
+        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
+        for key, value in here.items()
+        if trained.get(key, value) != value
+    ]
 
 
 def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
@@ -79,16 +172,3 @@ def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Coll
         return []
     what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
     return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]
-
-
-def differences(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
-    """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
-    trained = checkpoint.origin.get("backbone")
-    if not isinstance(trained, Mapping):
-        return []
-    here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
-    return [
-        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
-        for key, value in here.items()
-        if trained.get(key, value) != value
-    ]

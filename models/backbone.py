@@ -1,5 +1,6 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,49 +9,43 @@ from typing import Any, TypeVar
 
 import open_clip
 import torch
-from open_clip.model import CLIPVisionCfg, resize_pos_embed
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
 
-from models.architecture import build_clip, default_taps, read_config, servable_image_size
-from models.checkpoints import check_finite
+from models.checkpoints import load_into
+from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
-from models.weights import Weights, find_weights, quick_gelu_weights, read_state_dict
+from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Settings that must be open_clip's defaults, which are CLIP's: the towers as they are run here follow no other.
+_OF_BOTH = ("block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
+_OF_IMAGES = (*_OF_BOTH, "timm_model_name", "attentional_pool", "final_ln_after_pool", "pool_type")
+_OF_TEXT = (
+    *(*_OF_BOTH, "hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs", "vocab_size", "no_causal_mask"),
+    *("embed_cls", "proj_type"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A frozen CLIP in evaluation mode, and what it was made from.
+    """A frozen CLIP in evaluation mode, and what it was made from."""
 
-    Attributes:
-        clip: the model; its parameters take no gradients.
-        tokenize: sentences to token ids [n, context length].
-        name: open_clip name or config path.
-        weights: the file its parameters came from.
-        activation: "gelu" or "quick_gelu".
-        image_size: side of the input in pixels.
-        features_list: 1-based numbers of the tapped blocks, ascending.
-        text_config: open_clip's settings of the text tower.
-        device: where it computes.
-        precision: "fp32", or the type of autocast, "bf16" or "fp16".
-        compile: whether the image tower is compiled by PyTorch before it is run.
-    """
-
-    clip: open_clip.CLIP
-    tokenize: open_clip.SimpleTokenizer
-    name: str
-    weights: Weights
-    activation: str
-    image_size: int
-    features_list: tuple[int, ...]
-    text_config: dict[str, Any]
+    clip: open_clip.CLIP  # its parameters take no gradients
+    tokenize: open_clip.SimpleTokenizer  # sentences to token ids [n, context length]
+    name: str  # open_clip name or config path
+    weights: Weights  # the file its parameters came from
+    activation: str  # "gelu" or "quick_gelu"
+    image_size: int  # side of the input in pixels
+    features_list: tuple[int, ...]  # 1-based numbers of the tapped blocks, ascending
+    text_config: dict[str, Any]  # open_clip's settings of the text tower
     device: torch.device
-    precision: str
-    compile: bool = False
+    precision: str  # "fp32", or the type of autocast, "bf16" or "fp16"
+    compile: bool = False  # whether the image tower is compiled by PyTorch before it is run
 
     @property
     def grid(self) -> int:
@@ -63,7 +58,7 @@ class Backbone:
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
 
     def run_image_tower(self, encode: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        """What a function of the image tower, which is its first argument, gives in this precision."""
+        """Run `encode` on the image tower, its first argument, in this precision."""
         if self.compile:
             encode = torch.compile(encode)
         with self.autocast():
@@ -72,34 +67,19 @@ class Backbone:
 
 def load_backbone(
     *,
-    model: str,
-    pretrained: str,
-    image_size: int | None,
-    features_list: Sequence[int] | None,
-    fidelity: Fidelity,
+    model: str,  # an open_clip model name, or the path of a model config JSON
+    pretrained: str,  # an open_clip tag of it, or the path of a state dict
+    image_size: int | None,  # None for the model's own
+    features_list: Sequence[int] | None,  # None for the last block of each stage
+    fidelity: Fidelity,  # decides the activation of OpenAI's weights
     device: torch.device,
     precision: str = "fp32",
     compile: bool = False,
 ) -> Backbone:
-    """Build a CLIP, load its weights and freeze it.
-
-    Args:
-        model: an open_clip model name, or the path of a model config JSON.
-        pretrained: an open_clip tag of it, or the path of a state dict.
-        image_size: side of the input in pixels; None for the model's own.
-        features_list: 1-based numbers of the blocks to tap; None for the last of each stage.
-        fidelity: decides the activation of OpenAI's weights.
-        device: where to put it.
-        precision: "fp32", "bf16" or "fp16".
-        compile: see `Backbone`.
-
-    Raises:
-        UserError: the model cannot serve here, or its weights cannot be had, read or fitted.
-    """
+    """Build a CLIP, load its weights and freeze it; for what is not said here see `Backbone`."""
     config = read_config(model)
     own_size = config["vision_cfg"].get("image_size", CLIPVisionCfg.image_size)
-    image_size = servable_image_size(model, config, image_size, features_list)
-    features_list = features_list or default_taps(config)
+    image_size, features_list = check_servable(model, config, image_size, features_list)
 
     weights = find_weights(model, pretrained)
     trained_with_quick, openai = quick_gelu_weights(model, weights.tag)
@@ -124,7 +104,7 @@ def load_backbone(
         weights=weights,
         activation="quick_gelu" if quick_gelu else "gelu",
         image_size=image_size,
-        features_list=tuple(sorted(features_list)),
+        features_list=features_list,
         text_config=config["text_cfg"],
         device=device,
         precision=precision,
@@ -132,26 +112,93 @@ def load_backbone(
     )
 
 
+def read_config(model: str) -> dict[str, Any]:
+    """The open_clip config called `model`, or the one in the JSON file of that path."""
+    if not model.endswith(".json"):
+        config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+        if config is None:
+            raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")
+        return config
+    try:
+        config = json.loads(Path(model).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--model {model}: not a readable JSON file ({error})") from error
+    if isinstance(config, dict):
+        if isinstance(config.get("preprocess_cfg"), dict):
+            check_normalisation(config["preprocess_cfg"], f"--model {model}")
+        config = config.get("model_cfg", config)
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
+    for part, known in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        if not isinstance(config[part], dict):
+            raise UserError(f"--model {model}: {part} must be a JSON object")
+        unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
+        if unknown:
+            raise UserError(f"--model {model}: open_clip knows no '{unknown[0]}' in {part}")
+    return config
+
+
+def check_servable(
+    model: str, config: dict[str, Any], image_size: int | None, features_list: Sequence[int] | None
+) -> tuple[int, tuple[int, ...]]:
+    """Refuse a model that the dual path cannot run on, or a size or taps that do not fit it; return these two.
+
+    See `load_backbone` for the arguments. Sizes are in pixels, taps 1-based numbers of blocks, returned in order.
+    """
+    vision = vars(CLIPVisionCfg()) | config["vision_cfg"]
+    text = vars(CLIPTextCfg()) | config["text_cfg"]
+    if isinstance(vision["layers"], list | tuple):
+        raise UserError(f"--model {model} is a ResNet; the dual path needs a vision transformer")
+    for part, settings, plain, names in (
+        ("image", vision, CLIPVisionCfg(), _OF_IMAGES),
+        ("text", text, CLIPTextCfg(), _OF_TEXT),
+    ):
+        for name in names:
+            if settings[name] != getattr(plain, name):
+                raise UserError(
+                    f"--model {model}: its {part} tower has {name}={settings[name]}, which is not CLIP's plain "
+                    "transformer; choose a ViT of open_clip such as ViT-L-14-336"
+                )
+    if text["pool_type"] != "argmax" or "multimodal_cfg" in config:
+        raise UserError(f"--model {model}: its text tower does not end in CLIP's end-of-text token")
+    if not isinstance(config.get("quick_gelu", False), bool):
+        raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
+    patch, depth = vision["patch_size"], vision["layers"]
+    size = vision["image_size"] if image_size is None else image_size
+    if not isinstance(patch, int) or patch < 1 or not isinstance(size, int):
+        raise UserError(f"--model {model}: patches of {patch} on {size} make a grid that is not square")
+    if size <= 0 or size % patch:
+        nearest = max(1, round(size / patch)) * patch
+        raise UserError(f"--image_size {size} is not a multiple of the patch size {patch} of {model}; try {nearest}")
+    if not isinstance(depth, int) or depth < 1 or depth % STAGES:
+        raise UserError(f"--model {model} has {depth} blocks, which do not divide into {STAGES} equal stages")
+    if features_list is None:
+        features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
+    if not features_list or len(set(features_list)) < len(features_list):
+        raise UserError(f"--features_list {list(features_list)}: give each block once, and one at least")
+    beyond = [number for number in features_list if not 1 <= number <= depth]
+    if beyond:
+        raise UserError(f"--features_list: {model} has blocks 1 to {depth}, there is no block {beyond[0]}")
+    return size, tuple(sorted(features_list))
+
+
+def build_clip(model: str, config: dict[str, Any], image_size: int, *, quick_gelu: bool) -> open_clip.CLIP:
+    """A CLIP of a servable config with the parameters that open_clip starts from."""
+    settings = {key: value for key, value in config.items() if key != "custom_text"}
+    settings["vision_cfg"] = config["vision_cfg"] | {"image_size": image_size}
+    try:
+        return open_clip.CLIP(**settings | {"quick_gelu": quick_gelu})
+    except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise UserError(f"--model {model}: open_clip cannot build it ({error})") from error
+
+
 def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
-    """Load the state dict in `path`; every key and every shape but the position grid's must fit, values be finite."""
+    """Load the state dict in `path`, which must fit but for its grid of positions."""
     state = read_state_dict(path)
     position = state.get("visual.positional_embedding")
-    own = clip.visual.positional_embedding
-    if position is not None and position.ndim == 2 and position.shape[1] == own.shape[1]:
+    if position is not None and position.ndim == 2 and position.shape[1] == clip.visual.positional_embedding.shape[1]:
         if round((len(position) - 1) ** 0.5) ** 2 != len(position) - 1:
             raise UserError(f"{path} was trained on a grid of patches that is not square")
         state["visual.positional_embedding"] = position.float()
         resize_pos_embed(state, clip)
-    expected = clip.state_dict()
-    misfits = [f"{key} is missing" for key in expected if key not in state]
-    misfits += [f"{key} is not part of it" for key in state if key not in expected]
-    misfits += [
-        f"{key} has shape {tuple(value.shape)}, not {tuple(expected[key].shape)}"
-        for key, value in state.items()
-        if key in expected and value.shape != expected[key].shape
-    ]
-    if misfits:
-        more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
-        raise UserError(f"{path} does not fit {model}: {misfits[0]}{more}")
-    check_finite(state, path)
-    clip.load_state_dict(state)
+    load_into(clip, state, path, model)

@@ -1,4 +1,4 @@
-"""Checkpoints of trained adapters: written whole or not at all, with a digest, and read without running their code."""
+"""Files of tensors: written whole or not at all, with a digest, and read without running their code."""
 
 import errno
 import io
@@ -22,11 +22,7 @@ MS_DOS_FOLDER = 0x10  # attribute of a record
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint of tensors, numbers, text and their lists and dicts; of several processes, the main one does.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write tensors, numbers, text and their lists and dicts; of several processes, the main one does."""
     if is_main():
         buffer = io.BytesIO()  # since PyTorch, if it meets a full disk itself, does not say so
         torch.save({**content, DIGEST: digest_of(content)}, buffer)
@@ -35,12 +31,9 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, its tensors on the CPU, and compare its values with its digest, which others' files lack.
+    """Read a file, its tensors on the CPU, and compare its values with its digest, which others' files lack.
 
     A safetensors file gives a flat state dict, and its metadata under "metadata" if it has any.
-
-    Raises:
-        UserError: the file is absent, damaged, or holds more than data.
     """
     try:
         if path.suffix == ".safetensors":
@@ -74,10 +67,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the records of an archive with their checksums, which PyTorch writes but does not read.
+    """Refuse an archive with a record that differs from its checksum, which PyTorch writes but does not read.
 
-    Raises:
-        BadZipFile: a record is damaged, or marked as a folder, for which PyTorch gives memory that nothing was read to.
+    So is a record that is marked as a folder, for which PyTorch gives memory that nothing was read to.
     """
     if zipfile.is_zipfile(path):  # older files are none
         with zipfile.ZipFile(path) as archive:
@@ -88,43 +80,22 @@ def _check_sums(path: Path) -> None:
 
 
 def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
-    """Load a state dict whose every key and shape must fit.
-
-    Args:
-        module: what to load into.
-        state: what the checkpoint holds for it.
-        path: of the checkpoint, for the message.
-        what: what the module is, for the message: "the adapters of ViT-L-14-336 tapped after 6 12 18 24".
-
-    Raises:
-        UserError: it does not fit; both shapes are named.
-    """
-    expected = module.state_dict()
+    """Load what was read from `path` into the module `what`: all keys and shapes must fit, all values be finite."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} does not fit {what}: it holds no state dict of tensors")
+    there = {key: list(value.shape) for key, value in state.items()}
+    here = {key: list(value.shape) for key, value in module.state_dict().items()}
+    shared = [key for key in there if key in here]
     misfits = [
-        f"{key} has shape {list(value.shape)} there and {list(expected[key].shape)} here"
-        for key, value in state.items()
-        if key in expected and value.shape != expected[key].shape
-    ]
-    misfits += [f"{key} {list(expected[key].shape)} is missing there" for key in expected if key not in state]
-    misfits += [
-        f"{key} {list(value.shape)} has no counterpart here" for key, value in state.items() if key not in expected
+        *(f"{key} has shape {there[key]} there and {here[key]} here" for key in shared if there[key] != here[key]),
+        *(f"{key} {shape} is missing there" for key, shape in here.items() if key not in there),
+        *(f"{key} {shape} has no counterpart here" for key, shape in there.items() if key not in here),
     ]
     if misfits:
         more = f", and {len(misfits) - 1} more differences" if len(misfits) > 1 else ""
         raise UserError(f"{path} does not fit {what}: {misfits[0]}{more}")
-    check_finite(state, path)
-    module.load_state_dict(state)
-
-
-def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a state dict, read from `path`, with a NaN or an infinity in it.
-
-    Raises:
-        UserError: it has one; its parameter is named.
-    """
     for key, value in state.items():
         parts = value.flatten().split(1 << 20)  # whole, it would take the memory of two more copies
         if not all(part.isfinite().all() for part in parts):
             raise UserError(f"{path}: {key} has values that are not finite")
+    module.load_state_dict(state)

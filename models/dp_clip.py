@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.adapted_tower import AdaptedFeatures, encode_adapted
-from models.adapter import AdapterSettings, ImageAdapter
-from models.anomaly_map import kernel_matrix, resample
+from models.adapter import AdaptedFeatures, AdapterSettings, ImageAdapter, encode_adapted
+from models.anomaly_map import (
+    PATCH_TEMPERATURE,
+    adapter_upsampling,
+    anomalous_probabilities,
+    kernel_matrix,
+    min_max,
+    resample,
+)
 from models.backbone import Backbone
-from models.decoupling import decoupling_loss, state_means, token_labels
 from models.linear import use_fastest_kernels
-from models.losses import dice_loss, focal_loss
-from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
-from models.prototypes import MomentumPrototypes
-from models.scaling import min_max
+from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
 from utils.evaluation_types import Prediction
 
 # Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
@@ -27,17 +29,14 @@ SMOOTHING: Mapping[str, tuple[int, float]] = MappingProxyType({"industrial": (7,
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
     """An untrained image adapter that fits a backbone, on its device."""
-    width, embed_dim = backbone.clip.visual.proj.shape
-    adapter = ImageAdapter(width, embed_dim, settings).to(backbone.device)
+    adapter = ImageAdapter(*backbone.clip.visual.proj.shape, settings).to(backbone.device)
     return use_fastest_kernels(adapter, backbone.device, backbone.precision)
 
 
 def anomalous_logits(seg: Tensor, text: Tensor) -> Tensor:
-    """Anomalous less normal logit of each token [B, N]; its sigmoid is the softmax's anomalous column.
+    """Anomalous less normal logit of each token [B, N], of a tap [B, N, D] and its images' text [B, D, 2].
 
-    Args:
-        seg: unit-length patch tokens [B, N, D].
-        text: text features of each image's class [B, D, 2], unit columns.
+    Its sigmoid is the softmax's anomalous column.
     """
     return PATCH_TEMPERATURE * (seg @ (text[..., 1:] - text[..., :1]))[..., 0]
 
@@ -56,22 +55,13 @@ class DPClipLoss(NamedTuple):
 
 def training_loss(
     features: AdaptedFeatures,
-    text: Tensor,
-    labels: Tensor,
-    masks: Tensor,
-    upsampling: Tensor,
+    text: Tensor,  # of each image's class [B, D, 2], unit columns
+    labels: Tensor,  # 0 normal, 1 anomalous, int64 [B]
+    masks: Tensor,  # ground truth, bool [B, S, S]
+    upsampling: Tensor,  # from tokens to pixels [S, g]
     prototypes: MomentumPrototypes,
 ) -> DPClipLoss:
-    """Loss of a batch; its means are shown to the prototypes, whose update is left to the caller.
-
-    Args:
-        features: of the batch's images.
-        text: text features of each image's class [B, D, 2], unit columns.
-        labels: 0 normal, 1 anomalous, int64 [B].
-        masks: ground truth, bool [B, S, S].
-        upsampling: from tokens to pixels [S, g].
-        prototypes: those of the training.
-    """
+    """Loss of a batch; its means are shown to the prototypes, whose update is left to the caller."""
     anomalous = token_labels(masks, upsampling.shape[1])
     segmentation = decoupling = features.det.new_zeros(())
     for seg in features.seg:
@@ -89,10 +79,7 @@ def training_loss(
 def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
     """Maps [B, S, S]: a token scores (a + 1 - n) / 2 for its logits a and n, summed over the taps.
 
-    Args:
-        seg: unit-length patch tokens of each tap [B, N, D].
-        text: text features of each image's class [B, D, 2], unit columns.
-        matrix: from tokens to smooth pixels [S, g].
+    From unit-length patch tokens of each tap [B, N, D], text as above, and a matrix to smooth pixels [S, g].
     """
     grid = matrix.shape[1]
     scores = sum((anomalous_logits(tap, text) + 1) / 2 for tap in seg)
@@ -100,17 +87,14 @@ def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
 
 
 class DPClip:
-    """Maps and scores from a frozen CLIP, a trained image adapter and text features.
-
-    Args:
-        backbone: the frozen CLIP.
-        adapter: fitting it.
-        text_features: for each class, unit columns normal and anomalous [D, 2].
-        domain: "industrial" or "medical", which decides how maps are smoothed and images scored.
-    """
+    """Maps and scores from a frozen CLIP, a trained image adapter and text features."""
 
     def __init__(
-        self, backbone: Backbone, adapter: ImageAdapter, text_features: Mapping[str, Tensor], domain: str
+        self,
+        backbone: Backbone,
+        adapter: ImageAdapter,
+        text_features: Mapping[str, Tensor],  # class -> unit columns normal and anomalous [D, 2]
+        domain: str,  # "industrial" or "medical", which decides how maps are smoothed and images scored
     ) -> None:
         self.backbone = backbone
         self.adapter = adapter

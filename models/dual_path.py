@@ -3,6 +3,7 @@
 CLIP-AD (arXiv:2311.00453), section 3.3. Both paths share one QKV product a block and never write in place.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,68 +19,51 @@ CLASS_TOKEN = slice(1)
 
 @dataclass(frozen=True)
 class Tap:
-    """Features after one block.
+    """Tokens after one block, class token first and not normalised; None is what was not asked for."""
 
-    Attributes:
-        ori: tokens of the original path [B, 1+N, C], class token first; None where they were not asked for.
-        surgery: tokens of the surgery path in the joint embedding [B, 1+N, D], not normalised. Its class token
-            is the original path's. None where they were not asked for.
-    """
-
-    ori: Tensor | None
-    surgery: Tensor | None
+    ori: Tensor | None  # of the original path [B, 1+N, C]
+    surgery: Tensor | None  # of the surgery path, in the joint embedding [B, 1+N, D], with the class token of `ori`
 
 
 def encode_dual_path(
-    visual: VisionTransformer,
-    images: Tensor,
-    features_list: Sequence[int],
+    visual: VisionTransformer,  # its depth a multiple of four
+    images: Tensor,  # normalised [B, 3, S, S]
+    features_list: Sequence[int],  # 1-based numbers of the blocks to tap after
     *,
-    shared_buffers: bool,
+    shared_buffers: bool,  # reproduce the released code's taps, see `Fidelity.taps_share_buffers`
     with_ori: bool = True,
     with_surgery: bool = True,
 ) -> list[Tap]:
-    """Run both paths through a ViT and tap them.
+    """Run both paths through a ViT and tap them after each block of `features_list`.
 
-    Args:
-        visual: open_clip's ViT, its depth a multiple of four.
-        images: normalised images [B, 3, S, S].
-        features_list: 1-based numbers of the blocks to tap after.
-        shared_buffers: reproduce the released code's taps, see `Fidelity.taps_share_buffers`.
-        with_ori: return the original path's tokens too. Without them the last block's query, output projection
-            and MLP are not computed for all tokens.
-        with_surgery: run the surgery path, too.
-
-    Returns:
-        One `Tap` for each entry of `features_list`, in its order.
+    Without the original path's tokens the last block's query, output projection and MLP are computed for the class
+    token alone; without the surgery path's, that path is not run.
     """
     blocks = visual.transformer.resblocks
-    depth = len(blocks)
-    stage_length = depth // STAGES
+    depth, stage_length = len(blocks), len(blocks) // STAGES
     taps = set(features_list)
-    summed_at = {}
+    summed_at = {}  # tap -> the block up to which it sees its stage summed: the tap itself, or the stage's last
     if with_surgery:
-        summed_at = {tap: _stage_end(tap, stage_length) if shared_buffers else tap for tap in taps}
-    last = max(min(max(taps) + shared_buffers, depth), *summed_at.values(), 0)
-    surgery_blocks = {n for end in summed_at.values() for n in range(_stage_start(end, stage_length), end + 1)}
+        summed_at = {tap: math.ceil(tap / stage_length) * stage_length if shared_buffers else tap for tap in taps}
+    surgery_blocks = {n for end in summed_at.values() for n in range(end - (end - 1) % stage_length, end + 1)}
+    last = max([min(max(taps) + shared_buffers, depth), *surgery_blocks])
 
     z = visual._embeds(images)  # [B, 1+N, C]
     s = None
     ori: dict[int, Tensor] = {}
     stage_sum: dict[int, Tensor] = {}
-    for number in range(1, last + 1):
-        block = blocks[number - 1]
+    for number, block in enumerate(blocks[:last], 1):
         rows = CLASS_TOKEN if number == last and not with_ori else ALL
         attention, surgery = _two_paths(block, block.ln_1(z), rows, with_surgery=number in surgery_blocks)
         z = z[:, rows] + block.ls_1(attention)
-        if shared_buffers and number - 1 in taps:
+        if shared_buffers and number - 1 in taps:  # whose buffer this block's attention was added to
             ori[number - 1] = z
         if number < last or number in taps - ori.keys():
             z = z + block.ls_2(block.mlp(block.ln_2(z)))
         if number in taps and (not shared_buffers or number == depth):
             ori[number] = z
         if surgery is not None:
-            starts_stage = number == _stage_start(number, stage_length)
+            starts_stage = (number - 1) % stage_length == 0
             s = surgery if starts_stage else s + surgery
             stage_sum.update((tap, s) for tap, end in summed_at.items() if end == number)
 
@@ -92,30 +76,16 @@ def encode_dual_path(
     ]
 
 
-def _stage_start(number: int, stage_length: int) -> int:
-    """First block of the stage that block `number` belongs to (both 1-based)."""
-    return (number - 1) // stage_length * stage_length + 1
-
-
-def _stage_end(number: int, stage_length: int) -> int:
-    """Last block of the stage that block `number` belongs to (both 1-based)."""
-    return _stage_start(number, stage_length) + stage_length - 1
-
-
 def _two_paths(
     block: ResidualAttentionBlock, x: Tensor, rows: slice, *, with_surgery: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention output of the original path and, if asked for, of the surgery path.
+    """Attention output of the original path for the tokens `rows`, and of the surgery path for all or None.
 
-    Args:
-        x: the block's normalised input `ln_1(z)` [B, T, C].
-        rows: the tokens whose output the original path gives.
-        with_surgery: also return `out_proj(softmax(V V^T / sqrt(C/H)) V)` [B, T, C].
+    From the block's input x = ln_1(z) [B, T, C]: `out_proj(softmax(Q K^T / sqrt(C/H)) V)`, and with V for Q and K.
     """
     q, k, v = project(block.attn, x, rows)
     attention = attend(block.attn, q, k, v)
-    surgery = attend(block.attn, v, v, v) if with_surgery else None
-    return attention, surgery
+    return attention, attend(block.attn, v, v, v) if with_surgery else None
 
 
 def _embed(visual: VisionTransformer, ori: Tensor, stage_sum: Tensor) -> Tensor:

@@ -28,12 +28,9 @@ def prefers_convolutions() -> bool:
 
 
 def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
-    """Turn a module's linear layers into `ConvolutionLinear` where that is faster; parameters and names stay.
+    """Turn a module's linear layers in place into `ConvolutionLinear` where that is faster; all parameters stay.
 
-    Args:
-        module: changed in place, before it is first used.
-        device: where it computes.
-        precision: "fp32", or that of autocast, whose products are oneDNN's anyway.
+    It is not in reduced precision, by autocast, whose products are oneDNN's anyway.
     """
     if device.type == "cpu" and precision == "fp32" and prefers_convolutions():
         for layer in module.modules():
@@ -43,10 +40,7 @@ def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
 
 
 class ConvolutionLinear(nn.Linear):
-    """A linear layer as a convolution with a kernel of one pixel over tokens in a row, channels last.
-
-    Nothing is copied for that.
-    """
+    """A linear layer as a convolution with a kernel of one pixel over tokens in a row, channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
         """From tokens [B, T, in] to [B, T, out]."""
@@ -59,7 +53,7 @@ def kernel_of(layer: nn.Linear) -> Callable[[Tensor, Tensor, Tensor | None], Ten
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute x W^T + b, [B, T, out], of tokens [B, T, in], `weight` [out, in] and `bias` [out], by a convolution."""
+    """Compute x W^T + b [B, T, out] of tokens x [B, T, in], W [out, in] and b [out], by a convolution."""
     if x.shape[1] < ENOUGH_TOKENS or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
     is_frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)

@@ -1,23 +1,19 @@
-"""Segmentation losses of the anomalous probability, as APRIL-GAN and its heirs use them.
-
-With two columns that sum to one, everything is said by the anomalous one.
-"""
+"""What SDP+ and DP-CLIP minimise: segmentation losses, and DP-CLIP's feature decoupling with its prototypes."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from utils.distributed import sum_over_processes
 
 FOCUS = 2  # exponent of the focal loss, Lin et al. (arXiv:1708.02002), whose gamma = 2
 SMOOTH = 1e-5  # bounds the one-hot target away from 0 and 1, and the logarithm's argument away from 0
 
 
 def focal_loss(anomalous: Tensor, mask: Tensor) -> Tensor:
-    """Focal loss without class weights, the mean over all pixels.
+    """Focal loss of the probability [B, S, S] that a pixel is anomalous, the mean over all pixels; `mask` is bool.
 
-    Lin et al. (arXiv:1708.02002), equation 4, with the one-hot target kept within [1e-5, 1 - 1e-5].
-
-    Args:
-        anomalous: probability that a pixel is anomalous, [B, S, S] in [0, 1].
-        mask: ground truth, bool or 0 and 1, [B, S, S].
+    Lin et al. (arXiv:1708.02002), equation 4, without class weights.
     """
     target = mask.to(anomalous.dtype).clamp(SMOOTH, 1 - SMOOTH)
     of_truth = target * anomalous + (1 - target) * (1 - anomalous) + SMOOTH
@@ -25,14 +21,70 @@ def focal_loss(anomalous: Tensor, mask: Tensor) -> Tensor:
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
-    """One less the soft Dice coefficient of each image, whose sums are smoothed by one; the mean over the batch.
+    """Dice loss of the probability [B, S, S] of a region and of its mask, bool [B, S, S], the mean over the images.
 
-    Milletari et al. (arXiv:1606.04797), section 3, with sums in place of sums of squares.
-
-    Args:
-        probability: that a pixel belongs to the region, [B, S, S] in [0, 1].
-        mask: the region, bool or 0 and 1, [B, S, S].
+    Milletari et al. (arXiv:1606.04797), section 3, with sums in place of sums of squares, smoothed by one.
     """
     p, m = probability.flatten(1), mask.flatten(1).to(probability.dtype)
     coefficient = (2 * torch.linalg.vecdot(p, m) + 1) / (p.sum(dim=1) + m.sum(dim=1) + 1)
     return 1 - coefficient.mean()
+
+
+def token_labels(masks: Tensor, grid: int) -> Tensor:
+    """Which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
+    return (F.interpolate(masks[:, None].float(), size=grid, mode="nearest") > 0.5).flatten(1)
+
+
+def state_means(tokens: Tensor, anomalous: Tensor) -> Tensor | None:
+    """Unit-length means, rows normal and anomalous [2, D], of a batch's tokens [B, N, D] by their labels, bool [B, N].
+
+    The batch is that of all processes together; None where it has tokens of one kind only.
+    """
+    kinds = torch.stack([~anomalous, anomalous])
+    sums = torch.stack([tokens[kind].sum(dim=0) for kind in kinds])
+    counts = kinds.sum(dim=(1, 2)).to(sums.dtype)[:, None]
+    sums, counts = sum_over_processes(torch.cat([sums, counts], dim=1)).split([sums.shape[1], 1], dim=1)
+    return F.normalize(sums / counts, dim=-1) if counts.all() else None
+
+
+def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:
+    """Squared similarity of each state's mean to the other state's prototype, on average over both states.
+
+    Both are unit rows normal and anomalous [2, D]. While there are no prototypes, the means, which are to become
+    them, are compared with each other.
+    """
+    if prototypes is None:
+        return (means[0] @ means[1]).square()
+    return torch.linalg.vecdot(means, prototypes.flip(0)).square().mean()
+
+
+class MomentumPrototypes:
+    """Prototypes of normal and anomalous tokens, which exist from the first batch with both kinds on."""
+
+    def __init__(self, momentum: float, *, repeat_update: bool = False) -> None:
+        self.momentum = momentum  # share of a prototype that an update keeps, in [0, 1]
+        self.repeat_update = repeat_update  # towards the last means, after a batch that had none
+        self.values: Tensor | None = None  # unit rows normal and anomalous [2, D]
+        self.seen: Tensor | None = None  # the means [2, D] that the next update moves towards
+
+    def see(self, means: Tensor) -> None:
+        """Note a tap's means [2, D] for the next update; the first ones become the prototypes at once."""
+        self.seen = means.detach()
+        if self.values is None:
+            self.values = self.seen
+
+    def update(self) -> None:
+        """Move the prototypes towards the means seen last, if there are any; to be called after each batch."""
+        if self.seen is None:
+            return
+        self.values = F.normalize(self.momentum * self.values + (1 - self.momentum) * self.seen, dim=-1)
+        if not self.repeat_update:
+            self.seen = None
+
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """What goes into a checkpoint."""
+        return {"values": self.values, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Tensor | None]) -> None:
+        """Go on from a checkpoint."""
+        self.values, self.seen = state["values"], state["seen"]

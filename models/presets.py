@@ -12,21 +12,13 @@ PRETRAINED_MODELS = Path(__file__).resolve().parents[1] / "pretrained_models"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Defaults of one backbone; each can be overridden on the command line.
+    """Defaults of one backbone; each can be overridden on the command line."""
 
-    Attributes:
-        model: an open_clip model name, or the path of a model config JSON.
-        pretrained: an open_clip tag, or the path of a state dict.
-        image_size: side of the square input image in pixels.
-        features_list: 1-based numbers of the blocks after which features are tapped.
-        clip_ad_fidelity: how CLIP-AD's published numbers on this backbone were made, see `models.fidelity`.
-    """
-
-    model: str
-    pretrained: str
-    image_size: int
-    features_list: tuple[int, ...]
-    clip_ad_fidelity: FidelityName = "corrected"
+    model: str  # an open_clip model name, or the path of a model config JSON
+    pretrained: str  # an open_clip tag, or the path of a state dict
+    image_size: int  # side of the square input image in pixels
+    features_list: tuple[int, ...]  # 1-based numbers of the blocks after which features are tapped
+    clip_ad_fidelity: FidelityName = "corrected"  # how CLIP-AD's published numbers on this backbone were made
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -21,9 +21,8 @@ class PromptEnsemble:
         """All normal and all anomalous sentences about what is called `phrase`."""
 
         def fill(states: tuple[str, ...]) -> list[str]:
-            return [
-                template.replace("{}", state.replace("{}", phrase)) for state in states for template in self.templates
-            ]
+            filled = [state.replace("{}", phrase) for state in states]
+            return [template.replace("{}", state) for state in filled for template in self.templates]
 
         return fill(self.normal), fill(self.anomalous)
 
@@ -34,21 +33,16 @@ def prompt_files() -> list[str]:
 
 
 def read_prompts(name_or_path: str) -> PromptEnsemble:
-    """Read an ensemble by its name in `models/prompts/`, or from the path of a JSON file of the same form.
-
-    Raises:
-        UserError: no such file, or a list in it is missing, empty, or has an entry without `{}`.
-    """
-    path = PROMPT_FOLDER / f"{name_or_path}.json" if name_or_path in prompt_files() else Path(name_or_path)
+    """Read an ensemble by its name in `models/prompts/`, or from the path of a JSON file of the same form."""
+    known = prompt_files()
+    path = PROMPT_FOLDER / f"{name_or_path}.json" if name_or_path in known else Path(name_or_path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"--prompts {name_or_path}: neither one of {', '.join(prompt_files())} nor a readable file"
-        ) from error
+        raise UserError(f"--prompts {name_or_path}: neither one of {', '.join(known)} nor a readable file") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
-    lists = []
+    lists = {}
     for key in ("normal", "anomalous", "templates"):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
@@ -56,5 +50,5 @@ def read_prompts(name_or_path: str) -> PromptEnsemble:
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, str) or entry.count("{}") != 1:
                 raise UserError(f"{path}: entry {number} of '{key}' must be a string with one {{}} in it")
-        lists.append(tuple(entries))
-    return PromptEnsemble(*lists)
+        lists[key] = tuple(entries)
+    return PromptEnsemble(**lists)

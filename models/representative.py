@@ -24,22 +24,21 @@ class RepVecChoice:
 
 
 def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.ndarray:
-    """Sum up sentence embeddings in one unit vector.
-
-    Args:
-        embeddings: unit-length rows [n, D].
-        choice: how; see the functions below.
-
-    Returns:
-        Unit vector [D], float32.
-    """
+    """Sum up unit-length sentence embeddings [n, D] in one unit vector, float32 [D]."""
     rows = np.asarray(embeddings, dtype=np.float64)
     if choice.method == "mean":
         vector = rows.mean(axis=0)
     elif choice.method == "pca":
-        vector = _principal(rows)
+        from sklearn.decomposition import PCA
+
+        # Scores of the D dimensions on the leading component of the n sentences, signed like the mean row.
+        vector = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
+        vector = -vector if vector @ rows.mean(axis=0) < 0 else vector
     elif choice.method == "kde":
-        vector = _density_weighted_mean(rows)
+        from sklearn.neighbors import KernelDensity
+
+        log_density = KernelDensity(bandwidth=KDE_BANDWIDTH).fit(rows).score_samples(rows)
+        vector = np.exp(log_density - log_density.max()) @ rows  # the common factor goes when the length does
     elif choice.method == "dbscan":
         from sklearn.cluster import DBSCAN
 
@@ -50,21 +49,6 @@ def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.nd
 
         vector = _largest_cluster_mean(rows, MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH).fit_predict(rows))
     return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def _principal(rows: np.ndarray) -> np.ndarray:
-    """Scores of the D dimensions on the leading component of the n sentences, signed like the mean row."""
-    from sklearn.decomposition import PCA
-
-    vector = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
-    return -vector if vector @ rows.mean(axis=0) < 0 else vector
-
-
-def _density_weighted_mean(rows: np.ndarray) -> np.ndarray:
-    from sklearn.neighbors import KernelDensity
-
-    log_density = KernelDensity(bandwidth=KDE_BANDWIDTH).fit(rows).score_samples(rows)
-    return np.exp(log_density - log_density.max()) @ rows  # the common factor goes when the length does
 
 
 def _largest_cluster_mean(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:

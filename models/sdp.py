@@ -1,4 +1,7 @@
-"""SDP: CLIP-AD without training. CLIP-AD (arXiv:2311.00453), sections 3.1 to 3.3."""
+"""SDP: CLIP-AD without training. CLIP-AD (arXiv:2311.00453), sections 3.1 to 3.3.
+
+Tensors: B images of S x S pixels, N = g x g patches, a class token before them, joint embedding of size D.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,34 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
+from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
 from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
-from models.scaling import min_max
 from utils.evaluation_types import Prediction
 
 IMAGE_TEMPERATURE = 100.0
 
 
 def token_scores(taps: Sequence[Tap], text: Tensor) -> Tensor:
-    """Anomaly scores of the patch tokens, summed over the taps.
+    """Anomaly scores of the patch tokens [B, N], summed over the taps; unbounded, larger where more anomalous.
 
     Per tap and column the products of features, text and weights are taken, less their mean over the two columns;
     summed over D, the anomalous column is half the difference of two weighted similarities, so that nothing of
-    size D need be built.
-
-    Args:
-        taps: surgery features, class token first.
-        text: text features of each image's class [B, D, 2], unit columns.
-
-    Returns:
-        [B, N], unbounded, larger where more anomalous.
+    size D need be built. `text` are the features of each image's class [B, D, 2], unit columns.
     """
     total = 0.0
     for tap in taps:
         similarity = F.normalize(tap.surgery.float(), dim=-1) @ text  # [B, 1+N, 2]
-        weight = similarity[:, :1].softmax(dim=-1)
+        weight = similarity[:, :1].softmax(dim=-1)  # by the class token [B, 1, 2]
         weighted = similarity[:, 1:] * (weight / weight.mean(dim=-1, keepdim=True))
         total = total + (weighted[..., 1] - weighted[..., 0]) / 2
     return total
@@ -48,17 +43,14 @@ def image_probability(tap: Tap, text: Tensor) -> Tensor:
 
 
 class SDP:
-    """Maps and scores from a frozen CLIP and text features alone.
-
-    Args:
-        backbone: the frozen CLIP.
-        text_features: for each class, unit columns normal and anomalous [D, 2].
-        fidelity: how the taps are taken.
-        smoothing: standard deviation of the Gaussian filter on the maps, in pixels.
-    """
+    """Maps and scores from a frozen CLIP and text features alone."""
 
     def __init__(
-        self, backbone: Backbone, text_features: Mapping[str, Tensor], fidelity: Fidelity, smoothing: float
+        self,
+        backbone: Backbone,
+        text_features: Mapping[str, Tensor],  # class -> unit columns normal and anomalous [D, 2]
+        fidelity: Fidelity,  # how the taps are taken
+        smoothing: float,  # standard deviation of the Gaussian filter on the maps, in pixels
     ) -> None:
         self.backbone = backbone
         self.text_features = text_features
@@ -70,28 +62,24 @@ class SDP:
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        text = self.text_of(class_names)
-        return self.predict_from_taps(self.encode(images, with_ori=False), text)
+        return self._predict(images, class_names, with_ori=False)[0]
 
-    def text_of(self, class_names: Sequence[str]) -> Tensor:
-        """Text features [B, D, 2] of the classes of a batch."""
-        return torch.stack([self.text_features[name] for name in class_names])
-
-    def encode(self, images: Tensor, *, with_ori: bool) -> list[Tap]:
-        """The backbone's taps of normalised images [B, 3, S, S]."""
-        return self.backbone.run_image_tower(
+    def _predict(
+        self, images: Tensor, class_names: Sequence[str], *, with_ori: bool
+    ) -> tuple[Prediction, list[Tap], Tensor]:
+        """What `predict` gives, the dual path's taps, and the text features [B, D, 2] of the images' classes."""
+        backbone = self.backbone
+        text = torch.stack([self.text_features[name] for name in class_names])
+        taps = backbone.run_image_tower(
             encode_dual_path,
             images,
-            self.backbone.features_list,
+            backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
             with_ori=with_ori,
         )
-
-    def predict_from_taps(self, taps: Sequence[Tap], text: Tensor) -> Prediction:
-        """Maps and probabilities from a batch's taps and the text of its classes [B, D, 2]."""
-        grid = self.backbone.grid
-        scores = token_scores(taps, text).unflatten(1, (grid, grid))
-        return Prediction(maps=resample(scores, self.smooth_upsampling), text_prob=image_probability(taps[-1], text))
+        scores = token_scores(taps, text).unflatten(1, (backbone.grid, backbone.grid))  # [B, g, g]
+        maps = resample(scores, self.smooth_upsampling)  # [B, S, S]
+        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text)), taps, text
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""

@@ -6,38 +6,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.anomaly_map import resample
+from models.anomaly_map import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities, resample
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
-from models.patch_logits import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities
 from models.sdp import SDP
 from utils.evaluation_types import Prediction
 
 
 class LinearAdapters(nn.Module):
-    """One linear layer from the tower's width to the joint embedding for each tap.
-
-    Args:
-        taps: how many.
-        width: of the image tower, C.
-        embed_dim: of the joint embedding, D.
-    """
+    """One linear layer for each tap, from the image tower's width C to the joint embedding of size D."""
 
     def __init__(self, taps: int, width: int, embed_dim: int) -> None:
         super().__init__()
         self.fc = nn.ModuleList(nn.Linear(width, embed_dim) for _ in range(taps))
 
     def forward(self, tokens: Sequence[Tensor], text: Tensor) -> Tensor:
-        """Difference of a patch's anomalous and normal logit; its sigmoid is the softmax's anomalous column.
+        """Anomalous less normal logit of each patch [taps, B, N]; its sigmoid is the softmax's anomalous column.
 
-        Args:
-            tokens: patch tokens of each tap's original path, [B, N, C].
-            text: text features of each image's class [B, D, 2], unit columns.
-
-        Returns:
-            [taps, B, N]
+        From the original path's patch tokens of each tap [B, N, C], and text of each image's class [B, D, 2].
         """
         towards_anomalous = (text[..., 1] - text[..., 0])[..., None]  # [B, D, 1]
         logits = []
@@ -50,19 +38,14 @@ class LinearAdapters(nn.Module):
 
 def adapters_for(backbone: Backbone) -> LinearAdapters:
     """Untrained adapters that fit a backbone, on its device."""
-    visual = backbone.clip.visual
-    width, embed_dim = visual.proj.shape
-    adapters = LinearAdapters(len(backbone.features_list), width, embed_dim).to(backbone.device)
+    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape).to(backbone.device)
     return use_fastest_kernels(adapters, backbone.device, backbone.precision)
 
 
 def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
     """Focal and dice loss of the anomalous probability, summed over the taps.
 
-    Args:
-        logits: [taps, B, N], see `LinearAdapters`.
-        masks: ground truth, bool [B, S, S].
-        upsampling: [S, g].
+    From the adapters' logits [taps, B, N], the ground truth, bool [B, S, S], and the matrix to pixels [S, g].
     """
     total = logits.new_zeros(())
     for tap in logits:
@@ -72,12 +55,7 @@ def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
 
 
 class SDPPlus(SDP):
-    """SDP with the maps of trained adapters added before the Gaussian filter.
-
-    Args:
-        adapters: fitting the backbone.
-        backbone, text_features, fidelity, smoothing: see `SDP`.
-    """
+    """SDP with the maps of adapters that fit its backbone added before the Gaussian filter."""
 
     def __init__(
         self,
@@ -94,9 +72,7 @@ class SDPPlus(SDP):
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        text = self.text_of(class_names)
-        taps = self.encode(images, with_ori=True)
-        prediction = self.predict_from_taps(taps, text)
+        prediction, taps, text = self._predict(images, class_names, with_ori=True)
         logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
         probability = anomalous_probabilities(logits, self.upsampling).sum(dim=0)
         return replace(prediction, maps=prediction.maps + resample(probability, self.filter))

@@ -24,15 +24,53 @@ logger = logging.getLogger(__name__)
 CHUNK = 256  # sentences at once, which bounds the memory
 
 
+def class_text_features(
+    backbone: Backbone, prompts: PromptEnsemble, phrase: str, choice: RepVecChoice, cache_dir: Path | None
+) -> Tensor:
+    """Text features t of a class called `phrase`: unit columns, normal and anomalous, float32 [D, 2].
+
+    Sentence embeddings are kept in `cache_dir` between runs; without one they are encoded anew.
+    """
+    normal, anomalous = prompts.sentences(phrase)
+    embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)
+    states = np.split(embeddings, [len(normal)])
+    columns = [representative_vector(rows, choice) for rows in states]
+    return torch.from_numpy(np.stack(columns, axis=1)).to(backbone.device)
+
+
+def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path | None) -> np.ndarray:
+    """Embeddings [n, D] from the cache, or encoded and put there; a damaged file counts as none."""
+    if cache_dir is None:
+        return encode_sentences(backbone, sentences).cpu().numpy()
+    key = json.dumps(
+        {
+            "weights": backbone.weights.sha256,
+            "text_cfg": backbone.text_config,
+            "activation": backbone.activation,
+            "precision": backbone.precision,
+            "device": backbone.device.type,
+            "open_clip": open_clip.__version__,
+            "sentences": sentences,
+        }
+    )
+    path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    embeddings = read_array(path, (len(sentences), backbone.clip.visual.output_dim), np.dtype(np.float32))
+    if embeddings is not None:
+        return embeddings
+    embeddings = encode_sentences(backbone, sentences).cpu().numpy()
+    try:
+        write_array(path, embeddings)
+    except UserError as error:
+        logger.warning("sentence embeddings are not kept in --cache_dir: %s", error)
+    return embeddings
+
+
 @torch.inference_mode()
 def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
     """Unit-length embeddings of sentences, float32 [n, D].
 
     The tower is causal and read at the end-of-text token, so what stands behind that token changes nothing:
     sentences of one length are encoded together, without any padding.
-
-    Raises:
-        UserError: a sentence is longer than the context, or an embedding not finite.
     """
     clip = backbone.clip
     for sentence in sentences:
@@ -72,54 +110,6 @@ def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
     x = clip.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))[:, 0]
     projection = clip.text_projection
     return x @ projection if isinstance(projection, Tensor) else projection(x)
-
-
-def class_text_features(
-    backbone: Backbone, prompts: PromptEnsemble, phrase: str, choice: RepVecChoice, cache_dir: Path | None
-) -> Tensor:
-    """Text features t of one class: unit columns, normal and anomalous, float32 [D, 2].
-
-    Args:
-        backbone: the frozen CLIP.
-        prompts: state phrases and templates.
-        phrase: what the class is called.
-        choice: how the sentences of a state are summed up.
-        cache_dir: where sentence embeddings are kept between runs; None to encode them anew.
-    """
-    normal, anomalous = prompts.sentences(phrase)
-    embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)
-    columns = [
-        representative_vector(embeddings[: len(normal)], choice),
-        representative_vector(embeddings[len(normal) :], choice),
-    ]
-    return torch.from_numpy(np.stack(columns, axis=1)).to(backbone.device)
-
-
-def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path | None) -> np.ndarray:
-    """Embeddings [n, D] from the cache, or encoded and put there; a damaged file counts as none."""
-    if cache_dir is None:
-        return encode_sentences(backbone, sentences).cpu().numpy()
-    key = json.dumps(
-        {
-            "weights": backbone.weights.sha256,
-            "text_cfg": backbone.text_config,
-            "activation": backbone.activation,
-            "precision": backbone.precision,
-            "device": backbone.device.type,
-            "open_clip": open_clip.__version__,
-            "sentences": sentences,
-        }
-    )
-    path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    embeddings = read_array(path, (len(sentences), backbone.clip.visual.output_dim), np.dtype(np.float32))
-    if embeddings is not None:
-        return embeddings
-    embeddings = encode_sentences(backbone, sentences).cpu().numpy()
-    try:
-        write_array(path, embeddings)
-    except UserError as error:
-        logger.warning("sentence embeddings are not kept in --cache_dir: %s", error)
-    return embeddings
 
 
 def discard_text_tower(backbone: Backbone) -> None:

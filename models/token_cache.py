@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -37,19 +38,14 @@ class TokenCache:
     """A file of tokens for each image, called by the image's SHA-256.
 
     Files appear whole under their names, and the same name always means the same content: a run that was killed
-    goes on where it was, and two runs may fill one cache at once.
-
-    Args:
-        folder: of all caches; this one's is named after everything that its tokens depend on.
-        backbone: the frozen CLIP.
-        fidelity: how the taps are taken.
-        precision: "fp16", or "fp32" for twice the space.
+    goes on where it was, and two runs may fill one cache at once. Its folder in `folder`, that of all caches, is named
+    after everything that its tokens depend on.
     """
 
     def __init__(self, folder: Path, backbone: Backbone, fidelity: Fidelity, precision: str) -> None:
-        visual = backbone.clip.visual
         self.dtype = np.dtype(DTYPES[precision])
-        self.shape = (len(backbone.features_list), backbone.grid**2, visual.proj.shape[0])  # taps, N, C
+        width = backbone.clip.visual.proj.shape[0]
+        self.shape = (len(backbone.features_list), backbone.grid**2, width)  # taps, N, C
         origin = {
             "weights": backbone.weights.sha256,
             "activation": backbone.activation,
@@ -66,7 +62,7 @@ class TokenCache:
     @property
     def image_bytes(self) -> int:
         """Space that one image's tokens take."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""
@@ -75,12 +71,9 @@ class TokenCache:
         ]
 
     def reserve(self, images: int) -> str:
-        """Say in a sentence what the tokens of this many more images take, and make sure that the disk has it.
+        """Say what the tokens of this many more images take, and refuse a disk that has not as much.
 
         What runs that were killed did not finish is removed before.
-
-        Raises:
-            UserError: it has not.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,27 +93,19 @@ class TokenCache:
         return text
 
     def write(self, digest: str, tokens: Tensor) -> None:
-        """Keep an image's tokens [taps, N, C].
-
-        Raises:
-            UserError: they exceed the range of half precision, or cannot be written.
-        """
+        """Keep an image's tokens [taps, N, C]; a `UserError` if they do not fit the precision, or the disk."""
         values = tokens.cpu().numpy()
         largest = np.abs(values).max()
-        if not largest <= np.finfo(self.dtype).max:
+        if not np.isfinite(largest):
+            raise UserError("the backbone gave patch tokens that are not finite; check its weights and --precision")
+        if largest > np.finfo(self.dtype).max:
             raise UserError(
                 f"patch tokens as large as {largest:g} do not fit half precision; use --cache_precision fp32"
-                if np.isfinite(largest)
-                else "the backbone gave patch tokens that are not finite; check its weights and --precision"
             )
         write_array(self._path(digest), values.astype(self.dtype))
 
     def read(self, digest: str) -> np.ndarray:
-        """An image's tokens [taps, N, C].
-
-        Raises:
-            UserError: they are gone or damaged; what is damaged is removed.
-        """
+        """An image's tokens [taps, N, C]; a `UserError` if they are gone or damaged, and what is damaged is removed."""
         path = self._path(digest)
         tokens = read_array(path, self.shape, self.dtype)
         if tokens is None:

@@ -28,30 +28,17 @@ NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # numbers
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights.
-
-    Attributes:
-        path: the file.
-        sha256: of its content.
-        tag: the open_clip tag it was found by; "openai" for a file that OpenAI published, None for another one of
-            the user's.
-    """
+    """A file of weights."""
 
     path: Path
-    sha256: str
-    tag: str | None
+    sha256: str  # of its content
+    tag: str | None  # of open_clip; "openai" for a file that OpenAI published, None for another one of the user's
 
 
 def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Weights:
-    """Find the file of weights that `pretrained` stands for, downloading a published one if it must be.
+    """Find the weights that `pretrained` stands for, the path of a state dict or one of the model's open_clip tags.
 
-    Args:
-        model: open_clip model name, or the path of a config JSON.
-        pretrained: path of a state dict, or one of the model's open_clip tags.
-        folder: where downloaded files are looked for before the network is asked.
-
-    Raises:
-        UserError: no such file or tag, a tag whose images are normalised otherwise, or the download failed.
+    Published ones are looked for in `folder` and the Hugging Face cache before they are downloaded.
     """
     path = local_weights(model, pretrained, folder) or _download(model, pretrained, folder)
     digest = sha256_of(path)
@@ -61,11 +48,7 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
 
 
 def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Path | None:
-    """The file that `find_weights` finds without a download, None if there must be one.
-
-    Raises:
-        UserError: no such file or tag, or a tag whose images are normalised otherwise.
-    """
+    """The file that `find_weights` finds without a download, None if there must be one."""
     path = Path(pretrained)
     if path.is_file():
         return path
@@ -75,9 +58,7 @@ def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS)
         raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
     config = open_clip.get_pretrained_cfg(model, pretrained)
     check_normalisation(config, f"--pretrained {pretrained}")
-    names = [_saved_name(model, pretrained), f"{model}-{pretrained}.pt"]
-    if config.get("url"):
-        names.append(Path(config["url"]).name)
+    names = [f"{model}-{pretrained}.safetensors", f"{model}-{pretrained}.pt", Path(config.get("url") or "").name]
     there = next((folder / name for name in names if (folder / name).is_file()), None)
     if there is not None:
         return there
@@ -85,44 +66,29 @@ def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS)
     return Path(cached) if isinstance(cached, str) else None
 
 
-def how_to_get(model: str, tag: str, folder: Path = PRETRAINED_MODELS) -> str:
-    """What to download for a published tag, and where to save it, in a clause."""
-    repository = _repository(open_clip.get_pretrained_cfg(model, tag))
-    return (
-        f"download {HUB_FILE} from https://huggingface.co/{repository} and save it as "
-        f"{folder / _saved_name(model, tag)}"
-    )
-
-
 def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
-    """Refuse a model whose images are to be normalised otherwise than CLIP's.
-
-    Args:
-        preprocessing: open_clip's settings; without `mean` and `std` they are CLIP's.
-        place: where they come from, for the message.
-
-    Raises:
-        UserError: another mean or standard deviation.
-    """
+    """Refuse open_clip's settings, found at `place`, with a `mean` or `std` of images that is not CLIP's."""
     for name, usual in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
         value = preprocessing.get(name) or usual
-        if value != usual and list(value) != list(usual):
+        if tuple(value) != tuple(usual):
             raise UserError(
                 f"{place}: trained on images normalised by another {name} than CLIP's, {value}, "
                 "which the image transform here does not do; choose other weights"
             )
 
 
+def how_to_get(model: str, tag: str, folder: Path = PRETRAINED_MODELS) -> str:
+    """What to download for a published tag, and where to save it, in a clause."""
+    repository = _repository(open_clip.get_pretrained_cfg(model, tag))
+    saved = folder / f"{model}-{tag}.safetensors"
+    return f"download {HUB_FILE} from https://huggingface.co/{repository} and save it as {saved}"
+
+
 def _repository(config: Mapping[str, Any]) -> str:
     return config["hf_hub"].rstrip("/")
 
 
-def _saved_name(model: str, tag: str) -> str:
-    return f"{model}-{tag}.safetensors"
-
-
 def _download(model: str, tag: str, folder: Path) -> Path:
-    """The published weights of `model` called `tag`, downloaded by open_clip."""
     config = open_clip.get_pretrained_cfg(model, tag)
     logger.info("downloading the weights '%s' of %s from %s", tag, model, _repository(config))
     try:
@@ -139,19 +105,14 @@ def _download(model: str, tag: str, folder: Path) -> Path:
 def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
     """Whether weights were trained with QuickGELU, and whether they are OpenAI's.
 
-    A user's own file is taken for what all published weights of that model are: ViT-L-14-336 exists from OpenAI
-    only. A model config that says `quick_gelu` itself is the caller's to heed.
-
-    Args:
-        model: open_clip model name, or the path of a config JSON (of which nothing is known).
-        tag: open_clip tag, None for a user's own file.
+    A user's own file, whose tag is None, is taken for what all published weights of that model are: ViT-L-14-336 exists
+    from OpenAI only. Of a config JSON nothing is known; one that says `quick_gelu` itself is the caller's to heed.
     """
     tags = [tag] if tag is not None else open_clip.list_pretrained_tags_by_model(model)
-
-    def quick(one: str) -> bool:
-        return one == "openai" or open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False)
-
-    return bool(tags) and all(map(quick, tags)), bool(tags) and set(tags) == {"openai"}
+    if not tags:
+        return False, False
+    quick = all(one == "openai" or open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags)
+    return quick, set(tags) == {"openai"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -160,26 +121,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     OpenAI's own archives are TorchScript, which holds code; they are read when their SHA-256 is one that OpenAI
     published, and refused otherwise. Keys below "state_dict" and the prefix "module." of a training checkpoint
     are taken off, and a token embedding stored by its used rows is filled up with zeros.
-
-    Raises:
-        UserError: the file is damaged, of another kind, or holds more than tensors.
     """
     content = _read_openai_archive(path) if _is_torchscript(path) else read_checkpoint(path)
     content.pop("metadata", None)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+    if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
+    if not content:
         raise UserError(f"{path} holds no state dict")
     state = {str(key).removeprefix("module."): value for key, value in content.items() if key not in NOT_PARAMETERS}
     stray = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if stray is not None:
         raise UserError(f"{path} is not a state dict: '{stray}' is not a tensor")
-    try:
-        return _fill_token_embedding(state)
-    except (KeyError, IndexError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: token_embedding.rows, token_embedding.ids and token_embedding.size do not fit together"
-        ) from error
+    if "token_embedding.rows" in state:
+        rows, ids, size = (state.pop(f"token_embedding.{name}", None) for name in ("rows", "ids", "size"))
+        try:
+            state["token_embedding.weight"] = rows.new_zeros(int(size), rows.shape[1])
+            state["token_embedding.weight"][ids.long()] = rows
+        except (AttributeError, TypeError, IndexError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: token_embedding.rows, token_embedding.ids and token_embedding.size do not fit together"
+            ) from error
+    return state
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -203,15 +165,3 @@ def _openai_digests() -> set[str]:
     """SHA-256 of the files that OpenAI published; their addresses hold them."""
     urls = (open_clip.get_pretrained_url(model, "openai") for model in open_clip.list_openai_models())
     return {Path(url).parent.name for url in urls}
-
-
-def _fill_token_embedding(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Replace `token_embedding.{ids,rows,size}` by the whole matrix, zero where no row was stored."""
-    if "token_embedding.rows" not in state:
-        return state
-    state = dict(state)
-    rows, ids = state.pop("token_embedding.rows"), state.pop("token_embedding.ids")
-    size = int(state.pop("token_embedding.size"))
-    weight = rows.new_zeros(size, rows.shape[1])
-    weight[ids.long()] = rows
-    return state | {"token_embedding.weight": weight}

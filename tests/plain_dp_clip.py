@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapted_tower import AdaptedFeatures
-from models.adapter import ImageAdapter
+from models.adapter import AdaptedFeatures, ImageAdapter
 
 
 def plain_features(visual: nn.Module, adapter: ImageAdapter, images: Tensor) -> AdaptedFeatures:

@@ -13,9 +13,8 @@ import engine.loading
 import test_dp_clip
 import train_dp_clip
 from models.adapter import ImageAdapter
-from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
+from models.adapter_checkpoint import AdapterCheckpoint, load_image_adapter, read_image_adapter, seen_in_training
 from models.checkpoints import read_checkpoint
-from models.dp_clip_checkpoint import load_image_adapter, read_image_adapter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from tests.scripts import record, run_calls

@@ -12,8 +12,7 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 
 import models.backbone
-from models.architecture import check_servable, read_config
-from models.backbone import Backbone, load_backbone
+from models.backbone import Backbone, check_servable, load_backbone, read_config
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.weights import Weights
@@ -228,12 +227,12 @@ def test_the_activation_changes_the_features_of_both_towers(load_as):
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"visual.proj": None}, "visual.proj is missing"),
-        ({"visual.extra": (3,)}, "visual.extra is not part of it"),
-        ({"visual.proj": (128, 32)}, r"visual.proj has shape \(128, 32\), not \(128, 64\)"),
-        ({"visual.positional_embedding": (145, 64)}, r"has shape \(145, 64\), not \(145, 128\)"),
+        ({"visual.proj": None}, r"visual.proj \[128, 64\] is missing there"),
+        ({"visual.extra": (3,)}, r"visual.extra \[3\] has no counterpart here"),
+        ({"visual.proj": (128, 32)}, r"visual.proj has shape \[128, 32\] there and \[128, 64\] here"),
+        ({"visual.positional_embedding": (145, 64)}, r"has shape \[145, 64\] there and \[145, 128\] here"),
         ({"visual.positional_embedding": (141, 128)}, "was trained on a grid of patches that is not square"),
-        ({"ln_final.bias": None, "visual.proj": None, "x": (1,)}, "is missing, and 2 more differences"),
+        ({"ln_final.bias": None, "visual.proj": None, "x": (1,)}, "is missing there, and 2 more differences"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_key_and_shape(files, tmp_path, change, said):

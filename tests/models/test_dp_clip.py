@@ -8,14 +8,12 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapted_tower import AdaptedFeatures, encode_adapted
-from models.adapter import GRN, ImageAdapter
-from models.anomaly_map import kernel_matrix, resample
+from models.adapter import GRN, AdaptedFeatures, ImageAdapter, encode_adapted
+from models.anomaly_map import adapter_upsampling, kernel_matrix, resample
 from models.backbone import Backbone
 from models.dp_clip import DPClip, training_loss
-from models.patch_logits import adapter_upsampling
+from models.losses import MomentumPrototypes
 from models.prompts import read_prompts
-from models.prototypes import MomentumPrototypes
 from models.representative import RepVecChoice
 from models.text import class_text_features
 from tests import tiny_adapter, tiny_clip

@@ -7,8 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from models.architecture import check_servable, read_config
-from models.backbone import load_backbone
+from models.backbone import check_servable, load_backbone, read_config
 from models.fidelity import Fidelity
 from tests import tiny_clip
 from utils.errors import UserError

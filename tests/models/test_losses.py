@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.decoupling import decoupling_loss, state_means, token_labels
-from models.prototypes import MomentumPrototypes
+from models.losses import MomentumPrototypes, decoupling_loss, state_means, token_labels
 
 
 def unit_rows(seed: int, *shape: int) -> torch.Tensor:

@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.adapter_checkpoint import differences
+from models.adapter_checkpoint import SDP_PLUS, checkpoint_of, load_adapters, mismatches, read_adapters
 from models.sdp_plus import LinearAdapters, adapters_for
-from models.sdp_plus_checkpoint import checkpoint_of, load_adapters, read_adapters
 from models.weights import Weights
 from utils.errors import UserError
 
@@ -38,14 +37,14 @@ def test_the_authors_form_loads_as_released(backbone, adapters, tmp_path):
 
 def test_our_own_form_keeps_its_origin(backbone, adapters, tmp_path):
     path = tmp_path / "epoch_3.pth"
-    torch.save(checkpoint_of(adapters, backbone, "corrected", epoch=3), path)
+    torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "corrected", epoch=3), path)
     checkpoint = read_adapters(path)
     assert checkpoint.fidelity == "corrected"
     assert checkpoint.origin["epoch"] == 3
-    assert differences(checkpoint, backbone) == []
+    assert mismatches(checkpoint, backbone) == []
     assert_same(load_adapters(checkpoint, backbone), adapters)
     other = replace(backbone, weights=Weights(Path("x"), "0" * 64, None), image_size=104)
-    assert [text.split(" trained with ")[1].split()[0] for text in differences(checkpoint, other)] == [
+    assert [text.split(" trained with ")[1].split()[0] for text in mismatches(checkpoint, other)] == [
         "weights_sha256",
         "image_size",
     ]
@@ -80,7 +79,7 @@ def test_other_shapes_are_refused_by_both(backbone, tmp_path, taps, width, embed
 
 def test_other_blocks_are_refused(backbone, adapters, tmp_path):
     path = tmp_path / "other.pth"
-    torch.save(checkpoint_of(adapters, backbone, "released"), path)
+    torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "released", epoch=1), path)
     with pytest.raises(UserError, match="was trained on blocks 2 4 6 8, and the blocks tapped here are 1 3 5 7"):
         load_adapters(read_adapters(path), replace(backbone, features_list=(1, 3, 5, 7)))
 
