@@ -19,7 +19,6 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import medians, ratio_table, start
-from data.build import PROJECT
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.sdp_plus_training import train_epoch
@@ -86,7 +85,7 @@ def main() -> None:
         repeats=(15, "timed steps"),
     )
     spec = get_spec("demo")
-    demo = read_test_split(spec, PROJECT / spec.folder)
+    demo = read_test_split(spec, spec.folder)
     stride = len(demo.entries) // args.images
     images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ if not __package__:
 
 from data.checks import by_kind, check, check_unlisted
 from data.counts import completeness, counts_table
-from data.files import PROJECT, find_meta, meta_path
+from data.files import find_meta, meta_path
 from data.layouts import LAYOUTS
 from datasets.meta import is_json_lines, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
@@ -145,7 +145,7 @@ def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:
     parser.description = f"Write meta.json for {spec.name}. Expected in its folder: {layout.expected}."
     parser.set_defaults(spec=spec)
     add = parser.add_argument
-    add("--root", type=Path, default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)")
+    add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
     out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
     jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
     add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")

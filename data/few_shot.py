@@ -19,7 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from data.files import PROJECT, meta_path
+from data.files import meta_path
 from datasets.meta import SPLITS, Entry, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import positive_int, seed
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = get_spec(args.dataset)
-    root = args.root or PROJECT / spec.folder
+    root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
     split = read_meta(meta, root)[args.split]
     classes = {name: split[name] for name in sorted(split)}

@@ -1,21 +1,22 @@
 """The data sets this project knows: everything that depends on a data set's name is a value here.
 
-Counts are the published sizes of the test splits. Phrases are what a class is called in a prompt: CLIP-AD's
-(for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe what is
-to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
+Counts are the published sizes of the test splits. `phrases.json` holds what a class is called in a prompt: CLIP-AD's
+phrases (for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe
+what is to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from datasets import described
 from utils.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
 Domain = Literal["industrial", "medical"]
 Phrases = Mapping[str, str] | str  # of each class, or one where all classes are called alike
-_NO_PHRASES: Phrases = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class DatasetSpec:
     layout: str
     domain: Domain
     alias: str | None = None
-    phrases: Phrases = field(default_factory=lambda: _NO_PHRASES)
-    described: Phrases = field(default_factory=lambda: _NO_PHRASES)
+    phrases: Phrases = field(default_factory=dict)
+    described: Phrases = field(default_factory=dict)
     dbscan_eps: float = 0.5
     dbscan_min_samples: int = 15
     smoothing: float = 8.0
@@ -59,9 +60,9 @@ class DatasetSpec:
     published: Published | None = None
 
     @property
-    def folder(self) -> str:
-        """Where the data set lies unless the user says otherwise, relative to the project."""
-        return f"data/{self.name}"
+    def folder(self) -> Path:
+        """Where the data set lies unless the user says otherwise."""
+        return PROJECT / "data" / self.name
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
         """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
@@ -73,85 +74,49 @@ class DatasetSpec:
 
 
 _SPECS = (
-    DatasetSpec(
-        name="mvtec", layout="mvtec", domain="industrial", described=described.MVTEC, published=Published(15, 467, 1258)
-    ),
+    DatasetSpec(name="mvtec", layout="mvtec", domain="industrial", published=Published(15, 467, 1258)),
     DatasetSpec(
         name="visa",
         layout="visa",
         domain="industrial",
-        described=described.VISA,
         dbscan_eps=1.5,
         dbscan_min_samples=25,
         smoothing_sdp_plus=2.0,
         published=Published(12, 962, 1200),
     ),
+    DatasetSpec(name="mpdd", layout="mvtec", domain="industrial", published=Published(6, 176, 282)),
+    DatasetSpec(name="btad", layout="btad", domain="industrial", published=Published(3, 451, 290)),
+    DatasetSpec(name="brain", layout="brain", domain="medical", published=Published(1, 640, 3075)),
+    DatasetSpec(name="liver", layout="liver", domain="medical", published=Published(1, 833, 660)),
+    DatasetSpec(name="retina", layout="retina", domain="medical", published=Published(1, 1041, 764)),
+    DatasetSpec(name="colondb", layout="colondb", domain="medical", published=Published(1, 0, 380)),
     DatasetSpec(
-        name="mpdd", layout="mvtec", domain="industrial", described=described.MPDD, published=Published(6, 176, 282)
+        name="cvc_clinicdb", alias="clinicdb", layout="cvc_clinicdb", domain="medical", published=Published(1, 0, 612)
     ),
-    DatasetSpec(
-        name="btad", layout="btad", domain="industrial", described=described.BTAD, published=Published(3, 451, 290)
-    ),
-    DatasetSpec(
-        name="brain", layout="brain", domain="medical", described=described.SCAN, published=Published(1, 640, 3075)
-    ),
-    DatasetSpec(
-        name="liver", layout="liver", domain="medical", described=described.SCAN, published=Published(1, 833, 660)
-    ),
-    DatasetSpec(
-        name="retina", layout="retina", domain="medical", described=described.SCAN, published=Published(1, 1041, 764)
-    ),
-    DatasetSpec(
-        name="colondb",
-        layout="colondb",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 380),
-    ),
-    DatasetSpec(
-        name="cvc_clinicdb",
-        alias="clinicdb",
-        layout="cvc_clinicdb",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 612),
-    ),
-    DatasetSpec(
-        name="cvc300",
-        layout="cvc300",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 60),
-    ),
+    DatasetSpec(name="cvc300", layout="cvc300", domain="medical", published=Published(1, 0, 60)),
     DatasetSpec(
         name="kvasir",
         layout="kvasir",
         domain="medical",
-        phrases="colon",
-        described=described.COLON,
         mask_threshold=127,  # its masks can be JPEG, which is not black where it should be
         published=Published(1, 0, 1000),
     ),
-    DatasetSpec(name="isic", layout="isic", domain="medical", phrases="skin", published=Published(1, 0, 379)),
-    DatasetSpec(name="headct", layout="headct", domain="medical", phrases="head ct", published=Published(1, 100, 100)),
-    DatasetSpec(
-        name="brainmri", layout="brainmri", domain="medical", phrases="brain ct", published=Published(1, 98, 155)
-    ),
+    DatasetSpec(name="isic", layout="isic", domain="medical", published=Published(1, 0, 379)),
+    DatasetSpec(name="headct", layout="headct", domain="medical", published=Published(1, 100, 100)),
+    DatasetSpec(name="brainmri", layout="brainmri", domain="medical", published=Published(1, 98, 155)),
     DatasetSpec(name="demo", layout="demo", domain="industrial", smoothing=2.0),
     DatasetSpec(name="folder", layout="folder", domain="industrial"),
 )
-REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+_PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
+REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType(
+    {spec.name: replace(spec, **_PHRASES.get(spec.name, {})) for spec in _SPECS}
+)
 
 
 def canonical_name(name: str) -> str:
     """The registry's name for a data set called by its name or alias in any case; others as they are."""
-    for spec in _SPECS:
-        if name.lower() in (spec.name, spec.alias):
-            return spec.name
-    return name
+    called = name.lower()
+    return next((spec.name for spec in _SPECS if called in (spec.name, spec.alias)), name)
 
 
 def get_spec(name: str) -> DatasetSpec:

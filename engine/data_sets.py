@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.build import PROJECT, ensure_meta
+from data.build import ensure_meta
 from data.counts import completeness, is_complete
 from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, make_loader
@@ -69,7 +69,7 @@ def read_test_split(
     Raises:
         UserError: the data set cannot be read, or has no such class.
     """
-    root = root or PROJECT / spec.folder
+    root = root or spec.folder
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)

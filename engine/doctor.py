@@ -15,7 +15,6 @@ from tabulate import tabulate
 
 from data.checks import EMPTY, check_data_set
 from data.counts import counts_table
-from data.files import PROJECT
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
 from engine import needs
@@ -56,7 +55,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         problems += _attempt(read_prompts, prompts, remedy="correct the file, or choose other --prompts")[1]
     meta = EMPTY
     if spec is not None:
-        root = options.data_path or PROJECT / spec.folder
+        root = options.data_path or spec.folder
         meta, found = check_data_set(spec, root, options.meta, options.classes)
         problems += found
         if meta["test"]:

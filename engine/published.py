@@ -7,8 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from data.build import PROJECT
-from datasets.registry import get_spec
+from datasets.registry import PROJECT, get_spec
 from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
 from utils.arguments import as_given

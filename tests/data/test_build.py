@@ -82,7 +82,7 @@ def project_copy(tmp_path):
     """The project's code in another place, with a data set's folder of the same name beside its builder."""
     for package in ("data", "datasets", "utils"):
         (tmp_path / package).mkdir()
-        for file in (PROJECT / package).glob("*.py"):
+        for file in (PROJECT / package).glob("*.*"):
             shutil.copy(file, tmp_path / package)
     mvtec_class(tmp_path / "data" / "mvtec" / "bottle")
     return tmp_path
