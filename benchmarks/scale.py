@@ -28,9 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import in_own_process, medians, start
 from benchmarks.measures import make_class
+from datasets.image_set import ImageSet
 from datasets.images import load_rgb
-from datasets.loader import make_loader
+from datasets.loader import AnomalyDataset, in_batches, in_batches_of_one_class, make_loader
 from datasets.meta import Entry
+from datasets.registry import get_spec
 from datasets.transforms import image_from_tensor
 from page.page import HtmlReport
 from utils.evaluation_types import Prediction
@@ -86,7 +88,8 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         run = Run(folder=Path(out), title="scale", images=len(entries), classes=classes, description={})
         page = HtmlReport(run, lambda image: image_from_tensor(image.image))
-        loader = make_loader(entries, folder, SIDE, batch_size=50, num_workers=1)
+        dataset = AnomalyDataset(ImageSet(get_spec("folder"), folder, entries), SIDE)
+        loader = make_loader(dataset, in_batches_of_one_class(entries, 50), num_workers=1)
         writers = [ResultsWriter(run, device, stopwatch), page]
         evaluate_and_report(BrightnessDetector(), loader, entries, run, writers, device=device, stopwatch=stopwatch)
     return {"seconds": perf_counter() - began, **stopwatch.seconds}
@@ -147,7 +150,8 @@ def decode(entries: Sequence[Entry], folder: Path) -> None:
 
 def load(entries: Sequence[Entry], folder: Path, workers: int) -> None:
     """Read the images through the loader."""
-    for _ in make_loader(entries, folder, INPUT_SIDE, batch_size=4, num_workers=workers):
+    dataset = AnomalyDataset(ImageSet(get_spec("folder"), folder, entries), INPUT_SIDE)
+    for _ in make_loader(dataset, in_batches(range(len(entries)), 4), num_workers=workers):
         pass
 
 

@@ -15,15 +15,16 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from data.counts import completeness, is_complete
-from data.files import IMAGE_SUFFIXES, OTHER_SUFFIXES, find_meta
+from data.files import find_meta
 from data.found import Found, Kind, Note
 from data.layouts import LAYOUTS
-from datasets.images import load_mask, load_rgb_and_mode
+from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
 from datasets.meta import Entry, Meta, path_problem, read_meta
 from datasets.registry import DatasetSpec
 from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Problem, unreadable
 
+OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd

@@ -8,13 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from datasets.images import IMAGE_SUFFIXES
 from datasets.registry import PROJECT
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-OTHER_SUFFIXES = frozenset({".gif", ".heic", ".avif", ".dcm"})  # of images that are not read
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from utils.errors import UserError
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _Result = TypeVar("_Result")
 
 

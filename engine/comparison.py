@@ -9,7 +9,8 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
-from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from datasets.loader import in_batches, make_loader
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
 from engine.evaluation_options import EvaluationOptions
 from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run
 from utils.comparison import compare_results, write_comparison
@@ -96,16 +97,10 @@ def _from_maps(
 ) -> list[list[ClassResult]]:
     results = []
     for run in runs:
-        dataset = SavedMapDataset(
-            images.entries,
-            images.root,
-            find_maps(run.maps, images.entries),
-            map_size=map_size,
-            mask_threshold=images.spec.mask_threshold,
-        )
+        dataset = SavedMapDataset(images, find_maps(run.maps, images.entries), map_size)
         found = evaluate(
             SavedMaps(),
-            make_map_loader(dataset, num_workers),
+            make_loader(dataset, in_batches(range(len(dataset)), 1), num_workers),
             images.entries,
             device=torch.device("cpu"),
             stopwatch=Stopwatch(),

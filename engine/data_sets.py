@@ -7,7 +7,7 @@ from pathlib import Path
 from data.build import ensure_meta
 from data.counts import completeness, is_complete
 from datasets.image_set import ImageSet
-from datasets.loader import ErrorRaisingLoader, make_loader
+from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
 from datasets.meta import read_meta
 from datasets.registry import DatasetSpec, get_spec
 from engine.options import DataSetsOptions, ReadingOptions
@@ -86,14 +86,7 @@ def read_test_split(
 
 def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:
     """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers."""
-    return make_loader(
-        images.entries,
-        images.root,
-        backbone.image_size,
-        reading.batch_size,
-        reading.num_workers,
-        mask_threshold=images.spec.mask_threshold,
-        share=slice(rank(), None, world_size()),
-        pin_memory=backbone.device.type == "cuda",
-        seed=seed,
-    )
+    dataset = AnomalyDataset(images, backbone.image_size)
+    batches = in_batches_of_one_class(images.entries, reading.batch_size)[rank() :: world_size()]
+    pin_memory = backbone.device.type == "cuda"
+    return make_loader(dataset, batches, reading.num_workers, pin_memory=pin_memory, seed=seed)

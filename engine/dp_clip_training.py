@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.loader import Batch, empty_batch, loader_in_order
+from datasets.loader import Batch, empty_batch, in_batches, make_loader
 from engine.loading import adapter_settings, backbone_from_options, dp_clip_text_features, find_device
 from engine.options import resolve
 from engine.training import (
@@ -88,10 +88,10 @@ def _train(options: DPClipTrainingOptions, state: dict[str, Any] | None) -> None
 
     count = step_count(len(text), options.batch_size)
     for epoch in range(trained + 1, options.epochs + 1):
-        loader = loader_in_order(
+        order = epoch_order(len(text), options.seed, epoch, shuffled=True)
+        loader = make_loader(
             images.augmented(backbone.image_size, options.seed, epoch, augmented=not options.no_augmentation),
-            epoch_order(len(text), options.seed, epoch, shuffled=True),
-            options.batch_size,
+            in_batches(order, options.batch_size),
             options.num_workers,
             pin_memory=backbone.device.type == "cuda",
             seed=options.seed,

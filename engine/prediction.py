@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.loader import loader_in_order
+from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset
 from engine.options import ReadingOptions
 from models.backbone import Backbone
@@ -66,14 +66,9 @@ def predict_photographs(
         reading: how many at once, and by how many processes.
         description: of the progress bar.
     """
-    loader = loader_in_order(
-        PhotographDataset(paths, backbone.image_size),
-        order,
-        reading.batch_size,
-        min(reading.num_workers, len(order)),
-        collate_fn=list,
-        share=slice(rank(), None, world_size()),
-    )
+    dataset = PhotographDataset(paths, backbone.image_size)
+    batches = in_batches(order, reading.batch_size)[rank() :: world_size()]
+    loader = make_loader(dataset, batches, min(reading.num_workers, len(order)), collate_fn=list)
     predictions = (list(_predict_batch(name, detector, backbone, items)) for items in loader)
     with (
         logging_redirect_tqdm(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.photographs import output_names
+from datasets.photographs import output_names
 from datasets.transforms import image_from_tensor
 from engine.calibration import Calibration
 from engine.prediction import Seen, Unread

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from datasets.loader import in_batches, make_loader
 from datasets.registry import get_spec
-from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
 from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
 from engine.options import bootstrap_of
@@ -44,9 +45,7 @@ def _measure(options: EvaluationOptions) -> None:
         images = read_test_split(get_spec(options.dataset), options.data_path, options.meta, options.classes)
         maps = find_maps(options.maps, images.entries)
         scores = None if options.scores is None else read_scores(options.scores, images.entries)
-    dataset = SavedMapDataset(
-        images.entries, images.root, maps, map_size=options.map_size, mask_threshold=images.spec.mask_threshold
-    )
+    batches = in_batches(range(len(maps)), 1)[rank() :: world_size()]
     device = torch.device("cpu")
     run = Run(
         folder=options.save_path,
@@ -67,7 +66,7 @@ def _measure(options: EvaluationOptions) -> None:
         writers.append(HtmlReport(run, lambda image: images.read_image(image.sample, PICTURE_SIZE)))
     evaluate_and_report(
         SavedMaps(),
-        make_map_loader(dataset, options.num_workers, share=slice(rank(), None, world_size())),
+        make_loader(SavedMapDataset(images, maps, options.map_size), batches, options.num_workers),
         images.entries,
         run,
         writers,

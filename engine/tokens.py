@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.images import load_mask
-from datasets.loader import loader_in_order
-from datasets.transforms import mask_transform
+from datasets.loader import in_batches, make_loader
 from engine.training_data import TrainingSet
 from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
@@ -100,11 +98,11 @@ class EncodedTokens:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """See `TokenSource`."""
         device = self.backbone.device
-        loader = loader_in_order(self.dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda")
-        for number, batch in enumerate(loader):
+        batches = in_batches(order, batch_size)
+        loader = make_loader(self.dataset, batches, self.num_workers, pin_memory=device.type == "cuda")
+        for indices, batch in zip(batches, loader, strict=True):
             tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
-            indices = list(order[number * batch_size : (number + 1) * batch_size])
-            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
+            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), list(indices))
 
 
 class CachedTokens:
@@ -130,7 +128,7 @@ class CachedTokens:
 
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """See `TokenSource`."""
-        parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        parts = in_batches(list(order), batch_size)
         if not parts:
             return
         with ThreadPoolExecutor(1) as reader:
@@ -156,11 +154,8 @@ def _fingerprints_and_masks(images: TrainingSet, image_size: int) -> tuple[list[
 
     def read(index: int) -> tuple[str, np.ndarray]:
         part, entry = images.place(index)
-        mask = np.zeros((image_size, image_size), dtype=bool)
-        if entry.anomaly != 0:
-            known = load_mask(part.root / entry.mask_path, part.spec.mask_threshold)
-            mask = mask_transform(known, image_size).numpy()
-        return sha256_of(part.root / entry.img_path), np.packbits(mask)
+        mask = part.read_mask(entry, (image_size, image_size))
+        return sha256_of(part.root / entry.img_path), np.packbits(mask.numpy())
 
     def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(READERS) as readers:

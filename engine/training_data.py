@@ -39,25 +39,13 @@ class TrainingSet:
 
     def dataset(self, image_size: int) -> ConcatDataset:
         """The images and masks, read when asked for."""
-        return ConcatDataset(
-            AnomalyDataset(part.entries, part.root, image_size, mask_threshold=part.spec.mask_threshold)
-            for part in self.parts
-        )
+        return ConcatDataset(AnomalyDataset(part, image_size) for part in self.parts)
 
     def augmented(self, image_size: int, seed: int, epoch: int, *, augmented: bool = True) -> ConcatDataset:
         """The images and masks as DP-CLIP is trained on them in an epoch, see `TrainingImages`."""
         firsts = [0, *accumulate(len(part.entries) for part in self.parts)]
         return ConcatDataset(
-            TrainingImages(
-                part.entries,
-                part.root,
-                image_size,
-                mask_threshold=part.spec.mask_threshold,
-                first=first,
-                augmented=augmented,
-                seed=seed,
-                epoch=epoch,
-            )
+            TrainingImages(images=part, image_size=image_size, first=first, augmented=augmented, seed=seed, epoch=epoch)
             for part, first in zip(self.parts, firsts[:-1], strict=True)
         )
 
