@@ -18,9 +18,8 @@ if not __package__:
 
 from data.checks import by_kind, check, check_unlisted
 from data.counts import completeness, counts_table
-from data.files import find_meta, meta_path
 from data.layouts import LAYOUTS
-from datasets.meta import is_json_lines, read_meta, write_meta
+from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from utils.errors import UserError, run
 

@@ -15,11 +15,10 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from data.counts import completeness, is_complete
-from data.files import find_meta
 from data.found import Found, Kind, Note
 from data.layouts import LAYOUTS
 from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
-from datasets.meta import Entry, Meta, path_problem, read_meta
+from datasets.meta import Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec
 from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Problem, unreadable

@@ -19,8 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from data.files import meta_path
-from datasets.meta import SPLITS, Entry, read_meta, write_meta
+from datasets.meta import SPLITS, Entry, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import positive_int, seed
 from utils.errors import UserError, run

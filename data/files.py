@@ -1,18 +1,12 @@
-"""Files of a data set's folder: images and folders in natural order, CSV tables, and where its `meta.json` lies."""
+"""Files of a data set's folder: images and folders in natural order, and CSV tables."""
 
 import csv
-import hashlib
-import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets.images import IMAGE_SUFFIXES
-from datasets.registry import PROJECT
 from utils.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -68,22 +62,3 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
                 yield reader.line_num, [row[place].strip() for place in places]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def find_meta(root: Path) -> Path | None:
-    """Find the `meta.json` of a data set's folder, or the one kept for it in the project's cache."""
-    return next((path for path in (root / "meta.json", _cached(root, "meta.json")) if path.is_file()), None)
-
-
-def meta_path(root: Path, name: str = "meta.json") -> Path:
-    """Where to write a list of a data set's images: its folder, or the project's cache if that is read-only."""
-    # The bits are looked at as well, since for root, who could write, they say what is wanted.
-    if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
-        return root / name
-    logger.info("%s is read-only: its %s is kept in the project's cache", root, name)
-    return _cached(root, name)
-
-
-def _cached(root: Path, name: str) -> Path:
-    folder = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return PROJECT / ".cache" / "meta" / folder / name
