@@ -16,8 +16,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.checks import by_kind, check, check_unlisted
-from data.counts import completeness, counts_table
+from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
 from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
@@ -32,7 +31,7 @@ def build_meta(
     """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
 
     Args:
-        spec, root: the data set and its folder, which is not written to if `out` lies elsewhere.
+        root: the data set's folder, which is not written to if `out` lies elsewhere.
         out: the file to write, see `write_meta`; default `meta_path(root)`.
         decode: see `check`.
         options: of the data set's layout.
@@ -129,13 +128,16 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         _add_options(parser, get_spec(name))
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    spec = args.spec
-    options = {option: getattr(args, option) for option in LAYOUTS[spec.layout].options}
-    out = build_meta(spec, args.root, args.out, decode=not args.no_check, **options)
-    _warn_of_unlisted(spec, args.root, out)
+    published = args.spec.published
+    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
+    out = build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options)
+    _warn_of_unlisted(args.spec, args.root, out)
     meta = read_meta(out, args.root)
-    print(counts_table(meta, spec.published))
-    print(completeness(meta, spec.published))
+    whole = "the test split is complete, as published"
+    if published is None:
+        whole = f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}"
+    print(counts_table(meta, published))
+    print(incompleteness(meta, published) or whole)
 
 
 def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.build import ensure_meta
-from data.counts import completeness, is_complete
+from data.checks import incompleteness
 from datasets.image_set import ImageSet
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
 from datasets.meta import read_meta
@@ -73,8 +73,8 @@ def read_test_split(
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)
-    if meta_file is None and is_main() and not is_complete(meta, spec.published):
-        logger.warning("%s has %s", root, completeness(meta, spec.published))
+    if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
+        logger.warning("%s has %s", root, lack)
     test = meta["test"]
     if classes is not None:
         unknown = sorted(set(classes) - set(test))

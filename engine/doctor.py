@@ -13,8 +13,7 @@ import open_clip
 import torch
 from tabulate import tabulate
 
-from data.checks import EMPTY, check_data_set
-from data.counts import counts_table
+from data.checks import EMPTY, check_data_set, counts_table
 from datasets.meta import Entry, Meta
 from datasets.registry import get_spec
 from engine import needs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.files import read_csv
+from data.found import read_csv
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
 from datasets.registry import get_spec
