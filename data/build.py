@@ -18,7 +18,7 @@ if not __package__:
 
 from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
-from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
+from datasets.meta import Meta, find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from utils.errors import UserError, run
 
@@ -65,11 +65,13 @@ def build_meta(
         logger.info("JSON lines have no training split: its %d images are left out", len(checked.train))
     write_meta(out, checked.meta())
     try:
-        read_meta(out, root)
+        meta = read_meta(out, root)
     except UserError:
         out.unlink(missing_ok=True)  # or it would stop every later run, too
         raise
     logger.info("wrote %s", out)
+    if spec.published is None:
+        _warn_of_unlisted(root, out, meta)
     return out
 
 
@@ -81,12 +83,12 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
     """
     root = _existing(spec, Path(root))
     path = find_meta(root)
-    if path is not None:
-        logger.info("reading %s as it is; delete it if the data set has changed", path)
-    else:
+    if path is None:
         logger.info("%s has no meta.json: building it", root)
-        path = build_meta(spec, root)
-    _warn_of_unlisted(spec, root, path)
+        return build_meta(spec, root)
+    logger.info("reading %s as it is; delete it if the data set has changed", path)
+    if spec.published is None:
+        _warn_of_unlisted(root, path, read_meta(path, root))
     return path
 
 
@@ -102,11 +104,9 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
     return root
 
 
-def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
-    """Warn of images of a user's own that the list does not name."""
-    if spec.published is None:
-        for problem in check_unlisted(root, path, read_meta(path, root)):
-            logger.warning("%s; %s", problem.what, problem.remedy)
+def _warn_of_unlisted(root: Path, path: Path, meta: Meta) -> None:
+    for problem in check_unlisted(root, path, meta):
+        logger.warning("%s; %s", problem.what, problem.remedy)
 
 
 def main(arguments: Sequence[str] | None = None, name: str | None = None) -> None:
@@ -130,14 +130,12 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     published = args.spec.published
     options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
-    out = build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options)
-    _warn_of_unlisted(args.spec, args.root, out)
-    meta = read_meta(out, args.root)
-    whole = "the test split is complete, as published"
-    if published is None:
-        whole = f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}"
+    meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(counts_table(meta, published))
-    print(incompleteness(meta, published) or whole)
+    if published is None:
+        print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
+    else:
+        print(incompleteness(meta, published) or "the test split is complete, as published")
 
 
 def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:

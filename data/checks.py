@@ -106,14 +106,12 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
     images = (file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
     unlisted = sorted({file.relative_to(root).as_posix() for file in images if file.is_file()} - listed)
-    if not unlisted:
-        return []
     what = f"images in {root} that {path or 'its layout'} does not list {_some_of(unlisted)}"
     remedy = (
         "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
         "and delete meta.json to have it built anew"
     )
-    return [Problem(WARNING, what, remedy)]
+    return [Problem(WARNING, what, remedy)] if unlisted else []
 
 
 def by_kind(notes: Sequence[Note]) -> list[tuple[Kind, str]]:

@@ -78,13 +78,10 @@ def _tell(classes: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Sequence[E
     """Print how many images were drawn of how many, and warn of where they are fewer than `shot`."""
     rows, fewer = [], []
     for name, entries in classes.items():
-        row = [name]
-        for kind, label in LABELS.items():
-            have, there = (sum(entry.anomaly == label for entry in group) for group in (drawn[name], entries))
-            row.append(f"{have} of {there}")
-            if have < shot:
-                fewer.append(f"{name} ({have} {kind})")
-        rows.append(row)
+        have, there = ([entry.anomaly for entry in group] for group in (drawn[name], entries))
+        rows.append([name, *(f"{have.count(label)} of {there.count(label)}" for label in LABELS.values())])
+        short = ((kind, have.count(label)) for kind, label in LABELS.items() if have.count(label) < shot)
+        fewer += [f"{name} ({count} {kind})" for kind, count in short]
     print(tabulate(rows, headers=["class", *LABELS]))
     if fewer:
         logger.warning("fewer than %d images of a kind: %s", shot, ", ".join(fewer))

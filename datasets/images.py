@@ -62,10 +62,9 @@ def _read(path: str | Path, convert: Callable[[Image.Image], _Result]) -> _Resul
         raise UserError(f"there is no image {path}") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
-    except OSError as error:
-        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
     except Exception as error:  # a broken file can make Pillow's decoders raise almost anything
-        raise UserError(f"cannot read the image {path}: {error or type(error).__name__}") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"cannot read the image {path}: {reason}") from error
 
 
 def _is_grey_16(image: Image.Image) -> bool:

@@ -20,37 +20,22 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Item:
-    """One image.
+    """One image."""
 
-    Attributes:
-        image: float32 [3, S, S].
-        mask: bool [S, S], `None` where no mask is known.
-        index: which entry it is.
-        entry: that entry.
-    """
-
-    image: torch.Tensor
-    mask: torch.Tensor | None
-    index: int
+    image: torch.Tensor  # float32 [3, S, S]
+    mask: torch.Tensor | None  # bool [S, S], None where no mask is known
+    index: int  # which entry it is
     entry: Entry
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one batch.
+    """Images of one batch."""
 
-    Attributes:
-        images: float32 [B, 3, S, S].
-        masks: bool [B, S, S], all false where no mask is known.
-        has_mask: bool [B], where a mask is known.
-        indices: which entries they are.
-        entries: those entries.
-    """
-
-    images: torch.Tensor
-    masks: torch.Tensor
-    has_mask: torch.Tensor
-    indices: list[int]
+    images: torch.Tensor  # float32 [B, 3, S, S]
+    masks: torch.Tensor  # bool [B, S, S], all false where no mask is known
+    has_mask: torch.Tensor  # bool [B], where a mask is known
+    indices: list[int]  # which entries they are
     entries: list[Entry]
 
     def pin_memory(self) -> "Batch":

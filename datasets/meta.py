@@ -24,21 +24,13 @@ SHOWN = 100  # characters of a name that a message takes over whole
 
 @dataclass(frozen=True, slots=True)  # as there are as many as images
 class Entry:
-    """One image of a data set.
+    """One image of a data set."""
 
-    Attributes:
-        img_path: the image, relative to the data set's folder, with `/`.
-        mask_path: its mask, likewise; "" where there is none.
-        cls_name: the class it is evaluated with.
-        specie_name: kind of anomaly, or "good".
-        anomaly: 0 normal, 1 anomalous, `None` unlabelled.
-    """
-
-    img_path: str
-    mask_path: str
-    cls_name: str
-    specie_name: str
-    anomaly: int | None
+    img_path: str  # the image, relative to the data set's folder, with `/`
+    mask_path: str  # its mask, likewise; "" where there is none
+    cls_name: str  # the class it is evaluated with
+    specie_name: str  # kind of anomaly, or "good"
+    anomaly: int | None  # 0 normal, 1 anomalous, None unlabelled
 
 
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there

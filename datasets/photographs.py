@@ -61,19 +61,15 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image as the model takes it.
+    """An image as the model takes it, and as it is shown.
 
-    Attributes:
-        image: normalised, float32 [3, S, S].
-        picture: the photograph itself, no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]; a tensor, since
-            tensors reach the main process by shared memory. Arrays go through a pipe, and a worker with a full pipe
-            lives on for ever when the main process is killed.
-        size: width and height of the file's image in pixels.
+    Both are tensors, which reach the main process by shared memory. Arrays go through a pipe, and a worker with a full
+    pipe lives on for ever when the main process is killed.
     """
 
-    image: torch.Tensor
-    picture: torch.Tensor
-    size: tuple[int, int]
+    image: torch.Tensor  # normalised, float32 [3, S, S]
+    picture: torch.Tensor  # no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]
+    size: tuple[int, int]  # width and height of the file's image in pixels
 
 
 @dataclass(frozen=True)

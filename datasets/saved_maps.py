@@ -119,18 +119,12 @@ def _values(path: Path) -> np.ndarray:
 class SavedMapDataset(ItemDataset):
     """Maps [1, H, W] in the place of images, with the masks that are known, each at the map's own size.
 
-    As two maps may differ in size, a batch is one map.
-
-    Attributes:
-        images: whose maps they are; of their files only the masks are read.
-        maps: the file of each entry's map.
-        map_size: side in pixels of a square that every map is resized to, bilinear and antialiased;
-            None keeps its own size.
+    Of the images' own files only the masks are read. As two maps may differ in size, a batch is one map.
     """
 
     images: ImageSet
-    maps: Sequence[Path]
-    map_size: int | None = None
+    maps: Sequence[Path]  # the file of each entry's map
+    map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
     def read(self, index: int) -> Item:
         """See `ItemDataset`."""

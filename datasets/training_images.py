@@ -22,20 +22,13 @@ MAX_SHIFT = 0.15  # of the side
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to one image; the defaults leave it as it is.
+    """What is done to one image; the defaults leave it as it is."""
 
-    Attributes:
-        brightness, contrast, saturation: factors, applied in this order.
-        angle: of a rotation about the centre, in degrees.
-        shift: to the right and down, as shares of the side.
-        flip_horizontally, flip_vertically: whether to mirror.
-    """
-
-    brightness: float = 1.0
+    brightness: float = 1.0  # a factor, as the next two, applied in this order
     contrast: float = 1.0
     saturation: float = 1.0
-    angle: float = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)
+    angle: float = 0.0  # of a rotation about the centre, in degrees
+    shift: tuple[float, float] = (0.0, 0.0)  # to the right and down, as shares of the side
     flip_horizontally: bool = False
     flip_vertically: bool = False
 
@@ -51,18 +44,16 @@ class Augmentation:
         def chosen() -> bool:
             return bool(rng.random() < PLACE_PROBABILITY)
 
-        def within(bound: float, applies: bool) -> float:
-            return rng.uniform(-bound, bound) * applies
+        def within(bound: float, count: int) -> list[float]:
+            applies = chosen()
+            return [rng.uniform(-bound, bound) * applies for _ in range(count)]
 
-        brightness, contrast, saturation = factor(), factor(), factor()
-        angle = within(MAX_ANGLE, chosen())
-        shifted = chosen()
-        return cls(
-            brightness=brightness,
-            contrast=contrast,
-            saturation=saturation,
-            angle=angle,
-            shift=(within(MAX_SHIFT, shifted), within(MAX_SHIFT, shifted)),
+        return cls(  # in this order
+            brightness=factor(),
+            contrast=factor(),
+            saturation=factor(),
+            angle=within(MAX_ANGLE, 1)[0],
+            shift=tuple(within(MAX_SHIFT, 2)),
             flip_horizontally=chosen(),
             flip_vertically=chosen(),
         )
@@ -96,16 +87,12 @@ class Augmentation:
 class TrainingImages(ItemDataset):
     """Images and masks of a data set as they are trained on in one epoch, whatever the batch and the worker.
 
-    Attributes:
-        images: each normal or with a mask.
-        image_size: side S in pixels.
-        first: number of the first image, where several data sets are counted through.
-        seed, epoch: of the augmentation, which depends on these and the image's number.
+    An image's augmentation depends on the seed, the epoch and its number.
     """
 
-    images: ImageSet
-    image_size: int
-    first: int
+    images: ImageSet  # each normal or with a mask
+    image_size: int  # side S in pixels
+    first: int  # number of the first image, where several data sets are counted through
     augmented: bool
     seed: int
     epoch: int
