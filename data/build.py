@@ -28,16 +28,13 @@ logger = logging.getLogger(__name__)
 def build_meta(
     spec: DatasetSpec, root: str | Path, out: str | Path | None = None, *, decode: bool = True, **options: str | None
 ) -> Path:
-    """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
+    """Write the list of the images in `root`, and return its file; what is wrong is logged as warnings.
 
     Args:
         root: the data set's folder, which is not written to if `out` lies elsewhere.
         out: the file to write, see `write_meta`; default `meta_path(root)`.
         decode: see `check`.
         options: of the data set's layout.
-
-    Returns:
-        the file written.
 
     Raises:
         UserError: there is no such folder, or no test image in it, or the file cannot be written.
@@ -76,11 +73,7 @@ def build_meta(
 
 
 def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
-    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it.
-
-    Raises:
-        UserError: as of `build_meta`.
-    """
+    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it."""
     root = _existing(spec, Path(root))
     path = find_meta(root)
     if path is None:

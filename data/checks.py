@@ -47,7 +47,11 @@ def check_data_set(
     expected = f"expected is {layout.expected}"
     try:
         if not root.is_dir():
-            return EMPTY, [_no_folder(spec, root)]
+            if layout.drawn_by is not None:
+                remedy = f"it is drawn when first needed, or by python {layout.drawn_by.replace('.', '/')}.py"
+                return EMPTY, [Problem(WARNING, f"there is no folder {root} yet", remedy)]
+            remedy = f"put the data set there or name its folder with --data_path; {expected}"
+            return EMPTY, [Problem(ERROR, f"there is no folder {root}", remedy)]
         path = path or find_meta(root)
         found = layout.read(root.resolve()) if path is None else _listed(path, root.resolve())
         problems = []
@@ -68,15 +72,6 @@ def check_data_set(
         remedy = "get the rest, or do not compare the figures with published ones"
         problems.append(Problem(WARNING, f"{root} has {lack}", remedy))
     return meta, problems + unlisted
-
-
-def _no_folder(spec: DatasetSpec, root: Path) -> Problem:
-    what, layout = f"there is no folder {root}", LAYOUTS[spec.layout]
-    if layout.drawn_by is not None:
-        script = f"{layout.drawn_by.replace('.', '/')}.py"
-        return Problem(WARNING, f"{what} yet", f"it is drawn when first needed, or by python {script}")
-    remedy = f"put the data set there or name its folder with --data_path; expected is {layout.expected}"
-    return Problem(ERROR, what, remedy)
 
 
 def _listed(path: Path, root: Path) -> Found:

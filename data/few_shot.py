@@ -34,9 +34,7 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
 
     Images are ranked by a hash of the seed and their path, and the first are drawn. So a draw does not
     depend on the order of the entries or on other classes, and is a part of the draw of a larger `shot`.
-
-    Returns:
-        what was drawn of each class, in the order of the classes: normal before anomalous, each by path.
+    Of each class normal images come before anomalous ones, each by path.
     """
 
     def rank(entry: Entry) -> bytes:
@@ -51,11 +49,7 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw from a data set, write the list, and print a table of what was drawn.
-
-    Raises:
-        UserError: the data set cannot be read, or has no labelled image in that split.
-    """
+    """Draw from a data set, write the list, and print a table of what was drawn."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = get_spec(args.dataset)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from data.found import Found, Kind, list_folders, list_images, read_csv, subfolder
 from datasets.meta import SPLITS, Entry
@@ -12,10 +11,9 @@ from utils.errors import UserError
 
 
 def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
-    """Read the classes of MVTec AD, and of any data set laid out like it; other folders are passed over.
+    """Read the classes of a data set laid out like MVTec AD; `normal` is what folders of normal images may be called.
 
-    Args:
-        normal: what folders of normal images are called, in lower case.
+    That is in lower case; the folders may be in any. Others than the classes' are passed over.
     """
     found = Found(root)
     for folder in filter(_is_class, list_folders(root)):
@@ -62,14 +60,7 @@ def read_folder(root: Path) -> Found:
 
 
 def read_visa(root: Path, split_csv: str | None = None) -> Found:
-    """Read the images that one of VisA's split files lists, in its order.
-
-    Args:
-        split_csv: a file with the columns object, split, label, image, mask; default `split_csv/1cls.csv`.
-
-    Raises:
-        UserError: there is no such file, or it is not of that form.
-    """
+    """Read the images that one of VisA's split files lists, in its order; default is `split_csv/1cls.csv`."""
     found, masks = Found(root), set()
     labels = {"normal": 0, "anomaly": 1}
     path = Path(split_csv) if split_csv else root / "split_csv" / "1cls.csv"
@@ -120,11 +111,7 @@ def read_clinicdb(root: Path) -> Found:
 
 
 def read_headct(root: Path) -> Found:
-    """Read the images that HeadCT's `labels.csv` labels, in its order; image NNN.png has the id N, and no mask.
-
-    Raises:
-        UserError: there is no `labels.csv`, or it is not of that form.
-    """
+    """Read the images that HeadCT's `labels.csv` labels, in its order; image NNN.png has the id N, and no mask."""
     found = Found(root)
     path = root / "labels.csv"
     images = {image.stem.lstrip("0") or "0": image for image in list_images(root / "head_ct" / "head_ct")}
@@ -178,18 +165,16 @@ ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_
 ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
 HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "mvtec": Layout(read_mvtec, MVTEC),
-        "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
-        "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
-        "folder": Layout(read_folder, FOLDER),
-        "visa": Layout(read_visa, VISA, SPLIT_CSV),
-        **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
-        **{name: Layout(partial(read_masked, name=name, specie="polyp"), POLYPS) for name in COLON},
-        "cvc_clinicdb": Layout(read_clinicdb, f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"),
-        "isic": Layout(partial(read_masked, name="isic", specie="lesion", images=ISIC_IMAGES, masks=ISIC_MASKS), ISIC),
-        "headct": Layout(read_headct, HEADCT),
-        "brainmri": Layout(read_brainmri, "brain_tumor_dataset/{yes,no} with the images"),
-    }
-)
+LAYOUTS: Mapping[str, Layout] = {
+    "mvtec": Layout(read_mvtec, MVTEC),
+    "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
+    "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
+    "folder": Layout(read_folder, FOLDER),
+    "visa": Layout(read_visa, VISA, SPLIT_CSV),
+    **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
+    **{name: Layout(partial(read_masked, name=name, specie="polyp"), POLYPS) for name in COLON},
+    "cvc_clinicdb": Layout(read_clinicdb, f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"),
+    "isic": Layout(partial(read_masked, name="isic", specie="lesion", images=ISIC_IMAGES, masks=ISIC_MASKS), ISIC),
+    "headct": Layout(read_headct, HEADCT),
+    "brainmri": Layout(read_brainmri, "brain_tumor_dataset/{yes,no} with the images"),
+}

@@ -40,15 +40,13 @@ def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     that what is black there is normal whichever index it has. With the default threshold masks that hold
     class ids 1, 2, ... are read rightly, though they look black.
 
+    Modes are read, and files refused, as `load_rgb` does, 16 bits without rounding.
+
     Args:
-        path: the mask; modes are read as `load_rgb` does, 16 bits without rounding.
         threshold: a pixel is anomalous where its value exceeds this, on the scale from 0 to 255.
 
     Returns:
         bool [H, W], true where anomalous.
-
-    Raises:
-        UserError: as of `load_rgb`.
     """
     return _read(path, lambda image: _values(image) > threshold)
 

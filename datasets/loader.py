@@ -136,16 +136,13 @@ def make_loader(
     pin_memory: bool = False,
     seed: int = 0,
 ) -> ErrorRaisingLoader:
-    """Load the items of a dataset in batches, given as their indices.
+    """Load the items of a dataset in batches, given as their indices; errors come up in iterating.
 
     Args:
         num_workers: processes that read ahead; 0 reads in this one.
         collate_fn: makes a batch of items.
         pin_memory: hand batches over in page-locked memory.
         seed: of the workers' random numbers; torch's global generator is left untouched.
-
-    Raises:
-        UserError: while iterating, where an image or a mask cannot be read.
     """
     return ErrorRaisingLoader(
         dataset,

@@ -66,9 +66,6 @@ def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entr
     """Write `meta.json`, atomically; or, to a `.jsonl` file, the test split in DP-CLIP's form.
 
     That form has neither a training split nor the kind of an anomaly.
-
-    Raises:
-        UserError: the file cannot be written.
     """
     if is_json_lines(path):
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
@@ -195,11 +192,7 @@ def _parse(text: str, place: str) -> Any:
 
 
 def _entry(raw: Any, keys: Mapping[str, str], root: Path) -> Entry:
-    """An entry from what JSON gives, in which the fields are called as `keys` says.
-
-    Raises:
-        ValueError: it is not what its form demands.
-    """
+    """An entry from what JSON gives, its fields called as `keys` says; a `ValueError` says what is wrong with it."""
     if not isinstance(raw, dict):
         raise ValueError(f"expected an object, found {_shown(raw)}")
     values = {}

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from utils.errors import UserError
@@ -88,9 +87,7 @@ _SPECS = (
     DatasetSpec("folder", "folder", "industrial"),
 )
 _PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
-REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType(
-    {spec.name: replace(spec, **_PHRASES.get(spec.name, {})) for spec in _SPECS}
-)
+REGISTRY: Mapping[str, DatasetSpec] = {spec.name: replace(spec, **_PHRASES.get(spec.name, {})) for spec in _SPECS}
 
 
 def canonical_name(name: str) -> str:
@@ -100,11 +97,7 @@ def canonical_name(name: str) -> str:
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """Look up a data set by its name or alias, in any case.
-
-    Raises:
-        UserError: there is no such data set.
-    """
+    """Look up a data set by its name or alias, in any case."""
     spec = REGISTRY.get(canonical_name(name))
     if spec is None:
         raise UserError(f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)")
