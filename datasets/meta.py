@@ -202,7 +202,8 @@ def _entry(raw: Any, keys: Mapping[str, str], root: Path) -> Entry:
         value = values[name] = raw[key]
         if name == "anomaly":
             if isinstance(value, bool) or value not in (0, 1, None):
-                raise ValueError(f"'{key}' must be 0, 1 or null, not {_shown(value)}")
+                said = "NaN" if value != value else _shown(value)
+                raise ValueError(f"'{key}' must be 0, 1 or null, not {said}")
             values[name] = None if value is None else int(value)
             continue
         is_path = name in ("img_path", "mask_path")

@@ -104,7 +104,7 @@ def test_json_lines(tmp_path):
     ("changes", "said"),
     [
         ({"anomaly": True}, "'anomaly' must be 0, 1 or null, not True"),
-        ({"anomaly": float("nan")}, "not nan"),
+        ({"anomaly": float("nan")}, "not NaN"),
         ({"anomaly": float("inf")}, "not inf"),
         ({"anomaly": 2}, "not 2"),
         ({"anomaly": 0.5}, "not 0.5"),
@@ -174,7 +174,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, said):
         ('{"label": 0, "class_name": "a"}', "the key 'image_path' is missing"),
         ('{"image_path": "a.png", "label": 0}', "the key 'class_name' is missing"),
         ('{"image_path": "a.png", "class_name": "a", "label": true}', "'label' must be 0, 1 or null, not True"),
-        ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "not nan"),
+        ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "not NaN"),
         ('{"image_path": "../a.png", "class_name": "a", "label": 0}', r"'\.\.'"),
     ],
 )
