@@ -17,7 +17,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import start
-from data.build import PROJECT, ensure_meta
+from data.build import ensure_meta
 from datasets.images import load_mask, load_rgb
 from datasets.meta import Entry, read_meta
 from datasets.registry import get_spec
@@ -60,7 +60,7 @@ def _read(root: Path, entry: Entry, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     spec = get_spec("demo")
-    args = start(__doc__, data_path=(PROJECT / spec.folder, "the demo set's folder"), image_size=(128, "pixels a side"))
+    args = start(__doc__, data_path=(spec.folder, "the demo set's folder"), image_size=(128, "pixels a side"))
     rows = []
     for name, entries in read_meta(ensure_meta(spec, args.data_path), args.data_path)["test"].items():
         pairs = [_read(args.data_path, entry, args.image_size) for entry in entries]

@@ -30,7 +30,7 @@ from benchmarks.harness import in_own_process, medians, start
 from benchmarks.measures import make_class
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
-from datasets.loader import make_loader
+from datasets.loader import AnomalyDataset, in_batches, in_batches_of_one_class, make_loader
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from datasets.transforms import image_from_tensor
@@ -85,10 +85,11 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     device, stopwatch = torch.device("cpu"), Stopwatch()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
+        images = ImageSet(get_spec("folder"), folder, entries)
         evaluate_and_report(
             BrightnessDetector(),
-            make_loader(entries, folder, SIDE, batch_size=50, num_workers=1),
-            ImageSet(get_spec("folder"), folder, entries),
+            make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
+            images,
             TestOptions(dataset=("folder",), save_path=Path(out)),
             title="scale",
             description={},
@@ -154,7 +155,8 @@ def decode(entries: Sequence[Entry], folder: Path) -> None:
 
 def load(entries: Sequence[Entry], folder: Path, workers: int) -> None:
     """Read the images through the loader."""
-    for _ in make_loader(entries, folder, INPUT_SIDE, batch_size=4, num_workers=workers):
+    dataset = AnomalyDataset(ImageSet(get_spec("folder"), folder, entries), INPUT_SIDE)
+    for _ in make_loader(dataset, in_batches(range(len(entries)), 4), num_workers=workers):
         pass
 
 

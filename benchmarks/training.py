@@ -17,7 +17,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import medians, ratio_table, start
-from data.build import PROJECT
 from datasets.registry import get_spec
 from engine.data_sets import TrainingSet, read_test_split
 from engine.sdp_plus_training import SDPPlusTraining
@@ -68,7 +67,7 @@ def main() -> None:
         repeats=(15, "timed steps"),
     )
     spec = get_spec("demo")
-    demo = read_test_split(spec, PROJECT / spec.folder)
+    demo = read_test_split(spec, spec.folder)
     stride = len(demo.entries) // args.images
     images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
     with tempfile.TemporaryDirectory() as folder:

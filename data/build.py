@@ -16,11 +16,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.checks import by_kind, check, check_unlisted
-from data.counts import completeness, counts_table
-from data.files import PROJECT, find_meta, meta_path
+from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
-from datasets.meta import is_json_lines, read_meta, write_meta
+from datasets.meta import Meta, find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
 from utils.errors import UserError, run
 
@@ -30,16 +28,13 @@ logger = logging.getLogger(__name__)
 def build_meta(
     spec: DatasetSpec, root: str | Path, out: str | Path | None = None, *, decode: bool = True, **options: str | None
 ) -> Path:
-    """Write the list of the images in `root`; what is wrong with the data set is logged as warnings.
+    """Write the list of the images in `root`, and return its file; what is wrong is logged as warnings.
 
     Args:
-        spec, root: the data set and its folder, which is not written to if `out` lies elsewhere.
+        root: the data set's folder, which is not written to if `out` lies elsewhere.
         out: the file to write, see `write_meta`; default `meta_path(root)`.
         decode: see `check`.
         options: of the data set's layout.
-
-    Returns:
-        the file written.
 
     Raises:
         UserError: there is no such folder, or no test image in it, or the file cannot be written.
@@ -67,28 +62,26 @@ def build_meta(
         logger.info("JSON lines have no training split: its %d images are left out", len(checked.train))
     write_meta(out, checked.meta())
     try:
-        read_meta(out, root)
+        meta = read_meta(out, root)
     except UserError:
         out.unlink(missing_ok=True)  # or it would stop every later run, too
         raise
     logger.info("wrote %s", out)
+    if spec.published is None:
+        _warn_of_unlisted(root, out, meta)
     return out
 
 
 def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
-    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it.
-
-    Raises:
-        UserError: as of `build_meta`.
-    """
+    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it."""
     root = _existing(spec, Path(root))
     path = find_meta(root)
-    if path is not None:
-        logger.info("reading %s as it is; delete it if the data set has changed", path)
-    else:
+    if path is None:
         logger.info("%s has no meta.json: building it", root)
-        path = build_meta(spec, root)
-    _warn_of_unlisted(spec, root, path)
+        return build_meta(spec, root)
+    logger.info("reading %s as it is; delete it if the data set has changed", path)
+    if spec.published is None:
+        _warn_of_unlisted(root, path, read_meta(path, root))
     return path
 
 
@@ -104,11 +97,9 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
     return root
 
 
-def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
-    """Warn of images of a user's own that the list does not name."""
-    if spec.published is None:
-        for problem in check_unlisted(root, path, read_meta(path, root)):
-            logger.warning("%s; %s", problem.what, problem.remedy)
+def _warn_of_unlisted(root: Path, path: Path, meta: Meta) -> None:
+    for problem in check_unlisted(root, path, meta):
+        logger.warning("%s; %s", problem.what, problem.remedy)
 
 
 def main(arguments: Sequence[str] | None = None, name: str | None = None) -> None:
@@ -130,13 +121,14 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         _add_options(parser, get_spec(name))
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    spec = args.spec
-    options = {option: getattr(args, option) for option in LAYOUTS[spec.layout].options}
-    out = build_meta(spec, args.root, args.out, decode=not args.no_check, **options)
-    _warn_of_unlisted(spec, args.root, out)
-    meta = read_meta(out, args.root)
-    print(counts_table(meta, spec.published))
-    print(completeness(meta, spec.published))
+    published = args.spec.published
+    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
+    meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
+    print(counts_table(meta, published))
+    if published is None:
+        print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
+    else:
+        print(incompleteness(meta, published) or "the test split is complete, as published")
 
 
 def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:
@@ -145,7 +137,7 @@ def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:
     parser.description = f"Write meta.json for {spec.name}. Expected in its folder: {layout.expected}."
     parser.set_defaults(spec=spec)
     add = parser.add_argument
-    add("--root", type=Path, default=PROJECT / spec.folder, help="the data set's folder (default: %(default)s)")
+    add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
     out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
     jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
     add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")

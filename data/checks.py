@@ -9,21 +9,21 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from tabulate import tabulate
 from tqdm import tqdm
 
-from data.counts import completeness, is_complete
-from data.files import IMAGE_SUFFIXES, OTHER_SUFFIXES, find_meta
 from data.found import Found, Kind, Note
 from data.layouts import LAYOUTS
-from datasets.images import load_mask, load_rgb_and_mode
-from datasets.meta import Entry, Meta, path_problem, read_meta
-from datasets.registry import DatasetSpec
+from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
+from datasets.meta import Entry, Meta, find_meta, path_problem, read_meta
+from datasets.registry import DatasetSpec, Published
 from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Problem, unreadable
 
+OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
@@ -37,7 +37,6 @@ def check_data_set(
     """Read every image and mask of a data set, and say what is wrong with it; nothing is written.
 
     Args:
-        spec, root: the data set and its folder.
         meta_file: the list of its images; None for the folder's own or, without one, what a run would list.
         classes: those to look at; None for all.
 
@@ -48,43 +47,36 @@ def check_data_set(
     expected = f"expected is {layout.expected}"
     try:
         if not root.is_dir():
-            return EMPTY, [_no_folder(spec, root)]
+            if layout.drawn_by is not None:
+                remedy = f"it is drawn when first needed, or by python {layout.drawn_by.replace('.', '/')}.py"
+                return EMPTY, [Problem(WARNING, f"there is no folder {root} yet", remedy)]
+            remedy = f"put the data set there or name its folder with --data_path; {expected}"
+            return EMPTY, [Problem(ERROR, f"there is no folder {root}", remedy)]
         path = path or find_meta(root)
         found = layout.read(root.resolve()) if path is None else _listed(path, root.resolve())
-        missing = []
+        problems = []
         if classes is not None:
-            found, missing = _only(classes, found, path or root)
+            found, problems = _only(classes, found, path or root)
         checked = check(found, spec.mask_threshold)
         unlisted = check_unlisted(root, path, found.meta()) if spec.published is None and classes is None else []
     except UserError as error:
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
         return EMPTY, [unreadable(error, root)]
-    meta = checked.meta()
-    problems = missing + [
-        Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in by_kind(checked.notes)
-    ]
+    meta, missing = checked.meta(), bool(problems)
+    problems += [Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in by_kind(checked.notes)]
+    lack = None if classes is not None else incompleteness(meta, spec.published)
     if not meta["test"] and not missing:
         problems.append(Problem(ERROR, f"{path or root} has no test image that can be read", expected))
-    elif classes is None and not is_complete(meta, spec.published):
+    elif lack is not None:
         remedy = "get the rest, or do not compare the figures with published ones"
-        problems.append(Problem(WARNING, f"{root} has {completeness(meta, spec.published)}", remedy))
+        problems.append(Problem(WARNING, f"{root} has {lack}", remedy))
     return meta, problems + unlisted
-
-
-def _no_folder(spec: DatasetSpec, root: Path) -> Problem:
-    what, layout = f"there is no folder {root}", LAYOUTS[spec.layout]
-    if layout.drawn_by is not None:
-        script = f"{layout.drawn_by.replace('.', '/')}.py"
-        return Problem(WARNING, f"{what} yet", f"it is drawn when first needed, or by python {script}")
-    remedy = f"put the data set there or name its folder with --data_path; expected is {layout.expected}"
-    return Problem(ERROR, what, remedy)
 
 
 def _listed(path: Path, root: Path) -> Found:
     """Read a list. If any of its images has a mask, anomalous ones without are noted as readers do."""
-    meta = read_meta(path, root)
-    train, test = ([entry for group in split.values() for entry in group] for split in meta.values())
+    train, test = ([entry for group in split.values() for entry in group] for split in read_meta(path, root).values())
     without = [entry.img_path for entry in test if entry.anomaly == 1 and not entry.mask_path]
     masked = any(entry.mask_path for entry in test)
     return Found(root, train, test, [(Kind.NO_MASK, image) for image in without if masked])
@@ -109,27 +101,23 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
     images = (file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
     unlisted = sorted({file.relative_to(root).as_posix() for file in images if file.is_file()} - listed)
-    if not unlisted:
-        return []
     what = f"images in {root} that {path or 'its layout'} does not list {_some_of(unlisted)}"
     remedy = (
         "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
         "and delete meta.json to have it built anew"
     )
-    return [Problem(WARNING, what, remedy)]
+    return [Problem(WARNING, what, remedy)] if unlisted else []
 
 
-def by_kind(notes: Sequence[Note]) -> Iterator[tuple[Kind, str]]:
-    """Yield each kind of problem that is noted, with how many of it there are and the first few places."""
+def by_kind(notes: Sequence[Note]) -> list[tuple[Kind, str]]:
+    """Each kind of problem that is noted, with how many of it there are and the first few places."""
     places = defaultdict(list)
     for kind, where in notes:
         places[kind].append(where)
-    for kind, where in places.items():
-        yield kind, _some_of(where)
+    return [(kind, _some_of(where)) for kind, where in places.items()]
 
 
 def _some_of(where: Sequence[str]) -> str:
-    """How many places there are, the first few, and how many more."""
     more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
     return f"({len(where)}): {', '.join(where[:SHOWN])}{more}"
 
@@ -199,17 +187,15 @@ def _check_mask(entry: Entry, root: Path, threshold: int, image_size: str) -> tu
         missing = isinstance(error.__cause__, FileNotFoundError)
         note = (Kind.MISSING_MASK if missing else Kind.UNREADABLE_MASK, str(error))
         return replace(entry, mask_path=""), [note]
-    notes = []
     size = f"{mask.shape[1]} x {mask.shape[0]}"
-    if size != image_size:
-        notes.append((Kind.OTHER_SIZE, f"{entry.mask_path} ({size}, its image {image_size})"))
-    if entry.anomaly == 1 and not mask.any():
-        notes.append((Kind.EMPTY_MASK, entry.mask_path))
-    if entry.anomaly == 0 and mask.any():
-        notes.append((Kind.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"))
-    if threshold == 0 and PurePosixPath(entry.mask_path).suffix.lower() in (".jpg", ".jpeg"):
-        notes.append((Kind.JPEG_MASK, entry.mask_path))
-    return entry, notes
+    is_jpeg = PurePosixPath(entry.mask_path).suffix.lower() in (".jpg", ".jpeg")
+    faults = [
+        (size != image_size, Kind.OTHER_SIZE, f"{entry.mask_path} ({size}, its image {image_size})"),
+        (entry.anomaly == 1 and not mask.any(), Kind.EMPTY_MASK, entry.mask_path),
+        (entry.anomaly == 0 and mask.any(), Kind.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"),
+        (threshold == 0 and is_jpeg, Kind.JPEG_MASK, entry.mask_path),
+    ]
+    return entry, [(kind, where) for is_so, kind, where in faults if is_so]
 
 
 def _same_images(train: Sequence[_Checked], test: Sequence[_Checked]) -> Iterator[Note]:
@@ -236,8 +222,30 @@ def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
     for group in classes.values():
         for kind, name in ((Kind.ODD_SIZE, "size"), (Kind.ODD_MODE, "mode")):
             usual, count = Counter(getattr(one, name) for one in group).most_common(1)[0]
-            if len(group) < FEW or count < NEARLY_ALL * len(group):
-                continue
-            for one in group:
-                if getattr(one, name) != usual:
-                    yield kind, f"{one.entry.img_path} ({getattr(one, name)}, not {usual})"
+            if len(group) >= FEW and count >= NEARLY_ALL * len(group):
+                odd = ((one.entry.img_path, getattr(one, name)) for one in group)
+                yield from ((kind, f"{path} ({value}, not {usual})") for path, value in odd if value != usual)
+
+
+def counts_table(meta: Meta, published: Published | None) -> str:
+    """Tabulate the images of each class, split and label, above the published test split if there is one."""
+    rows = []
+    for name in dict.fromkeys([*meta["test"], *meta["train"]]):
+        labels = [entry.anomaly for entry in meta["test"].get(name, [])]
+        rows.append([name, len(meta["train"].get(name, [])), *(labels.count(label) for label in (0, 1, None))])
+    total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
+    rows.append([f"total of {len(rows)}", *total])
+    if published is not None:
+        rows.append([f"published, of {published.classes}", "", published.normal, published.anomalous, ""])
+    return tabulate(rows, headers=["class", "train", "test normal", "test anomalous", "test unlabelled"])
+
+
+def incompleteness(meta: Meta, published: Published | None) -> str | None:
+    """Say which part of the published test split is there; None if it is all there, or nothing was published."""
+    labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
+    have = Published(len(meta["test"]), labels.count(0), labels.count(1))
+    if published in (None, have):
+        return None
+    counts = zip(astuple(have), astuple(published), ("classes", "normal images", "anomalous images"), strict=True)
+    parts = [f"{count} of {all_} {kind}" for count, all_, kind in counts if count or all_]
+    return f"a partial or different test split: {', '.join(parts)}"

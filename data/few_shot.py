@@ -19,8 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from data.files import PROJECT, meta_path
-from datasets.meta import SPLITS, Entry, read_meta, write_meta
+from datasets.meta import SPLITS, Entry, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import positive_int, seed
 from utils.errors import UserError, run
@@ -35,9 +34,7 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
 
     Images are ranked by a hash of the seed and their path, and the first are drawn. So a draw does not
     depend on the order of the entries or on other classes, and is a part of the draw of a larger `shot`.
-
-    Returns:
-        what was drawn of each class, in the order of the classes: normal before anomalous, each by path.
+    Of each class normal images come before anomalous ones, each by path.
     """
 
     def rank(entry: Entry) -> bytes:
@@ -52,15 +49,11 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw from a data set, write the list, and print a table of what was drawn.
-
-    Raises:
-        UserError: the data set cannot be read, or has no labelled image in that split.
-    """
+    """Draw from a data set, write the list, and print a table of what was drawn."""
     args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = get_spec(args.dataset)
-    root = args.root or PROJECT / spec.folder
+    root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
     split = read_meta(meta, root)[args.split]
     classes = {name: split[name] for name in sorted(split)}
@@ -79,13 +72,10 @@ def _tell(classes: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Sequence[E
     """Print how many images were drawn of how many, and warn of where they are fewer than `shot`."""
     rows, fewer = [], []
     for name, entries in classes.items():
-        row = [name]
-        for kind, label in LABELS.items():
-            have, there = (sum(entry.anomaly == label for entry in group) for group in (drawn[name], entries))
-            row.append(f"{have} of {there}")
-            if have < shot:
-                fewer.append(f"{name} ({have} {kind})")
-        rows.append(row)
+        have, there = ([entry.anomaly for entry in group] for group in (drawn[name], entries))
+        rows.append([name, *(f"{have.count(label)} of {there.count(label)}" for label in LABELS.values())])
+        short = ((kind, have.count(label)) for kind, label in LABELS.items() if have.count(label) < shot)
+        fewer += [f"{name} ({count} {kind})" for kind, count in short]
     print(tabulate(rows, headers=["class", *LABELS]))
     if fewer:
         logger.warning("fewer than %d images of a kind: %s", shot, ", ".join(fewer))

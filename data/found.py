@@ -1,13 +1,16 @@
-"""What is found in a data set's folder: the entries of its images, and what is wrong, by kind."""
+"""What a reader of a layout works with: files in natural order, CSV tables, and what it has found, or found wrong."""
 
+import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from datasets.images import IMAGE_SUFFIXES
 from datasets.meta import Entry, Meta
+from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Level
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
@@ -16,17 +19,12 @@ _RENAME = "give the files plain names inside the data set's folder"
 _LABEL = "find out which is right, and correct the label or the mask"
 _BOTH_SPLITS = "train on nothing that you test on, or remove one of the two"
 _ABSENT = "get the rest of the data set, or see to it that the part is the one you want"
+_ODD_MODE = "images of another colour mode than nearly all of their class"
+_MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
 
 class Kind(Enum):
-    """A kind of thing that can be wrong with a data set.
-
-    Attributes:
-        text: what is concerned, in the plural.
-        remedy: what to do.
-        level: see `utils.problems`.
-        left_out: whether what is concerned is left out of the list that is built.
-    """
+    """A kind of thing that can be wrong with a data set."""
 
     MISSING = ("images listed but missing", _RESTORE, ERROR, True)
     UNREADABLE = ("unreadable images", _REPLACE, ERROR, True)
@@ -48,20 +46,16 @@ class Kind(Enum):
     TWO_CLASSES = ("images that are there in two classes", "remove them from the class they do not belong to")
     TWICE = ("test images that are there twice", "remove one of the two, as they count twice")
     ODD_SIZE = ("images of another size than nearly all of their class", "see whether they belong there")
-    ODD_MODE = (
-        "images of another colour mode than nearly all of their class",
-        "see whether they look as the others do",
-    )
+    ODD_MODE = (_ODD_MODE, "see whether they look as the others do")
 
     def __init__(self, text: str, remedy: str, level: Level = WARNING, left_out: bool = False) -> None:
-        self.text = text
-        self.remedy = remedy
+        self.text = text  # what is concerned, in the plural
+        self.remedy = remedy  # what to do
         self.level = level
-        self.left_out = left_out
+        self.left_out = left_out  # whether what is concerned is left out of the list that is built
 
 
 Note = tuple[Kind, str]  # what is wrong, and where
-_MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,3 +104,59 @@ class Found:
             for entry in entries:
                 meta[split].setdefault(entry.cls_name, []).append(entry)
         return meta
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images directly in `folder`, in natural order; none if there is no such folder."""
+    return [path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """List the folders directly in `folder`, in natural order; none if there is no such folder."""
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """Find the folder `name` in `folder`, whichever case it is written in; `folder / name` if there is none."""
+    same = (path for path in list_folders(folder) if path.name.lower() == name.lower())
+    return min(same, key=lambda path: path.name != name, default=folder / name)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is directly in a folder and not hidden, in natural order: `2.png` before `10.png`."""
+    try:
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror}") from error
+
+    def natural(path: Path) -> tuple[list[int | str], str]:
+        parts = re.split(r"(\d+)", path.name)  # every second part is a number
+        return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
+
+    return sorted(paths, key=natural)
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Read the wanted columns of a CSV file with a header; space around names and values is dropped.
+
+    Yields:
+        the line's number in the file, and its values in the order of `columns`.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column, or a line lacks a value.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            if missing := [name for name in columns if name not in header]:
+                raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}")
+            places = [header.index(name) for name in columns]
+            for row in filter(None, reader):
+                if len(row) <= max(places):
+                    raise UserError(f"{path}, line {reader.line_num}: too few values")
+                yield reader.line_num, [row[place].strip() for place in places]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

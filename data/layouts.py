@@ -1,26 +1,19 @@
-"""The folder layouts: a short reader for each, from a folder to what is found in it, beside the layout in words."""
+"""The folder layouts: a short reader for each, from a folder to what is found in it, and below all of them in words."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
-from data.files import list_folders, list_images, read_csv, subfolder
-from data.found import Found, Kind
-from datasets.meta import Entry
+from data.found import Found, Kind, list_folders, list_images, read_csv, subfolder
+from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
-
-MVTEC = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/*_mask.png"
-BTAD = "01/train/ok/*, 01/test/{ok,ko}/*, 01/ground_truth/ko/* and likewise 02, 03; images and masks .png or .bmp"
 
 
 def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
-    """Read the classes of MVTec AD, and of any data set laid out like it; other folders are passed over.
+    """Read the classes of a data set laid out like MVTec AD; `normal` is what folders of normal images may be called.
 
-    Args:
-        root: the data set's folder.
-        normal: what folders of normal images are called, in lower case.
+    That is in lower case; the folders may be in any. Others than the classes' are passed over.
     """
     found = Found(root)
     for folder in filter(_is_class, list_folders(root)):
@@ -29,34 +22,25 @@ def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
 
 
 def _is_class(folder: Path) -> bool:
-    return any((folder / split).is_dir() for split in ("train", "test"))
+    return any((folder / split).is_dir() for split in SPLITS)
 
 
 def _add_class(found: Found, folder: Path, name: str, normal: Collection[str], *, masks_optional: bool = False) -> None:
     """Add one class laid out as MVTec's, which may lack all of `ground_truth` if masks are optional."""
-    for kind in list_folders(folder / "train"):
-        if kind.name.lower() in normal:
-            found.add("train", list_images(kind), name, "good", 0)
     truth = folder / "ground_truth"
     masks_expected = truth.is_dir() or not masks_optional
-    kinds = list_folders(folder / "test")
-    for kind in kinds:
-        if kind.name.lower() in normal:
-            found.add("test", list_images(kind), name, "good", 0)
-        else:
-            masks = list_images(subfolder(truth, kind.name))
-            found.add_masked(list_images(kind), masks, name, kind.name, masks_expected=masks_expected)
-    known = {*normal, *(kind.name.lower() for kind in kinds)}
+    known = set(normal)
+    for split in SPLITS:
+        for kind in list_folders(folder / split):
+            if kind.name.lower() in normal:
+                found.add(split, list_images(kind), name, "good", 0)
+            elif split == "test":
+                known.add(kind.name.lower())
+                masks = list_images(subfolder(truth, kind.name))
+                found.add_masked(list_images(kind), masks, name, kind.name, masks_expected=masks_expected)
     for kind in list_folders(truth):
         if kind.name.lower() not in known:
             found.add_masked([], list_images(kind), name, kind.name)
-
-
-FOLDER = (
-    "either images directly in it, all unlabelled, or test/{good,DEFECT}/* with train/good/* and "
-    "ground_truth/DEFECT/* if you have them, directly in it or in a folder for each class"
-)
-NORMAL = ("good", "ok", "normal")
 
 
 def read_folder(root: Path) -> Found:
@@ -68,40 +52,26 @@ def read_folder(root: Path) -> Found:
     name = root.resolve().name
     classes = {name: root} if _is_class(root) else {path.name: path for path in filter(_is_class, list_folders(root))}
     for class_name, folder in classes.items():
-        _add_class(found, folder, class_name, NORMAL, masks_optional=True)
+        _add_class(found, folder, class_name, ("good", "ok", "normal"), masks_optional=True)
         found.add("test", list_images(folder / "test"), class_name, "", None)
     if not classes:
         found.add("test", list_images(root), name, "", None)
     return found
 
 
-VISA = (
-    "CLASS/Data/Images/{Normal,Anomaly}/*.JPG, CLASS/Data/Masks/Anomaly/*.png and split_csv/1cls.csv, "
-    "which come together"
-)
-
-
 def read_visa(root: Path, split_csv: str | None = None) -> Found:
-    """Read the images that one of VisA's split files lists, in its order.
-
-    Args:
-        root: VisA's folder.
-        split_csv: a file with the columns object, split, label, image, mask; default `split_csv/1cls.csv`.
-
-    Raises:
-        UserError: there is no such file, or it is not of that form.
-    """
+    """Read the images that one of VisA's split files lists, in its order; default is `split_csv/1cls.csv`."""
     found, masks = Found(root), set()
     labels = {"normal": 0, "anomaly": 1}
     path = Path(split_csv) if split_csv else root / "split_csv" / "1cls.csv"
     for line, (name, split, label, image, mask) in read_csv(path, ("object", "split", "label", "image", "mask")):
-        if split not in ("train", "test") or label not in labels:
+        if split not in SPLITS or label not in labels:
             raise UserError(f"{path}, line {line}: '{split}, {label}' is not a split and a label")
         masks.add(mask)
         if not (root / image).is_file():
             found.notes.append((Kind.ABSENT, image))
             continue
-        if mask and not (root / mask).is_file():
+        if not (root / mask).is_file():
             mask = ""
         if label == "anomaly" and not mask:
             found.notes.append((Kind.NO_MASK, image))
@@ -113,62 +83,35 @@ def read_visa(root: Path, split_csv: str | None = None) -> Found:
     return found
 
 
-BMAD = "test/good/img/*, test/Ungood/img/*, test/Ungood/label/*, and train/good/* if it is there"
-
-
 def read_bmad(root: Path, name: str) -> Found:
     """Read one of BMAD's data sets, of class `name`, whose lesions have masks; the validation split is not read."""
 
     def images(folder: Path) -> list[Path]:
-        nested = subfolder(folder, "img")
-        return list_images(nested if nested.is_dir() else folder)  # `train` has them directly in it
+        return list_images(subfolder(folder, "img")) or list_images(folder)  # `train` has them directly in it
 
     found = Found(root)
-    train, test = subfolder(root, "train"), subfolder(root, "test")
-    ungood = subfolder(test, "Ungood")
-    found.add("train", images(subfolder(train, "good")), name, "good", 0)
-    found.add("test", images(subfolder(test, "good")), name, "good", 0)
+    for split in SPLITS:
+        found.add(split, images(subfolder(subfolder(root, split), "good")), name, "good", 0)
+    ungood = subfolder(subfolder(root, "test"), "Ungood")
     found.add_masked(images(ungood), list_images(subfolder(ungood, "label")), name, "lesion")
     return found
 
 
-POLYPS = "images/N.png and masks/N.png"
-CLINICDB = f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"
-
-
-def read_polyps(root: Path, name: str, images: str = "images", masks: str = "masks") -> Found:
-    """Read a colon set, of class `name`, from folders so called: frames, which all show a polyp, and their masks."""
+def read_masked(root: Path, name: str, specie: str, images: str = "images", masks: str = "masks") -> Found:
+    """Read a data set of class `name` whose images all show a `specie`, from a folder of images and one of masks."""
     found = Found(root)
-    found.add_masked(*(list_images(subfolder(root, folder)) for folder in (images, masks)), name, "polyp")
+    found.add_masked(list_images(subfolder(root, images)), list_images(subfolder(root, masks)), name, specie)
     return found
 
 
 def read_clinicdb(root: Path) -> Found:
     """Read CVC-ClinicDB in either of the two layouts that it is distributed in."""
-    original = ("Original", "Ground Truth") if subfolder(root, "Original").is_dir() else ()
-    return read_polyps(root, "cvc_clinicdb", *original)
-
-
-ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"
-ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
-
-
-def read_isic(root: Path) -> Found:
-    """Read the test set of ISIC 2016, part 1: every image shows a lesion, and has a mask."""
-    found = Found(root)
-    found.add_masked(list_images(root / ISIC_IMAGES), list_images(root / ISIC_MASKS), "isic", "lesion")
-    return found
-
-
-HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
+    folders = ("Original", "Ground Truth") if subfolder(root, "Original").is_dir() else ("images", "masks")
+    return read_masked(root, "cvc_clinicdb", "polyp", *folders)
 
 
 def read_headct(root: Path) -> Found:
-    """Read the images that HeadCT's `labels.csv` labels, in its order; image NNN.png has the id N, and no mask.
-
-    Raises:
-        UserError: there is no `labels.csv`, or it is not of that form.
-    """
+    """Read the images that HeadCT's `labels.csv` labels, in its order; image NNN.png has the id N, and no mask."""
     found = Found(root)
     path = root / "labels.csv"
     images = {image.stem.lstrip("0") or "0": image for image in list_images(root / "head_ct" / "head_ct")}
@@ -184,9 +127,6 @@ def read_headct(root: Path) -> Found:
     return found
 
 
-BRAINMRI = "brain_tumor_dataset/{yes,no} with the images"
-
-
 def read_brainmri(root: Path) -> Found:
     """Read BrainMRI, which has no masks; the download holds it twice, so its top level is read only if it is alone."""
     found = Found(root)
@@ -199,35 +139,42 @@ def read_brainmri(root: Path) -> Found:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies in its folder.
+    """How a data set lies in its folder."""
 
-    Attributes:
-        read: reads a folder, and takes the options below as keywords.
-        expected: the layout in words.
-        options: further options of the builder, each with its help.
-        drawn_by: the module whose `generate` draws the data set into a folder, where it is drawn and not downloaded;
-            its name only, as it is in a room above.
-    """
-
-    read: Callable[..., Found]
-    expected: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    drawn_by: str | None = None
+    read: Callable[..., Found]  # reads a folder, and takes the options below as keywords
+    expected: str  # the layout in words
+    options: Mapping[str, str] = field(default_factory=dict)  # further options of the builder, each with its help
+    drawn_by: str | None = None  # the module in a room above whose `generate` draws the data set, if it is drawn
 
 
-SPLIT_CSV = {"split_csv": "another split file than split_csv/1cls.csv in the data set's folder"}
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        "mvtec": Layout(read_mvtec, MVTEC),
-        "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
-        "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
-        "folder": Layout(read_folder, FOLDER),
-        "visa": Layout(read_visa, VISA, SPLIT_CSV),
-        **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
-        **{name: Layout(partial(read_polyps, name=name), POLYPS) for name in ("colondb", "cvc300", "kvasir")},
-        "cvc_clinicdb": Layout(read_clinicdb, CLINICDB),
-        "isic": Layout(read_isic, ISIC),
-        "headct": Layout(read_headct, HEADCT),
-        "brainmri": Layout(read_brainmri, BRAINMRI),
-    }
+MVTEC = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/*_mask.png"
+BTAD = "01/train/ok/*, 01/test/{ok,ko}/*, 01/ground_truth/ko/* and likewise 02, 03; images and masks .png or .bmp"
+FOLDER = (
+    "either images directly in it, all unlabelled, or test/{good,DEFECT}/* with train/good/* and "
+    "ground_truth/DEFECT/* if you have them, directly in it or in a folder for each class"
 )
+VISA = (
+    "CLASS/Data/Images/{Normal,Anomaly}/*.JPG, CLASS/Data/Masks/Anomaly/*.png and split_csv/1cls.csv, "
+    "which come together"
+)
+SPLIT_CSV = {"split_csv": "another split file than split_csv/1cls.csv in the data set's folder"}
+BMAD = "test/good/img/*, test/Ungood/img/*, test/Ungood/label/*, and train/good/* if it is there"
+COLON = ("colondb", "cvc300", "kvasir")
+POLYPS = "images/N.png and masks/N.png"
+ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"
+ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
+HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
+
+LAYOUTS: Mapping[str, Layout] = {
+    "mvtec": Layout(read_mvtec, MVTEC),
+    "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
+    "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
+    "folder": Layout(read_folder, FOLDER),
+    "visa": Layout(read_visa, VISA, SPLIT_CSV),
+    **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
+    **{name: Layout(partial(read_masked, name=name, specie="polyp"), POLYPS) for name in COLON},
+    "cvc_clinicdb": Layout(read_clinicdb, f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"),
+    "isic": Layout(partial(read_masked, name="isic", specie="lesion", images=ISIC_IMAGES, masks=ISIC_MASKS), ISIC),
+    "headct": Layout(read_headct, HEADCT),
+    "brainmri": Layout(read_brainmri, "brain_tumor_dataset/{yes,no} with the images"),
+}

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from datasets.images import load_rgb
+from datasets.images import load_mask, load_rgb
 from datasets.meta import Entry
 from datasets.registry import DatasetSpec
-from datasets.transforms import resize_rgb
+from datasets.transforms import mask_transform, resize_rgb
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,14 @@ class ImageSet:
     def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
         """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
         return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
+
+    def read_mask(self, entry: Entry, size: tuple[int, int]) -> torch.Tensor | None:
+        """Read an image's mask, bool [H, W] of the height and width `size`; None where none is known.
+
+        A normal image's is empty, and not read. An anomalous or unlabelled image without a mask file has none known.
+        """
+        if entry.anomaly == 0:
+            return torch.zeros(size, dtype=torch.bool)
+        if not entry.mask_path:
+            return None
+        return mask_transform(load_mask(self.root / entry.mask_path, self.spec.mask_threshold), size)

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from utils.errors import UserError
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _Result = TypeVar("_Result")
 
 
@@ -39,15 +40,13 @@ def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     that what is black there is normal whichever index it has. With the default threshold masks that hold
     class ids 1, 2, ... are read rightly, though they look black.
 
+    Modes are read, and files refused, as `load_rgb` does, 16 bits without rounding.
+
     Args:
-        path: the mask; modes are read as `load_rgb` does, 16 bits without rounding.
         threshold: a pixel is anomalous where its value exceeds this, on the scale from 0 to 255.
 
     Returns:
         bool [H, W], true where anomalous.
-
-    Raises:
-        UserError: as of `load_rgb`.
     """
     return _read(path, lambda image: _values(image) > threshold)
 
@@ -61,10 +60,9 @@ def _read(path: str | Path, convert: Callable[[Image.Image], _Result]) -> _Resul
         raise UserError(f"there is no image {path}") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
-    except OSError as error:
-        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
     except Exception as error:  # a broken file can make Pillow's decoders raise almost anything
-        raise UserError(f"cannot read the image {path}: {error or type(error).__name__}") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"cannot read the image {path}: {reason}") from error
 
 
 def _is_grey_16(image: Image.Image) -> bool:

@@ -1,21 +1,21 @@
 """The data sets this project knows: everything that depends on a data set's name is a value here.
 
-Counts are the published sizes of the test splits. Phrases are what a class is called in a prompt: CLIP-AD's
-(for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe what is
-to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
+Counts are the published sizes of the test splits. `phrases.json` holds what a class is called in a prompt: CLIP-AD's
+phrases (for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe
+what is to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
-from datasets import described
 from utils.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
 Domain = Literal["industrial", "medical"]
 Phrases = Mapping[str, str] | str  # of each class, or one where all classes are called alike
-_NO_PHRASES: Phrases = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -27,41 +27,28 @@ class Published:
     anomalous: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DatasetSpec:
-    """One data set.
+    """One data set."""
 
-    Attributes:
-        name: what `--dataset` calls it.
-        layout: the folder layout, by its name in `data.layouts`.
-        domain: which prompt file its classes are described with by default.
-        alias: another name that `--dataset` may call it by.
-        phrases: what CLIP-AD calls a class in the prompts, where that is not the class's name.
-        described: what DP-CLIP calls it, where that is not as in `phrases`.
-        dbscan_eps, dbscan_min_samples: parameters of the `dbscan` representative vector.
-        smoothing: standard deviation in pixels of the Gaussian filter on SDP's anomaly maps.
-        smoothing_sdp_plus: the same for SDP+; `None` where it is SDP's.
-        mask_threshold: a mask's pixel is anomalous where its value (0 to 255) exceeds this.
-        published: the complete test split's size, `None` for a user's own data.
-    """
-
-    name: str
-    layout: str
-    domain: Domain
-    alias: str | None = None
-    phrases: Phrases = field(default_factory=lambda: _NO_PHRASES)
-    described: Phrases = field(default_factory=lambda: _NO_PHRASES)
-    dbscan_eps: float = 0.5
+    name: str  # what `--dataset` calls it
+    layout: str  # the folder layout, by its name in `data.layouts`
+    domain: Domain  # which prompt file its classes are described with by default
+    published: Published | None = None  # the complete test split's size, None for a user's own data
+    _: KW_ONLY
+    alias: str | None = None  # another name that `--dataset` may call it by
+    phrases: Phrases = field(default_factory=dict)  # what CLIP-AD calls a class in the prompts, if not by its name
+    described: Phrases = field(default_factory=dict)  # what DP-CLIP calls it, where that is not as in `phrases`
+    dbscan_eps: float = 0.5  # of the `dbscan` representative vector, as the next
     dbscan_min_samples: int = 15
-    smoothing: float = 8.0
-    smoothing_sdp_plus: float | None = None
-    mask_threshold: int = 0
-    published: Published | None = None
+    smoothing: float = 8.0  # standard deviation in pixels of the Gaussian filter on SDP's anomaly maps
+    smoothing_sdp_plus: float | None = None  # the same for SDP+; None where it is SDP's
+    mask_threshold: int = 0  # a mask's pixel is anomalous where its value (0 to 255) exceeds this
 
     @property
-    def folder(self) -> str:
-        """Where the data set lies unless the user says otherwise, relative to the project."""
-        return f"data/{self.name}"
+    def folder(self) -> Path:
+        """Where the data set lies unless the user says otherwise."""
+        return PROJECT / "data" / self.name
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
         """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
@@ -73,93 +60,44 @@ class DatasetSpec:
 
 
 _SPECS = (
+    DatasetSpec("mvtec", "mvtec", "industrial", Published(15, 467, 1258)),
     DatasetSpec(
-        name="mvtec", layout="mvtec", domain="industrial", described=described.MVTEC, published=Published(15, 467, 1258)
-    ),
-    DatasetSpec(
-        name="visa",
-        layout="visa",
-        domain="industrial",
-        described=described.VISA,
+        "visa",
+        "visa",
+        "industrial",
+        Published(12, 962, 1200),
         dbscan_eps=1.5,
         dbscan_min_samples=25,
         smoothing_sdp_plus=2.0,
-        published=Published(12, 962, 1200),
     ),
-    DatasetSpec(
-        name="mpdd", layout="mvtec", domain="industrial", described=described.MPDD, published=Published(6, 176, 282)
-    ),
-    DatasetSpec(
-        name="btad", layout="btad", domain="industrial", described=described.BTAD, published=Published(3, 451, 290)
-    ),
-    DatasetSpec(
-        name="brain", layout="brain", domain="medical", described=described.SCAN, published=Published(1, 640, 3075)
-    ),
-    DatasetSpec(
-        name="liver", layout="liver", domain="medical", described=described.SCAN, published=Published(1, 833, 660)
-    ),
-    DatasetSpec(
-        name="retina", layout="retina", domain="medical", described=described.SCAN, published=Published(1, 1041, 764)
-    ),
-    DatasetSpec(
-        name="colondb",
-        layout="colondb",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 380),
-    ),
-    DatasetSpec(
-        name="cvc_clinicdb",
-        alias="clinicdb",
-        layout="cvc_clinicdb",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 612),
-    ),
-    DatasetSpec(
-        name="cvc300",
-        layout="cvc300",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        published=Published(1, 0, 60),
-    ),
-    DatasetSpec(
-        name="kvasir",
-        layout="kvasir",
-        domain="medical",
-        phrases="colon",
-        described=described.COLON,
-        mask_threshold=127,  # its masks can be JPEG, which is not black where it should be
-        published=Published(1, 0, 1000),
-    ),
-    DatasetSpec(name="isic", layout="isic", domain="medical", phrases="skin", published=Published(1, 0, 379)),
-    DatasetSpec(name="headct", layout="headct", domain="medical", phrases="head ct", published=Published(1, 100, 100)),
-    DatasetSpec(
-        name="brainmri", layout="brainmri", domain="medical", phrases="brain ct", published=Published(1, 98, 155)
-    ),
-    DatasetSpec(name="demo", layout="demo", domain="industrial", smoothing=2.0),
-    DatasetSpec(name="folder", layout="folder", domain="industrial"),
+    DatasetSpec("mpdd", "mvtec", "industrial", Published(6, 176, 282)),
+    DatasetSpec("btad", "btad", "industrial", Published(3, 451, 290)),
+    DatasetSpec("brain", "brain", "medical", Published(1, 640, 3075)),
+    DatasetSpec("liver", "liver", "medical", Published(1, 833, 660)),
+    DatasetSpec("retina", "retina", "medical", Published(1, 1041, 764)),
+    DatasetSpec("colondb", "colondb", "medical", Published(1, 0, 380)),
+    DatasetSpec("cvc_clinicdb", "cvc_clinicdb", "medical", Published(1, 0, 612), alias="clinicdb"),
+    DatasetSpec("cvc300", "cvc300", "medical", Published(1, 0, 60)),
+    # Its masks can be JPEG, which is not black where it should be.
+    DatasetSpec("kvasir", "kvasir", "medical", Published(1, 0, 1000), mask_threshold=127),
+    DatasetSpec("isic", "isic", "medical", Published(1, 0, 379)),
+    DatasetSpec("headct", "headct", "medical", Published(1, 100, 100)),
+    DatasetSpec("brainmri", "brainmri", "medical", Published(1, 98, 155)),
+    DatasetSpec("demo", "demo", "industrial", smoothing=2.0),
+    DatasetSpec("folder", "folder", "industrial"),
 )
-REGISTRY: Mapping[str, DatasetSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+_PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
+REGISTRY: Mapping[str, DatasetSpec] = {spec.name: replace(spec, **_PHRASES.get(spec.name, {})) for spec in _SPECS}
 
 
 def canonical_name(name: str) -> str:
     """The registry's name for a data set called by its name or alias in any case; others as they are."""
-    for spec in _SPECS:
-        if name.lower() in (spec.name, spec.alias):
-            return spec.name
-    return name
+    called = name.lower()
+    return next((spec.name for spec in _SPECS if called in (spec.name, spec.alias)), name)
 
 
 def get_spec(name: str) -> DatasetSpec:
-    """Look up a data set by its name or alias, in any case.
-
-    Raises:
-        UserError: there is no such data set.
-    """
+    """Look up a data set by its name or alias, in any case."""
     spec = REGISTRY.get(canonical_name(name))
     if spec is None:
         raise UserError(f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)")

@@ -2,7 +2,9 @@
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,10 +12,10 @@ import tifffile
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms.functional import resize
 
-from datasets.loader import ErrorRaisingLoader, Item, known_mask, loader_in_order
+from datasets.image_set import ImageSet
+from datasets.loader import Item, ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
@@ -36,44 +38,39 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder of maps {folder}")
-    files = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
-    there = {path for path in files if path.suffix.lower() in MAP_SUFFIXES}
+    there = defaultdict(list)  # a map's path without its suffix -> the files
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for path in (Path(parent, name) for name in names):
+            if path.suffix.lower() in MAP_SUFFIXES:
+                there[path.with_suffix("")].append(path)
     found: dict[Path, str] = {}
     missing = []
-    for entry in entries:
-        maps = _candidates(folder, entry.img_path) & there
-        if len(maps) > 1:
-            two = " and ".join(str(path) for path in sorted(maps)[:2])
-            raise UserError(f"the image {entry.img_path} has two maps, {two}: remove one")
+    for image in (entry.img_path for entry in entries):
+        stems = dict.fromkeys((folder / image, (folder / image).with_suffix("")))
+        maps = sorted(path for stem in stems for path in there.get(stem, ()))
         if not maps:
-            missing.append(entry.img_path)
-            continue
-        (path,) = maps
-        if path in found:
+            missing.append(image)
+        elif len(maps) > 1:
+            raise UserError(f"the image {image} has two maps, {maps[0]} and {maps[1]}: remove one")
+        elif maps[0] in found:
             raise UserError(
-                f"{path} would be the map of both {found[path]} and {entry.img_path}: name maps after the "
-                f"whole image, like {PurePosixPath(entry.img_path).name}.npy"
+                f"{maps[0]} would be the map of both {found[maps[0]]} and {image}: name maps after the whole image, "
+                f"like {PurePosixPath(image).name}.npy"
             )
-        found[path] = entry.img_path
+        else:
+            found[maps[0]] = image
     if missing:
         raise UserError(
             f"{folder} has no map for {len(missing)} of {len(entries)} images, the first of them {missing[0]}: "
             f"looked for {missing[0]}.npy and {PurePosixPath(missing[0]).with_suffix('.npy')}, and the same "
             f"with {', '.join(MAP_SUFFIXES[1:])}"
         )
-    if extra := sorted(there - found.keys()):
+    if extra := sorted(path for maps in there.values() for path in maps if path not in found):
         logger.warning("maps in %s that are of no image: %d, the first of them %s", folder, len(extra), extra[0])
     return list(found)
 
 
-def _candidates(folder: Path, img_path: str) -> set[Path]:
-    """Files that would be an image's map; suffixes may be written in capitals."""
-    suffixes = [written for suffix in MAP_SUFFIXES for written in (suffix, suffix.upper())]
-    stems = {img_path, str(PurePosixPath(img_path).with_suffix(""))}
-    return {folder / f"{stem}{suffix}" for stem in stems for suffix in suffixes}
-
-
-def load_map(path: str | Path) -> np.ndarray:
+def load_map(path: Path) -> np.ndarray:
     """Read an anomaly map, whatever its type of number, as float32 [H, W]; axes of length 1 are dropped.
 
     Values are taken as they are. The measures look at their order only, so that 8 or 16 bits are on no scale;
@@ -82,7 +79,6 @@ def load_map(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file cannot be read, or is not one map of finite numbers; the message has its name.
     """
-    path = Path(path)
     try:
         values = _values(path)
     except UserError:
@@ -119,59 +115,24 @@ def _values(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-class SavedMapDataset(Dataset):
-    """Maps with the masks that are known, each at the map's own size; what a user can mend is returned.
+@dataclass(frozen=True)
+class SavedMapDataset(ItemDataset):
+    """Maps [1, H, W] in the place of images, with the masks that are known, each at the map's own size.
 
-    Args:
-        entries: the images.
-        root: the data set's folder, for the masks; the images themselves are not read.
-        maps: the file of each entry's map.
-        map_size: side in pixels of a square that every map is resized to, bilinear and antialiased;
-            None keeps its own size.
-        mask_threshold: see `load_mask`.
+    Of the images' own files only the masks are read. As two maps may differ in size, a batch is one map.
     """
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        root: str | Path,
-        maps: Sequence[Path],
-        *,
-        map_size: int | None = None,
-        mask_threshold: int = 0,
-    ) -> None:
-        self.entries = list(entries)
-        self.root = Path(root)
-        self.maps = list(maps)
-        self.map_size = map_size
-        self.mask_threshold = mask_threshold
+    images: ImageSet
+    maps: Sequence[Path]  # the file of each entry's map
+    map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Item | UserError:
-        entry = self.entries[index]
-        try:
-            values = torch.from_numpy(load_map(self.maps[index]))[None]  # [1, H, W]
-            if self.map_size is not None:
-                values = resize(values, [self.map_size, self.map_size], antialias=True)
-            mask = known_mask(entry, self.root, tuple(values.shape[1:]), self.mask_threshold)
-            return Item(values, mask, index, entry)
-        except UserError as error:
-            return error
-
-
-def make_map_loader(
-    dataset: SavedMapDataset, num_workers: int = 0, *, share: slice = slice(None)
-) -> ErrorRaisingLoader:
-    """Batches of one map each, since maps of two classes may differ in size; `images` are the maps [1, 1, H, W].
-
-    Args:
-        dataset: the maps.
-        num_workers: processes that read ahead; 0 reads in this one.
-        share: which of the maps to give; the others are other processes'.
-    """
-    return loader_in_order(dataset, range(len(dataset)), batch_size=1, num_workers=num_workers, share=share)
+    def read(self, index: int) -> Item:
+        """See `ItemDataset`."""
+        entry = self.images.entries[index]
+        values = torch.from_numpy(load_map(self.maps[index]))[None]
+        if self.map_size is not None:
+            values = resize(values, [self.map_size, self.map_size], antialias=True)
+        return Item(values, self.images.read_mask(entry, tuple(values.shape[1:])), index, entry)
 
 
 class SavedMaps:

@@ -1,71 +1,114 @@
-"""The images DP-CLIP is trained on: augmented anew in each epoch, whatever the batch and the worker."""
+"""The images DP-CLIP is trained on, augmented in each epoch: colours before, places after resizing, masks alike."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset
+from PIL import Image
+from torchvision.transforms import functional
 
-from datasets.augmentation import Augmentation
+from datasets.image_set import ImageSet
 from datasets.images import load_mask, load_rgb
-from datasets.loader import Item
+from datasets.loader import Item, ItemDataset
 from datasets.meta import Entry
 from datasets.transforms import image_transform, nearest_mask_transform
-from utils.errors import UserError
+
+COLOUR_PROBABILITY = 0.7
+COLOUR_RANGE = 0.5  # factors from 1 - 0.5 to 1 + 0.5
+PLACE_PROBABILITY = 0.5
+MAX_ANGLE = 30.0  # degrees
+MAX_SHIFT = 0.15  # of the side
 
 
-class TrainingImages(Dataset):
-    """Images and masks of a data set as they are trained on in one epoch.
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to one image; the defaults leave it as it is."""
 
-    Args:
-        entries: what to read; each normal or with a mask.
-        root: the data set's folder.
-        image_size: side S of the images in pixels.
-        mask_threshold: see `load_mask`.
-        first: number of the first image, where several data sets are counted through.
-        augmented: whether to augment.
-        seed, epoch: of the augmentation, which depends on these and the image's number.
+    brightness: float = 1.0  # a factor, as the next two, applied in this order
+    contrast: float = 1.0
+    saturation: float = 1.0
+    angle: float = 0.0  # of a rotation about the centre, in degrees
+    shift: tuple[float, float] = (0.0, 0.0)  # to the right and down, as shares of the side
+    flip_horizontally: bool = False
+    flip_vertically: bool = False
+
+    @classmethod
+    def draw(cls, seed: int, epoch: int, index: int) -> "Augmentation":
+        """The augmentation of an image in an epoch, which depends on these three numbers only."""
+        rng = np.random.default_rng((seed, epoch, index))
+
+        def factor() -> float:
+            value = rng.uniform(1 - COLOUR_RANGE, 1 + COLOUR_RANGE)
+            return value if rng.random() < COLOUR_PROBABILITY else 1.0
+
+        def chosen() -> bool:
+            return bool(rng.random() < PLACE_PROBABILITY)
+
+        def within(bound: float, count: int) -> list[float]:
+            applies = chosen()
+            return [rng.uniform(-bound, bound) * applies for _ in range(count)]
+
+        return cls(  # in this order
+            brightness=factor(),
+            contrast=factor(),
+            saturation=factor(),
+            angle=within(MAX_ANGLE, 1)[0],
+            shift=tuple(within(MAX_SHIFT, 2)),
+            flip_horizontally=chosen(),
+            flip_vertically=chosen(),
+        )
+
+    def recolour(self, image: Image.Image) -> Image.Image:
+        """An RGB image with its colours changed."""
+        for change, factor in (
+            (functional.adjust_brightness, self.brightness),
+            (functional.adjust_contrast, self.contrast),
+            (functional.adjust_saturation, self.saturation),
+        ):
+            if factor != 1:
+                image = change(image, factor)
+        return image
+
+    def move(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [C, S, S], rotated, shifted and mirrored: nearest neighbour, and 0 where nothing was."""
+        if self.angle:
+            pixels = functional.rotate(pixels, self.angle)
+        if any(self.shift):
+            offset = [round(share * pixels.shape[-1]) for share in self.shift]
+            pixels = functional.affine(pixels, angle=0, translate=offset, scale=1, shear=[0, 0])
+        if self.flip_horizontally:
+            pixels = functional.hflip(pixels)
+        if self.flip_vertically:
+            pixels = functional.vflip(pixels)
+        return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingImages(ItemDataset):
+    """Images and masks of a data set as they are trained on in one epoch, whatever the batch and the worker.
+
+    An image's augmentation depends on the seed, the epoch and its number.
     """
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        root: Path,
-        image_size: int,
-        *,
-        mask_threshold: int,
-        first: int,
-        augmented: bool,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        self.entries = list(entries)
-        self.root = root
-        self.image_size = image_size
-        self.mask_threshold = mask_threshold
-        self.first = first
-        self.augmented = augmented
-        self.seed = seed
-        self.epoch = epoch
+    images: ImageSet  # each normal or with a mask
+    image_size: int  # side S in pixels
+    first: int  # number of the first image, where several data sets are counted through
+    augmented: bool
+    seed: int
+    epoch: int
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Item | UserError:
-        """An item, its index counted from `first`; what a user can mend is returned, see `AnomalyDataset`."""
-        entry = self.entries[index]
+    def read(self, index: int) -> Item:
+        """See `ItemDataset`; the item's index is counted from `first`."""
+        entry = self.images.entries[index]
         number = self.first + index
         augmentation = Augmentation.draw(self.seed, self.epoch, number) if self.augmented else Augmentation()
-        try:
-            colours = augmentation.recolour(load_rgb(self.root / entry.img_path))
-            image = augmentation.move(image_transform(colours, self.image_size))
-            return Item(image, self._mask(entry, augmentation), number, entry)
-        except UserError as error:
-            return error
+        colours = augmentation.recolour(load_rgb(self.images.root / entry.img_path))
+        image = augmentation.move(image_transform(colours, self.image_size))
+        return Item(image, self._mask(entry, augmentation), number, entry)
 
     def _mask(self, entry: Entry, augmentation: Augmentation) -> torch.Tensor:
         if entry.anomaly == 0:
             return torch.zeros(self.image_size, self.image_size, dtype=torch.bool)
-        mask = load_mask(self.root / entry.mask_path, self.mask_threshold)
+        mask = load_mask(self.images.root / entry.mask_path, self.images.spec.mask_threshold)
         pixels = nearest_mask_transform(mask, self.image_size)
         return augmentation.move(pixels[None].float())[0] != 0

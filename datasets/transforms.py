@@ -11,24 +11,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize_rgb(image: Image.Image, size: int) -> np.ndarray:
-    """Resize to a square, bicubic and antialiased, the aspect not kept.
-
-    Args:
-        image: RGB, of any size.
-        size: side S of the square in pixels.
-
-    Returns:
-        uint8 [S, S, 3].
-    """
+    """Resize an RGB image to a square, bicubic and antialiased, the aspect not kept: uint8 [S, S, 3]."""
     return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def image_transform(image: Image.Image, size: int) -> torch.Tensor:
-    """Resize as `resize_rgb` does, then normalise with CLIP's mean and standard deviation.
-
-    Returns:
-        float32 [3, S, S].
-    """
+    """Resize as `resize_rgb` does, then normalise with CLIP's mean and standard deviation: float32 [3, S, S]."""
     return normalize(to_tensor(resize_rgb(image, size)), CLIP_MEAN, CLIP_STD)
 
 
@@ -39,14 +27,10 @@ def image_from_tensor(image: torch.Tensor) -> np.ndarray:
 
 
 def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
-    """Resize a mask, bilinear and antialiased, and binarise it at one half.
+    """Resize a mask, bool [H, W], bilinear and antialiased, and binarise it at one half.
 
     Args:
-        mask: bool [H, W].
-        size: side S of a square in pixels, or height and width.
-
-    Returns:
-        bool [S, S], or of the height and width given.
+        size: side of a square in pixels, or height and width.
     """
     height, width = (size, size) if isinstance(size, int) else size
     grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
@@ -54,14 +38,6 @@ def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tenso
 
 
 def nearest_mask_transform(mask: np.ndarray, size: int) -> torch.Tensor:
-    """Resize a mask to a square by nearest neighbour, as DP-CLIP does for training.
-
-    Args:
-        mask: bool [H, W].
-        size: side S of the square in pixels.
-
-    Returns:
-        bool [S, S].
-    """
+    """Resize a mask, bool [H, W], to a square by nearest neighbour, as DP-CLIP does for training: bool [S, S]."""
     resized = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized))

@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=PROJECT / get_spec("demo").folder, help="folder to write to")
+    parser.add_argument("--root", type=Path, default=get_spec("demo").folder, help="folder to write to")
     parser.add_argument("--seed", type=non_negative_int, default=default.seed, help="of everything random")
     parser.add_argument("--train", type=positive_int, default=default.train, help="sound training images a class")
     parser.add_argument("--normal", type=positive_int, default=default.normal, help="sound test images a class")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch.utils.data import ConcatDataset
 
-from data.build import PROJECT, ensure_meta
-from data.counts import completeness, is_complete
+from data.build import ensure_meta
+from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
-from datasets.loader import AnomalyDataset, ErrorRaisingLoader, make_loader
+from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
 from datasets.meta import Entry, read_meta
 from datasets.registry import DatasetSpec, get_spec
 from datasets.training_images import TrainingImages
@@ -45,25 +45,13 @@ class TrainingSet:
 
     def dataset(self, image_size: int) -> ConcatDataset:
         """The images and masks, read when asked for."""
-        return ConcatDataset(
-            AnomalyDataset(part.entries, part.root, image_size, mask_threshold=part.spec.mask_threshold)
-            for part in self.parts
-        )
+        return ConcatDataset(AnomalyDataset(part, image_size) for part in self.parts)
 
     def augmented(self, image_size: int, seed: int, epoch: int, *, augmented: bool) -> ConcatDataset:
         """The images and masks as DP-CLIP is trained on them in an epoch, see `TrainingImages`."""
         firsts = accumulate((len(part.entries) for part in self.parts), initial=0)
         return ConcatDataset(
-            TrainingImages(
-                part.entries,
-                part.root,
-                image_size,
-                mask_threshold=part.spec.mask_threshold,
-                first=first,
-                augmented=augmented,
-                seed=seed,
-                epoch=epoch,
-            )
+            TrainingImages(images=part, image_size=image_size, first=first, augmented=augmented, seed=seed, epoch=epoch)
             for part, first in zip(self.parts, firsts, strict=False)
         )
 
@@ -126,12 +114,12 @@ def read_test_split(
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
     """
-    root = root or PROJECT / spec.folder
+    root = root or spec.folder
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)
-    if meta_file is None and is_main() and not is_complete(meta, spec.published):
-        logger.warning("%s has %s", root, completeness(meta, spec.published))
+    if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
+        logger.warning("%s has %s", root, lack)
     test = meta["test"]
     unknown = sorted(set(classes or ()) - set(test))
     if unknown:
@@ -160,14 +148,7 @@ def _few(images: ImageSet, shot: int, seed: int) -> ImageSet:
 
 def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:
     """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers."""
-    return make_loader(
-        images.entries,
-        images.root,
-        backbone.image_size,
-        reading.batch_size,
-        reading.num_workers,
-        mask_threshold=images.spec.mask_threshold,
-        share=slice(rank(), None, world_size()),
-        pin_memory=backbone.device.type == "cuda",
-        seed=seed,
-    )
+    dataset = AnomalyDataset(images, backbone.image_size)
+    batches = in_batches_of_one_class(images.entries, reading.batch_size)[rank() :: world_size()]
+    pin_memory = backbone.device.type == "cuda"
+    return make_loader(dataset, batches, reading.num_workers, pin_memory=pin_memory, seed=seed)

@@ -12,9 +12,7 @@ import open_clip
 import torch
 from tabulate import tabulate
 
-from data.checks import EMPTY, check_data_set
-from data.counts import counts_table
-from data.files import PROJECT
+from data.checks import EMPTY, check_data_set, counts_table
 from datasets.meta import Meta
 from datasets.registry import get_spec
 from engine.loading import backbone_from_options, find_device
@@ -55,7 +53,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
             read_prompts(prompts)
     meta = EMPTY
     if spec is not None:
-        meta, found = check_data_set(spec, options.data_path or PROJECT / spec.folder, options.meta, options.classes)
+        meta, found = check_data_set(spec, options.data_path or spec.folder, options.meta, options.classes)
         problems += found
         if meta["test"]:
             _say(counts_table(meta, spec.published))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from datasets.loader import Batch, empty_batch, loader_in_order
+from datasets.loader import Batch, empty_batch, in_batches, make_loader
 from engine.data_sets import read_training_set
 from engine.detectors import METHODS
 from engine.loading import adapter_settings, backbone_from_options, find_device
@@ -65,10 +65,9 @@ class DPClipTraining(Training):
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch]:
         size, seed, augmented = self.backbone.image_size, self.options.seed, not self.options.no_augmentation
-        return loader_in_order(
+        return make_loader(
             self.images.augmented(size, seed, epoch, augmented=augmented),
-            order,
-            self.options.batch_size,
+            in_batches(order, self.options.batch_size),
             self.options.num_workers,
             pin_memory=self.backbone.device.type == "cuda",
             seed=seed,

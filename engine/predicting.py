@@ -13,9 +13,8 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.photographs import find_photographs
-from datasets.loader import loader_in_order
-from datasets.photographs import Photograph, PhotographDataset
+from datasets.loader import in_batches, make_loader
+from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS, warn_of_differences
@@ -64,14 +63,9 @@ class Predictor:
         Yields:
             which photograph, and what the detector says of it, or why it could not be predicted.
         """
-        loader = loader_in_order(
-            PhotographDataset(paths, self.backbone.image_size),
-            order,
-            self.options.batch_size,
-            min(self.options.num_workers, len(order)),
-            collate_fn=list,
-            share=slice(rank(), None, world_size()),
-        )
+        dataset = PhotographDataset(paths, self.backbone.image_size)
+        batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
+        loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
         bar = {"total": len(order), "unit": "image", "desc": description, "dynamic_ncols": True}
         with logging_redirect_tqdm(), tqdm(**bar, disable=not is_main()) as progress:
             for batch in in_turn(map(self._predict_batch, loader), UserError):

@@ -10,8 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.photographs import output_names
-from datasets.photographs import Photograph
+from datasets.photographs import Photograph, output_names
 from datasets.transforms import image_from_tensor
 from engine import prediction_files as files
 from engine.calibration import Calibration

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.build import PROJECT
-from datasets.registry import get_spec
+from datasets.registry import PROJECT, get_spec
 from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
 from utils.arguments import as_given

@@ -9,9 +9,9 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
-from datasets.loader import ErrorRaisingLoader
+from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
-from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, make_map_loader
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
 from engine.data_sets import read_test_split
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
@@ -63,17 +63,9 @@ def _measure(options: EvaluationOptions) -> None:
     )
 
 
-def _map_loader(
-    images: ImageSet, maps: Path, options: EvaluationOptions, share: slice = slice(None)
-) -> ErrorRaisingLoader:
-    dataset = SavedMapDataset(
-        images.entries,
-        images.root,
-        find_maps(maps, images.entries),
-        map_size=options.map_size,
-        mask_threshold=images.spec.mask_threshold,
-    )
-    return make_map_loader(dataset, options.num_workers, share=share)
+def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions, share: slice) -> ErrorRaisingLoader:
+    dataset = SavedMapDataset(images, find_maps(maps, images.entries), options.map_size)
+    return make_loader(dataset, in_batches(range(len(dataset)), 1)[share], options.num_workers)
 
 
 def compare_runs(options: EvaluationOptions) -> None:
@@ -128,7 +120,7 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
 
 
 def _from_maps(run: SavedRun, images: ImageSet, options: EvaluationOptions, bootstrap: Bootstrap) -> list[ClassResult]:
-    loader = _map_loader(images, run.maps, options)
+    loader = _map_loader(images, run.maps, options, share=slice(None))
     scores = {image: row.score for image, row in run.images.items()}
     keywords = {"image_scores": scores, "bootstrap": bootstrap}
     return list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **keywords))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.build import PROJECT
-from data.files import read_csv
+from data.found import read_csv
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
 from datasets.registry import get_spec
@@ -96,7 +95,7 @@ def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, 
     """
     recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
     spec = get_spec(dataset or str(run.content.get("dataset")))
-    root = data_path or Path(recorded.get("data_path") or PROJECT / spec.folder)
+    root = data_path or Path(recorded.get("data_path") or spec.folder)
     if not root.is_dir():
         if data_path is not None:
             raise UserError(f"--data_path {data_path}: there is no such folder")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.loader import known_mask, loader_in_order
+from datasets.loader import in_batches, make_loader
 from engine.data_sets import TrainingSet
 from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
@@ -51,11 +51,11 @@ class EncodedTokens:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """The images with the indices `order`, on the backbone's device."""
         device, dataset = self.backbone.device, self.images.dataset(self.backbone.image_size)
-        loader = loader_in_order(dataset, order, batch_size, self.num_workers, pin_memory=device.type == "cuda")
-        for number, batch in enumerate(loader):
+        batches = in_batches(order, batch_size)
+        loader = make_loader(dataset, batches, self.num_workers, pin_memory=device.type == "cuda")
+        for indices, batch in zip(batches, loader, strict=True):
             tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
-            indices = list(order[number * batch_size : (number + 1) * batch_size])
-            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), indices)
+            yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), list(indices))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class CachedTokens:
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """The images with the indices `order`, on the backbone's device."""
         device = self.backbone.device
-        parts = [list(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        parts = in_batches(list(order), batch_size)
         with ThreadPoolExecutor(1) as reader:
             following = [reader.submit(self._gather, part) for part in parts[:1]]
             for number, part in enumerate(parts, start=1):
@@ -138,7 +138,7 @@ def _fingerprints_and_masks(images: TrainingSet, size: int) -> tuple[list[str], 
 
     def read(index: int) -> tuple[str, np.ndarray]:
         part, entry = images.images[index]
-        mask = known_mask(entry, part.root, (size, size), part.spec.mask_threshold)
+        mask = part.read_mask(entry, (size, size))
         return sha256_of(images.file(index)), np.packbits(mask.numpy())
 
     def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import data.files
+import datasets.meta
 from data.build import build_meta, ensure_meta, main
 from data.layouts import LAYOUTS
 from datasets.meta import read_meta
@@ -36,7 +36,7 @@ def test_ensure_meta_says_what_is_expected_where(tmp_path):
 
 def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(data.files, "PROJECT", tmp_path_factory.mktemp("project"))
+    monkeypatch.setattr(datasets.meta, "PROJECT", tmp_path_factory.mktemp("project"))
     root = bottle.parent
     root.chmod(0o555)
     try:
@@ -44,7 +44,7 @@ def test_a_read_only_folder_is_left_alone(bottle, tmp_path_factory, monkeypatch,
         assert ensure_meta(get_spec("mvtec"), root) == path
     finally:
         root.chmod(0o755)
-    assert path.is_relative_to(data.files.PROJECT / ".cache" / "meta")
+    assert path.is_relative_to(datasets.meta.PROJECT / ".cache" / "meta")
     assert not (root / "meta.json").exists()
     assert "is read-only" in caplog.text
     assert len(read_meta(path, root)["test"]["bottle"]) == 3
@@ -82,7 +82,7 @@ def project_copy(tmp_path):
     """The project's code in another place, with a data set's folder of the same name beside its builder."""
     for package in ("data", "datasets", "utils"):
         (tmp_path / package).mkdir()
-        for file in (PROJECT / package).glob("*.py"):
+        for file in (PROJECT / package).glob("*.*"):
             shutil.copy(file, tmp_path / package)
     mvtec_class(tmp_path / "data" / "mvtec" / "bottle")
     return tmp_path
@@ -176,5 +176,5 @@ def test_help_imports_neither_pytorch_nor_opencv(script):
     command = [sys.executable, "-X", "importtime", PROJECT / "data" / script, "--help"]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     names = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
-    assert "data.files" in names
+    assert "datasets.meta" in names
     assert names.isdisjoint({"torch", "cv2"})

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from data.build import build_meta
-from data.files import list_images
+from data.found import list_images
 from datasets.registry import get_spec
 from tests.builder_data import build, built, paths, put, put_text
 from utils.errors import UserError

@@ -15,9 +15,18 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.image_set import ImageSet
 from datasets.images import load_rgb
-from datasets.loader import AnomalyDataset, collate, end_quietly, make_loader
+from datasets.loader import (
+    AnomalyDataset,
+    ErrorRaisingLoader,
+    collate,
+    end_quietly,
+    in_batches_of_one_class,
+    make_loader,
+)
 from datasets.meta import Entry
+from datasets.registry import get_spec
 from datasets.transforms import image_transform
 from utils.errors import UserError
 
@@ -40,10 +49,18 @@ def entry(number, anomaly=0, mask_path=""):
     return Entry(f"{number}.png", mask_path, "thing", "", anomaly)
 
 
+def dataset(entries: list[Entry], root: Path, mask_threshold: int = 0) -> AnomalyDataset:
+    return AnomalyDataset(ImageSet(replace(get_spec("folder"), mask_threshold=mask_threshold), root, entries), SIZE)
+
+
+def loader(entries: list[Entry], root: Path, batch_size: int, num_workers: int = 0) -> ErrorRaisingLoader:
+    return make_loader(dataset(entries, root), in_batches_of_one_class(entries, batch_size), num_workers)
+
+
 @WORKERS
 def test_batches_come_in_the_entries_order(root, num_workers):
     entries = [entry(number) for number in (5, 3, 6, 0, 1, 2, 4)]
-    batches = list(make_loader(entries, root, SIZE, 3, num_workers))
+    batches = list(loader(entries, root, 3, num_workers))
     assert [len(batch.entries) for batch in batches] == [3, 3, 1]
     assert [index for batch in batches for index in batch.indices] == list(range(7))
     assert [each for batch in batches for each in batch.entries] == entries
@@ -54,7 +71,7 @@ def test_batches_come_in_the_entries_order(root, num_workers):
 
 def test_a_batch_holds_images_of_one_class(root):
     entries = [replace(entry(number), cls_name="ab"[number > 3]) for number in range(7)]
-    batches = list(make_loader(entries, root, SIZE, 3))
+    batches = list(loader(entries, root, 3))
     assert [batch.indices for batch in batches] == [[0, 1, 2], [3], [4, 5, 6]]
 
 
@@ -75,31 +92,27 @@ EMPTY = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     ],
 )
 def test_which_masks_are_known(root, anomaly, mask_path, known, expected):
-    (batch,) = make_loader([entry(0, anomaly, mask_path), entry(1)], root, SIZE, 2)
+    (batch,) = loader([entry(0, anomaly, mask_path), entry(1)], root, 2)
     assert batch.has_mask.tolist() == [known, True]
     assert batch.masks.dtype == torch.bool
     assert torch.equal(batch.masks[0], expected)
 
 
 def test_the_mask_threshold_is_obeyed(root):
-    (batch,) = make_loader([entry(0, 1, "mask.png")], root, SIZE, 1, mask_threshold=100)
-    assert batch.has_mask.tolist() == [True]
-    assert not batch.masks.any()
+    item = dataset([entry(0, 1, "mask.png")], root, mask_threshold=100)[0]
+    assert item.mask is not None
+    assert not item.mask.any()
 
 
-def test_masks_that_are_not_wanted_are_not_read(root):
-    entries = [entry(0, 1, "absent.png"), entry(1)]
-    (batch,) = make_loader(entries, root, SIZE, 2, with_masks=False)
-    assert batch.has_mask.tolist() == [False, False]
-    assert batch.masks.shape == (2, SIZE, SIZE)
+def test_a_mask_that_is_not_there_is_one_sentence(root):
     with pytest.raises(UserError, match=r"there is no image .*absent\.png"):
-        list(make_loader(entries, root, SIZE, 2))
+        list(loader([entry(0, 1, "absent.png"), entry(1)], root, 2))
 
 
 @WORKERS
 def test_a_broken_image_is_one_sentence_after_the_batches_before_it(root, num_workers):
     (root / "3.png").write_bytes(b"not an image")
-    batches = iter(make_loader([entry(number) for number in range(7)], root, SIZE, 2, num_workers))
+    batches = iter(loader([entry(number) for number in range(7)], root, 2, num_workers))
     assert next(batches).indices == [0, 1]
     with pytest.raises(UserError) as caught:
         next(batches)
@@ -111,18 +124,18 @@ def test_the_global_generator_is_left_alone(root, num_workers):
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    list(make_loader([entry(0)], root, SIZE, 1, num_workers))
+    list(loader([entry(0)], root, 1, num_workers))
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_the_dataset_can_be_sent_to_a_worker_that_is_started_anew(root):
-    dataset = pickle.loads(pickle.dumps(AnomalyDataset([entry(2)], root, SIZE)))
-    assert len(dataset) == 1
-    assert torch.equal(dataset[0].image, image_transform(load_rgb(root / "2.png"), SIZE))
+    sent = pickle.loads(pickle.dumps(dataset([entry(2)], root)))
+    assert len(sent) == 1
+    assert torch.equal(sent[0].image, image_transform(load_rgb(root / "2.png"), SIZE))
 
 
 def test_pinning_pins_every_tensor(root, monkeypatch):
-    batch = collate([AnomalyDataset([entry(0)], root, SIZE)[0]])
+    batch = collate([dataset([entry(0)], root)[0]])
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: ("pinned", tensor))
     pinned = batch.pin_memory()
     for name in ("images", "masks", "has_mask"):
@@ -135,15 +148,14 @@ def test_pinning_pins_every_tensor(root, monkeypatch):
 def test_interrupting_leaves_no_traceback_of_the_workers(root):
     script = f"""
         import signal, sys, time
+        from pathlib import Path
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs the tests in the background
         sys.path[0] = {str(PROJECT)!r}
-        from datasets.loader import make_loader
-        from datasets.meta import Entry
+        from tests.datasets.test_loader import entry, loader
         from utils.errors import run
 
         def main():
-            entries = [Entry("0.png", "", "thing", "", 0)] * 100_000
-            for batch in make_loader(entries, {str(root)!r}, 64, 4, num_workers=2):
+            for batch in loader([entry(0)] * 100_000, Path({str(root)!r}), 4, num_workers=2):
                 if 4 in batch.indices:  # the second batch, so both workers are at work
                     print("running", flush=True)
                 time.sleep(0.001)
@@ -184,14 +196,14 @@ def test_a_worker_that_dies_is_one_sentence(root):
     """Each way to die in a process of its own, forked from one that has imported what takes long."""
     script = f"""
         import os, signal, sys
+        from pathlib import Path
         sys.path[0] = {str(PROJECT)!r}
         import datasets.loader
-        from datasets.meta import Entry
+        from tests.datasets.test_loader import entry, loader
         from utils.errors import run
 
         def main():
-            entries = [Entry("0.png", "", "thing", "", 0)] * 8
-            list(datasets.loader.make_loader(entries, {str(root)!r}, 64, 4, num_workers=2))
+            list(loader([entry(0)] * 8, Path({str(root)!r}), 4, num_workers=2))
 
         deaths = (lambda: os._exit(3), lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL))
         for death in deaths:

@@ -9,8 +9,11 @@ import tifffile
 import torch
 from PIL import Image
 
+from datasets.image_set import ImageSet
+from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.meta import Entry
-from datasets.saved_maps import SavedMapDataset, find_maps, load_map, make_map_loader
+from datasets.registry import get_spec
+from datasets.saved_maps import SavedMapDataset, find_maps, load_map
 from datasets.transforms import mask_transform
 from utils.errors import UserError
 
@@ -20,6 +23,13 @@ RANKS = np.random.default_rng(0).permutation(35).reshape(5, 7)
 
 def entry(path: str, mask: str = "", anomaly: int | None = 1) -> Entry:
     return Entry(path, mask, "bottle", "broken", anomaly)
+
+
+def loader(entries: list[Entry], folder: Path, map_size: int | None = None, workers: int = 0) -> ErrorRaisingLoader:
+    """The maps of a folder that the masks lie in, too."""
+    images = ImageSet(get_spec("folder"), folder, entries)
+    dataset = SavedMapDataset(images, find_maps(folder, entries), map_size)
+    return make_loader(dataset, in_batches(range(len(dataset)), 1), workers)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -157,12 +167,11 @@ def test_loader_gives_maps_at_their_own_size_with_masks_resized_to_it(tmp_path):
     for i, size in enumerate(sizes):
         np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).random(size, np.float32))
     entries = [entry("0.png", "mask.png"), entry("1.png", anomaly=0)]
-    dataset = SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries))
-    for i, batch in enumerate(make_map_loader(dataset)):
+    for i, batch in enumerate(loader(entries, tmp_path)):
         np.testing.assert_array_equal(batch.images[0, 0], np.load(tmp_path / f"{i}.npy"))
         assert batch.masks.shape == (1, *sizes[i])
         assert batch.has_mask.all()
-    first = next(iter(make_map_loader(dataset)))
+    first = next(iter(loader(entries, tmp_path)))
     assert torch.equal(first.masks[0], mask_transform(mask, (12, 9)))
     assert first.masks.any()
 
@@ -171,8 +180,7 @@ def test_maps_can_be_brought_to_one_size(tmp_path):
     ramp = np.tile(np.arange(40, dtype=np.float32), (20, 1))
     np.save(tmp_path / "0.npy", ramp)
     entries = [entry("0.png", anomaly=0)]
-    dataset = SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries), map_size=10)
-    (batch,) = make_map_loader(dataset)
+    (batch,) = loader(entries, tmp_path, map_size=10)
     assert batch.images.shape == (1, 1, 10, 10)
     np.testing.assert_allclose(batch.images[0, 0, 0, 1:-1], ramp.reshape(20, 10, 4).mean((0, 2))[1:-1])
 
@@ -182,4 +190,4 @@ def test_loader_raises_what_a_user_can_mend(tmp_path, caplog):
     touch(tmp_path, "0.npy")
     entries = [entry("0.png", anomaly=0)]
     with pytest.raises(UserError, match=r"cannot read the map .*0\.npy"):
-        list(make_map_loader(SavedMapDataset(entries, tmp_path, find_maps(tmp_path, entries)), 1))
+        list(loader(entries, tmp_path, workers=1))

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from datasets.augmentation import Augmentation
+from datasets.image_set import ImageSet
 from datasets.meta import Entry
-from datasets.training_images import TrainingImages
+from datasets.registry import get_spec
+from datasets.training_images import Augmentation, TrainingImages
 from datasets.transforms import image_transform
 from utils.errors import UserError
 
@@ -102,8 +103,8 @@ GOOD = Entry("good.png", "", "thing", "good", 0)
 
 
 def images(folder, entries=(BAD, GOOD), **changes) -> TrainingImages:
-    options = {"mask_threshold": 0, "first": 0, "augmented": True, "seed": 0, "epoch": 1}
-    return TrainingImages(entries, folder, SIZE, **{**options, **changes})
+    options = {"image_size": SIZE, "first": 0, "augmented": True, "seed": 0, "epoch": 1}
+    return TrainingImages(images=ImageSet(get_spec("folder"), folder, entries), **{**options, **changes})
 
 
 def test_the_mask_moves_with_its_image(folder):

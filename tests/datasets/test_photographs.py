@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.photographs import find_photographs, output_names
+from datasets.photographs import find_photographs, output_names
 from utils.errors import UserError
 
 
