@@ -4,15 +4,15 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from page.thumbnails import MAX_PICTURES, Thumbnail, ThumbnailMaker, heat_map
+from page.thumbnails import MAX_PICTURES, Thumbnail, heat_map, make_thumbnail
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.bootstrap import Bootstrap
@@ -23,9 +23,8 @@ from utils.results import Run, intervals, mean_result
 
 PAGE = "report.html"
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPTS = ("scores.js", "plots.js", "elements.js", "report.js")  # joined to one, in this order
+SCRIPTS = ("scores.js", "drawings.js", "report.js")  # joined to one, in this order
 CURVE_DIGITS = 5
-DATA = "<the run's data>"  # stands for them in the template while the rest is filled in
 
 
 class HtmlReport(Writer):
@@ -42,12 +41,14 @@ class HtmlReport(Writer):
     needs_images = True
 
     def __init__(self, run: Run, to_picture: Callable[[ImageMap], np.ndarray], threshold: float | None = None) -> None:
-        self.run = run
-        self.threshold = threshold
-        self.make_thumbnail = ThumbnailMaker(run.images, to_picture)
+        self.run, self.to_picture, self.threshold = run, to_picture, threshold
         self.thumbnails: list[Thumbnail] = []  # of the class that is not done
         self.results: list[ClassResult] = []
         self.rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
+
+    def make_thumbnail(self, image: ImageMap) -> Thumbnail:
+        """Make what the page shows of an image."""
+        return make_thumbnail(self.to_picture(image), image.anomaly_map, image.mask, self.run.images)
 
     def image(self, image: ImageMap) -> None:
         self.thumbnails.append(self.make_thumbnail(image))
@@ -67,9 +68,8 @@ class HtmlReport(Writer):
         shown = self._worst(result, wrong)
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
-            row = {key: value for key, value in asdict(score).items() if key != "class_name"}
-            row["class"] = len(self.results)
-            row["misranked"] = None if np.isnan(wrong[i]) else float(wrong[i])
+            row = asdict(score) | {"class": len(self.results), "misranked": _or_none(wrong[i])}
+            del row["class_name"]
             if p_values is not None:
                 row["p_value"] = float(p_values[i])
             if i in shown:
@@ -91,22 +91,20 @@ class HtmlReport(Writer):
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),
         }
+        classes = ",".join(_json(_class_content(result, run.bootstrap)) for result in self.results)
         style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
-        page = Template(_template("report.html")).substitute(
-            title=html.escape(run.heading(len(self.results))),
-            about=html.escape(json.dumps(run.description, indent=2, default=str)),
-            data=DATA,
-            style=style,
-            style_hash=_hash(style),
-            script=script,
-            script_hash=_hash(script),
-        )
-        before, after = page.split(DATA)
-        with atomic_open(run.folder / PAGE) as file:  # piece by piece, as it is large
-            file.write(f'{before}{_json(content)[:-1]},"classes":[')
-            _write_joined(file, (_json(_class_content(result, run.bootstrap)) for result in self.results))
-            file.write('],"images":[')
-            _write_joined(file, self.rows)
+        filled_in = {
+            "title": html.escape(run.heading(len(self.results))),
+            "about": html.escape(json.dumps(run.description, indent=2, default=str)),
+            "style": style,
+            "style_hash": _hash(style),
+            "script": script,
+            "script_hash": _hash(script),
+        }
+        before, after = (Template(part).substitute(filled_in) for part in _template("report.html").split("$data"))
+        with atomic_open(run.folder / PAGE) as file:  # image by image, as it is large
+            file.write(f'{before}{_json(content)[:-1]},"classes":[{classes}],"images":[{self.rows[0]}')
+            file.writelines(f",{row}" for row in self.rows[1:])
             file.write(f"]}}{after}")
         return f"to look at them, open {run.folder / PAGE} in a browser"
 
@@ -146,10 +144,8 @@ def _scores_and_labels(result: ClassResult) -> tuple[np.ndarray, np.ndarray]:
     return np.array([image.score for image in result.images]), np.array(labels)
 
 
-def _write_joined(file: IO[str], pieces: Iterable[str]) -> None:
-    """Write pieces with commas between them."""
-    for number, piece in enumerate(pieces):
-        file.write(f",{piece}" if number else piece)
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _json(content: Any) -> str:

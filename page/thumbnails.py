@@ -1,14 +1,12 @@
 """Small pictures for the page: an image as JPEG, its map as a transparent PNG, its ground truth as an SVG path."""
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from utils.evaluation_types import ImageMap
 from utils.pictures import ColourScale, fitted, levels, ramp
 
 MAX_PICTURES = 2000  # of a page; of a class with too many, the images that are ranked worst have one
@@ -23,38 +21,26 @@ OUTLINE_SIDE = 512  # units of an outline's coordinates
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """What the page shows of an image.
+    """What the page shows of an image."""
 
-    Attributes:
-        image: JPEG.
-        scores: its map, reduced, float32 [h, w].
-        outline: of its ground truth, data of an SVG path; None where it is not known.
+    image: bytes  # JPEG
+    scores: np.ndarray  # its map, reduced, float32 [h, w]
+    outline: str | None  # of its ground truth, data of an SVG path; None where it is not known
+
+
+def make_thumbnail(picture: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, images: int) -> Thumbnail:
+    """Make an image's thumbnail from its picture, uint8 RGB [S, S, 3], its map and its mask, both [H, W].
+
+    The more `images` the page will have, the smaller each is.
     """
-
-    image: bytes
-    scores: np.ndarray
-    outline: str | None
+    small = fitted(scores, MAP_SIDE).copy()  # not a view of a whole batch
+    return Thumbnail(jpeg(picture, *limits(images)), small, None if mask is None else outline(mask))
 
 
-class ThumbnailMaker:
-    """Makes a thumbnail of each of as many images as a page will have; the more there are, the smaller they are.
-
-    Args:
-        images: how many.
-        to_picture: gives the image of an `ImageMap` as a square uint8 RGB picture [S, S, 3].
-    """
-
-    def __init__(self, images: int, to_picture: Callable[[ImageMap], np.ndarray]) -> None:
-        self.to_picture = to_picture
-        self.most_bytes = IMAGE_BYTES // min(images, MAX_PICTURES)
-        self.side = int(np.clip((self.most_bytes / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES))
-
-    def __call__(self, image: ImageMap) -> Thumbnail:
-        return Thumbnail(
-            jpeg(self.to_picture(image), self.side, self.most_bytes),
-            fitted(image.anomaly_map, MAP_SIDE).copy(),  # not a view of a whole batch
-            None if image.mask is None else outline(image.mask),
-        )
+def limits(images: int) -> tuple[int, int]:
+    """Choose how wide, in pixels, and how large, in bytes, each image may be on a page of so many."""
+    most_bytes = IMAGE_BYTES // min(images, MAX_PICTURES)
+    return int(np.clip((most_bytes / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES)), most_bytes
 
 
 def jpeg(picture: np.ndarray, side: int, most_bytes: int) -> bytes:
@@ -88,8 +74,8 @@ def outline(mask: np.ndarray) -> str:
     The lines run through the centres of the outermost pixels, as those of `draw_contour`.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    parts = []
     scale = OUTLINE_SIDE / np.array(mask.shape[::-1])
+    parts = []
     for contour in contours:
         corners = cv2.approxPolyDP(contour, max(mask.shape) / OUTLINE_SIDE, closed=True)[:, 0]
         points = np.rint((corners + 0.5) * scale).astype(int)

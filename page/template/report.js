@@ -1,334 +1,323 @@
 /* The page: its state, and the elements that show it. */
-(() => {
-  const { DASH, absent, percent, withSign, number, small, make, picture, chip, matrix } = Elements;
-  const PAGE_ROWS = 50;
-  const MEASURES = {
-    auroc_px: "Pixel AUROC", f1_px: "Pixel F1-max", ap_px: "Pixel AP", aupro: "PRO", aupro_200: "PRO (200)",
-    auroc_sp: "Image AUROC", f1_sp: "Image F1-max", ap_sp: "Image AP",
-  };
-  const LABELS = new Map([[0, "normal"], [1, "anomalous"], [null, "no label"]]);
-  const KINDS = new Map([[0, "normal"], [1, "anomalous"], [null, "unlabelled"]]); // of colours
-  const at = (id) => document.getElementById(id);
 
-  const data = JSON.parse(at("data").textContent);
-  const images = data.images.map((image, index) => ({ ...image, index, className: data.classes[image.class].name }));
-  const labelled = images.some((image) => image.label !== null);
-  const several = data.classes.length > 1;
-  const range = Scores.range(images);
-  const start = startThreshold();
-  const state = { chosen: several ? null : 0, threshold: start.value, page: 0, viewed: null,
-    sort: { key: labelled ? "wrong" : "score", down: true } };
-  let rows = []; // the images that the filters leave, in the table's order
+const PAGE_ROWS = 50;
+const MEASURES = {
+  auroc_px: "Pixel AUROC", f1_px: "Pixel F1-max", ap_px: "Pixel AP", aupro: "PRO", aupro_200: "PRO (200)",
+  auroc_sp: "Image AUROC", f1_sp: "Image F1-max", ap_sp: "Image AP",
+};
+const LABELS = new Map([[0, "normal"], [1, "anomalous"], [null, "unlabelled"]]);
+const at = (id) => document.getElementById(id);
 
-  function startThreshold() {
-    if (data.threshold !== null) {
-      return { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` };
-    }
-    const none = "No calibrated threshold: the slider starts";
-    const best = Scores.best(images);
-    if (best !== null) return { value: best, why: `${none} at the best F1 on these very labels.` };
-    return { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` };
+const data = JSON.parse(at("data").textContent);
+const images = data.images.map((image, index) => ({ ...image, index, className: data.classes[image.class].name }));
+const labelled = images.some((image) => image.label !== null);
+const several = data.classes.length > 1;
+const range = scoreRange(images);
+const start = startThreshold();
+const state = { chosen: several ? null : 0, threshold: start.value, page: 0, viewed: null,
+  sort: { key: labelled ? "wrong" : "score", down: true } };
+let rows = []; // the images that the filters leave, in the table's order
+
+function startThreshold() {
+  if (data.threshold !== null) {
+    return { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` };
   }
+  const none = "No calibrated threshold: the slider starts";
+  const best = bestThreshold(images);
+  if (best !== null) return { value: best, why: `${none} at the best F1 on these very labels.` };
+  return { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` };
+}
 
-  const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
-  const outcome = (image) => Scores.outcome(image, state.threshold);
+const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
+const withLabel = (some, label) => some.filter((image) => image.label === label);
+const outcome = (image) => outcomeAt(state.threshold, image);
 
-  /* ---- scores, counts, curves ---- */
+const link = (text, onclick) => make("button", { type: "button", className: "link", onclick }, text);
 
-  function showHistogram() {
-    const scoresOf = (label) => inClass().filter((image) => image.label === label).map((image) => image.score);
-    const groups = [...LABELS]
-      .map(([label, text]) => ({ kind: KINDS.get(label), label: text, scores: scoresOf(label) }))
-      .filter((group) => group.scores.length);
-    const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" }];
-    if (data.threshold !== null) {
-      lines.push({ kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" });
-    }
-    const box = at("histogram");
-    box.replaceChildren(Plots.histogram(groups, range, lines, box.clientWidth, setThreshold));
-    at("legend").replaceChildren(...groups.map(({ kind, label, scores }) =>
-      make("span", { className: `key ${kind}` }, `${label} (${scores.length})`)));
+/** An image's outcome in a pill, coloured if it is wrong. */
+function chip(image) {
+  const key = outcome(image);
+  const text = { "+": "anomalous", "-": "normal" }[key] ?? OUTCOMES[key];
+  return make("span", { className: key[0] === "F" ? "chip wrong" : "chip" }, text);
+}
+
+/* ---- scores, counts, curves ---- */
+
+function showHistogram() {
+  const groups = [...LABELS]
+    .map(([key, label]) => ({ label, scores: withLabel(inClass(), key).map((image) => image.score) }))
+    .filter((group) => group.scores.length);
+  const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" }];
+  if (data.threshold !== null) {
+    lines.push({ kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" });
   }
+  const box = at("histogram");
+  box.replaceChildren(histogram(groups, range, lines, box.clientWidth, setThreshold));
+  at("legend").replaceChildren(...groups.map(({ label, scores }) =>
+    make("span", { className: `key ${label}` }, `${label} (${scores.length})`)));
+}
 
-  function showCounts(counts, { precision, recall, falsePositive, f1 }) {
-    const parts = [];
-    if (counts.TP + counts.FP + counts.FN + counts.TN) {
-      const named = { Precision: precision, Recall: recall, "False-positive rate": falsePositive, F1: f1 };
-      const shown = Object.entries(named).map(([name, value]) =>
-        make("span", {}, `${name} `, make("b", {}, withSign(value))));
-      parts.push(matrix(counts, [["anomalous", ["TP", "FN"]], ["normal", ["FP", "TN"]]], true),
-        make("p", { className: "rates" }, ...shown));
-    }
-    if (counts["+"] + counts["-"]) parts.push(matrix(counts, [["no label", ["+", "-"]]], false));
-    at("counts").replaceChildren(...parts);
+function showCounts(counts, { precision, recall, falsePositive, f1 }) {
+  const parts = [];
+  if (counts.TP + counts.FP + counts.FN + counts.TN) {
+    const named = { Precision: precision, Recall: recall, "False-positive rate": falsePositive, F1: f1 };
+    const shown = Object.entries(named).map(([name, value]) =>
+      make("span", {}, `${name} `, make("b", {}, withSign(value))));
+    parts.push(matrix(counts, { anomalous: ["TP", "FN"], normal: ["FP", "TN"] }, true),
+      make("p", { className: "rates row" }, ...shown));
   }
+  if (counts["+"] + counts["-"]) parts.push(matrix(counts, { unlabelled: ["+", "-"] }, false));
+  at("counts").replaceChildren(...parts);
+}
 
-  function fillMeasures() {
-    const keys = Object.keys(data.mean);
-    at("measures-section").hidden = !keys.length;
-    function row(name, { measures, intervals, notes }) {
-      const cells = keys.map((key) => {
-        const title = absent(measures[key]) ? notes.join("; ") : "";
-        const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
-        return make("td", { className: "number", title }, percent(measures[key]), ...interval);
-      });
-      return make("tr", {}, make("td", {}, name), ...cells);
-    }
-    const titles = keys.map((key) =>
-      make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
-    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles));
-    const body = make("tbody", {}, ...data.classes.map((each, index) =>
-      row(make("button", { type: "button", className: "link", onclick: () => choose(index) }, each.name), each)));
-    const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
-    at("measures").append(head, body, ...(several ? [make("tfoot", {}, row("Mean", mean))] : []));
-    const notes = data.classes.flatMap((each) => each.notes.map((note) => `${each.name}: ${note}`));
-    at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
-  }
-
-  function showCurves({ recall, precision, falsePositive }) {
-    const measures = state.chosen === null ? data.mean : data.classes[state.chosen].measures;
-    const here = (x, y) => (state.chosen !== null && x !== null && y !== null ? [x, y] : null);
-    const roc = { curve: "roc", name: "AUROC", xLabel: "false-positive rate", yLabel: "recall", xMax: 1, point: null };
-    const pr = { ...roc, curve: "pr", name: "AP", xLabel: "recall", yLabel: "precision", steps: true };
-    const pro = { ...roc, curve: "pro", name: "area to 0.3", yLabel: "overlap", xMax: 0.3 };
-    const plots = [
-      { ...roc, of: "image_curves", title: "Image ROC", key: "auroc_sp", point: here(falsePositive, recall) },
-      { ...pr, of: "image_curves", title: "Image PR", key: "ap_sp", point: here(recall, precision) },
-      { ...roc, of: "pixel_curves", title: "Pixel ROC", key: "auroc_px" },
-      { ...pr, of: "pixel_curves", title: "Pixel PR", key: "ap_px" },
-      { ...pro, of: "pixel_curves", title: "PRO", key: "aupro" },
-    ];
-    const figures = plots.map((plot) => {
-      const drawn = data.classes.map((each, index) =>
-        ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: index === state.chosen }))
-        .filter(({ points }) => points);
-      if (!drawn.length) return null;
-      const value = measures[plot.key];
-      const mean = state.chosen === null ? "mean " : "";
-      const text = absent(value) ? `${DASH} (not defined)` : `${mean}${plot.name} ${withSign(value)}`;
-      return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
-        Plots.curves(drawn, { ...plot, label: `${plot.title}, ${text}` }));
+function fillMeasures() {
+  const keys = Object.keys(data.mean);
+  at("measures-section").hidden = !keys.length;
+  function row(name, { measures, intervals, notes }) {
+    const cells = keys.map((key) => {
+      const title = absent(measures[key]) ? notes.join("; ") : "";
+      const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
+      return make("td", { className: "number", title }, percent(measures[key]), ...interval);
     });
-    at("curves").replaceChildren(...figures.filter(Boolean));
-    document.querySelectorAll("#measures tbody tr").forEach((row, index) =>
-      row.classList.toggle("chosen", index === state.chosen));
+    return make("tr", {}, make("td", {}, name), ...cells);
   }
+  const titles = keys.map((key) => make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
+  const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles);
+  const body = data.classes.map((each, index) => row(link(each.name, () => set({ chosen: index, page: 0 })), each));
+  const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
+  at("measures").append(make("thead", {}, head), make("tbody", {}, ...body));
+  if (several) at("measures").append(make("tfoot", {}, row("Mean", mean)));
+  const notes = data.classes.flatMap((each) => each.notes.map((note) => `${each.name}: ${note}`));
+  at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
+}
 
-  /* ---- the table of images ---- */
+function showCurves({ recall, precision, falsePositive }) {
+  const one = state.chosen !== null;
+  const measures = one ? data.classes[state.chosen].measures : data.mean;
+  const here = (x, y) => (one && x !== null && y !== null ? [x, y] : null);
+  const roc = { curve: "roc", name: "AUROC", xLabel: "false-positive rate", yLabel: "recall", xMax: 1 };
+  const pr = { curve: "pr", name: "AP", xLabel: "recall", yLabel: "precision", xMax: 1, steps: true };
+  const pro = { ...roc, curve: "pro", name: "area to 0.3", yLabel: "overlap", xMax: 0.3 };
+  const plots = [
+    { ...roc, of: "image_curves", title: "Image ROC", key: "auroc_sp", point: here(falsePositive, recall) },
+    { ...pr, of: "image_curves", title: "Image PR", key: "ap_sp", point: here(recall, precision) },
+    { ...roc, of: "pixel_curves", title: "Pixel ROC", key: "auroc_px" },
+    { ...pr, of: "pixel_curves", title: "Pixel PR", key: "ap_px" },
+    { ...pro, of: "pixel_curves", title: "PRO", key: "aupro" },
+  ];
+  at("curves").replaceChildren(...plots.flatMap((plot) => {
+    const drawn = data.classes
+      .map((each, i) => ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: i === state.chosen }))
+      .filter(({ points }) => points);
+    if (!drawn.length) return [];
+    const value = measures[plot.key];
+    const text = absent(value) ? "- (not defined)" : `${one ? "" : "mean "}${plot.name} ${withSign(value)}`;
+    return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
+      curves(drawn, { ...plot, label: `${plot.title}, ${text}` }));
+  }));
+  document.querySelectorAll("#measures tbody tr").forEach((row, index) =>
+    row.classList.toggle("chosen", index === state.chosen));
+}
 
-  function thumb(image) {
-    const none = "The page holds the pictures of the images that are ranked worst";
-    if (!image.picture) return make("span", { title: none }, DASH);
-    const label = `Enlarge ${image.image_path}`;
-    return make("button", { type: "button", className: "thumb", ariaLabel: label, onclick: () => view(image) },
-      picture(image.picture, false), picture(image.picture, true));
-  }
+/* ---- the table of images ---- */
 
-  // How far on the wrong side of the first threshold; without a label, how anomalous.
-  const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
-  const wrongness = (a, b) => (a.misranked ?? 0) - (b.misranked ?? 0) || margin(a) - margin(b);
-  const by = (value) => (a, b) => {
-    const [x, y] = [value(a), value(b)];
-    return x < y ? -1 : x > y ? 1 : 0;
-  };
-  const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
-    cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
-  const some = (key) => images.some((image) => !absent(image[key]));
-  const COLUMNS = [
-    { title: "Image, and its map",
-      cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
-    { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
-      cell: (image) =>
-        make("button", { type: "button", className: "link", onclick: () => view(image) }, image.image_path) },
-    several && { key: "class", title: "Class",
-      cell: (image) => image.className, order: by((image) => image.className) },
-    labelled && { key: "label", title: "Label", down: true,
-      cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1) },
-    { key: "outcome", title: "Outcome", cell: (image) => chip(outcome(image)),
-      order: by((image) => Object.keys(Scores.OUTCOMES).indexOf(outcome(image))) },
-    labelled && { ...figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
-      + "ranks on the wrong side; the worst misses first", withSign), key: "wrong", order: wrongness },
-    figure("score", "Score", "The image score, which the threshold is on"),
-    some("text_prob") && figure("text_prob", "Text probability", "Probability of the anomalous text"),
-    figure("map_max", "Map maximum", "Greatest score in the map"),
-    some("p_value") && figure("p_value", "p-value", "", small),
-  ].filter(Boolean);
+function thumb(image) {
+  const none = "The page holds the pictures of the images that are ranked worst";
+  if (!image.picture) return make("span", { title: none }, "-");
+  const label = `Enlarge ${image.image_path}`;
+  return make("button", { type: "button", className: "thumb", ariaLabel: label, onclick: () => view(image) },
+    picture(image.picture, false), picture(image.picture, true));
+}
 
-  function showHead() {
-    document.querySelector("#images thead tr").replaceChildren(...COLUMNS.map((column) => {
-      const className = column.className === "number" ? "number" : "";
-      const cell = make("th", { scope: "col", className, title: column.hint ?? "" });
-      const sort = () => sortBy(column);
-      cell.append(column.order ? make("button", { type: "button", onclick: sort }, column.title) : column.title);
-      if (state.sort.key === column.key) {
-        cell.firstChild.dataset.direction = state.sort.down ? "down" : "up";
-        cell.ariaSort = state.sort.down ? "descending" : "ascending";
-      }
-      return cell;
-    }));
-  }
+// How far on the wrong side of the first threshold; without a label, how anomalous.
+const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
+const wrongness = (a, b) => (a.misranked ?? 0) - (b.misranked ?? 0) || margin(a) - margin(b);
+const by = (value) => (a, b) => {
+  const [x, y] = [value(a), value(b)];
+  return x < y ? -1 : x > y ? 1 : 0;
+};
+const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
+  cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
+const some = (key) => images.some((image) => !absent(image[key]));
+const COLUMNS = [
+  { title: "Image, and its map",
+    cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
+  { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
+    cell: (image) => link(image.image_path, () => view(image)) },
+  several && { key: "class", title: "Class",
+    cell: (image) => image.className, order: by((image) => image.className) },
+  labelled && { key: "label", title: "Label", down: true,
+    cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1) },
+  { key: "outcome", title: "Outcome", cell: chip, order: by((image) => Object.keys(OUTCOMES).indexOf(outcome(image))) },
+  labelled && { ...figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
+    + "ranks on the wrong side; the worst misses first", withSign), key: "wrong", order: wrongness },
+  figure("score", "Score", "The image score, which the threshold is on"),
+  some("text_prob") && figure("text_prob", "Text probability", "Probability of the anomalous text"),
+  figure("map_max", "Map maximum", "Greatest score in the map"),
+  some("p_value") && figure("p_value", "p-value", "", small),
+].filter(Boolean);
 
-  function showRows() {
-    const query = at("query").value.toLowerCase();
-    const wanted = at("outcome").value;
-    const { order } = COLUMNS.find((column) => column.key === state.sort.key);
-    const sign = state.sort.down ? -1 : 1;
-    rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
-      && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
-    rows.sort((a, b) => sign * order(a, b) || a.index - b.index);
+function showHead() {
+  document.querySelector("#images thead tr").replaceChildren(...COLUMNS.map((column) => {
+    const className = column.className === "number" ? "number" : "";
+    const cell = make("th", { scope: "col", className, title: column.hint ?? "" });
+    const onclick = () => sortBy(column);
+    cell.append(column.order ? make("button", { type: "button", onclick }, column.title) : column.title);
+    if (state.sort.key === column.key) {
+      cell.firstChild.dataset.direction = state.sort.down ? "down" : "up";
+      cell.ariaSort = state.sort.down ? "descending" : "ascending";
+    }
+    return cell;
+  }));
+}
 
-    const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
-    state.page = Math.min(state.page, pages - 1);
-    const first = state.page * PAGE_ROWS;
-    const shown = rows.slice(first, first + PAGE_ROWS).map((image) => make("tr", {},
-      ...COLUMNS.map(({ className, cell }) => make("td", { className: className ?? "" }, cell(image)))));
-    document.querySelector("#images tbody").replaceChildren(...shown);
-    at("found").textContent = `${rows.length} of ${images.length} images`;
-    at("page").textContent = `${state.page + 1} of ${pages}`;
-    at("previous").disabled = state.page === 0;
-    at("next").disabled = state.page === pages - 1;
-  }
+function showRows() {
+  const query = at("query").value.toLowerCase();
+  const wanted = at("outcome").value;
+  const { order } = COLUMNS.find((column) => column.key === state.sort.key);
+  const sign = state.sort.down ? -1 : 1;
+  rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
+    && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
+  rows.sort((a, b) => sign * order(a, b) || a.index - b.index);
 
-  /* ---- one image, large ---- */
+  const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
+  state.page = Math.min(state.page, pages - 1);
+  const first = state.page * PAGE_ROWS;
+  const shown = rows.slice(first, first + PAGE_ROWS).map((image) => make("tr", {},
+    ...COLUMNS.map(({ className, cell }) => make("td", { className: className ?? "" }, cell(image)))));
+  document.querySelector("#images tbody").replaceChildren(...shown);
+  at("found").textContent = `${rows.length} of ${images.length} images`;
+  at("page").textContent = `${state.page + 1} of ${pages}`;
+  at("previous").disabled = state.page === 0;
+  at("next").disabled = state.page === pages - 1;
+}
 
-  function view(image) {
-    state.viewed = image;
-    at("viewer-picture").replaceChildren(image.picture ? picture(image.picture, true)
-      : make("p", { className: "quiet" }, "The page holds no picture of this image."));
-    at("viewer-name").textContent = image.image_path;
-    const numbers = COLUMNS.filter((column) => column.className === "number");
-    const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", chip(outcome(image))],
-      ...numbers.map(({ title, cell }) => [title, cell(image)])];
-    const shown = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
-    at("viewer-facts").replaceChildren(...shown);
-    const place = rows.indexOf(image);
-    at("viewer-previous").disabled = place <= 0;
-    at("viewer-next").disabled = place === rows.length - 1;
-    if (!at("viewer").open) at("viewer").showModal();
-  }
+/* ---- one image, large ---- */
 
-  function step(by) {
-    const next = rows[rows.indexOf(state.viewed) + by];
-    if (next) view(next);
-  }
+function view(image) {
+  state.viewed = image;
+  at("viewer-picture").replaceChildren(image.picture ? picture(image.picture, true)
+    : make("p", { className: "quiet" }, "The page holds no picture of this image."));
+  at("viewer-name").textContent = image.image_path;
+  const numbers = COLUMNS.filter((column) => column.className === "number");
+  const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", chip(image)],
+    ...numbers.map(({ title, cell }) => [title, cell(image)])];
+  const shown = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+  at("viewer-facts").replaceChildren(...shown);
+  const place = rows.indexOf(image);
+  at("viewer-previous").disabled = place <= 0;
+  at("viewer-next").disabled = place === rows.length - 1;
+  if (!at("viewer").open) at("viewer").showModal();
+}
 
-  /* ---- what the user does ---- */
+function step(by) {
+  const next = rows[rows.indexOf(state.viewed) + by];
+  if (next) view(next);
+}
 
-  function showAll() {
-    at("threshold").value = state.threshold;
-    const typed = at("threshold-value");
-    if (document.activeElement !== typed) typed.value = Number(state.threshold.toPrecision(5));
-    at("best").disabled = Scores.best(inClass()) === null;
-    at("class").value = state.chosen ?? "";
-    const counts = Scores.count(inClass(), state.threshold);
-    const rates = Scores.rates(counts);
-    showHistogram();
-    showCounts(counts, rates);
-    showCurves(rates);
-    showHead();
-    showRows();
-  }
+/* ---- what the user does ---- */
 
-  let waiting = false;
-  function soon() { // a slider fires more often than the screen is drawn
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; showAll(); });
-  }
+function showAll() {
+  at("threshold").value = state.threshold;
+  const typed = at("threshold-value");
+  if (document.activeElement !== typed) typed.value = Number(state.threshold.toPrecision(5));
+  at("best").disabled = bestThreshold(inClass()) === null;
+  at("class").value = state.chosen ?? "";
+  const counts = countOutcomes(inClass(), state.threshold);
+  const rates = ratesOf(counts);
+  showHistogram();
+  showCounts(counts, rates);
+  showCurves(rates);
+  showHead();
+  showRows();
+}
 
-  function setThreshold(value) {
-    if (!Number.isFinite(value)) return;
-    state.threshold = value;
-    soon();
-  }
-
-  function setOpacity(value) {
-    at("opacity").value = at("viewer-opacity").value = value;
-    document.documentElement.style.setProperty("--opacity", value / 100);
-  }
-
-  const truthBoxes = document.querySelectorAll(".truth");
-
-  function showTruth(shown) {
-    for (const box of truthBoxes) box.checked = shown;
-    document.body.classList.toggle("no-truth", !shown);
-  }
-
-  function choose(index) {
-    state.chosen = index;
-    state.page = 0;
-    showAll();
-  }
-
-  function sortBy(column) {
-    const again = state.sort.key === column.key;
-    state.sort = { key: column.key, down: again ? !state.sort.down : Boolean(column.down) };
-    state.page = 0;
-    showHead();
-    showRows();
-    document.querySelector("#images th[aria-sort] button").focus();
-  }
-
-  function filterFromFirstPage() {
-    state.page = 0;
-    showRows();
-  }
-
-  function turn(pages) {
-    state.page += pages;
-    showRows();
-    at("images-title").scrollIntoView();
-  }
-
-  function fillControls() {
-    const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-    const counted = [...KINDS].map(([label, kind]) => [images.filter((image) => image.label === label).length, kind])
-      .filter(([count]) => count).map(([count, kind]) => `${count} ${kind}`);
-    const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
-    at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
-    at("start").textContent = start.why;
-    at("best").hidden = !labelled;
-    at("class-label").hidden = !several;
-    at("calibrated").hidden = data.threshold === null;
-    for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
-    const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
-    const classes = data.classes.map(({ name }, index) => [index, name]);
-    at("class").append(...options(several ? [["", "all"], ...classes] : classes));
-    const possible = Object.entries(Scores.OUTCOMES)
-      .filter(([key]) => images.some((image) => (image.label === null) === (key.length === 1)))
-      .map(([key, text]) => [key, key.length === 1 && labelled ? `no label, ${text}` : text]);
-    at("outcome").append(...options([["", "all"], ...(labelled ? [["wrong", "all errors"]] : []), ...possible]));
-    const slider = at("threshold");
-    [slider.min, slider.max] = [Math.min(range[0], start.value), Math.max(range[1], start.value)];
-    slider.step = (slider.max - slider.min) / 1000;
-  }
-
-  const on = (id, event, react) => at(id).addEventListener(event, ({ target }) => react(target));
-  const onClick = (id, react) => at(id).addEventListener("click", react);
-  at("controls").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["threshold", "threshold-value"]) on(id, "input", (input) => setThreshold(input.valueAsNumber));
-  for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
-  for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
-  on("class", "change", ({ value }) => choose(value === "" ? null : Number(value)));
-  on("outcome", "change", filterFromFirstPage);
-  on("query", "input", filterFromFirstPage);
-  onClick("best", () => setThreshold(Scores.best(inClass())));
-  onClick("calibrated", () => setThreshold(data.threshold));
-  onClick("previous", () => turn(-1));
-  onClick("next", () => turn(1));
-  onClick("viewer-previous", () => step(-1));
-  onClick("viewer-next", () => step(1));
-  onClick("viewer-close", () => at("viewer").close());
-  onClick("viewer", (event) => { if (event.target === at("viewer")) at("viewer").close(); });
-  at("viewer").addEventListener("keydown", (event) => {
-    if (event.target.type === "range") return; // the arrows move the slider
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
-  });
-  addEventListener("resize", soon);
-
-  fillControls();
-  fillMeasures();
-  setOpacity(100);
+function set(changes) {
+  Object.assign(state, changes);
   showAll();
-})();
+}
+
+let waiting = 0;
+function soon() { // a slider fires more often than the screen is drawn
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(showAll);
+}
+
+function setThreshold(value) {
+  if (!Number.isFinite(value)) return;
+  state.threshold = value;
+  soon();
+}
+
+function setOpacity(value) {
+  at("opacity").value = at("viewer-opacity").value = value;
+  document.documentElement.style.setProperty("--opacity", value / 100);
+}
+
+const truthBoxes = document.querySelectorAll(".truth");
+
+function showTruth(shown) {
+  for (const box of truthBoxes) box.checked = shown;
+  document.body.classList.toggle("no-truth", !shown);
+}
+
+function sortBy({ key, down }) {
+  set({ sort: { key, down: key === state.sort.key ? !state.sort.down : Boolean(down) }, page: 0 });
+  document.querySelector("#images th[aria-sort] button").focus();
+}
+
+function turn(pages) {
+  set({ page: state.page + pages });
+  at("images-title").scrollIntoView();
+}
+
+function fillControls() {
+  const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+  const counted = [...LABELS].map(([key, label]) => [withLabel(images, key).length, label])
+    .filter(([count]) => count).map(([count, label]) => `${count} ${label}`);
+  const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
+  at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
+  at("start").textContent = start.why;
+  at("best").hidden = !labelled;
+  at("class-label").hidden = !several;
+  at("calibrated").hidden = data.threshold === null;
+  for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
+  const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
+  const classes = data.classes.map(({ name }, index) => [index, name]);
+  at("class").append(...options(several ? [["", "all"], ...classes] : classes));
+  const possible = Object.entries(OUTCOMES)
+    .filter(([key]) => images.some((image) => (image.label === null) === (key.length === 1)))
+    .map(([key, text]) => [key, key.length === 1 && labelled ? `unlabelled, ${text}` : text]);
+  at("outcome").append(...options([["", "all"], ...(labelled ? [["wrong", "all errors"]] : []), ...possible]));
+  const slider = at("threshold");
+  [slider.min, slider.max] = [Math.min(range[0], start.value), Math.max(range[1], start.value)];
+  slider.step = (slider.max - slider.min) / 1000;
+}
+
+const on = (id, event, react) => at(id).addEventListener(event, ({ target }) => react(target));
+for (const id of ["threshold", "threshold-value"]) on(id, "input", (input) => setThreshold(input.valueAsNumber));
+for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
+for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
+on("class", "change", ({ value }) => set({ chosen: value === "" ? null : Number(value), page: 0 }));
+on("outcome", "change", () => set({ page: 0 }));
+on("query", "input", () => set({ page: 0 }));
+on("best", "click", () => setThreshold(bestThreshold(inClass())));
+on("calibrated", "click", () => setThreshold(data.threshold));
+on("previous", "click", () => turn(-1));
+on("next", "click", () => turn(1));
+on("viewer-previous", "click", () => step(-1));
+on("viewer-next", "click", () => step(1));
+on("viewer-close", "click", () => at("viewer").close());
+on("viewer", "click", (target) => { if (target === at("viewer")) at("viewer").close(); });
+at("controls").addEventListener("submit", (event) => event.preventDefault());
+at("viewer").addEventListener("keydown", (event) => {
+  if (event.target.type === "range") return; // the arrows move the slider
+  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") step(1);
+});
+addEventListener("resize", soon);
+
+fillControls();
+fillMeasures();
+setOpacity(100);
+showAll();

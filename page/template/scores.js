@@ -1,57 +1,52 @@
-"use strict";
-
 /* What follows from scores and labels alone. An image is predicted anomalous if its score reaches the threshold. */
-const Scores = (() => {
-  const OUTCOMES = {
-    TP: "true positive", FP: "false positive", FN: "false negative", TN: "true negative",
-    "+": "predicted anomalous", "-": "predicted normal",
+
+const OUTCOMES = {
+  TP: "true positive", FP: "false positive", FN: "false negative", TN: "true negative",
+  "+": "predicted anomalous", "-": "predicted normal",
+};
+
+/** Its key in OUTCOMES: one of the first four for an image with a label. */
+function outcomeAt(threshold, { score, label }) {
+  const positive = score >= threshold;
+  if (label === null) return positive ? "+" : "-";
+  return (positive === (label === 1) ? "T" : "F") + (positive ? "P" : "N");
+}
+
+/** How many images have each outcome. */
+function countOutcomes(images, threshold) {
+  const counts = Object.fromEntries(Object.keys(OUTCOMES).map((key) => [key, 0]));
+  for (const image of images) counts[outcomeAt(threshold, image)]++;
+  return counts;
+}
+
+/** Precision and so on as fractions, null where undefined. */
+function ratesOf({ TP, FP, FN, TN }) {
+  const share = (part, whole) => (whole ? part / whole : null);
+  return {
+    precision: share(TP, TP + FP), recall: share(TP, TP + FN), falsePositive: share(FP, FP + TN),
+    f1: TP + FN ? (2 * TP) / (2 * TP + FP + FN) : null,
   };
+}
 
-  /** Its key in OUTCOMES: one of the first four for an image with a label. */
-  function outcome(image, threshold) {
-    const positive = image.score >= threshold;
-    if (image.label === null) return positive ? "+" : "-";
-    return (positive === (image.label === 1) ? "T" : "F") + (positive ? "P" : "N");
-  }
+/** Least and greatest score with some room, so that a threshold can lie above or below all of them. */
+function scoreRange(images) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const { score } of images) [low, high] = [Math.min(low, score), Math.max(high, score)];
+  const room = (high - low) * 0.02 || Math.max(Math.abs(low), 1) * 0.02;
+  return [low - room, high + room];
+}
 
-  /** How many images have each outcome. */
-  function count(images, threshold) {
-    const counts = Object.fromEntries(Object.keys(OUTCOMES).map((key) => [key, 0]));
-    for (const image of images) counts[outcome(image, threshold)]++;
-    return counts;
-  }
-
-  /** Precision and so on as fractions, null where undefined. */
-  function rates({ TP, FP, FN, TN }) {
-    const share = (part, whole) => (whole ? part / whole : null);
-    return {
-      precision: share(TP, TP + FP), recall: share(TP, TP + FN), falsePositive: share(FP, FP + TN),
-      f1: TP + FN ? (2 * TP) / (2 * TP + FP + FN) : null,
-    };
-  }
-
-  /** Least and greatest score with some room, so that a threshold can lie above or below all of them. */
-  function range(images) {
-    let [low, high] = [Infinity, -Infinity];
-    for (const { score } of images) [low, high] = [Math.min(low, score), Math.max(high, score)];
-    const room = (high - low) * 0.02 || Math.max(Math.abs(low), 1) * 0.02;
-    return [low - room, high + room];
-  }
-
-  /** The greatest threshold with the greatest F1 on the labels, null without both kinds of label. */
-  function best(images) {
-    const labelled = images.filter((image) => image.label !== null).sort((a, b) => b.score - a.score);
-    const anomalous = labelled.filter((image) => image.label === 1).length;
-    if (!anomalous || anomalous === labelled.length) return null;
-    let [hits, greatest, threshold] = [0, -1, null];
-    labelled.forEach((image, i) => {
-      hits += image.label;
-      if (labelled[i + 1]?.score === image.score) return; // equal scores are one threshold
-      const f1 = (2 * hits) / (i + 1 + anomalous);
-      if (f1 > greatest) [greatest, threshold] = [f1, image.score];
-    });
-    return threshold;
-  }
-
-  return { OUTCOMES, outcome, count, rates, range, best };
-})();
+/** The greatest threshold with the greatest F1 on the labels, null without both kinds of label. */
+function bestThreshold(images) {
+  const labelled = images.filter(({ label }) => label !== null).sort((a, b) => b.score - a.score);
+  const anomalous = labelled.filter(({ label }) => label === 1).length;
+  if (!anomalous || anomalous === labelled.length) return null;
+  let [hits, greatest, threshold] = [0, -1, null];
+  labelled.forEach(({ score, label }, i) => {
+    hits += label;
+    if (labelled[i + 1]?.score === score) return; // equal scores are one threshold
+    const f1 = (2 * hits) / (i + 1 + anomalous);
+    if (f1 > greatest) [greatest, threshold] = [f1, score];
+  });
+  return threshold;
+}

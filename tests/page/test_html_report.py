@@ -14,7 +14,6 @@ from PIL import Image
 from page import page as html_report
 from page import thumbnails
 from page.page import HtmlReport
-from page.thumbnails import ThumbnailMaker
 from tests.report_pages import NASTY, class_result, to_picture, write_page
 from utils.results import Run
 
@@ -34,7 +33,7 @@ class Page(HTMLParser):
         self.open = dict(attrs).get("type", tag) if tag == "script" else tag
 
     def handle_data(self, data):
-        if self.open in ("title", "style", "script", "application/json", "pre", "h1") and data.strip():
+        if self.open in ("title", "style", "module", "application/json", "pre", "h1") and data.strip():
             self.texts[self.open] = self.texts.get(self.open, "") + data
 
     def handle_endtag(self, tag):
@@ -119,13 +118,13 @@ def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
     policy = next(m["content"] for m in page.named("meta") if "http-equiv" in m)
     digests = {
         kind: base64.b64encode(hashlib.sha256(page.texts[kind].encode()).digest()).decode()
-        for kind in ("style", "script")
+        for kind in ("style", "module")
     }
     assert policy.split("; ") == [
         "default-src 'none'",
         "img-src data:",
         f"style-src 'sha256-{digests['style']}'",
-        f"script-src 'sha256-{digests['script']}'",
+        f"script-src 'sha256-{digests['module']}'",
     ]
     assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
 
@@ -147,7 +146,7 @@ def test_too_many_images_leave_pictures_to_those_ranked_worst(tmp_path, monkeypa
 
 
 def test_pictures_are_smaller_the_more_there_are():
-    sides = [ThumbnailMaker(images, to_picture).side for images in (1, 100, 1000, 100_000)]
+    sides = [thumbnails.limits(images)[0] for images in (1, 100, 1000, 100_000)]
     assert sides == sorted(sides, reverse=True)
     assert sides[0] == max(thumbnails.IMAGE_SIDES)
     assert sides[-1] >= min(thumbnails.IMAGE_SIDES)
