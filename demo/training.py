@@ -1,4 +1,4 @@
-"""The training of the demonstration model: its steps, their learning rates, and the validation."""
+"""The training of the demonstration model: its steps, their learning rates, the validation, and the record."""
 
 import json
 import math
@@ -18,21 +18,23 @@ from demo.captions import Captions, draw_names, encode
 from demo.network import build, write_weights
 from demo.objective import Batch, backward, loss_weights
 from demo.pool import Pool, batches, normalise, render_pool
-from demo.record import Row, write_record
 from demo.render import CLASSES
 from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
 from models.dual_path import STAGES, encode_dual_path
 from models.prompts import read_prompts
 from models.sdp import image_probability, token_scores
 from models.sdp_plus import LinearAdapters
+from utils.epochs import Row, figure
 from utils.errors import UserError
+from utils.files import write_csv
 
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
 WARMUP = 100  # steps
 FALL = 1 / 3  # share of the steps, the last, over which the learning rate falls
 REST = 0.02  # share of the highest learning rate that it falls to
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
-NOT_MEASURED: Row = {"pixel_auroc": "", "image_auroc": ""}
+AUROCS = ("pixel_auroc", "image_auroc")
+SMOOTHING = 0.05  # weight of a new step in the running mean that is drawn of the loss
 
 
 def train(
@@ -88,12 +90,12 @@ def train(
             schedule.step()
             bar.set_postfix(patch=f"{parts['patch']:.3f}", state=f"{parts['state']:.3f}")
             is_validated = step % validate_every == 0 or step == steps
-            measured = _validate(clip, captions, held_out, taps_after) if is_validated else NOT_MEASURED
+            measured = _validate(clip, captions, held_out, taps_after) if is_validated else dict.fromkeys(AUROCS)
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **measured})
             if is_validated:
                 bar.write(f"step {step}: {measured}")
                 write_weights(clip, captions, architecture["text_cfg"]["vocab_size"], output)
-                write_record(rows, output)
+                _write_record(rows, output)
 
 
 def _make_optimiser(
@@ -139,4 +141,18 @@ def _validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[
         total = min_max(torch.cat(probabilities).numpy()) + min_max(scores.max((1, 2)))
         pixel.append(roc_auc_score(masks.ravel(), scores.ravel()))
         image.append(roc_auc_score(np.repeat([0, 1], len(rows)), total))
-    return {"pixel_auroc": round(float(np.mean(pixel)), 4), "image_auroc": round(float(np.mean(image)), 4)}
+    return {key: round(float(np.mean(values)), 4) for key, values in zip(AUROCS, (pixel, image), strict=True)}
+
+
+def _write_record(rows: list[Row], folder: Path) -> None:
+    """Write `loss.csv`, a row a step, and its curves `loss.png` into `folder`."""
+    write_csv(folder / "loss.csv", rows[0].keys(), rows)
+    smooth = [rows[0]["patch"]]
+    for row in rows:
+        smooth.append(smooth[-1] + SMOOTHING * (row["patch"] - smooth[-1]))
+    validated = [row for row in rows if row["pixel_auroc"] is not None]
+    with figure(folder / "loss.png") as axes:
+        axes.plot([row["step"] for row in rows], smooth[1:], color="grey", label="patch loss")
+        for key in AUROCS:
+            axes.plot([row["step"] for row in validated], [row[key] for row in validated], label=key)
+        axes.set(xlabel="step", ylim=(0, 1))

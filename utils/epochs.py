@@ -61,7 +61,7 @@ class TrainingLog:
     def _draw_losses(self) -> None:
         steps = [row["step"] for row in self.steps]
         last_steps = {row["epoch"]: row["step"] for row in self.steps}
-        with _figure(self.folder / "loss.png") as axes:
+        with figure(self.folder / "loss.png") as axes:
             for name in [key for key in self.steps[0] if key not in ("step", "epoch")]:
                 line = axes.plot(steps, [row[name] for row in self.steps], linewidth=0.8, alpha=0.4)[0]
                 means = [self.epoch_mean(epoch, name) for epoch in last_steps]
@@ -109,7 +109,7 @@ class Summary:
 
 def _draw_measures(path: Path, by_epoch: Mapping[int, Measures]) -> None:
     """Draw each measure by epoch, in percent, where it is defined."""
-    with _figure(path) as axes:
+    with figure(path) as axes:
         for name in next(iter(by_epoch.values())):
             points = [(epoch, 100 * row[name]) for epoch, row in by_epoch.items() if row.get(name) is not None]
             if points:
@@ -118,14 +118,14 @@ def _draw_measures(path: Path, by_epoch: Mapping[int, Measures]) -> None:
 
 
 @contextmanager
-def _figure(path: Path) -> Iterator["Axes"]:
+def figure(path: Path) -> Iterator["Axes"]:
     """Give axes to draw on in the block, and write them as PNG at its end."""
     from matplotlib.figure import Figure  # here, as it takes half a second that most commands need not wait
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    drawing = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = drawing.subplots()
     yield axes
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_open(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=120)
+        drawing.savefig(file, format="png", dpi=120)

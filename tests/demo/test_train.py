@@ -109,7 +109,7 @@ def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_train
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"]
     assert 0 <= float(rows[-1]["pixel_auroc"]) <= 1
-    assert Image.open(tiny_training / "loss.png").size == (720, 300)
+    assert Image.open(tiny_training / "loss.png").size == (960, 540)
 
 
 def test_words_that_no_caption_held_have_zero_embeddings(tiny_training):
