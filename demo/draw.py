@@ -4,7 +4,6 @@ python demo/draw.py
 """
 
 import argparse
-import contextlib
 import fcntl
 import json
 import logging
@@ -42,25 +41,18 @@ class Recipe:
     """What a demo set is made from; the same recipe gives the same bytes."""
 
     seed: int = 0  # of everything random
-    train: int = 10  # sound images a class for training
-    normal: int = 12  # sound test images a class
-    anomalous: int = 20  # faulty test images a class, shared out among its kinds of defect
+    train: int = 10  # sound images of each class for training
+    normal: int = 12  # sound test images of each class
+    anomalous: int = 20  # faulty test images of each class, shared out among its kinds of defect
     size: int = 256  # width and height in pixels
 
 
 def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
-    """Draw the demo set into the folder `root`, unless it is there already.
+    """Draw the demo set into the folder `root`, unless it is there already; returns whether it had to be drawn.
 
     The set is drawn in a folder beside `root` and moved there when it is whole, by one process at a time: another that
-    wants the same set waits, and then has it.
-
-    Args:
-        root: the folder; a set of another recipe in it is replaced, anything else is refused.
-        recipe: what to draw.
-        workers: processes to draw with; the images do not depend on it.
-
-    Returns:
-        whether anything had to be drawn.
+    wants the same set waits, and then has it. A set of another recipe is replaced. The images do not depend on the
+    number of processes that draw, `workers`.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
@@ -71,7 +63,8 @@ def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
     work = root.with_name(f".{root.name}.drawing")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with _locked(work / "lock"):
+        with (work / "lock").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # which ends with the process, however that ends
             if _is_there(root, recipe):
                 return False
             for left_behind in work.glob("*/"):
@@ -92,22 +85,10 @@ def _is_there(root: Path, recipe: Recipe) -> bool:
     """Whether `root` holds the whole set; anything but a demo set in it is refused."""
     marker = root / MARKER
     if marker.is_file():
-        return json.loads(marker.read_text(encoding="utf-8")) == _marked(recipe)
+        return json.loads(marker.read_text(encoding="utf-8")) == {"version": VERSION, **asdict(recipe)}
     if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*CLASSES, META}):
         raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
     return False
-
-
-def _marked(recipe: Recipe) -> dict[str, int]:
-    return {"version": VERSION, **asdict(recipe)}
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, once no other process does; it ends with the process, however that ends."""
-    with path.open("a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
 
 
 def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
@@ -120,7 +101,7 @@ def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
     for split, _, entry in images:
         meta[split].setdefault(entry.cls_name, []).append(entry)
     write_meta(root / META, meta)
-    write_json(root / MARKER, _marked(recipe))
+    write_json(root / MARKER, {"version": VERSION, **asdict(recipe)})
 
 
 def _images(recipe: Recipe) -> Iterator[tuple[str, int, Entry]]:
@@ -158,26 +139,22 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def main() -> None:
-    default = Recipe()
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=get_spec("demo").folder, help="folder to write to")
-    parser.add_argument("--seed", type=non_negative_int, default=default.seed, help="of everything random")
-    parser.add_argument("--train", type=positive_int, default=default.train, help="sound training images a class")
-    parser.add_argument("--normal", type=positive_int, default=default.normal, help="sound test images a class")
-    parser.add_argument(
-        "--anomalous",
-        type=positive_int,
-        default=default.anomalous,
-        help="faulty test images a class, shared out among its kinds of defect",
-    )
-    parser.add_argument("--workers", type=positive_int, default=2, help="processes to draw with")
-    args = parser.parse_args()
+    add = parser.add_argument
+    add("--root", type=Path, default=get_spec("demo").folder, help="folder to write to")
+    add("--seed", type=non_negative_int, default=Recipe.seed, help="of everything random")
+    add("--train", type=positive_int, default=Recipe.train, help="sound training images a class")
+    add("--normal", type=positive_int, default=Recipe.normal, help="sound test images a class")
+    shared_out = "faulty test images a class, shared out among its kinds of defect"
+    add("--anomalous", type=positive_int, default=Recipe.anomalous, help=shared_out)
+    add("--workers", type=positive_int, default=2, help="processes to draw with")
+    args = vars(parser.parse_args())
+    root, workers = args.pop("root"), args.pop("workers")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    recipe = Recipe(seed=args.seed, train=args.train, normal=args.normal, anomalous=args.anomalous)
-    if not generate(args.root, recipe, args.workers):
-        print(f"{args.root} holds this demo set already")
+    if not generate(root, Recipe(**args), workers):
+        print(f"{root} holds this demo set already")
 
 
 if __name__ == "__main__":

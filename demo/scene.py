@@ -19,7 +19,7 @@ class Scene:
     albedo: Array  # [S, S, 3], colour of the part's material, 0 to 1
     height: Array  # [S, S], relief of the part, in pixels of a 256 pixel picture
     part: Array  # [S, S], 1 where the part is, 0 where the ground behind it is seen, between on its outline
-    ground: Array  # [S, S, 3], colour of what lies behind the part
+    ground: Array  # [3] or [S, S, 3], colour of what lies behind the part
     gloss: float  # how strongly highlights show, 0 (matt) to 1
 
     @property

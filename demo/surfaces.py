@@ -36,7 +36,7 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     gone = warp == np.floor(rng.uniform(-60, 60) / pitch)
     start, reach = rng.uniform(-90, 50), rng.uniform(25, 90)
     gone &= (v > start) & (v < start + reach)
-    ground = np.broadcast_to(hue(rng, 0.05, 0.2, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.05, 0.2, 0.1)
     fuzz = 1 + 0.08 * cloud(rng, size, 2.5)
     if missing:
         on_top &= ~gone
@@ -76,7 +76,7 @@ def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     wear = 1 + 0.06 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 3)
     crinkle = 1.5 * cloud(rng, size, 50, 2)
     missed = (column == np.floor(rng.uniform(-70, 70) / pitch)) & (row == np.floor(rng.uniform(-70, 70) / pitch))
-    ground = np.broadcast_to(hue(rng, 0.1, 0.3, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.1, 0.3, 0.1)
     ghost = rng.uniform(0, 0.25)  # a faint rest of the ink that failed to take
     if missing:
         ink = np.where(missed, np.float32(ghost) * ink, ink)
@@ -105,7 +105,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     distance = np.hypot(u - (column + 0.5) * pitch, v - (row + 0.5) * pitch)
     radius = rng.uniform(10, 15)
     missed = (np.floor(rng.uniform(-60, 60) / pitch) == column) & (np.floor(rng.uniform(-60, 60) / pitch) == row)
-    ground = np.broadcast_to(hue(rng, 0.03, 0.1, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.03, 0.1, 0.1)
     head = np.sqrt(np.clip(1 - (distance / radius) ** 2, 0, 1)) * inside(distance - radius)
     wear = 1 + 0.05 * cloud(rng, size, 80)
     hole = inside(distance - 0.6 * radius)
@@ -143,7 +143,7 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
     mix = np.clip(rng.uniform(0.5, 0.9) * late + 0.12 * streak, 0, 1)[..., None]
     albedo = (light * (1 - mix) + dark * mix) * _per_cell(rng, plank, 0.07)[..., None]
     groove = inside(seam - 1.2, 1.5)
-    ground = np.broadcast_to(hue(rng, 0.05, 0.15, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.05, 0.15, 0.1)
     albedo = albedo * (1 - 0.6 * groove)[..., None]
     return _whole(albedo, 0.15 * streak - 1.2 * groove - 0.3 * late, ground, 0.12)
 
@@ -171,7 +171,7 @@ def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
         row == np.floor(rng.uniform(-70, 70) / pitch)
     )
     rough = cloud(rng, size, 7, 2)
-    ground = np.broadcast_to(hue(rng, 0.1, 0.3, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.1, 0.3, 0.1)
     height = glaze * (1.6 + 0.25 * cloud(rng, size, 30)) * np.clip(-distance / 4, 0.2, 1)
     if missing:
         bare = missed.astype(np.float32) * inside(distance, 1.5)
@@ -201,7 +201,7 @@ def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     thread_colour = hue(rng, 0.3, 0.85, 0.25) * (1 + 0.15 * np.sin(2.2 * (u + v)))[..., None]
     missed = number == np.floor(rng.uniform(-80, 80) / pitch)
     tone = 1 + 0.08 * cloud(rng, size, 80) + 0.04 * cloud(rng, size, 3)
-    ground = np.broadcast_to(hue(rng, 0.5, 0.8, 0.1), (size, size, 3)).astype(np.float32)
+    ground = hue(rng, 0.5, 0.8, 0.1)
     if missing:
         thread = thread * ~missed
         thread_height = thread_height * ~missed
