@@ -10,14 +10,13 @@ from all thresholds, which share none and are exact.
 
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import start
+from benchmarks.harness import print_ratios, start, timed
 from benchmarks.measures import make_class
 from utils.measures.bootstrap import THRESHOLDS, Bootstrap, count_scores, measures_of_draws
 from utils.measures.class_measures import pixel_measures
@@ -52,12 +51,9 @@ def main() -> None:
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
     seconds, values = {}, {}
     for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
-        began = perf_counter()
-        values[way] = ours(maps, masks, weights, thresholds)
-        seconds[way] = perf_counter() - began
-    began = perf_counter()
-    one_by_one = direct(maps, masks, weights[: args.timed])
-    seconds["direct"] = (perf_counter() - began) * args.draws / args.timed
+        seconds[way], values[way] = timed(ours, maps, masks, weights, thresholds)
+    seconds_of_some, one_by_one = timed(direct, maps, masks, weights[: args.timed])
+    seconds["direct"] = seconds_of_some * args.draws / args.timed
 
     rows = []
     for name, label in NAMES.items():
@@ -69,8 +65,7 @@ def main() -> None:
     headers = ("", "from", "to", "limits off by", "a draw off by", "and with all thresholds")
     print(tabulate(rows, headers, floatfmt=("", ".4f", ".4f", ".1e", ".1e", ".1e")))
     print()
-    times = [(name, value, value / seconds["ours"]) for name, value in seconds.items()]
-    print(tabulate(times, headers=("", "seconds", "ratio to ours"), floatfmt=".1f"))
+    print_ratios(seconds)
 
 
 if __name__ == "__main__":

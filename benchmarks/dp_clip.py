@@ -10,11 +10,10 @@ off) in a process for each.
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from tabulate import tabulate
@@ -22,38 +21,27 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import in_own_process, medians, start
+from benchmarks.harness import difference, in_own_process, medians, start
 from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import kernel_matrix, upsampling_matrix
 from models.dp_clip import anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
+from tests.random_weights import random_clip
 
 DECOUPLING_WEIGHT = 0.1
 TEST_ROUNDS = 4  # for each round of training
+WAYS = ("train, plain", "train", "train, activation checkpointing", "test, plain", "test")
 
 
-@dataclass(frozen=True)
-class Setup:
-    """The same for all: tower, adapter, one batch and its ground truth, and the matrices that make maps."""
+def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tensor]]:
+    """Draw random weights and one batch under a fixed seed; returns each of `WAYS` to work on them.
 
-    visual: torch.nn.Module
-    adapter: ImageAdapter
-    images: Tensor  # [B, 3, S, S]
-    masks: Tensor  # bool [B, S, S]
-    labels: Tensor  # [B]
-    text: Tensor  # [B, D, 2]
-    upsampling: Tensor  # [S, g]
-    blurred_upsampling: Tensor  # [S, g]
-
-
-def make_setup(model: str, size: int, batch: int, *, frozen: bool) -> Setup:
-    """Draw random weights and images under a fixed seed; the text tower is let go of, as its work is done."""
-    torch.manual_seed(0)
-    config = open_clip.get_model_config(model)
-    config["vision_cfg"]["image_size"] = size
-    visual = open_clip.CLIP(**config).eval().requires_grad_(not frozen).visual
+    Training is a step but for the optimiser's, which is the same for all, and gives the loss; testing gives the maps
+    [B, S, S]. The text tower is let go of, as its work is done.
+    """
+    visual = random_clip(model, size).eval().visual
     depth = len(visual.transformer.resblocks)
     taps = tuple(depth * stage // STAGES for stage in range(1, STAGES + 1))
     settings = AdapterSettings(features_list=taps, adapt_layers=tuple(range(depth // STAGES)), grn_over_batch=True)
@@ -63,67 +51,52 @@ def make_setup(model: str, size: int, batch: int, *, frozen: bool) -> Setup:
             torch.nn.init.normal_(parameter, std=0.1)
     masks = torch.zeros(batch, size, size, dtype=torch.bool)
     masks[0, size // 4 : size // 2, size // 3 : size // 2] = True
+    labels = masks.any((1, 2)).long()
     images = torch.randn(batch, 3, size, size)
     text = F.normalize(torch.randn(batch, visual.proj.shape[1], 2), dim=1)
     upsampling = upsampling_matrix(visual.grid_size[0], size, align_corners=True)
-    blurred = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
-    return Setup(visual, adapter, images, masks, masks.any((1, 2)).long(), text, upsampling, blurred)
+    blurred_upsampling = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
 
+    def train(activation_checkpointing: bool = False) -> Tensor:
+        forget_gradients(frozen=True)
+        features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
+        loss = training_loss(features, text, labels, masks, upsampling, MomentumPrototypes(0.999))
+        return backward(loss.total(DECOUPLING_WEIGHT))
 
-def train(setup: Setup, *, activation_checkpointing: bool = False) -> Tensor:
-    """Take a training step but for the optimiser's, which is the same for all; returns the loss."""
-    setup.adapter.zero_grad()
-    features = encode_adapted(
-        setup.visual, setup.adapter, setup.images, activation_checkpointing=activation_checkpointing
-    )
-    prototypes = MomentumPrototypes(0.999)
-    loss = training_loss(features, setup.text, setup.labels, setup.masks, setup.upsampling, prototypes)
-    total = loss.total(DECOUPLING_WEIGHT)
-    total.backward()
-    return total.detach()
+    def train_plainly() -> Tensor:
+        forget_gradients(frozen=False)
+        features = plain_features(visual, adapter, images)
+        classification, segmentation, decoupling = plain_losses(features, text, labels, masks)
+        return backward(classification + segmentation + DECOUPLING_WEIGHT * decoupling)
 
+    def forget_gradients(frozen: bool) -> None:
+        visual.requires_grad_(not frozen)
+        visual.zero_grad()
+        adapter.zero_grad()
 
-def train_plainly(setup: Setup) -> Tensor:
-    """Take the same step the plain way, with the gradients of the tower that is not frozen."""
-    setup.adapter.zero_grad()
-    setup.visual.zero_grad()
-    features = plain_features(setup.visual, setup.adapter, setup.images)
-    classification, segmentation, decoupling = plain_losses(features, setup.text, setup.labels, setup.masks)
-    total = classification + segmentation + DECOUPLING_WEIGHT * decoupling
-    total.backward()
-    return total.detach()
+    def backward(total: Tensor) -> Tensor:
+        total.backward()
+        return total.detach()
 
+    @torch.inference_mode()
+    def test() -> Tensor:
+        seg, _ = encode_adapted(visual, adapter, images)
+        return anomaly_maps(seg, text, blurred_upsampling)
 
-@torch.inference_mode()
-def test(setup: Setup) -> Tensor:
-    """Predict the maps [B, S, S] of the batch."""
-    seg, _ = encode_adapted(setup.visual, setup.adapter, setup.images)
-    return anomaly_maps(seg, setup.text, setup.blurred_upsampling)
+    @torch.no_grad()
+    def test_plainly() -> Tensor:
+        seg, _ = plain_features(visual, adapter, images)
+        return plain_maps(seg, text, size)
 
-
-@torch.no_grad()
-def test_plainly(setup: Setup) -> Tensor:
-    """Predict the same maps the plain way."""
-    seg, _ = plain_features(setup.visual, setup.adapter, setup.images)
-    return plain_maps(seg, setup.text, setup.images.shape[-1])
-
-
-WAYS = {  # name -> whether its tower is frozen, and what does it
-    "train, plain": (False, train_plainly),
-    "train": (True, train),
-    "train, activation checkpointing": (True, partial(train, activation_checkpointing=True)),
-    "test, plain": (False, test_plainly),
-    "test": (True, test),
-}
+    return dict(zip(WAYS, (train_plainly, train, partial(train, True), test_plainly, test), strict=True))
 
 
 def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None:
     """Do one of the ways twice, in a process whose peak memory is measured."""
     torch.set_num_threads(threads)
-    frozen, way = WAYS[name]
-    setup = make_setup(model, size, batch, frozen=frozen)
-    way(setup)
-    way(setup)
+    way = make_ways(model, size, batch)[name]
+    way()
+    way()
 
 
 def main() -> None:
@@ -138,13 +111,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     sizes = args.model, args.image_size, args.batch_size
     peaks = {name: in_own_process(do_twice, name, *sizes, args.threads)[1] for name in WAYS}
-    setups = {frozen: make_setup(*sizes, frozen=frozen) for frozen in (True, False)}
-    ways = {name: partial(way, setups[frozen]) for name, (frozen, way) in WAYS.items()}
-    seconds = {}
+    ways, seconds = make_ways(*sizes), {}
     for kind, rounds in (("train", args.repeats), ("test", TEST_ROUNDS * args.repeats)):
-        own, plain = ways[kind](), ways[f"{kind}, plain"]()
-        difference = float((own - plain).abs().max() / plain.abs().max())
-        print(f"{kind}: largest relative difference from the plain result {difference:.1e}")
+        off = difference(ways[kind](), ways[f"{kind}, plain"]())
+        print(f"{kind}: largest relative difference from the plain result {off:.1e}")
         seconds |= medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
     rows = []
     for name in WAYS:

@@ -10,14 +10,14 @@ kept, then the surgery path with projections of its own, both unfused.
 import sys
 from pathlib import Path
 
-import open_clip
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import medians, ratio_table, start
+from benchmarks.harness import difference, medians, print_ratios, start
 from models.dual_path import STAGES, Tap, encode_dual_path
 from tests.plain_sdp import plain_dual_path
+from tests.random_weights import random_clip
 
 
 def main() -> None:
@@ -29,10 +29,7 @@ def main() -> None:
         repeats=(7, "timed rounds"),
         device=("cpu", "of PyTorch"),
     )
-    torch.manual_seed(0)
-    config = open_clip.get_model_config(args.model)
-    config["vision_cfg"]["image_size"] = args.image_size
-    model = open_clip.CLIP(**config).eval().requires_grad_(False).to(args.device)
+    model = random_clip(args.model, args.image_size).eval().requires_grad_(False).to(args.device)
     depth = len(model.visual.transformer.resblocks)
     features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
@@ -45,10 +42,8 @@ def main() -> None:
 
     with torch.inference_mode():
         reference = plain_dual_path(model.visual, images, features_list)
-        difference = max(
-            float((tap.surgery - surgery).abs().max() / surgery.abs().max())
-            for tap, (_, surgery) in zip(ours(with_ori=False), reference, strict=True)
-        )
+        pairs = zip(ours(with_ori=False), reference, strict=True)
+        off = max(difference(tap.surgery, surgery) for tap, (_, surgery) in pairs)
         seconds = medians(
             {
                 "dual path for SDP": lambda: ours(with_ori=False),
@@ -58,8 +53,8 @@ def main() -> None:
             },
             args.repeats,
         )
-    print(f"{torch.get_num_threads()} threads; largest relative difference from the plain features {difference:.1e}\n")
-    print(ratio_table(seconds))
+    print(f"{torch.get_num_threads()} threads; largest relative difference from the plain features {off:.1e}\n")
+    print_ratios(seconds)
 
 
 if __name__ == "__main__":

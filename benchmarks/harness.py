@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the name of the machine, median times, peak memory."""
+"""What the benchmarks share: options, the name of the machine, times, differences, peak memory."""
 
 import argparse
 import multiprocessing
@@ -11,11 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from tabulate import tabulate
 
 from utils.runtime import processor
+
+Result = TypeVar("Result")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -46,30 +48,36 @@ def start(doc: str, choices: Mapping[str, Sequence[str]] | None = None, **option
     return args
 
 
+def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
+    """Call a function; returns seconds and its result."""
+    began = perf_counter()
+    result = function(*arguments)
+    return perf_counter() - began, result
+
+
 def medians(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
     """Time several ways to do the same, taken in turn so that the machine's moods hit all alike.
 
     Returns:
         median seconds of each way, over `repeats` rounds after one round of warming up.
     """
-    seconds: dict[Any, list[float]] = {name: [] for name in ways}
-    for round_number in range(repeats + 1):
-        for name, way in ways.items():
-            start_time = perf_counter()
-            way()
-            if round_number:
-                seconds[name].append(perf_counter() - start_time)
-    return {name: median(times) for name, times in seconds.items()}
+    rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(repeats + 1)]
+    return {name: median(seconds[name] for seconds in rounds[1:]) for name in ways}
 
 
-def ratio_table(seconds: Mapping[str, float]) -> str:
-    """Format the seconds of each way, and their ratio to the first's."""
+def print_ratios(seconds: Mapping[str, float]) -> None:
+    """Print the seconds of each way, and their ratio to the first's."""
     first = next(iter(seconds.values()))
     rows = [(name, value, value / first) for name, value in seconds.items()]
-    return tabulate(rows, headers=("", "seconds", "ratio to the first"), floatfmt=".3f")
+    print(tabulate(rows, headers=("", "seconds", "ratio to the first"), floatfmt=".3f"))
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def difference(own: Any, plain: Any) -> float:
+    """Compute the largest difference of two tensors, relative to the largest value of the second."""
+    return float((own - plain).abs().max() / plain.abs().max())
+
+
+def in_own_process(function: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
     """Call a function in a new process; returns its result and that process's peak memory in MiB.
 
     Linux counts from what the calling process holds on: measure before that has loaded anything large.
@@ -78,7 +86,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, 
         return executor.submit(_weighed, function, arguments).result()
 
 
-def _weighed(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, float]:
+def _weighed(function: Callable[..., Result], arguments: Sequence[Any]) -> tuple[Result, float]:
     import torch
 
     from utils.runtime import peak_memory_mib

@@ -8,11 +8,9 @@ by a loop over 200 thresholds and over the regions. It has no exact PRO to compa
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import cv2
 import numpy as np
@@ -20,7 +18,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import start
+from benchmarks.harness import start, timed
 from tests.plain_measures import plain_legacy_pro, plain_ranking
 from utils.measures.class_measures import pixel_measures
 from utils.measures.ranking import ranking_measures
@@ -33,11 +31,7 @@ MEASURES += ("image AUROC", "image AP", "image F1-max")
 def make_class(maps: int, size: int, anomalous: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make maps of smooth noise with blobs at the defects, some of them faint, and false alarms elsewhere.
 
-    Args:
-        maps: images; every fourth is normal.
-        size: height and width in pixels.
-        anomalous: the share of anomalous pixels in all images.
-        seed: of the random numbers.
+    Every fourth is normal; `anomalous` is the share of anomalous pixels in all.
 
     Returns:
         Maps [maps, size, size] float32 and masks [maps, size, size] bool.
@@ -86,14 +80,6 @@ def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
     return *pixel, None, plain_legacy_pro(maps, masks), *image
 
 
-def timed(function: Callable[..., Values], maps: np.ndarray, masks: np.ndarray) -> tuple[float, Values]:
-    """Return seconds and result of a call on a copy of the maps (the copying is not timed)."""
-    copy = maps.copy()
-    began = perf_counter()
-    values = function(copy, masks)
-    return perf_counter() - began, values
-
-
 def main() -> None:
     args = start(
         __doc__,
@@ -108,7 +94,7 @@ def main() -> None:
     print(f"{normal} of the maps are normal, {masks.mean():.2%} of the pixels anomalous\n")
     seconds, values = [], []
     for function in (ours, plain):
-        runs = [timed(function, maps, masks) for _ in range(args.repeats)]
+        runs = [timed(function, maps.copy(), masks) for _ in range(args.repeats)]
         seconds.append(median(run[0] for run in runs))
         values.append(runs[0][1])
     rows = [*zip(MEASURES, *values, strict=True), ("seconds", *seconds)]

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import in_own_process, medians, start
+from benchmarks.harness import in_own_process, medians, start, timed
 from benchmarks.measures import make_class
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
@@ -83,7 +82,6 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     entries = [entry for number in range(classes) for entry in entries_of(number)]
     device, stopwatch = torch.device("cpu"), Stopwatch()
-    began = perf_counter()
     with tempfile.TemporaryDirectory() as out:
         images = ImageSet(get_spec("folder"), folder, entries)
         evaluate_and_report(
@@ -97,7 +95,7 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
             stopwatch=stopwatch,
             to_picture=lambda image: image_from_tensor(image.image),
         )
-    return {"seconds": perf_counter() - began, **stopwatch.seconds}
+    return stopwatch.seconds
 
 
 def evaluation_table(sizes: Sequence[int], workers: int) -> str:
@@ -108,8 +106,8 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
         with ProcessPoolExecutor(workers) as executor:
             list(executor.map(partial(draw_class, Path(folder)), numbers, chunksize=8))
         for images in sizes:
-            found, peak = in_own_process(evaluate_once, Path(folder), images // CLASS_IMAGES)
-            per_image = [1000 * found[part] / images for part in ("seconds", "measures", "output")]
+            (whole, parts), peak = in_own_process(timed, evaluate_once, Path(folder), images // CLASS_IMAGES)
+            per_image = [1000 * seconds / images for seconds in (whole, parts["measures"], parts["output"])]
             rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
     headers = ("images", "classes", "ms an image", "of it measures", "of it page", "peak MiB", "of the first")
     return tabulate(rows, headers=headers, floatfmt=("", "", ".2f", ".2f", ".2f", ".0f", ".3f"))

@@ -5,6 +5,7 @@ python benchmarks/text.py
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import medians, ratio_table, start
+from benchmarks.harness import medians, print_ratios, start
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features, encode_sentences
@@ -26,9 +27,8 @@ def main() -> None:
         phrase=("bottle", "what the class is called"),
         repeats=(3, "timed rounds"),
     )
-    prompts, choice = read_prompts("industrial"), RepVecChoice("mean")
-    normal, anomalous = prompts.sentences(args.phrase)
-    sentences = normal + anomalous
+    prompts = read_prompts("industrial")
+    sentences = [sentence for state in prompts.sentences(args.phrase) for sentence in state]
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_backbone(args.model, Path(folder))
 
@@ -38,19 +38,16 @@ def main() -> None:
 
         difference = float((encode_sentences(backbone, sentences) - full_context()).abs().max())
         lengths = backbone.tokenize(sentences).argmax(dim=-1) + 1
-        seconds = medians(
-            {
-                "at their own lengths": lambda: encode_sentences(backbone, sentences),
-                "at the full context": full_context,
-                "text features from the cache": lambda: class_text_features(
-                    backbone, prompts, args.phrase, choice, Path(folder)
-                ),
-            },
-            args.repeats,
-        )
+        cached = partial(class_text_features, backbone, prompts, args.phrase, RepVecChoice("mean"), Path(folder))
+        ways = {
+            "at their own lengths": partial(encode_sentences, backbone, sentences),
+            "at the full context": full_context,
+            "text features from the cache": cached,
+        }
+        seconds = medians(ways, args.repeats)
     print(f"{len(sentences)} sentences of {lengths.min()} to {lengths.max()} tokens, {torch.get_num_threads()} threads")
     print(f"largest difference of the unit vectors {difference:.1e}\n")
-    print(ratio_table(seconds))
+    print_ratios(seconds)
 
 
 if __name__ == "__main__":

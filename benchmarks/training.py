@@ -10,50 +10,65 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness import medians, ratio_table, start
+from benchmarks.harness import medians, print_ratios, start, timed
 from datasets.registry import get_spec
 from engine.data_sets import TrainingSet, read_test_split
 from engine.sdp_plus_training import SDPPlusTraining
 from engine.tokens import token_source
 from engine.training_options import SDPPlusTrainingOptions
+from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for
 from tests.random_weights import random_backbone
 
 
-def train(training: SDPPlusTraining, epochs: int) -> list[float]:
-    """Take the steps of all epochs, and return their losses."""
-    return [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
+def train(
+    options: SDPPlusTrainingOptions, backbone: Backbone, images: TrainingSet, text: Tensor, epochs: int
+) -> tuple[SDPPlusTraining, Tensor]:
+    """Get the tokens and take the steps of all epochs; returns the training and its losses."""
+    fidelity = Fidelity.named("corrected")
+    tokens = token_source(options, backbone, fidelity, images)
+    torch.manual_seed(0)
+    training = SDPPlusTraining(
+        options=options,
+        backbone=backbone,
+        fidelity=fidelity,
+        images=images,
+        text=text,
+        trained=adapters_for(backbone),
+        tokens=tokens,
+    )
+    losses = [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
+    return training, torch.tensor(losses)
 
 
 def step_shares(training: SDPPlusTraining, repeats: int) -> str:
     """Say how a step on tokens at hand divides into its matrix products and the rest."""
     size = training.options.batch_size
     batch = next(training.tokens.batches(range(size), size))
-    taps, images, patches, width = batch.tokens.shape
-    embed_dim = training.trained.fc[0].out_features
-    layer, tokens_of_a_tap = training.trained.fc[0], batch.tokens[0]
-    gradient = torch.randn(images, patches, embed_dim)
+    layer = training.trained.fc[0]
+    gradient = torch.randn(*batch.tokens.shape[1:3], layer.out_features)
 
     def step() -> None:
         training.forward_backward(batch, 1.0, 1.0)
         training.step()
 
-    def products() -> None:  # of one tap: the layer, and the gradient of its weights
-        torch.autograd.grad(layer(tokens_of_a_tap), layer.weight, gradient)
+    def products() -> None:  # of every tap: the layer, and the gradient of its weights
+        for tokens in batch.tokens:
+            torch.autograd.grad(layer(tokens), layer.weight, gradient)
 
-    seconds = medians({"step": step, "products": lambda: [products() for _ in range(taps)]}, repeats)
-    operations = taps * 4 * images * patches * width * embed_dim
+    whole, part = medians({step: step, products: products}, repeats).values()
+    operations = 4 * batch.tokens.numel() * layer.out_features
     return (
-        f"a step on cached tokens takes {seconds['step'] * 1e3:.0f} ms, of which the layers' matrix products alone "
-        f"take {seconds['products'] * 1e3:.0f} ms: {operations / seconds['step'] / 1e9:.0f} of "
-        f"{operations / seconds['products'] / 1e9:.0f} GFLOP/s, {seconds['products'] / seconds['step']:.0%}"
+        f"a step on cached tokens takes {whole * 1e3:.0f} ms, of which the layers' matrix products alone take "
+        f"{part * 1e3:.0f} ms: {operations / whole / 1e9:.0f} of {operations / part / 1e9:.0f} GFLOP/s, "
+        f"{part / whole:.0%}"
     )
 
 
@@ -82,27 +97,13 @@ def main() -> None:
         }.items():
             place = {"save_path": Path(folder), "cache_dir": Path(folder) / name.replace(" ", "_")}
             own = SDPPlusTrainingOptions(train_dataset=("demo",), batch_size=args.batch_size, **place, **options)
-            began = perf_counter()
-            fidelity = Fidelity.named("corrected")
-            tokens = token_source(own, backbone, fidelity, images)
-            torch.manual_seed(0)
-            training = SDPPlusTraining(
-                options=own,
-                backbone=backbone,
-                fidelity=fidelity,
-                images=images,
-                text=text,
-                trained=adapters_for(backbone),
-                tokens=tokens,
-            )
-            losses[name] = torch.tensor(train(training, args.epochs))
-            seconds[name] = perf_counter() - began
+            seconds[name], (training, losses[name]) = timed(train, own, backbone, images, text, args.epochs)
         reference = losses["encoding in every epoch"]
         print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
-        print(ratio_table(seconds))
+        print_ratios(seconds)
         for name in ("cache, fp16", "cache, fp32"):
-            difference = ((losses[name] - reference).abs() / reference).max()
-            print(f"largest relative difference of a loss with {name}: {difference:.1e}")
+            off = ((losses[name] - reference).abs() / reference).max()
+            print(f"largest relative difference of a loss with {name}: {off:.1e}")
         print(step_shares(training, args.repeats))
 
 

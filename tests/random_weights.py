@@ -14,10 +14,18 @@ from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 
 
-def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
-    """Write the weights that open_clip starts `model` from under `seed`; returns `path`."""
+def random_clip(model: str, image_size: int | None = None, seed: int = 0) -> open_clip.CLIP:
+    """Build `model`, for its own size of image or another, with the weights that open_clip starts from under `seed`."""
     torch.manual_seed(seed)
-    state = open_clip.CLIP(**open_clip.get_model_config(model)).state_dict()
+    config = open_clip.get_model_config(model)
+    if image_size is not None:
+        config["vision_cfg"]["image_size"] = image_size
+    return open_clip.CLIP(**config)
+
+
+def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
+    """Write the weights of `random_clip`; returns `path`."""
+    state = random_clip(model, seed=seed).state_dict()
     save_file({key: value.contiguous() for key, value in state.items()}, path)
     return path
 
