@@ -19,6 +19,7 @@ from tests import small_data, tiny_clip
 from tests.compare import MEASURES, ROUNDING, relative_error
 from tests.scripts import record
 from utils.errors import UserError
+from utils.errors import run as run_main
 
 PROJECT = Path(__file__).resolve().parents[1]
 COLUMNS = ["objects", "auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp"]
@@ -247,14 +248,9 @@ def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, mod
     assert done.stderr.splitlines()[-1].startswith("error: none of the data sets")
 
 
-def test_an_error_ends_the_process_with_code_2_and_no_traceback(model):
-    done = subprocess.run(
-        [sys.executable, PROJECT / "test_sdp.py", "--dataset", "mvtec", "--data_path", "nowhere", *model],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=PROJECT,
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: there is no folder nowhere")
+def test_an_error_ends_the_process_with_code_2_and_no_traceback(model, capsys):
+    arguments = ["--dataset", "mvtec", "--data_path", "nowhere", *model]
+    with pytest.raises(SystemExit) as ending:
+        run_main(lambda: test_sdp.main(arguments))
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: there is no folder nowhere")
