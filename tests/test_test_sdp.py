@@ -248,8 +248,8 @@ def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, mod
     assert done.stderr.splitlines()[-1].startswith("error: none of the data sets")
 
 
-def test_an_error_ends_the_process_with_code_2_and_no_traceback(model, capsys):
-    arguments = ["--dataset", "mvtec", "--data_path", "nowhere", *model]
+def test_an_error_ends_the_process_with_code_2_and_no_traceback(model, tmp_path, capsys):
+    arguments = ["--dataset", "mvtec", "--data_path", "nowhere", "--save_path", str(tmp_path), *model]
     with pytest.raises(SystemExit) as ending:
         run_main(lambda: test_sdp.main(arguments))
     assert ending.value.code == 2

@@ -83,7 +83,8 @@ def project_copy(tmp_path):
     for package in ("data", "datasets", "utils"):
         (tmp_path / package).mkdir()
         for file in (PROJECT / package).glob("*.*"):
-            shutil.copy(file, tmp_path / package)
+            if file.is_file():  # folders are the user's data
+                shutil.copy(file, tmp_path / package)
     mvtec_class(tmp_path / "data" / "mvtec" / "bottle")
     return tmp_path
 
