@@ -1,6 +1,8 @@
-"""Several processes under torchrun do what one does; each start of them takes seconds, so one start does much."""
+"""Several processes under torchrun do what one does; as its start takes seconds, most are forked as it starts them."""
 
+import atexit
 import csv
+import ctypes
 import json
 import os
 import sys
@@ -22,7 +24,9 @@ from data.build import ensure_meta
 from datasets.registry import get_spec
 from tests import small_data, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.forked import run_shared
 from tests.patience import run_patiently
+from utils.distributed import barrier
 from utils.errors import run
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -99,8 +103,13 @@ def runs(model, tmp_path_factory) -> Path:
     for name, arguments in [*trainings("alone", 3), *begun, *evaluations("alone")]:
         MAINS[name](arguments)
     calls = [*trainings("together", 1, "--resume"), *evaluations("together")]
-    code, output = torchrun(3, "tests/several_mains.py", json.dumps(calls))
-    assert code == 0, output
+
+    def main() -> None:
+        for name, arguments in calls:
+            MAINS[name](arguments)
+
+    codes, output = run_shared(3, main)
+    assert codes == [0, 0, 0], output
     (root / "output.txt").write_text(output)
     return root
 
@@ -201,27 +210,17 @@ run(main, parallel=True)
     assert output.count("Traceback") == 1  # torchrun's own
 
 
-def test_what_libraries_do_at_the_end_cannot_fail_a_run_that_is_done(tmp_path):
+def test_what_libraries_do_at_the_end_cannot_fail_a_run_that_is_done():
     """A native handler that aborts at exit stands for a thread that outlives the interpreter."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"""
-import atexit, ctypes, sys
-sys.path.insert(0, {str(PROJECT)!r})
-from utils.distributed import barrier
-from utils.errors import run
 
-def main():
-    native = ctypes.CDLL(None)
-    native.__cxa_atexit(native.abort, None, None)
-    atexit.register(lambda: print("the log is closed"))
-    barrier()
+    def main() -> None:
+        native = ctypes.CDLL(None)
+        native.__cxa_atexit(native.abort, None, None)
+        atexit.register(lambda: print("the log is closed"))
+        barrier()
 
-run(main, parallel=True)
-"""
-    )
-    code, output = torchrun(2, str(script))
-    assert code == 0, output
+    codes, output = run_shared(2, main)
+    assert codes == [0, 0], output
     assert output.count("the log is closed") == 2
 
 

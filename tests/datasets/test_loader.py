@@ -3,9 +3,7 @@
 import os
 import pickle
 import signal
-import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +26,9 @@ from datasets.loader import (
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from datasets.transforms import image_transform
+from tests.forked import fork, run_forked, wait_for
 from utils.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[2]
 SIZE = 12
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
@@ -145,37 +143,23 @@ def test_pinning_pins_every_tensor(root, monkeypatch):
     assert pinned.entries == batch.entries
 
 
-def test_interrupting_leaves_no_traceback_of_the_workers(root):
-    script = f"""
-        import signal, sys, time
-        from pathlib import Path
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs the tests in the background
-        sys.path[0] = {str(PROJECT)!r}
-        from tests.datasets.test_loader import entry, loader
-        from utils.errors import run
+def test_interrupting_leaves_no_traceback_of_the_workers(root, tmp_path):
+    def main() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs tests in the background
+        for batch in loader([entry(0)] * 100_000, root, 4, num_workers=2):
+            if 4 in batch.indices:  # the second batch, so both workers are at work
+                print("running")
+            time.sleep(0.001)
 
-        def main():
-            for batch in loader([entry(0)] * 100_000, Path({str(root)!r}), 4, num_workers=2):
-                if 4 in batch.indices:  # the second batch, so both workers are at work
-                    print("running", flush=True)
-                time.sleep(0.001)
-
-        run(main)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout.readline() == "running\n"
-    time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: the workers get it as well
-    _, errors = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert errors.startswith("interrupted")
+    with (tmp_path / "output").open("w+") as output:
+        pid = fork(main, output)
+        while "running" not in (tmp_path / "output").read_text():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.killpg(pid, signal.SIGINT)  # as the terminal does: the workers get it as well
+        assert wait_for([pid]) == [130]
+    printed = (tmp_path / "output").read_text()
+    assert printed == "running\ninterrupted; files that were written are whole\n"
 
 
 def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, monkeypatch):
@@ -192,29 +176,11 @@ def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, m
     assert "ValueError: real" in capsys.readouterr().err
 
 
-def test_a_worker_that_dies_is_one_sentence(root):
-    """Each way to die in a process of its own, forked from one that has imported what takes long."""
-    script = f"""
-        import os, signal, sys
-        from pathlib import Path
-        sys.path[0] = {str(PROJECT)!r}
-        import datasets.loader
-        from tests.datasets.test_loader import entry, loader
-        from utils.errors import run
-
-        def main():
-            list(loader([entry(0)] * 8, Path({str(root)!r}), 4, num_workers=2))
-
-        deaths = (lambda: os._exit(3), lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL))
-        for death in deaths:
-            if os.fork() == 0:
-                datasets.loader.load_rgb = lambda path: death()
-                run(main)
-            _, status = os.wait()
-            print(os.waitstatus_to_exitcode(status))
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["2"] * 3
-    assert done.stderr == 3 * (
-        "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
-    )
+@pytest.mark.parametrize(
+    "die", [lambda: os._exit(3), lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL)]
+)
+def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
+    monkeypatch.setattr("datasets.loader.load_rgb", lambda path: die())
+    codes, printed = run_forked(lambda: list(loader([entry(0)] * 8, root, 4, num_workers=2)))
+    assert codes == [2]
+    assert printed == "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
