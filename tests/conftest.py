@@ -1,17 +1,21 @@
-"""Fixtures that several test modules use."""
+"""Fixtures that several test modules use.
+
+What takes seconds to import is imported by the fixtures: the process that shares the tests out needs none of it.
+"""
+
+from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
-from models.backbone import Backbone
-from tests import small_data, tiny_clip
-from tests.builder_data import mvtec_class
+if TYPE_CHECKING:
+    from models.backbone import Backbone
 
 REAL_DATA = "CLIP_AD_REAL_DATA"
 
@@ -34,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """The tests' tensors are so small that threads cost more than they gain, here and in the processes started."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -57,12 +63,16 @@ def dp_clip_golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """The tiny CLIP, in released fidelity."""
+    from tests import tiny_clip
+
     return tiny_clip.load(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The options of an entry point that name the tiny CLIP."""
+    from tests import tiny_clip
+
     config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
     return ["--model", str(config), "--pretrained", str(weights)]
 
@@ -70,12 +80,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def bolts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set of two classes, to train on."""
+    from tests import small_data
+
     return small_data.make(tmp_path_factory.mktemp("bolts"))
 
 
 @pytest.fixture(scope="module")
 def cogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set of another class."""
+    from tests import small_data
+
     return small_data.make(tmp_path_factory.mktemp("cogs"), ("cog",), seed=1)
 
 
@@ -101,5 +115,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 @pytest.fixture
 def bottle(tmp_path: Path) -> Path:
     """The folder of one class laid out as MVTec's, alone in its data set."""
+    from tests.builder_data import mvtec_class
+
     mvtec_class(tmp_path / "bottle")
     return tmp_path / "bottle"

@@ -1,6 +1,7 @@
 """Imports go one way, and importing a module changes nothing but the modules there are."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -214,17 +215,31 @@ for name in own:
 """
 
 
-def run_imports(folder: Path, foreign: set[str], own: list[str]) -> list[str]:
-    command = [sys.executable, "-c", STATE, " ".join(sorted(foreign)), " ".join(own)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> list[str]:
+    """What each module sets when it is imported, all in one process: the project's, and three that show the check.
+
+    The packages from elsewhere are imported beforehand, since some of them do set things.
+    """
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "quiet.py").write_text("import warnings\nwarnings.filterwarnings('ignore', 'a message')\n")
+    (folder / "loud.py").write_text("import logging, torch\nlogging.basicConfig()\ntorch.rand(1)\n")
+    (folder / "plain.py").write_text("import logging\nlogger = logging.getLogger(__name__)\n")
+    foreign = sorted({name for path in MODULES.values() for name in modules_from_elsewhere(path)})
+    own = [*MODULES, "quiet", "loud", "plain"]
+    command = [sys.executable, "-c", STATE, " ".join(foreign), " ".join(own)]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(folder)])}
+    result = subprocess.run(command, env=paths, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 
 
-def test_importing_a_module_sets_nothing():
-    """The packages from elsewhere are imported beforehand, since some of them do set things."""
-    names = {name for path in MODULES.values() for name in modules_from_elsewhere(path)}
-    assert run_imports(PROJECT, names, list(MODULES)) == []
+def test_importing_a_module_sets_nothing(settings):
+    assert settings[:-3] == []
+
+
+def test_the_check_sees_what_a_module_sets(settings):
+    assert settings[-3:] == ["quiet warnings", "loud logging", "loud random"]
 
 
 def modules_from_elsewhere(path: Path) -> Iterator[str]:
@@ -233,11 +248,3 @@ def modules_from_elsewhere(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (name for name in names if module_of(name, MODULES) is None)
-
-
-def test_the_check_sees_what_a_module_sets(tmp_path):
-    (tmp_path / "quiet.py").write_text("import warnings\nwarnings.filterwarnings('ignore', 'a message')\n")
-    (tmp_path / "loud.py").write_text("import logging, torch\nlogging.basicConfig()\ntorch.rand(1)\n")
-    (tmp_path / "plain.py").write_text("import logging\nlogger = logging.getLogger(__name__)\n")
-    seen = run_imports(tmp_path, set(), ["quiet", "loud", "plain"])
-    assert seen == ["quiet warnings", "loud logging", "loud random"]
