@@ -2,10 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,39 +17,39 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from tests.forked import fork, wait_for
 from utils.errors import UserError
 from utils.runtime import locked
 
-PROJECT = Path(__file__).resolve().parents[2]
-HOLDER = """
-    import os, sys, time
-    from pathlib import Path
-    from utils.runtime import locked
-
-    with locked(Path(sys.argv[1])):
-        worker = os.fork()
-        if worker:
-            print(worker, flush=True)
-        time.sleep(600)
-"""
 LEFT_ALONE = [f"{name}.log" for name in ("test", "train", "evaluate", "compare", "predict")]
 LEFT_ALONE += ["results.json", "predict.json", f".{'0' * 32}.tmp"]
 TAKEN = r"another run is writing to --save_path .*run: wait for its end, or choose another --save_path"
 
 
 @contextmanager
-def holder(folder: Path) -> Iterator[subprocess.Popen]:
-    """Another process that holds the lock, and has a worker that lives on when it is killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
-    worker = int(process.stdout.readline())
-    try:
-        yield process
-    finally:
-        process.kill()
-        os.kill(worker, signal.SIGKILL)
-        process.communicate()
+def holder(folder: Path) -> Iterator[Callable[[], None]]:
+    """Another process that holds the lock, and has a worker that lives on when it is killed; gives what kills it."""
+
+    def hold() -> None:
+        with locked(folder):
+            if os.fork():
+                print("held")
+            time.sleep(600)
+
+    with tempfile.NamedTemporaryFile("w+") as output:
+        pid = fork(hold, output)
+
+        def kill() -> None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+        try:
+            while not Path(output.name).read_text():
+                time.sleep(0.01)
+            yield kill
+        finally:
+            os.killpg(pid, signal.SIGKILL)
+            wait_for([pid])
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +64,10 @@ def held(tmp_path_factory) -> Iterator[Path]:
 
 def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     folder = tmp_path / "run"
-    with holder(folder) as process:
+    with holder(folder) as kill:
         with pytest.raises(UserError, match=TAKEN), locked(folder):
             pytest.fail("two processes held the lock")
-        process.kill()
-        process.wait()
+        kill()
         with locked(folder):  # while the worker lives
             pass
 
