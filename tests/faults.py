@@ -92,11 +92,11 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
 
 
 PRELOADED = [f"engine.{name}" for name in ("sdp_plus_training", "dp_clip_training", "testing", "predicting")]
-PRELOADED += ["matplotlib.pyplot", "sklearn.cluster", "sklearn.neighbors", "torch._dynamo"]  # imported late
+PRELOADED += ["matplotlib.figure", "sklearn.cluster", "sklearn.neighbors"]  # imported late
 
 
 class Runner:
-    """Runs a scenario in processes of its own, which start fast as their modules are imported once.
+    """Runs a scenario in processes of its own, forked from this one, which imports what takes long.
 
     Args:
         scenario: what is run.
@@ -111,14 +111,14 @@ class Runner:
         self.output = folder / "output"
         self.watched = [self.save_path, self.cache] if scenario.own_cache else [self.save_path]
         self.scenario = scenario
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED)
+        for name in PRELOADED:
+            importlib.import_module(name)
 
     def start(self) -> BaseProcess:
         """Start a run."""
         options = [*self.scenario.options, "--save_path", self.save_path, "--cache_dir", self.cache]
         arguments = (self.scenario.script, [str(option) for option in options], self.output)
-        process = self.context.Process(target=_run_script, args=arguments)
+        process = multiprocessing.get_context("fork").Process(target=_run_script, args=arguments)
         process.start()
         return process
 
@@ -326,6 +326,7 @@ def main() -> int:
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="scenarios to try (default: all)")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # threads do not live through a fork
     rows, problems = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, scenario in scenarios(Path(folder)).items():
