@@ -21,10 +21,8 @@ PICTURE_SIDE = 1024  # pixels, of what is shown
 def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]:
     """The images that the inputs stand for, each once, in the order of the inputs.
 
-    Args:
-        inputs: files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns
-            like `parts/**/*.png`; or "-".
-        listed: the lines that "-" stands for, a file each.
+    Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
+    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each.
 
     Files that are not there are taken over, for the results to say so, if others are.
 
