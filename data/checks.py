@@ -199,9 +199,9 @@ def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
     first: dict[bytes, _Checked] = {}
     for one in checked:
         known = first.setdefault(one.digest, one)
-        where = f"{one.entry.img_path} (= {known.entry.img_path})"
         if known is one:
             continue
+        where = f"{one.entry.img_path} (= {known.entry.img_path})"
         if {known.entry.anomaly, one.entry.anomaly} == {0, 1}:
             yield Kind.TWO_LABELS, where
         elif known.entry.cls_name != one.entry.cls_name:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,7 +10,6 @@ from PIL import Image, ImageOps
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_Result = TypeVar("_Result")
 
 
 def load_rgb(path: str | Path) -> Image.Image:
@@ -19,10 +18,8 @@ def load_rgb(path: str | Path) -> Image.Image:
     Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as the authors'
     code does), a palette looked up, CMYK converted naively. Grey of 16 bits (and of 32-bit integers, taken to hold 16)
     is scaled by 1/257 and rounded, where Pillow would clip at 255. Floating point is taken as 0 to 255, rounded and
-    clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied.
-
-    Raises:
-        UserError: the file is missing, is no image, is truncated, or is too large to be one in good faith.
+    clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that is missing, no
+    image, truncated, or too large to be one in good faith is a `UserError`.
     """
     return _read(path, _to_rgb)
 
@@ -43,7 +40,7 @@ def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     return _read(path, lambda image: _values(image) > threshold)
 
 
-def _read(path: str | Path, convert: Callable[[Image.Image], _Result]) -> _Result:
+def _read(path: str | Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)

@@ -29,10 +29,8 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     """The map of each entry: the image's path in `folder`, with a suffix of a map added or in its suffix's place.
 
     So the map of `bottle/test/broken/000.png` is `bottle/test/broken/000.png.npy`, as our runs name it, or
-    `000.tiff`, `000.npy` and so on in that folder. Files that belong to no image are warned of.
-
-    Raises:
-        UserError: no such folder, an image without a map or with two, or a map that would be two images'.
+    `000.tiff`, `000.npy` and so on in that folder. Files that belong to no image are warned of; an image without a map
+    or with two, or a map that would be two images', is a `UserError`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,10 +70,8 @@ def load_map(path: Path) -> np.ndarray:
     """Read an anomaly map, whatever its type of number, as float32 [H, W]; axes of length 1 are dropped.
 
     Values are taken as they are. The measures look at their order only, so that 8 or 16 bits are on no scale;
-    what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie.
-
-    Raises:
-        UserError: the file cannot be read, or is not one map of finite numbers; the message has its name.
+    what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie. A file that cannot be read,
+    or is not one map of finite numbers, is a `UserError` with its name.
     """
     try:
         values = _values(path)

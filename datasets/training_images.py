@@ -67,11 +67,8 @@ class Augmentation:
         if any(self.shift):
             offset = [round(share * pixels.shape[-1]) for share in self.shift]
             pixels = functional.affine(pixels, angle=0, translate=offset, scale=1, shear=[0, 0])
-        if self.flip_horizontally:
-            pixels = functional.hflip(pixels)
-        if self.flip_vertically:
-            pixels = functional.vflip(pixels)
-        return pixels
+        axes = [axis for axis, flips in ((2, self.flip_horizontally), (1, self.flip_vertically)) if flips]
+        return pixels.flip(axes) if axes else pixels
 
 
 @dataclass(frozen=True, kw_only=True)
