@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spec = get_spec(args.dataset)
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
-    split = read_meta(meta, root)[args.split]
-    classes = dict(sorted(split.items()))
+    classes = dict(sorted(read_meta(meta, root)[args.split].items()))
     drawn = draw(classes, args.shot, args.seed)
     if not any(drawn.values()):
         raise UserError(f"{meta} has no labelled images in its {args.split} split, so none can be drawn")
