@@ -21,10 +21,13 @@ const start = [
 ].find(({ value }) => value !== null);
 const state = { chosen: several ? null : 0, threshold: start.value, page: 0, viewed: null,
   sort: { key: labelled ? "wrong" : "score", down: true } };
+const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
 
 const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
-const withLabel = (some, label) => some.filter((image) => image.label === label);
+const byLabel = (some) => [...LABELS]
+  .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
+  .filter(({ scores }) => scores.length);
 const outcome = (image) => outcomeAt(state.threshold, image);
 const link = (text, onclick) => make("button", { className: "link", onclick }, text);
 
@@ -37,9 +40,7 @@ function chip(image) {
 /* ---- scores, counts, curves ---- */
 
 function showHistogram() {
-  const groups = [...LABELS]
-    .map(([key, label]) => ({ label, scores: withLabel(inClass(), key).map((image) => image.score) }))
-    .filter((group) => group.scores.length);
+  const groups = byLabel(inClass());
   const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" },
     { kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" }];
   at("histogram").replaceChildren(histogram(groups, range, lines, at("histogram").clientWidth, setThreshold));
@@ -121,7 +122,7 @@ function thumb(image) {
 // How far on the wrong side of the first threshold; without a label, how anomalous.
 const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
 const wrongness = (a, b) => (a.misranked ?? 0) - (b.misranked ?? 0) || margin(a) - margin(b);
-const by = (value) => (a, b) => (value(a) > value(b)) - (value(a) < value(b));
+const by = (value) => (a, b, x = value(a), y = value(b)) => (x > y) - (x < y);
 const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
   cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
 const some = (key) => images.some((image) => image[key] != null);
@@ -239,13 +240,6 @@ function setOpacity(value) {
   document.documentElement.style.setProperty("--opacity", value / 100);
 }
 
-const truthBoxes = document.querySelectorAll(".truth");
-
-function showTruth(shown) {
-  for (const box of truthBoxes) box.checked = shown;
-  document.body.classList.toggle("no-truth", !shown);
-}
-
 function sortBy({ key, down }) {
   set({ sort: { key, down: key === state.sort.key ? !state.sort.down : Boolean(down) }, page: 0 });
   document.querySelector("#images th[aria-sort] button").focus();
@@ -258,8 +252,7 @@ function turn(pages) {
 
 function fillControls() {
   const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-  const counted = [...LABELS].map(([key, label]) => [withLabel(images, key).length, label])
-    .filter(([count]) => count).map(([count, label]) => `${count} ${label}`);
+  const counted = byLabel(images).map(({ label, scores }) => `${scores.length} ${label}`);
   const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
   at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
   at("start").textContent = start.why;
@@ -282,7 +275,9 @@ function fillControls() {
 const on = (id, event, react) => at(id).addEventListener(event, ({ target }) => react(target));
 for (const id of ["threshold", "threshold-value"]) on(id, "input", (input) => setThreshold(input.valueAsNumber));
 for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
-for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
+for (const box of truthBoxes) {
+  box.addEventListener("change", () => truthBoxes.forEach((each) => { each.checked = box.checked; }));
+}
 on("class", "change", ({ value }) => set({ chosen: value === "" ? null : Number(value), page: 0 }));
 on("outcome", "change", () => set({ page: 0 }));
 on("query", "input", () => set({ page: 0 }));
@@ -293,10 +288,9 @@ on("next", "click", () => turn(1));
 on("viewer-previous", "click", () => step(-1));
 on("viewer-next", "click", () => step(1));
 on("viewer", "click", (target) => { if (target === at("viewer")) at("viewer").close(); });
-at("viewer").addEventListener("keydown", (event) => {
-  if (event.target.type === "range") return; // the arrows move the slider
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
+at("viewer").addEventListener("keydown", ({ target, key }) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (by && target.type !== "range") step(by); // on a slider the arrows move it
 });
 addEventListener("resize", soon);
 
