@@ -111,7 +111,7 @@ function curves(drawn, { xMax, xLabel, yLabel, steps, point, label }) {
     ...[0, 0.5, 1].flatMap((share) => [svgText(left - 4, y(share) + 4, "end", share),
       svgText(x(share * xMax), height - bottom + 13, "middle", share * xMax)]),
     svgText((left + width - right) / 2, height - 5, "middle", `${yLabel} over ${xLabel}`));
-  for (const { points: [xs, ys], name, chosen } of drawn.toSorted((a, b) => a.chosen - b.chosen)) {
+  for (const { points: [xs, ys], name, chosen } of [...drawn].sort((a, b) => a.chosen - b.chosen)) {
     const corners = xs.flatMap((value, i) => (steps ? [xs[i - 1] ?? 0, value] : [value]).map((each) => [each, ys[i]]));
     const points = corners.map((corner) => `${x(corner[0]).toFixed(1)},${y(corner[1]).toFixed(1)}`).join(" ");
     drawing.append(svg("polyline", { class: chosen ? "curve chosen" : "curve", points }, svg("title", {}, name)));
