@@ -19,7 +19,7 @@ if not __package__:
 from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
 from datasets.meta import Meta, find_meta, is_json_lines, meta_path, read_meta, write_meta
-from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
+from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from utils.errors import UserError, run
 
 logger = logging.getLogger(__name__)
@@ -30,14 +30,8 @@ def build_meta(
 ) -> Path:
     """Write the list of the images in `root`, and return its file; what is wrong is logged as warnings.
 
-    Args:
-        root: the data set's folder, which is not written to if `out` lies elsewhere.
-        out: the file to write, see `write_meta`; default `meta_path(root)`.
-        decode: see `check`.
-        options: of the data set's layout.
-
-    Raises:
-        UserError: there is no such folder, or no test image in it, or the file cannot be written.
+    The list goes to `out` (see `write_meta`), else to `meta_path(root)`, and nothing else is written. `decode` is that
+    of `check`; `options` are the layout's.
     """
     root = _existing(spec, Path(root)).resolve()
     layout = LAYOUTS[spec.layout]
@@ -51,16 +45,16 @@ def build_meta(
     checked = check(found, spec.mask_threshold, decode)
     for kind, places in by_kind(checked.notes):
         logger.warning("%s%s %s", kind.text, ", left out" if kind.left_out else "", places)
-    if not found.test:
+    if not found.count("test"):
         raise UserError(f"no test images found in {root}; {expected}")
-    if not checked.test:
-        raise UserError(f"none of the {len(found.test)} test images in {root} can be used; see the warnings")
+    if not checked.count("test"):
+        raise UserError(f"none of the {found.count('test')} test images in {root} can be used; see the warnings")
     out = meta_path(root) if out is None else Path(out)
     if out.exists():
         logger.info("%s is there already, and is replaced", out)
-    if is_json_lines(out) and checked.train:
-        logger.info("JSON lines have no training split: its %d images are left out", len(checked.train))
-    write_meta(out, checked.meta())
+    if is_json_lines(out) and checked.count("train"):
+        logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
+    write_meta(out, checked.meta)
     try:
         meta = read_meta(out, root)
     except UserError:
@@ -105,21 +99,27 @@ def _warn_of_unlisted(root: Path, path: Path, meta: Meta) -> None:
 def main(arguments: Sequence[str] | None = None, name: str | None = None) -> None:
     """Write the list of a data set's images, print their counts, and warn of problems.
 
-    Args:
-        arguments: of the command line, default the process's own.
-        name: of the data set; None if the arguments begin with it.
+    The arguments of the command line begin with the data set's name, unless a script is for one and gives it.
     """
+    command = [*([] if name is None else [name]), *(sys.argv[1:] if arguments is None else arguments)]
     parser = argparse.ArgumentParser(description="Write meta.json, the list of a data set's images.")
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if name is None:
-        title = "data sets, and what is expected in their folders"
-        builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
-        for spec in REGISTRY.values():
-            _add_options(builders.add_parser(spec.name, help=LAYOUTS[spec.layout].expected), spec)
-        arguments[:1] = map(canonical_name, arguments[:1])
-    else:
-        _add_options(parser, get_spec(name))
-    args = parser.parse_args(arguments)
+    title = "data sets, and what is expected in their folders"
+    builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
+    for spec in REGISTRY.values():
+        expected = LAYOUTS[spec.layout].expected
+        builder = builders.add_parser(spec.name, prog=None if name is None else parser.prog, help=expected)
+        builder.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
+        builder.set_defaults(spec=spec)
+        add = builder.add_argument
+        add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
+        out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
+        jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
+        add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
+        what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
+        add("--no_check", action="store_true", help=what)
+        for option, text in LAYOUTS[spec.layout].options.items():
+            add(f"--{option}", help=text)
+    args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     published = args.spec.published
     options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
@@ -129,22 +129,6 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
     else:
         print(incompleteness(meta, published) or "the test split is complete, as published")
-
-
-def _add_options(parser: argparse.ArgumentParser, spec: DatasetSpec) -> None:
-    """Add the options of building one data set."""
-    layout = LAYOUTS[spec.layout]
-    parser.description = f"Write meta.json for {spec.name}. Expected in its folder: {layout.expected}."
-    parser.set_defaults(spec=spec)
-    add = parser.add_argument
-    add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
-    out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
-    jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
-    add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
-    no_check = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
-    add("--no_check", action="store_true", help=no_check)
-    for option, text in layout.options.items():
-        add(f"--{option}", help=text)
 
 
 if __name__ == "__main__":

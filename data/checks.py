@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
 from data.found import Found, Kind, Note
 from data.layouts import LAYOUTS
 from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
-from datasets.meta import Entry, Meta, find_meta, path_problem, read_meta
+from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
 from utils.errors import UserError
 from utils.problems import ERROR, WARNING, Problem, unreadable
@@ -34,14 +35,10 @@ SHOWN = 5  # places named for each kind of problem
 def check_data_set(
     spec: DatasetSpec, root: Path, meta_file: Path | None = None, classes: Collection[str] | None = None
 ) -> tuple[Meta, list[Problem]]:
-    """Read every image and mask of a data set, and say what is wrong with it; nothing is written.
+    """Read every image and mask of a data set; return those that can be read, and what is wrong; nothing is written.
 
-    Args:
-        meta_file: the list of its images; None for the folder's own or, without one, what a run would list.
-        classes: those to look at; None for all.
-
-    Returns:
-        The images that can be read, and the problems.
+    Without a `meta_file` that lists its images, the folder's own is taken or, without one, what a run would list. Only
+    `classes` are looked at, if they are given.
     """
     path, layout = meta_file, LAYOUTS[spec.layout]
     expected = f"expected is {layout.expected}"
@@ -58,12 +55,12 @@ def check_data_set(
         if classes is not None:
             found, problems = _only(classes, found, path or root)
         checked = check(found, spec.mask_threshold)
-        unlisted = check_unlisted(root, path, found.meta()) if spec.published is None and classes is None else []
+        unlisted = check_unlisted(root, path, found.meta) if spec.published is None and classes is None else []
     except UserError as error:
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
         return EMPTY, [unreadable(error, root)]
-    meta, missing = checked.meta(), bool(problems)
+    meta, missing = checked.meta, bool(problems)
     problems += [Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in by_kind(checked.notes)]
     lack = None if classes is not None else incompleteness(meta, spec.published)
     if not meta["test"] and not missing:
@@ -76,20 +73,22 @@ def check_data_set(
 
 def _listed(path: Path, root: Path) -> Found:
     """Read a list. If any of its images has a mask, anomalous ones without are noted as readers do."""
-    train, test = ([entry for group in split.values() for entry in group] for split in read_meta(path, root).values())
-    without = [entry.img_path for entry in test if entry.anomaly == 1 and not entry.mask_path]
-    masked = any(entry.mask_path for entry in test)
-    return Found(root, train, test, [(Kind.NO_MASK, image) for image in without if masked])
+    found = Found(root, read_meta(path, root))
+    test = [entry for group in found.meta["test"].values() for entry in group]
+    if any(entry.mask_path for entry in test):
+        without = (entry.img_path for entry in test if entry.anomaly == 1 and not entry.mask_path)
+        found.notes.extend((Kind.NO_MASK, image) for image in without)
+    return found
 
 
 def _only(classes: Collection[str], found: Found, place: Path) -> tuple[Found, list[Problem]]:
     """Choose the entries of some classes; an error for each of these that the test split lacks."""
-    known = dict.fromkeys(entry.cls_name for entry in found.test)
-    train, test = ([entry for entry in split if entry.cls_name in classes] for split in (found.train, found.test))
+    known = found.meta["test"]
     remedy = f"choose --classes from {', '.join(known)}"
     missing = [name for name in dict.fromkeys(classes) if name not in known]
     problems = [Problem(ERROR, f"{place} has no class {name} in its test split", remedy) for name in missing]
-    return replace(found, train=train, test=test), problems
+    chosen = {split: {name: groups[name] for name in groups if name in classes} for split, groups in found.meta.items()}
+    return replace(found, meta=chosen), problems
 
 
 def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
@@ -111,10 +110,8 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
 
 def by_kind(notes: Sequence[Note]) -> list[tuple[Kind, str]]:
     """Each kind of problem that is noted, with how many of it there are and the first few places."""
-    places = defaultdict(list)
-    for kind, where in notes:
-        places[kind].append(where)
-    return [(kind, _some_of(where)) for kind, where in places.items()]
+    kinds = dict.fromkeys(kind for kind, _ in notes)
+    return [(kind, _some_of([where for other, where in notes if other is kind])) for kind in kinds]
 
 
 def _some_of(where: Sequence[str]) -> str:
@@ -126,6 +123,7 @@ def _some_of(where: Sequence[str]) -> str:
 class _Checked:
     """An entry, corrected, or None if it must be left out; what is wrong with it; and what its image is like."""
 
+    split: str
     entry: Entry | None
     notes: list[Note]
     digest: bytes = b""
@@ -136,57 +134,55 @@ class _Checked:
 def check(found: Found, mask_threshold: int, decode: bool = True) -> Found:
     """Leave out what cannot be read, and note everything that looks wrong.
 
-    Args:
-        found: what a reader found, its root resolved; it is not changed.
-        mask_threshold: see `load_mask`.
-        decode: whether to read every image and mask whole, as only this finds a truncated file, and to compare
-            the images with one another; paths are checked anyway.
+    The root of what a reader `found` must be resolved. To `decode` is to read every image and mask whole, as only this
+    finds a truncated file, and to compare the images with one another; paths are checked anyway.
     """
-    entries = [*found.train, *found.test]
+    listed = [(split, entry) for split in SPLITS for group in found.meta[split].values() for entry in group]
     pool = ThreadPoolExecutor()
     try:
-        results = pool.map(lambda entry: _check_entry(entry, found.root, mask_threshold, decode), entries)
-        checked = list(tqdm(results, total=len(entries), desc="checking", unit="image", disable=None))
+        results = pool.map(lambda one: _check_entry(*one, found.root, mask_threshold, decode), listed)
+        checked = list(tqdm(results, total=len(listed), desc="checking", unit="image", disable=None))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the images still to be read
-    splits = (checked[: len(found.train)], checked[len(found.train) :])
-    train, test = ([one for one in split if one.entry is not None] for split in splits)
-    notes = [*found.notes, *(note for one in checked for note in one.notes)]
+    kept = Found(found.root, notes=[*found.notes, *(note for one in checked for note in one.notes)])
+    usable = [one for one in checked if one.entry is not None]
+    for one in usable:
+        kept.append(one.split, one.entry)
     if decode:
-        notes += [*_same_images(train, test), *_odd_ones([*train, *test])]
-    return Found(found.root, [one.entry for one in train], [one.entry for one in test], notes)
+        kept.notes.extend([*_same_images(usable), *_odd_ones(usable)])
+    return kept
 
 
-def _check_entry(entry: Entry, root: Path, mask_threshold: int, decode: bool) -> _Checked:
+def _check_entry(split: str, entry: Entry, root: Path, mask_threshold: int, decode: bool) -> _Checked:
     if problem := path_problem(entry.img_path, root):
-        return _Checked(None, [(Kind.BAD_PATH, f"{entry.img_path!r} {problem}")])
+        return _Checked(split, None, [(Kind.BAD_PATH, f"{entry.img_path!r} {problem}")])
     notes: list[Note] = []
     if problem := path_problem(entry.mask_path, root):
         notes.append((Kind.BAD_MASK_PATH, f"{entry.mask_path!r} {problem}"))
         entry = replace(entry, mask_path="")
     if not decode:
-        return _Checked(entry, notes)
+        return _Checked(split, entry, notes)
     try:
         image, mode = load_rgb_and_mode(root / entry.img_path)
     except UserError as error:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        return _Checked(None, [(Kind.MISSING if missing else Kind.UNREADABLE, str(error))])
+        return _Checked(split, None, [(Kind.MISSING if _is_missing(error) else Kind.UNREADABLE, str(error))])
     size = f"{image.width} x {image.height}"
     if entry.mask_path:
-        entry, mask_notes = _check_mask(entry, root, mask_threshold, size)
-        notes += mask_notes
+        try:
+            notes += _mask_faults(entry, load_mask(root / entry.mask_path, mask_threshold), mask_threshold, size)
+        except UserError as error:
+            notes.append((Kind.MISSING_MASK if _is_missing(error) else Kind.UNREADABLE_MASK, str(error)))
+            entry = replace(entry, mask_path="")
     digest = hashlib.sha256(image.tobytes() + size.encode()).digest()
-    return _Checked(entry, notes, digest, size, mode)
+    return _Checked(split, entry, notes, digest, size, mode)
 
 
-def _check_mask(entry: Entry, root: Path, threshold: int, image_size: str) -> tuple[Entry, list[Note]]:
-    """The entry, without its mask if that cannot be read, and what is wrong with it."""
-    try:
-        mask = load_mask(root / entry.mask_path, threshold)
-    except UserError as error:
-        missing = isinstance(error.__cause__, FileNotFoundError)
-        note = (Kind.MISSING_MASK if missing else Kind.UNREADABLE_MASK, str(error))
-        return replace(entry, mask_path=""), [note]
+def _is_missing(error: UserError) -> bool:
+    return isinstance(error.__cause__, FileNotFoundError)
+
+
+def _mask_faults(entry: Entry, mask: np.ndarray, threshold: int, image_size: str) -> list[Note]:
+    """What is wrong with a mask [H, W]."""
     size = f"{mask.shape[1]} x {mask.shape[0]}"
     is_jpeg = PurePosixPath(entry.mask_path).suffix.lower() in (".jpg", ".jpeg")
     faults = [
@@ -195,23 +191,23 @@ def _check_mask(entry: Entry, root: Path, threshold: int, image_size: str) -> tu
         (entry.anomaly == 0 and mask.any(), Kind.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"),
         (threshold == 0 and is_jpeg, Kind.JPEG_MASK, entry.mask_path),
     ]
-    return entry, [(kind, where) for is_so, kind, where in faults if is_so]
+    return [(kind, where) for is_so, kind, where in faults if is_so]
 
 
-def _same_images(train: Sequence[_Checked], test: Sequence[_Checked]) -> Iterator[Note]:
+def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
     """Images with the pixels of one before them, those within the training split excepted, where it is harmless."""
-    first: dict[bytes, tuple[Entry, bool]] = {}
-    for one, tested in [*((one, False) for one in train), *((one, True) for one in test)]:
-        known, known_tested = first.setdefault(one.digest, (one.entry, tested))
-        if known is one.entry:
+    first: dict[bytes, _Checked] = {}
+    for one in checked:
+        known = first.setdefault(one.digest, one)
+        if known is one:
             continue
-        where = f"{one.entry.img_path} (= {known.img_path})"
-        if {known.anomaly, one.entry.anomaly} == {0, 1}:
+        where = f"{one.entry.img_path} (= {known.entry.img_path})"
+        if {known.entry.anomaly, one.entry.anomaly} == {0, 1}:
             yield Kind.TWO_LABELS, where
-        elif known.cls_name != one.entry.cls_name:
+        elif known.entry.cls_name != one.entry.cls_name:
             yield Kind.TWO_CLASSES, where
-        elif tested:
-            yield Kind.TWICE if known_tested else Kind.BOTH_SPLITS, where
+        elif one.split == "test":
+            yield Kind.TWICE if known.split == "test" else Kind.BOTH_SPLITS, where
 
 
 def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:

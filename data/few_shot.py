@@ -49,39 +49,7 @@ def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw from a data set, write the list, and print a table of what was drawn."""
-    args = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    spec = get_spec(args.dataset)
-    root = args.root or spec.folder
-    meta = args.meta or ensure_meta(spec, root)
-    split = read_meta(meta, root)[args.split]
-    classes = {name: split[name] for name in sorted(split)}
-    drawn = draw(classes, args.shot, args.seed)
-    if not any(drawn.values()):
-        raise UserError(f"{meta} has no labelled images in its {args.split} split, so none can be drawn")
-    out = args.out or meta_path(root, f"{args.shot}-shot.jsonl")
-    if out.exists():
-        logger.info("%s is there already, and is replaced", out)
-    write_meta(out, {"test": drawn})
-    _tell(classes, drawn, args.shot)
-    logger.info("wrote %s; give it to a training with --train_meta", out)
-
-
-def _tell(classes: Mapping[str, Sequence[Entry]], drawn: Mapping[str, Sequence[Entry]], shot: int) -> None:
-    """Print how many images were drawn of how many, and warn of where they are fewer than `shot`."""
-    rows, fewer = [], []
-    for name, entries in classes.items():
-        have, there = ([entry.anomaly for entry in group] for group in (drawn[name], entries))
-        rows.append([name, *(f"{have.count(label)} of {there.count(label)}" for label in LABELS.values())])
-        short = ((kind, have.count(label)) for kind, label in LABELS.items() if have.count(label) < shot)
-        fewer += [f"{name} ({count} {kind})" for kind, count in short]
-    print(tabulate(rows, headers=["class", *LABELS]))
-    if fewer:
-        logger.warning("fewer than %d images of a kind: %s", shot, ", ".join(fewer))
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Draw from a data set, write the list, and print a table of what was drawn, with a warning where that is less."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     names = f"one of {', '.join(REGISTRY)}; folder is for images of your own"
@@ -93,7 +61,30 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=seed, default=111, help="which draw (default: %(default)s)")
     out = "SHOT-shot.jsonl in the data set's folder, or below the project's .cache/meta if that is read-only"
     add("--out", type=Path, help=f"the file to write (default: {out})")
-    return parser
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    spec = get_spec(args.dataset)
+    root = args.root or spec.folder
+    meta = args.meta or ensure_meta(spec, root)
+    classes = dict(sorted(read_meta(meta, root)[args.split].items()))
+    drawn = draw(classes, args.shot, args.seed)
+    if not any(drawn.values()):
+        raise UserError(f"{meta} has no labelled images in its {args.split} split, so none can be drawn")
+    out = args.out or meta_path(root, f"{args.shot}-shot.jsonl")
+    if out.exists():
+        logger.info("%s is there already, and is replaced", out)
+    write_meta(out, {"test": drawn})
+    rows, fewer = [], []
+    for name, entries in classes.items():
+        rows.append([name])
+        for kind, label in LABELS.items():
+            have, there = ([entry.anomaly for entry in group].count(label) for group in (drawn[name], entries))
+            rows[-1].append(f"{have} of {there}")
+            fewer += [f"{name} ({have} {kind})"] * (have < args.shot)
+    print(tabulate(rows, headers=["class", *LABELS]))
+    if fewer:
+        logger.warning("fewer than %d images of a kind: %s", args.shot, ", ".join(fewer))
+    logger.info("wrote %s; give it to a training with --train_meta", out)
 
 
 if __name__ == "__main__":

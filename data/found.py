@@ -63,16 +63,23 @@ class Found:
     """What a reader finds in a data set's folder `root`, or a list of its images has, in the order it is to be kept."""
 
     root: Path
-    train: list[Entry] = field(default_factory=list)
-    test: list[Entry] = field(default_factory=list)
+    meta: Meta = field(default_factory=lambda: {"train": {}, "test": {}})
     notes: list[Note] = field(default_factory=list)
+
+    def count(self, split: Literal["train", "test"]) -> int:
+        """How many images a split has."""
+        return sum(map(len, self.meta[split].values()))
+
+    def append(self, split: str, entry: Entry) -> None:
+        """Append an entry to its class."""
+        self.meta[split].setdefault(entry.cls_name, []).append(entry)
 
     def add(
         self, split: Literal["train", "test"], images: Sequence[Path], cls_name: str, specie: str, anomaly: int | None
     ) -> None:
         """Append entries of images that have no masks."""
-        entries = [Entry(self.path(image), "", cls_name, specie, anomaly) for image in images]
-        (self.train if split == "train" else self.test).extend(entries)
+        for image in images:
+            self.append(split, Entry(self.path(image), "", cls_name, specie, anomaly))
 
     def add_masked(
         self, images: Sequence[Path], masks: Sequence[Path], cls_name: str, specie: str, *, masks_expected: bool = True
@@ -81,29 +88,19 @@ class Found:
 
         Images without a mask are noted if masks are expected, masks without an image in any case.
         """
-        by_stem: dict[str, Path] = {}
-        for mask in masks:
-            by_stem.setdefault(_MASK_ENDING.sub("", mask.stem), mask)
-        by_stem |= {mask.stem: mask for mask in masks if mask.stem not in by_stem}
+        by_stem = {mask.stem: mask for mask in reversed(masks)}
+        by_stem |= {_MASK_ENDING.sub("", mask.stem): mask for mask in reversed(masks)}
         for image in images:
             mask = by_stem.get(image.stem)
             if mask is None and masks_expected:
                 self.notes.append((Kind.NO_MASK, self.path(image)))
-            self.test.append(Entry(self.path(image), self.path(mask) if mask else "", cls_name, specie, 1))
+            self.append("test", Entry(self.path(image), self.path(mask) if mask else "", cls_name, specie, 1))
         used = {by_stem.get(image.stem) for image in images}
         self.notes.extend((Kind.NO_IMAGE, self.path(mask)) for mask in masks if mask not in used)
 
     def path(self, path: Path) -> str:
         """`path` relative to the data set's folder, with `/`, as entries hold it."""
         return path.relative_to(self.root).as_posix()
-
-    def meta(self) -> Meta:
-        """Group the entries by class."""
-        meta: Meta = {"train": {}, "test": {}}
-        for split, entries in (("train", self.train), ("test", self.test)):
-            for entry in entries:
-                meta[split].setdefault(entry.cls_name, []).append(entry)
-        return meta
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -141,22 +138,18 @@ def _visible(folder: Path) -> list[Path]:
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Read the wanted columns of a CSV file with a header; space around names and values is dropped.
 
-    Yields:
-        the line's number in the file, and its values in the order of `columns`.
-
-    Raises:
-        UserError: the file cannot be read, or lacks a column, or a line lacks a value.
+    Yields the number of each line in the file, and its values in the order of `columns`.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            if missing := [name for name in columns if name not in header]:
+            reader = csv.DictReader(file)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            if missing := [name for name in columns if name not in reader.fieldnames]:
                 raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}")
-            places = [header.index(name) for name in columns]
-            for row in filter(None, reader):
-                if len(row) <= max(places):
+            for row in reader:
+                values = [row[name] for name in columns]
+                if None in values:
                     raise UserError(f"{path}, line {reader.line_num}: too few values")
-                yield reader.line_num, [row[place].strip() for place in places]
+                yield reader.line_num, [value.strip() for value in values]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -71,13 +71,11 @@ def read_visa(root: Path, split_csv: str | None = None) -> Found:
         if not (root / image).is_file():
             found.notes.append((Kind.ABSENT, image))
             continue
-        if not (root / mask).is_file():
-            mask = ""
+        mask = mask if (root / mask).is_file() else ""
         if label == "anomaly" and not mask:
             found.notes.append((Kind.NO_MASK, image))
-        entry = Entry(image, mask, name, "good" if label == "normal" else label, labels[label])
-        (found.train if split == "train" else found.test).append(entry)
-    for name in dict.fromkeys(entry.cls_name for entry in found.test):
+        found.append(split, Entry(image, mask, name, "good" if label == "normal" else label, labels[label]))
+    for name in found.meta["test"]:
         files = map(found.path, list_images(root / name / "Data" / "Masks" / "Anomaly"))
         found.notes.extend((Kind.NO_IMAGE, file) for file in files if file not in masks)
     return found

@@ -3,11 +3,8 @@
 import sys
 from pathlib import Path
 
-if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from data.build import main
-from utils.errors import run
-
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from data.build import main, run
+
     run(lambda: main(name="visa"))

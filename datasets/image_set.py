@@ -21,12 +21,7 @@ class ImageSet:
     entries: list[Entry]
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
-        """What each class is called in the prompts.
-
-        Args:
-            described: as in DP-CLIP's prompts, which describe what is to be seen, and not as in CLIP-AD's.
-            called: what to call all of them instead, if that is given.
-        """
+        """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""
         names = dict.fromkeys(entry.cls_name for entry in self.entries)
         return {name: called or self.spec.phrase(name, described=described) for name in names}
 
@@ -34,8 +29,8 @@ class ImageSet:
         """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
         return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
 
-    def read_mask(self, entry: Entry, size: tuple[int, int]) -> torch.Tensor | None:
-        """Read an image's mask, bool [H, W] of the height and width `size`; None where none is known.
+    def read_mask(self, entry: Entry, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor | None:
+        """Read an image's mask, bool [H, W] of the height and width `size`, see `mask_transform`; None if unknown.
 
         A normal image's is empty, and not read. An anomalous or unlabelled image without a mask file has none known.
         """
@@ -43,4 +38,5 @@ class ImageSet:
             return torch.zeros(size, dtype=torch.bool)
         if not entry.mask_path:
             return None
-        return mask_transform(load_mask(self.root / entry.mask_path, self.spec.mask_threshold), size)
+        mask = load_mask(self.root / entry.mask_path, self.spec.mask_threshold)
+        return mask_transform(mask, size, nearest=nearest)

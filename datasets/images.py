@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,20 +10,16 @@ from PIL import Image, ImageOps
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_Result = TypeVar("_Result")
 
 
 def load_rgb(path: str | Path) -> Image.Image:
     """Read an image as RGB, upright.
 
-    Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as
-    the authors' code does), a palette looked up, CMYK converted naively. Grey of 16 bits (and of 32-bit
-    integers, taken to hold 16) is scaled by 1/257 and rounded, where Pillow would clip at 255. Floating point
-    is taken as 0 to 255, rounded and clipped, NaN as 0. Of several pages the first is read. An EXIF
-    orientation is applied.
-
-    Raises:
-        UserError: the file is missing, is no image, is truncated, or is too large to be one in good faith.
+    Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as the authors'
+    code does), a palette looked up, CMYK converted naively. Grey of 16 bits (and of 32-bit integers, taken to hold 16)
+    is scaled by 1/257 and rounded, where Pillow would clip at 255. Floating point is taken as 0 to 255, rounded and
+    clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that is missing, no
+    image, truncated, or too large to be one in good faith is a `UserError`.
     """
     return _read(path, _to_rgb)
 
@@ -34,24 +30,17 @@ def load_rgb_and_mode(path: str | Path) -> tuple[Image.Image, str]:
 
 
 def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
-    """Read a mask, upright like its image.
+    """Read a mask, bool [H, W], upright like its image.
 
-    A pixel's value is the largest of its colour channels; alpha is ignored, and a palette is looked up, so
-    that what is black there is normal whichever index it has. With the default threshold masks that hold
-    class ids 1, 2, ... are read rightly, though they look black.
-
-    Modes are read, and files refused, as `load_rgb` does, 16 bits without rounding.
-
-    Args:
-        threshold: a pixel is anomalous where its value exceeds this, on the scale from 0 to 255.
-
-    Returns:
-        bool [H, W], true where anomalous.
+    A pixel is anomalous where its value exceeds the threshold, on the scale from 0 to 255. That value is the largest of
+    its colour channels; alpha is ignored, and a palette is looked up, so that what is black there is normal whichever
+    index it has. With the default threshold masks that hold class ids 1, 2, ... are read rightly, though they look
+    black. Modes are read, and files refused, as `load_rgb` does, 16 bits without rounding.
     """
     return _read(path, lambda image: _values(image) > threshold)
 
 
-def _read(path: str | Path, convert: Callable[[Image.Image], _Result]) -> _Result:
+def _read(path: str | Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
@@ -71,8 +60,7 @@ def _is_grey_16(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if _is_grey_16(image) or image.mode == "F":
-        values = np.clip(np.rint(_values(image)), 0, 255).astype(np.uint8)
-        return Image.fromarray(values).convert("RGB")
+        image = Image.fromarray(np.clip(np.rint(_values(image)), 0, 255).astype(np.uint8))
     if image.mode == "P":  # by way of RGBA, as Pillow warns of a palette with partial transparency otherwise
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -3,10 +3,10 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -28,20 +28,14 @@ class Item:
     entry: Entry
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images of one batch."""
+class Batch(NamedTuple):
+    """Images of one batch; a tuple, so that a loader can put its tensors into page-locked memory."""
 
     images: torch.Tensor  # float32 [B, 3, S, S]
     masks: torch.Tensor  # bool [B, S, S], all false where no mask is known
     has_mask: torch.Tensor  # bool [B], where a mask is known
     indices: list[int]  # which entries they are
     entries: list[Entry]
-
-    def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory, for a faster copy to a GPU."""
-        pinned = {name: getattr(self, name).pin_memory() for name in ("images", "masks", "has_mask")}
-        return replace(self, **pinned)
 
 
 def empty_batch(image_size: int) -> Batch:
@@ -50,8 +44,9 @@ def empty_batch(image_size: int) -> Batch:
     return Batch(torch.zeros(0, 3, image_size, image_size), nothing, torch.zeros(0, dtype=torch.bool), [], [])
 
 
+@dataclass(frozen=True)
 class ItemDataset(Dataset):
-    """The items of a set of images, each read when asked for.
+    """The items of a set of images, each read when asked for, by a subclass's `read` (see `AnomalyDataset`).
 
     What a user can mend (a missing or broken file) is returned instead of the item, not raised: a worker's exception
     would reach the user wrapped in two tracebacks.
@@ -64,42 +59,34 @@ class ItemDataset(Dataset):
 
     def __getitem__(self, index: int) -> Item | UserError:
         try:
-            return self.read(index)
+            return self.read(index, self.images.entries[index])
         except UserError as error:
             return error
-
-    def read(self, index: int) -> Item:
-        """Read the item, or raise a `UserError`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class AnomalyDataset(ItemDataset):
     """Images as they are tested, `image_size` pixels a side, with the masks that are known."""
 
-    images: ImageSet
     image_size: int
 
-    def read(self, index: int) -> Item:
-        """See `ItemDataset`."""
-        entry = self.images.entries[index]
+    def read(self, index: int, entry: Entry) -> Item:
         image = image_transform(load_rgb(self.images.root / entry.img_path), self.image_size)
         return Item(image, self.images.read_mask(entry, (self.image_size, self.image_size)), index, entry)
 
 
 def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
     """Stack items to a batch; the first error among them takes its place."""
-    for item in items:
-        if isinstance(item, UserError):
-            return item
+    if errors := [item for item in items if isinstance(item, UserError)]:
+        return errors[0]
     images = torch.stack([item.image for item in items])
     unknown = torch.zeros(images.shape[-2:], dtype=torch.bool)
     return Batch(
-        images=images,
-        masks=torch.stack([unknown if item.mask is None else item.mask for item in items]),
-        has_mask=torch.tensor([item.mask is not None for item in items]),
-        indices=[item.index for item in items],
-        entries=[item.entry for item in items],
+        images,
+        torch.stack([unknown if item.mask is None else item.mask for item in items]),
+        torch.tensor([item.mask is not None for item in items]),
+        [item.index for item in items],
+        [item.entry for item in items],
     )
 
 
@@ -138,11 +125,7 @@ def make_loader(
 ) -> ErrorRaisingLoader:
     """Load the items of a dataset in batches, given as their indices; errors come up in iterating.
 
-    Args:
-        num_workers: processes that read ahead; 0 reads in this one.
-        collate_fn: makes a batch of items.
-        pin_memory: hand batches over in page-locked memory.
-        seed: of the workers' random numbers; torch's global generator is left untouched.
+    `seed` is that of the workers' random numbers; torch's global generator is left untouched.
     """
     return ErrorRaisingLoader(
         dataset,

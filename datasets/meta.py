@@ -71,11 +71,8 @@ def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entr
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
         write_text(path, "".join(_line(entry) + "\n" for entry in entries))
         return
-    splits = {
-        split: {name: [asdict(entry) for entry in entries] for name, entries in meta.get(split, {}).items()}
-        for split in SPLITS
-    }
-    write_json(path, splits)
+    splits = {split: meta.get(split, {}).items() for split in SPLITS}
+    write_json(path, {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits})
 
 
 def _line(entry: Entry) -> str:
@@ -104,10 +101,8 @@ def path_problem(path: str, root: Path) -> str | None:
 def read_meta(path: str | Path, root: str | Path) -> Meta:
     """Read a `meta.json`, or a `.jsonl` file in DP-CLIP's form, whose entries all belong to the test split.
 
-    No entry's path may leave the data set's folder `root`; whether files exist is not looked at.
-
-    Raises:
-        UserError: the file cannot be read, or is not what its form demands; file, entry and key are named.
+    No entry's path may leave the data set's folder `root`; whether files exist is not looked at. A `UserError` names
+    the file, entry and key that are not as the form demands.
     """
     path, root = Path(path), Path(root).resolve()
     try:

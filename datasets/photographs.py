@@ -21,24 +21,19 @@ PICTURE_SIDE = 1024  # pixels, of what is shown
 def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]:
     """The images that the inputs stand for, each once, in the order of the inputs.
 
-    Args:
-        inputs: files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns
-            like `parts/**/*.png`; or "-".
-        listed: the lines that "-" stands for, a file each.
+    Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
+    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each.
 
-    Files that are not there are taken over, for the results to say so, if others are.
-
-    Raises:
-        UserError: an input stands for nothing, or no file is there.
+    Files that are not there are taken over, for the results to say so, if others are; if none is, or an input stands
+    for nothing, that is a `UserError`.
     """
     found: dict[Path, None] = {}
     for text in inputs:
         if text == FROM_STDIN:
             paths = [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
         elif (path := Path(text)).is_dir():
-            files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-            known = (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
-            paths = sorted(file for file in known if not file.name.startswith("."))
+            files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names if name[0] != ".")
+            paths = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
         elif path.exists() or not glob.has_magic(text):
             paths = [path]
         else:

@@ -14,7 +14,6 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from datasets.image_set import ImageSet
 from datasets.loader import Item, ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
@@ -30,24 +29,21 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     """The map of each entry: the image's path in `folder`, with a suffix of a map added or in its suffix's place.
 
     So the map of `bottle/test/broken/000.png` is `bottle/test/broken/000.png.npy`, as our runs name it, or
-    `000.tiff`, `000.npy` and so on in that folder. Files that belong to no image are warned of.
-
-    Raises:
-        UserError: no such folder, an image without a map or with two, or a map that would be two images'.
+    `000.tiff`, `000.npy` and so on in that folder. Files that belong to no image are warned of; an image without a map
+    or with two, or a map that would be two images', is a `UserError`.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder of maps {folder}")
     there = defaultdict(list)  # a map's path without its suffix -> the files
-    for parent, _, names in os.walk(folder, followlinks=True):
-        for path in (Path(parent, name) for name in names):
-            if path.suffix.lower() in MAP_SUFFIXES:
-                there[path.with_suffix("")].append(path)
+    for path in (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names):
+        if path.suffix.lower() in MAP_SUFFIXES:
+            there[path.with_suffix("")].append(path)
     found: dict[Path, str] = {}
     missing = []
     for image in (entry.img_path for entry in entries):
-        stems = dict.fromkeys((folder / image, (folder / image).with_suffix("")))
-        maps = sorted(path for stem in stems for path in there.get(stem, ()))
+        stems = {folder / image, (folder / image).with_suffix("")}
+        maps = sorted(path for stem in stems for path in there[stem])
         if not maps:
             missing.append(image)
         elif len(maps) > 1:
@@ -74,10 +70,8 @@ def load_map(path: Path) -> np.ndarray:
     """Read an anomaly map, whatever its type of number, as float32 [H, W]; axes of length 1 are dropped.
 
     Values are taken as they are. The measures look at their order only, so that 8 or 16 bits are on no scale;
-    what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie.
-
-    Raises:
-        UserError: the file cannot be read, or is not one map of finite numbers; the message has its name.
+    what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie. A file that cannot be read,
+    or is not one map of finite numbers, is a `UserError` with its name.
     """
     try:
         values = _values(path)
@@ -90,9 +84,7 @@ def load_map(path: Path) -> np.ndarray:
         raise UserError(f"cannot read the map {path}: {' '.join(reason.split())}") from error
     if values.dtype.kind not in "biuf":
         raise UserError(f"the map {path} holds no real numbers but {values.dtype}")
-    shape = values.shape
-    if values.ndim > 2:
-        values = values.squeeze()
+    shape, values = values.shape, values.squeeze() if values.ndim > 2 else values
     if values.ndim != 2 or not values.size:
         raise UserError(f"the map {path} is an array of shape {shape}: expected is height x width")
     with np.errstate(over="ignore"):
@@ -122,13 +114,10 @@ class SavedMapDataset(ItemDataset):
     Of the images' own files only the masks are read. As two maps may differ in size, a batch is one map.
     """
 
-    images: ImageSet
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
-    def read(self, index: int) -> Item:
-        """See `ItemDataset`."""
-        entry = self.images.entries[index]
+    def read(self, index: int, entry: Entry) -> Item:
         values = torch.from_numpy(load_map(self.maps[index]))[None]
         if self.map_size is not None:
             values = resize(values, [self.map_size, self.map_size], antialias=True)
@@ -136,12 +125,10 @@ class SavedMapDataset(ItemDataset):
 
 
 class SavedMaps:
-    """The `Detector` of saved maps: what the loader gives as images [B, 1, H, W] are the maps already."""
+    """The `Detector` of saved maps: the loader's images [B, 1, H, W] are the maps, and a map's maximum is its score."""
 
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """The maps [B, H, W], without a probability."""
         return Prediction(maps=images[:, 0], text_prob=None)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
-        """The maps' maxima."""
         return map_max

@@ -7,11 +7,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from datasets.image_set import ImageSet
-from datasets.images import load_mask, load_rgb
+from datasets.images import load_rgb
 from datasets.loader import Item, ItemDataset
 from datasets.meta import Entry
-from datasets.transforms import image_transform, nearest_mask_transform
+from datasets.transforms import image_transform
 
 COLOUR_PROBABILITY = 0.7
 COLOUR_RANGE = 0.5  # factors from 1 - 0.5 to 1 + 0.5
@@ -44,29 +43,21 @@ class Augmentation:
         def chosen() -> bool:
             return bool(rng.random() < PLACE_PROBABILITY)
 
-        def within(bound: float, count: int) -> list[float]:
-            applies = chosen()
-            return [rng.uniform(-bound, bound) * applies for _ in range(count)]
-
         return cls(  # in this order
             brightness=factor(),
             contrast=factor(),
             saturation=factor(),
-            angle=within(MAX_ANGLE, 1)[0],
-            shift=tuple(within(MAX_SHIFT, 2)),
+            angle=chosen() * rng.uniform(-MAX_ANGLE, MAX_ANGLE),
+            shift=tuple((chosen() * rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2)).tolist()),
             flip_horizontally=chosen(),
             flip_vertically=chosen(),
         )
 
     def recolour(self, image: Image.Image) -> Image.Image:
         """An RGB image with its colours changed."""
-        for change, factor in (
-            (functional.adjust_brightness, self.brightness),
-            (functional.adjust_contrast, self.contrast),
-            (functional.adjust_saturation, self.saturation),
-        ):
-            if factor != 1:
-                image = change(image, factor)
+        for name in ("brightness", "contrast", "saturation"):
+            if (factor := getattr(self, name)) != 1:
+                image = getattr(functional, f"adjust_{name}")(image, factor)
         return image
 
     def move(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -76,39 +67,29 @@ class Augmentation:
         if any(self.shift):
             offset = [round(share * pixels.shape[-1]) for share in self.shift]
             pixels = functional.affine(pixels, angle=0, translate=offset, scale=1, shear=[0, 0])
-        if self.flip_horizontally:
-            pixels = functional.hflip(pixels)
-        if self.flip_vertically:
-            pixels = functional.vflip(pixels)
-        return pixels
+        axes = [axis for axis, flips in ((2, self.flip_horizontally), (1, self.flip_vertically)) if flips]
+        return pixels.flip(axes) if axes else pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingImages(ItemDataset):
-    """Images and masks of a data set as they are trained on in one epoch, whatever the batch and the worker.
+    """Images, each normal or with a mask, as they are trained on in one epoch, whatever the batch and the worker.
 
-    An image's augmentation depends on the seed, the epoch and its number.
+    An image's augmentation depends on the seed, the epoch and its number, which is the items' index.
     """
 
-    images: ImageSet  # each normal or with a mask
     image_size: int  # side S in pixels
     first: int  # number of the first image, where several data sets are counted through
     augmented: bool
     seed: int
     epoch: int
 
-    def read(self, index: int) -> Item:
-        """See `ItemDataset`; the item's index is counted from `first`."""
-        entry = self.images.entries[index]
+    def read(self, index: int, entry: Entry) -> Item:
         number = self.first + index
         augmentation = Augmentation.draw(self.seed, self.epoch, number) if self.augmented else Augmentation()
         colours = augmentation.recolour(load_rgb(self.images.root / entry.img_path))
         image = augmentation.move(image_transform(colours, self.image_size))
-        return Item(image, self._mask(entry, augmentation), number, entry)
-
-    def _mask(self, entry: Entry, augmentation: Augmentation) -> torch.Tensor:
-        if entry.anomaly == 0:
-            return torch.zeros(self.image_size, self.image_size, dtype=torch.bool)
-        mask = load_mask(self.images.root / entry.mask_path, self.images.spec.mask_threshold)
-        pixels = nearest_mask_transform(mask, self.image_size)
-        return augmentation.move(pixels[None].float())[0] != 0
+        mask = self.images.read_mask(entry, (self.image_size, self.image_size), nearest=True)
+        if entry.anomaly != 0:
+            mask = augmentation.move(mask[None].float())[0] != 0
+        return Item(image, mask, number, entry)

@@ -26,18 +26,12 @@ def image_from_tensor(image: torch.Tensor) -> np.ndarray:
     return (image * (255 * std)).add_(255 * mean).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def mask_transform(mask: np.ndarray, size: int | tuple[int, int]) -> torch.Tensor:
-    """Resize a mask, bool [H, W], bilinear and antialiased, and binarise it at one half.
+def mask_transform(mask: np.ndarray, size: int | tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
+    """Resize a mask, bool [H, W], to a height and width or a square, and binarise it at one half.
 
-    Args:
-        size: side of a square in pixels, or height and width.
+    Bilinear and antialiased, or by the nearest neighbour, as DP-CLIP does for training.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), method)
     return torch.from_numpy(np.asarray(grey) > 127.5)
-
-
-def nearest_mask_transform(mask: np.ndarray, size: int) -> torch.Tensor:
-    """Resize a mask, bool [H, W], to a square by nearest neighbour, as DP-CLIP does for training: bool [S, S]."""
-    resized = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized))

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from page.thumbnails import MAX_PICTURES, Thumbnail, heat_map, make_thumbnail
+from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.curves import Curves, ranking_curves
 from utils.measures.ranking import misranked
-from utils.pictures import ColourScale, class_scale
+from utils.pictures import ColourScale, class_scale, fitted
 from utils.results import Run, intervals, mean_result
 
 PAGE = "report.html"
@@ -30,12 +30,9 @@ CURVE_DIGITS = 5
 class HtmlReport(Writer):
     """Collects what the page shows, class by class, and writes it as report.html.
 
-    The memory it takes is that of the page, and of the reduced maps of one class.
-
-    Args:
-        run: what is said of it.
-        to_picture: gives the image of an `ImageMap` as a square uint8 RGB picture [S, S, 3].
-        threshold: score from which on an image counts as anomalous, if there is a calibrated one.
+    The memory it takes is that of the page, and of the reduced maps of one class. `to_picture` gives the image of an
+    `ImageMap` as a square uint8 RGB picture [S, S, 3]; from the `threshold` on, which is calibrated if there is one, a
+    score counts as anomalous.
     """
 
     needs_images = True
@@ -47,8 +44,10 @@ class HtmlReport(Writer):
         self.rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
 
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
-        """Make what the page shows of an image."""
-        return make_thumbnail(self.to_picture(image), image.anomaly_map, image.mask, self.run.images)
+        """Make what the page shows of an image, the smaller the more there are."""
+        scores = fitted(image.anomaly_map, MAP_SIDE).copy()  # not a view of a whole batch
+        picture = jpeg(self.to_picture(image), *limits(self.run.images))
+        return Thumbnail(picture, scores, None if image.mask is None else outline(image.mask))
 
     def image(self, image: ImageMap) -> None:
         self.thumbnails.append(self.make_thumbnail(image))
@@ -58,17 +57,18 @@ class HtmlReport(Writer):
     ) -> None:
         """Take the scores and measures of the class whose thumbnails were taken since the last one, in their order.
 
-        Args:
-            result: its images.
-            p_values: of the images, where there are any.
-            scale: of the maps' colours; None for that of the class.
+        Its images may have `p_values`; the colours' `scale` is that of the class by default.
         """
-        wrong = misranked(*_scores_and_labels(result))
+        scores, labels = _scores_and_labels(result)
+        wrong = misranked(scores, labels)
+        worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
+        share = max(1, MAX_PICTURES * len(worst) // self.run.images)
+        shown = set(worst[:share] if self.run.images > MAX_PICTURES else worst)  # which have a picture
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
-        shown = self._worst(result, wrong)
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
-            row = asdict(score) | {"class": len(self.results), "misranked": _or_none(wrong[i])}
+            misses = None if np.isnan(wrong[i]) else float(wrong[i])
+            row = asdict(score) | {"class": len(self.results), "misranked": misses}
             del row["class_name"]
             if p_values is not None:
                 row["p_value"] = float(p_values[i])
@@ -90,42 +90,30 @@ class HtmlReport(Writer):
             "notes": run.notes,
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),
+            "classes": [_class_content(result, run.bootstrap) for result in self.results],
         }
-        classes = ",".join(_json(_class_content(result, run.bootstrap)) for result in self.results)
-        style, script = _template("report.css"), "\n".join(map(_template, SCRIPTS))
-        filled_in = {
-            "title": html.escape(run.heading(len(self.results))),
-            "about": html.escape(json.dumps(run.description, indent=2, default=str)),
-            "style": style,
-            "style_hash": _hash(style),
-            "script": script,
-            "script_hash": _hash(script),
-        }
+        title, about = run.heading(len(self.results)), json.dumps(run.description, indent=2, default=str)
+        filled_in = {"title": html.escape(title), "about": html.escape(about)}
+        for kind, files in (("style", ["report.css"]), ("script", SCRIPTS)):
+            filled_in[kind] = "\n".join(map(_template, files))
+            filled_in[f"{kind}_hash"] = _hash(filled_in[kind])
         before, after = (Template(part).substitute(filled_in) for part in _template("report.html").split("$data"))
         with atomic_open(run.folder / PAGE) as file:  # image by image, as it is large
-            file.write(f'{before}{_json(content)[:-1]},"classes":[{classes}],"images":[{self.rows[0]}')
+            file.write(f'{before}{_json(content)[:-1]},"images":[{self.rows[0]}')
             file.writelines(f",{row}" for row in self.rows[1:])
             file.write(f"]}}{after}")
         return f"to look at them, open {run.folder / PAGE} in a browser"
 
-    def _worst(self, result: ClassResult, wrong: np.ndarray) -> set[int]:
-        """Choose a class's images that have a picture: the worst ranked if all would be too many for the page."""
-        share = max(1, MAX_PICTURES * len(wrong) // self.run.images)
-        scores = np.array([image.score for image in result.images])
-        order = np.lexsort([-scores, -np.nan_to_num(wrong)])
-        return set(order[: share if self.run.images > MAX_PICTURES else None].tolist())
-
 
 def _class_content(result: ClassResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
     scores, labels = _scores_and_labels(result)
-    image_curves = ranking_curves(np.sort(scores[labels == 0]), np.sort(scores[labels == 1]))
     return {
         "name": result.name,
         "measures": result.measures,
         "intervals": intervals(bootstrap, result),
         "notes": result.notes,
         "pixel_curves": _curves_content(result.pixel_curves),
-        "image_curves": _curves_content(image_curves),
+        "image_curves": _curves_content(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
     }
 
 
@@ -142,10 +130,6 @@ def _scores_and_labels(result: ClassResult) -> tuple[np.ndarray, np.ndarray]:
     """Give the scores [n] of a class, and its labels [n] with -1 where there is none."""
     labels = [-1 if image.label is None else image.label for image in result.images]
     return np.array([image.score for image in result.images]), np.array(labels)
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _json(content: Any) -> str:

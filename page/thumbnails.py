@@ -28,15 +28,6 @@ class Thumbnail:
     outline: str | None  # of its ground truth, data of an SVG path; None where it is not known
 
 
-def make_thumbnail(picture: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, images: int) -> Thumbnail:
-    """Make an image's thumbnail from its picture, uint8 RGB [S, S, 3], its map and its mask, both [H, W].
-
-    The more `images` the page will have, the smaller each is.
-    """
-    small = fitted(scores, MAP_SIDE).copy()  # not a view of a whole batch
-    return Thumbnail(jpeg(picture, *limits(images)), small, None if mask is None else outline(mask))
-
-
 def limits(images: int) -> tuple[int, int]:
     """Choose how wide, in pixels, and how large, in bytes, each image may be on a page of so many."""
     most_bytes = IMAGE_BYTES // min(images, MAX_PICTURES)
@@ -75,9 +66,6 @@ def outline(mask: np.ndarray) -> str:
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     scale = OUTLINE_SIDE / np.array(mask.shape[::-1])
-    parts = []
-    for contour in contours:
-        corners = cv2.approxPolyDP(contour, max(mask.shape) / OUTLINE_SIDE, closed=True)[:, 0]
-        points = np.rint((corners + 0.5) * scale).astype(int)
-        parts.append("M" + "L".join(f"{x} {y}" for x, y in points) + "Z")
-    return "".join(parts)
+    corners = (cv2.approxPolyDP(contour, max(mask.shape) / OUTLINE_SIDE, closed=True)[:, 0] for contour in contours)
+    lines = (np.rint((points + 0.5) * scale).astype(int) for points in corners)
+    return "".join("M" + "L".join(f"{x} {y}" for x, y in line) + "Z" for line in lines)

@@ -13,55 +13,45 @@ const images = data.images.map((image, index) => ({ ...image, index, className: 
 const labelled = images.some((image) => image.label !== null);
 const several = data.classes.length > 1;
 const range = scoreRange(images);
-const start = startThreshold();
+const none = "No calibrated threshold: the slider starts";
+const start = [
+  { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` },
+  { value: bestThreshold(images), why: `${none} at the best F1 on these very labels.` },
+  { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` },
+].find(({ value }) => value !== null);
 const state = { chosen: several ? null : 0, threshold: start.value, page: 0, viewed: null,
   sort: { key: labelled ? "wrong" : "score", down: true } };
+const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
 
-function startThreshold() {
-  if (data.threshold !== null) {
-    return { value: data.threshold, why: `Calibrated threshold: ${number(data.threshold)}` };
-  }
-  const none = "No calibrated threshold: the slider starts";
-  const best = bestThreshold(images);
-  if (best !== null) return { value: best, why: `${none} at the best F1 on these very labels.` };
-  return { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` };
-}
-
 const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
-const withLabel = (some, label) => some.filter((image) => image.label === label);
+const byLabel = (some) => [...LABELS]
+  .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
+  .filter(({ scores }) => scores.length);
 const outcome = (image) => outcomeAt(state.threshold, image);
-
-const link = (text, onclick) => make("button", { type: "button", className: "link", onclick }, text);
+const link = (text, onclick) => make("button", { className: "link", onclick }, text);
 
 /** An image's outcome in a pill, coloured if it is wrong. */
 function chip(image) {
   const key = outcome(image);
-  const text = { "+": "anomalous", "-": "normal" }[key] ?? OUTCOMES[key];
-  return make("span", { className: key[0] === "F" ? "chip wrong" : "chip" }, text);
+  return make("span", { className: key[0] === "F" ? "chip wrong" : "chip" }, OUTCOMES[key].replace("predicted ", ""));
 }
 
 /* ---- scores, counts, curves ---- */
 
 function showHistogram() {
-  const groups = [...LABELS]
-    .map(([key, label]) => ({ label, scores: withLabel(inClass(), key).map((image) => image.score) }))
-    .filter((group) => group.scores.length);
-  const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" }];
-  if (data.threshold !== null) {
-    lines.push({ kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" });
-  }
-  const box = at("histogram");
-  box.replaceChildren(histogram(groups, range, lines, box.clientWidth, setThreshold));
+  const groups = byLabel(inClass());
+  const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" },
+    { kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" }];
+  at("histogram").replaceChildren(histogram(groups, range, lines, at("histogram").clientWidth, setThreshold));
   at("legend").replaceChildren(...groups.map(({ label, scores }) =>
     make("span", { className: `key ${label}` }, `${label} (${scores.length})`)));
 }
 
-function showCounts(counts, { precision, recall, falsePositive, f1 }) {
+function showCounts(counts, rates) {
   const parts = [];
   if (counts.TP + counts.FP + counts.FN + counts.TN) {
-    const named = { Precision: precision, Recall: recall, "False-positive rate": falsePositive, F1: f1 };
-    const shown = Object.entries(named).map(([name, value]) =>
+    const shown = Object.entries(rates).map(([name, value]) =>
       make("span", {}, `${name} `, make("b", {}, withSign(value))));
     parts.push(matrix(counts, { anomalous: ["TP", "FN"], normal: ["FP", "TN"] }, true),
       make("p", { className: "rates row" }, ...shown));
@@ -75,7 +65,7 @@ function fillMeasures() {
   at("measures-section").hidden = !keys.length;
   function row(name, { measures, intervals, notes }) {
     const cells = keys.map((key) => {
-      const title = absent(measures[key]) ? notes.join("; ") : "";
+      const title = measures[key] == null ? notes.join("; ") : "";
       const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
       return make("td", { className: "number", title }, percent(measures[key]), ...interval);
     });
@@ -91,7 +81,7 @@ function fillMeasures() {
   at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
 }
 
-function showCurves({ recall, precision, falsePositive }) {
+function showCurves({ Recall: recall, Precision: precision, "False-positive rate": falsePositive }) {
   const one = state.chosen !== null;
   const measures = one ? data.classes[state.chosen].measures : data.mean;
   const here = (x, y) => (one && x !== null && y !== null ? [x, y] : null);
@@ -111,7 +101,7 @@ function showCurves({ recall, precision, falsePositive }) {
       .filter(({ points }) => points);
     if (!drawn.length) return [];
     const value = measures[plot.key];
-    const text = absent(value) ? "- (not defined)" : `${one ? "" : "mean "}${plot.name} ${withSign(value)}`;
+    const text = value == null ? "- (not defined)" : `${one ? "" : "mean "}${plot.name} ${withSign(value)}`;
     return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
       curves(drawn, { ...plot, label: `${plot.title}, ${text}` }));
   }));
@@ -125,20 +115,17 @@ function thumb(image) {
   const none = "The page holds the pictures of the images that are ranked worst";
   if (!image.picture) return make("span", { title: none }, "-");
   const label = `Enlarge ${image.image_path}`;
-  return make("button", { type: "button", className: "thumb", ariaLabel: label, onclick: () => view(image) },
+  return make("button", { className: "thumb", ariaLabel: label, onclick: () => view(image) },
     picture(image.picture, false), picture(image.picture, true));
 }
 
 // How far on the wrong side of the first threshold; without a label, how anomalous.
 const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
 const wrongness = (a, b) => (a.misranked ?? 0) - (b.misranked ?? 0) || margin(a) - margin(b);
-const by = (value) => (a, b) => {
-  const [x, y] = [value(a), value(b)];
-  return x < y ? -1 : x > y ? 1 : 0;
-};
+const by = (value) => (a, b, x = value(a), y = value(b)) => (x > y) - (x < y);
 const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
   cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
-const some = (key) => images.some((image) => !absent(image[key]));
+const some = (key) => images.some((image) => image[key] != null);
 const COLUMNS = [
   { title: "Image, and its map",
     cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
@@ -162,7 +149,7 @@ function showHead() {
     const className = column.className === "number" ? "number" : "";
     const cell = make("th", { scope: "col", className, title: column.hint ?? "" });
     const onclick = () => sortBy(column);
-    cell.append(column.order ? make("button", { type: "button", onclick }, column.title) : column.title);
+    cell.append(column.order ? make("button", { onclick }, column.title) : column.title);
     if (state.sort.key === column.key) {
       cell.firstChild.dataset.direction = state.sort.down ? "down" : "up";
       cell.ariaSort = state.sort.down ? "descending" : "ascending";
@@ -182,8 +169,7 @@ function showRows() {
 
   const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, pages - 1);
-  const first = state.page * PAGE_ROWS;
-  const shown = rows.slice(first, first + PAGE_ROWS).map((image) => make("tr", {},
+  const shown = rows.slice(state.page * PAGE_ROWS, (state.page + 1) * PAGE_ROWS).map((image) => make("tr", {},
     ...COLUMNS.map(({ className, cell }) => make("td", { className: className ?? "" }, cell(image)))));
   document.querySelector("#images tbody").replaceChildren(...shown);
   at("found").textContent = `${rows.length} of ${images.length} images`;
@@ -202,8 +188,8 @@ function view(image) {
   const numbers = COLUMNS.filter((column) => column.className === "number");
   const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", chip(image)],
     ...numbers.map(({ title, cell }) => [title, cell(image)])];
-  const shown = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
-  at("viewer-facts").replaceChildren(...shown);
+  at("viewer-facts").replaceChildren(
+    ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const place = rows.indexOf(image);
   at("viewer-previous").disabled = place <= 0;
   at("viewer-next").disabled = place === rows.length - 1;
@@ -254,13 +240,6 @@ function setOpacity(value) {
   document.documentElement.style.setProperty("--opacity", value / 100);
 }
 
-const truthBoxes = document.querySelectorAll(".truth");
-
-function showTruth(shown) {
-  for (const box of truthBoxes) box.checked = shown;
-  document.body.classList.toggle("no-truth", !shown);
-}
-
 function sortBy({ key, down }) {
   set({ sort: { key, down: key === state.sort.key ? !state.sort.down : Boolean(down) }, page: 0 });
   document.querySelector("#images th[aria-sort] button").focus();
@@ -273,8 +252,7 @@ function turn(pages) {
 
 function fillControls() {
   const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-  const counted = [...LABELS].map(([key, label]) => [withLabel(images, key).length, label])
-    .filter(([count]) => count).map(([count, label]) => `${count} ${label}`);
+  const counted = byLabel(images).map(({ label, scores }) => `${scores.length} ${label}`);
   const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
   at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
   at("start").textContent = start.why;
@@ -282,7 +260,7 @@ function fillControls() {
   at("class-label").hidden = !several;
   at("calibrated").hidden = data.threshold === null;
   for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
-  const options = (pairs) => pairs.map(([value, text]) => make("option", { value }, text));
+  const options = (pairs) => pairs.map(([value, text]) => new Option(text, value));
   const classes = data.classes.map(({ name }, index) => [index, name]);
   at("class").append(...options(several ? [["", "all"], ...classes] : classes));
   const possible = Object.entries(OUTCOMES)
@@ -297,7 +275,9 @@ function fillControls() {
 const on = (id, event, react) => at(id).addEventListener(event, ({ target }) => react(target));
 for (const id of ["threshold", "threshold-value"]) on(id, "input", (input) => setThreshold(input.valueAsNumber));
 for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setOpacity(slider.value));
-for (const box of truthBoxes) box.addEventListener("change", () => showTruth(box.checked));
+for (const box of truthBoxes) {
+  box.addEventListener("change", () => truthBoxes.forEach((each) => { each.checked = box.checked; }));
+}
 on("class", "change", ({ value }) => set({ chosen: value === "" ? null : Number(value), page: 0 }));
 on("outcome", "change", () => set({ page: 0 }));
 on("query", "input", () => set({ page: 0 }));
@@ -307,13 +287,10 @@ on("previous", "click", () => turn(-1));
 on("next", "click", () => turn(1));
 on("viewer-previous", "click", () => step(-1));
 on("viewer-next", "click", () => step(1));
-on("viewer-close", "click", () => at("viewer").close());
 on("viewer", "click", (target) => { if (target === at("viewer")) at("viewer").close(); });
-at("controls").addEventListener("submit", (event) => event.preventDefault());
-at("viewer").addEventListener("keydown", (event) => {
-  if (event.target.type === "range") return; // the arrows move the slider
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
+at("viewer").addEventListener("keydown", ({ target, key }) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (by && target.type !== "range") step(by); // on a slider the arrows move it
 });
 addEventListener("resize", soon);
 

@@ -19,13 +19,11 @@ function countOutcomes(images, threshold) {
   return counts;
 }
 
-/** Precision and so on as fractions, null where undefined. */
+/** Rates by their names, as fractions, null where undefined. */
 function ratesOf({ TP, FP, FN, TN }) {
   const share = (part, whole) => (whole ? part / whole : null);
-  return {
-    precision: share(TP, TP + FP), recall: share(TP, TP + FN), falsePositive: share(FP, FP + TN),
-    f1: TP + FN ? (2 * TP) / (2 * TP + FP + FN) : null,
-  };
+  return { Precision: share(TP, TP + FP), Recall: share(TP, TP + FN), "False-positive rate": share(FP, FP + TN),
+    F1: TP + FN ? share(2 * TP, 2 * TP + FP + FN) : null };
 }
 
 /** Least and greatest score with some room, so that a threshold can lie above or below all of them. */

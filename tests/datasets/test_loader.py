@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory  # what a loader calls on every batch
 
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
@@ -134,8 +135,8 @@ def test_the_dataset_can_be_sent_to_a_worker_that_is_started_anew(root):
 
 def test_pinning_pins_every_tensor(root, monkeypatch):
     batch = collate([dataset([entry(0)], root)[0]])
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: ("pinned", tensor))
-    pinned = batch.pin_memory()
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *device: ("pinned", tensor))
+    pinned = pin_memory(batch)
     for name in ("images", "masks", "has_mask"):
         mark, tensor = getattr(pinned, name)
         assert mark == "pinned"
