@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.loader import in_batches, make_loader
@@ -20,16 +19,15 @@ from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS, warn_of_differences
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
-from engine.prediction_files import holds_prediction
 from engine.prediction_options import PredictionOptions
-from engine.prediction_writer import Prediction, PredictionWriter
+from engine.prediction_writer import Prediction, PredictionWriter, holds_prediction
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Detector
-from utils.runtime import environment, git_commit, locked, seed_everything, start_log
+from utils.runtime import environment, git_commit, locked, progress, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
@@ -66,28 +64,26 @@ class Predictor:
         dataset = PhotographDataset(paths, self.backbone.image_size)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
         loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
-        bar = {"total": len(order), "unit": "image", "desc": description, "dynamic_ncols": True}
-        with logging_redirect_tqdm(), tqdm(**bar, disable=not is_main()) as progress:
+        with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
             for batch in in_turn(map(self._predict_batch, loader), UserError):
                 yield from batch
-                progress.update(len(batch))
+                bar.update(len(batch))
 
     def _predict_batch(
         self, items: Sequence[tuple[int, Photograph | UserError]]
     ) -> list[tuple[int, Prediction | UserError]]:
-        photographs = [item for _, item in items if isinstance(item, Photograph)]
-        found = iter(self._predict_photographs(photographs) if photographs else ())
-        return [(index, item if isinstance(item, UserError) else next(found)) for index, item in items]
-
-    def _predict_photographs(self, photographs: Sequence[Photograph]) -> Iterator[Prediction | UserError]:
-        images = torch.stack([photograph.image for photograph in photographs]).to(self.backbone.device)
-        predicted = self.detector.predict(images, [self.options.object] * len(images))
-        maps, text_prob = predicted.maps.float().cpu().numpy(), predicted.text_prob.double().cpu().tolist()
-        for photograph, anomaly_map, probability in zip(photographs, maps, text_prob, strict=True):
-            if np.isfinite(anomaly_map).all() and np.isfinite(probability):
-                yield Prediction(photograph, anomaly_map, probability)
-            else:
-                yield UserError("the anomaly map has values that are not finite; see --precision and the weights")
+        found = dict(items)
+        photographs = {index: item for index, item in items if isinstance(item, Photograph)}
+        if photographs:
+            images = torch.stack([photograph.image for photograph in photographs.values()]).to(self.backbone.device)
+            predicted = self.detector.predict(images, [self.options.object] * len(images))
+            maps, text_prob = predicted.maps.float().cpu().numpy(), predicted.text_prob.double().cpu().tolist()
+            for (index, photograph), *scores in zip(photographs.items(), maps, text_prob, strict=True):
+                found[index] = Prediction(photograph, *scores)
+                if not all(np.isfinite(values).all() for values in scores):
+                    what = "the anomaly map has values that are not finite"
+                    found[index] = UserError(f"{what}; see --precision and the weights")
+        return list(found.items())
 
 
 def _load(options: PredictionOptions) -> Predictor:
@@ -145,7 +141,7 @@ def _predict(predictor: Predictor, paths: Sequence[Path]) -> int:
     if calibration is not None:
         calibration.save(options.save_path / "calibration.json")
         _tell(calibration, options.save_path)
-    order = from_main(writer.order)
+    order = from_main(lambda: writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for index, found in predictor.predict(paths, order, "predicting"):
         writer.write(index, found)
