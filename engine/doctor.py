@@ -72,7 +72,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         if of.loading > memory.free:
             _say("they were not loaded to see whether they fit: there is too little memory")
         else:
-            problems += _load(options, device, path)
+            _load(options, device, path, problems)
     return problems
 
 
@@ -123,9 +123,8 @@ def host_memory() -> Room:
     Free is what the system could give without swapping. Where it does not tell, as macOS does not, that is all of it.
     """
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in map(Path, CONTAINER_LIMITS):
-        limit = path.read_text().strip() if path.is_file() else "max"
-        total = total if limit == "max" else min(total, int(limit))
+    limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.is_file()]
+    total = min([total, *(int(limit) for limit in limits if limit != "max")])
     free = total
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
@@ -154,24 +153,23 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
 def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory: Room, room: Room) -> list[Problem]:
     """Print a table of what a run needs, and check whether there is as much."""
     size, workers, cache = options.batch_size, options.num_workers, disk(options.cache_dir)
-    batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
-    counts = {name: len(entries) for name, entries in meta["test"].items()}
-    name = max(counts, key=counts.get, default=None)
-    of_class = f"each {PER} images of a class" if name is None else f"the {counts[name]} images of {name}"
-    maps = of.maps(counts.get(name, PER))
-    to_train = _trainable(meta)
-    tokens = of.tokens(to_train or PER)
+    name, entries = max(meta["test"].items(), key=lambda group: len(group[1]), default=("", range(PER)))
+    of_class = f"the {len(entries)} images of {name}" if name else f"each {PER} images of a class"
+    known = [entry for group in meta["test"].values() for entry in group if entry.anomaly == 0 or entry.mask_path]
+    to_train = len(known) if any(entry.mask_path for entry in known) else 0  # what SDP+ could be trained on
     of_training = f"these {to_train} images" if to_train else f"each {PER} images"
+    batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
+    maps, tokens = of.maps(len(entries)), of.tokens(to_train or PER)
     rows = [
-        ("weights while they are loaded", of.loading / GIB, "memory"),
-        (f"weights, and a batch of {size}", batch / GIB, room.name),
-        (f"batches that {workers} workers read ahead", ahead / GIB, "memory"),
-        (f"maps and masks of {of_class}", maps / GIB, "memory"),
-        (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
+        ("weights while they are loaded", of.loading, "memory"),
+        (f"weights, and a batch of {size}", batch, room.name),
+        (f"batches that {workers} workers read ahead", ahead, "memory"),
+        (f"maps and masks of {of_class}", maps, "memory"),
+        (f"to train SDP+: patch tokens of {of_training}", tokens, cache.name),
     ]
-    table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
-    _say(f"{table}\n{cache}")
-    running = ahead + (maps if counts else 0) + (batch if room == memory else 0)
+    table = [(what, needed / GIB, where) for what, needed, where in rows]
+    _say(f"{tabulate(table, headers=['needed for', 'GiB', 'of'], floatfmt='.2f')}\n{cache}")
+    running = ahead + (maps if name else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
     problems = check_room("the run", max(of.loading, running), memory, remedy)
     if room != memory:
@@ -180,13 +178,6 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
         remedy = "name another disk with --cache_dir, or train with --no_cache"
         problems += check_room("the cache of patch tokens", tokens, cache, remedy, optional=True)
     return problems
-
-
-def _trainable(meta: Meta) -> int:
-    """Count the images that SDP+ could be trained on: those that are normal or have a mask, if any has one."""
-    entries = [entry for group in meta["test"].values() for entry in group]
-    known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
-    return len(known) if any(entry.mask_path for entry in known) else 0
 
 
 # ---- Weights ---------------------------------------------------------------------------------------------------------
@@ -217,23 +208,22 @@ def check_sums(folder: Path) -> list[Problem]:
 def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
     """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
     problems: list[Problem] = []
-    path = None
     with _noting(problems, "see --help for what --model and --pretrained take", pretrained):
         path = local_weights(model, pretrained)
-    if path is None and not problems:
-        what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
-        problems = [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
-    return path, problems
+        if path is None:
+            what = f"the weights '{pretrained}' of {model} are not on this machine"
+            remedy = f"without a network {how_to_get(model, pretrained)}"
+            problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
+        return path, problems
+    return None, problems
 
 
-def _load(options: ExaminationOptions, device: torch.device, path: Path) -> list[Problem]:
+def _load(options: ExaminationOptions, device: torch.device, path: Path, problems: list[Problem]) -> None:
     """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
-    problems: list[Problem] = []
     try:
         with _noting(problems, ANEW, path):
             backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
             _say(f"they fit, SHA-256 {backbone.weights.sha256}")
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
-        return [Problem(ERROR, what, "free memory, or try --device cpu")]
-    return problems
+        problems.append(Problem(ERROR, what, "free memory, or try --device cpu"))

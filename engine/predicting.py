@@ -20,7 +20,7 @@ from engine.detectors import METHODS, warn_of_differences
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
 from engine.prediction_options import PredictionOptions
-from engine.prediction_writer import Prediction, PredictionWriter, holds_prediction
+from engine.prediction_writer import LINES, Prediction, PredictionWriter
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
@@ -31,12 +31,14 @@ from utils.runtime import environment, git_commit, locked, progress, seed_everyt
 
 logger = logging.getLogger(__name__)
 
+Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
+
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
     paths = from_main(lambda: find_photographs(options.inputs, sys.stdin))
     with locked(options.save_path):
-        if is_main() and not options.resume and holds_prediction(options.save_path):
+        if is_main() and not options.resume and (options.save_path / LINES).exists():
             what = f"{options.save_path} holds a prediction already"
             raise UserError(f"{what}: go on with it by --resume, choose another --save_path, or delete it")
         start_log(options.save_path / "predict.log", append=options.resume)
@@ -53,14 +55,8 @@ class Predictor:
     options: PredictionOptions
     origin: dict[str, Any]
 
-    def predict(
-        self, paths: Sequence[Path], order: Sequence[int], description: str
-    ) -> Iterator[tuple[int, Prediction | UserError]]:
-        """Predict the photographs with the indices `order`; of several processes, the main one is given all.
-
-        Yields:
-            which photograph, and what the detector says of it, or why it could not be predicted.
-        """
+    def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
+        """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
         dataset = PhotographDataset(paths, self.backbone.image_size)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
         loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
@@ -69,9 +65,7 @@ class Predictor:
                 yield from batch
                 bar.update(len(batch))
 
-    def _predict_batch(
-        self, items: Sequence[tuple[int, Photograph | UserError]]
-    ) -> list[tuple[int, Prediction | UserError]]:
+    def _predict_batch(self, items: Sequence[tuple[int, Photograph | UserError]]) -> list[Found]:
         found = dict(items)
         photographs = {index: item for index, item in items if isinstance(item, Photograph)}
         if photographs:
@@ -164,13 +158,13 @@ def _calibration(predictor: Predictor) -> Calibration | None:
         if isinstance(found, UserError):
             logger.warning("left out of the calibration: %s", found)
         else:
-            scores.append((found.text_prob, found.map_max))
+            scores.append(found.scores)
     if not is_main():
         return None
     if len(scores) < LEAST:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
-    text_prob, map_max = map(list, zip(*scores, strict=True))
-    return Calibration(text_prob, map_max, options.false_alarm_rate, dict(predictor.origin))
+    by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}
+    return Calibration(**by_score, rate=options.false_alarm_rate, origin=predictor.origin)
 
 
 def _tell(calibration: Calibration, folder: Path) -> None:

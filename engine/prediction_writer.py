@@ -3,6 +3,7 @@
 That is the settings, a line of JSON for each image and, hidden, a small picture of each.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -38,11 +39,6 @@ SCALE = "colour_scale"  # of the overlays, beside the settings
 Row = dict[str, Any]
 
 
-def holds_prediction(folder: Path) -> bool:
-    """Whether a prediction was begun there."""
-    return (folder / LINES).exists()
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What a detector says of a photograph."""
@@ -52,21 +48,15 @@ class Prediction:
     text_prob: float  # in [0, 1]
 
     @property
-    def map_max(self) -> float:
-        return float(self.anomaly_map.max())
+    def scores(self) -> dict[str, float]:
+        return {"text_prob": self.text_prob, "map_max": float(self.anomaly_map.max())}
 
 
 class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
-    Args:
-        options: `save_path` is where to.
-        settings: what the results depend on, which must be the earlier run's.
-        paths: of all photographs.
-        calibration: what they are judged by, if there is one.
-
-    Attributes:
-        order: which photographs are to be predicted, those first that the colour scale is taken from if it is unknown.
+    The results depend on the `settings`, which must be the earlier run's. Those that are to be predicted are in
+    `order`, first those that the colour scale is taken from unless it is known.
     """
 
     def __init__(
@@ -81,11 +71,11 @@ class PredictionWriter:
         self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
-        scale = None
-        if holds_prediction(self.folder):
+        self.scale: ColourScale | None = None  # of the overlays
+        if (self.folder / LINES).exists():
             scale = self._read_settings().get(SCALE)
+            self.scale = scale and ColourScale(**scale)
             self.rows = _read_rows(self.folder / LINES)
-        self.scale = None if scale is None else ColourScale(**scale)
         self._write_settings()
         if calibration is not None:
             self.pixel_threshold, self.scale = calibration.pixel_threshold, calibration.scale
@@ -103,7 +93,7 @@ class PredictionWriter:
             self.sample = {len(paths) * k // count for k in range(count)}
             for i in self.sample:
                 self.rows.pop(self.paths[i], None)
-        write_text(self.folder / LINES, "".join(map(_line, self.rows.values())))
+        write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
         run = Run(
@@ -138,7 +128,7 @@ class PredictionWriter:
         self.rows[path] = {"image_path": path, **row}
         try:
             with (self.folder / LINES).open("a", encoding="utf-8") as file:
-                file.write(_line(self.rows[path]))  # to be found even if the run ends here
+                file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
         except OSError as error:
             raise UserError(f"cannot write {self.folder / LINES}: {error.strerror}") from error
 
@@ -161,7 +151,7 @@ class PredictionWriter:
         return 1 if failed else 0
 
     def _scores(self, prediction: Prediction) -> Row:
-        row: Row = {"text_prob": prediction.text_prob, "map_max": prediction.map_max}
+        row: Row = prediction.scores
         if self.calibration is not None:
             score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
             row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
@@ -238,18 +228,12 @@ class PredictionWriter:
         return self.folder / ".thumbnails" / f"{digest}.npz"
 
 
-def _line(row: Row) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
-
-
 def _read_rows(path: Path) -> dict[str, Row]:
     """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
     rows = {}
     for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("image_path"), str) and row.get("error") is None:
-            rows[row["image_path"]] = row
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            row = dict(json.loads(line))
+            if row.get("error") is None:
+                rows[row["image_path"]] = row
     return rows
