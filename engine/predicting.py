@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
-from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
-from utils.evaluation_types import Detector
 from utils.runtime import environment, git_commit, locked, progress, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
+CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
+TOO_FEW = "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised"
 Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
 
 
@@ -43,17 +43,49 @@ def predict(options: PredictionOptions) -> int:
             raise UserError(f"{what}: go on with it by --resume, choose another --save_path, or delete it")
         start_log(options.save_path / "predict.log", append=options.resume)
         seed_everything(options.seed)
-        return _predict(_load(options), paths)
+        return _predict(Predictor(options), paths)
 
 
-@dataclass(frozen=True)
 class Predictor:
-    """A detector, its backbone, the options with which it was made, and what its scores depend on."""
+    """The method that options name, and what its scores depend on.
 
-    detector: Detector
-    backbone: Backbone
-    options: PredictionOptions
-    origin: dict[str, Any]
+    In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
+    """
+
+    def __init__(self, options: PredictionOptions) -> None:
+        method = METHODS[options.method].load()
+        if method.read is None and options.checkpoint is not None:
+            raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
+        if method.read is not None and options.checkpoint is None:
+            raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
+        checkpoint = method.read and method.read(options.checkpoint)
+        spec = replace(get_spec("folder"), domain=options.domain)
+        options = resolve(options, spec, **method.defaults(spec), fidelity=checkpoint and checkpoint.fidelity)
+        fidelity = Fidelity.named(options.fidelity, method.system)
+        if fidelity.grn_over_batch and options.batch_size > 1:
+            logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
+            options = replace(options, batch_size=1)
+        prompts = read_prompts(options.prompts)
+        backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
+        text = method.text_features(options, backbone, {options.object: options.object})
+        if checkpoint is not None:
+            warn_of_differences(checkpoint, backbone, options.fidelity)
+        self.options, self.backbone = options, backbone
+        self.detector = method.detector(options, backbone, fidelity, trained, text)
+        self.origin: dict[str, Any] = {
+            "method": options.method,
+            "checkpoint_sha256": checkpoint and checkpoint.sha256,
+            "weights_sha256": backbone.weights.sha256,
+            "activation": backbone.activation,
+            "image_size": backbone.image_size,
+            "features_list": list(backbone.features_list),
+            "fidelity": options.fidelity,
+            "precision": options.precision,
+            "prompts_sha256": hashlib.sha256(repr(prompts).encode()).hexdigest(),
+            "phrases": [options.object],
+            **method.record(options, trained),
+        }
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
@@ -80,45 +112,6 @@ class Predictor:
         return list(found.items())
 
 
-def _load(options: PredictionOptions) -> Predictor:
-    """Load the method that the options name.
-
-    In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
-    """
-    method = METHODS[options.method].load()
-    if method.read is None and options.checkpoint is not None:
-        raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
-    if method.read is not None and options.checkpoint is None:
-        raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
-    checkpoint = None if method.read is None else method.read(options.checkpoint)
-    spec = replace(get_spec("folder"), domain=options.domain)
-    options = resolve(options, spec, **method.defaults(spec), fidelity=checkpoint and checkpoint.fidelity)
-    fidelity = Fidelity.named(options.fidelity, method.system)
-    if fidelity.grn_over_batch and options.batch_size > 1:
-        logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
-        options = replace(options, batch_size=1)
-    prompts = read_prompts(options.prompts)
-    backbone = backbone_from_options(options, fidelity, find_device(options.device))
-    trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
-    text = method.text_features(options, backbone, {options.object: options.object})
-    if checkpoint is not None:
-        warn_of_differences(checkpoint, backbone, options.fidelity)
-    origin = {
-        "method": options.method,
-        "checkpoint_sha256": checkpoint and checkpoint.sha256,
-        "weights_sha256": backbone.weights.sha256,
-        "activation": backbone.activation,
-        "image_size": backbone.image_size,
-        "features_list": list(backbone.features_list),
-        "fidelity": options.fidelity,
-        "precision": options.precision,
-        "prompts_sha256": hashlib.sha256(repr(prompts).encode()).hexdigest(),
-        "phrases": [options.object],
-        **method.record(options, trained),
-    }
-    return Predictor(method.detector(options, backbone, fidelity, trained, text), backbone, options, origin)
-
-
 def _predict(predictor: Predictor, paths: Sequence[Path]) -> int:
     options = predictor.options
     calibration = _calibration(predictor)
@@ -133,8 +126,12 @@ def _predict(predictor: Predictor, paths: Sequence[Path]) -> int:
     }
     writer = PredictionWriter(options, settings, paths, calibration)
     if calibration is not None:
-        calibration.save(options.save_path / "calibration.json")
-        _tell(calibration, options.save_path)
+        path, count = options.save_path / "calibration.json", len(calibration.map_max)
+        percent = 100 * calibration.promised_rate
+        calibration.save(path)
+        logger.info(CALIBRATED, count, path, percent)
+        if calibration.promised_rate > calibration.rate:
+            logger.warning(TOO_FEW, calibration.rate, calibration.needed_images, count, percent)
     order = from_main(lambda: writer.order)
     logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
     for index, found in predictor.predict(paths, order, "predicting"):
@@ -165,13 +162,3 @@ def _calibration(predictor: Predictor) -> Calibration | None:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}
     return Calibration(**by_score, rate=options.false_alarm_rate, origin=predictor.origin)
-
-
-def _tell(calibration: Calibration, folder: Path) -> None:
-    """Log what the calibration promises."""
-    count, percent = len(calibration.map_max), 100 * calibration.promised_rate
-    said = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
-    logger.info(said, count, folder / "calibration.json", percent)
-    if calibration.promised_rate > calibration.rate:
-        said = "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised"
-        logger.warning(said, calibration.rate, calibration.needed_images, count, percent)

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ LINES, SETTINGS = "scores.jsonl", "predict.json"
 FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 SCALE = "colour_scale"  # of the overlays, beside the settings
-Row = dict[str, Any]
+Row = dict[str, Any]  # by key, as JSON has it
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,7 @@ class PredictionWriter:
     """
 
     def __init__(
-        self,
-        options: PredictionOptions,
-        settings: Mapping[str, Any],
-        paths: Sequence[Path],
-        calibration: Calibration | None,
+        self, options: PredictionOptions, settings: Row, paths: Sequence[Path], calibration: Calibration | None
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
@@ -96,14 +92,8 @@ class PredictionWriter:
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
-        run = Run(
-            folder=self.folder,
-            title=f"{options.method}: {options.object}",
-            images=len(paths),
-            classes=1,
-            description=settings,
-            remarks=[remark],
-        )
+        about = {"title": f"{options.method}: {options.object}", "description": settings, "remarks": [remark]}
+        run = Run(folder=self.folder, images=len(paths), classes=1, **about)
         self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
 
     def write(self, index: int, found: Prediction | UserError) -> None:
