@@ -66,12 +66,11 @@ class Calibration:
     def score(self, text_prob: float, map_max: float) -> float:
         """By how much an image exceeds its thresholds, the larger of both, in standard deviations of normal images.
 
-        It is above 0 exactly where the p-value is at most the promised rate.
+        It is above 0 exactly where the p-value is at most the promised rate. Where all images are the same, 1 stands
+        for their deviation.
         """
-        return max(
-            (text_prob - self.text_threshold) / _spread(self.text_prob),
-            (map_max - self.map_threshold) / _spread(self.map_max),
-        )
+        excess = ((text_prob - self.text_threshold, self.text_prob), (map_max - self.map_threshold, self.map_max))
+        return max(above / (float(np.std(values)) or 1.0) for above, values in excess)
 
     @property
     def scale(self) -> ColourScale:
@@ -118,8 +117,3 @@ def conformal_quantile(values: Sequence[float], rate: float) -> float:
 def p_value(values: Sequence[float], value: float) -> float:
     """Share of `values` and `value` itself that are as large as `value`: in (0, 1]."""
     return (1 + int(np.count_nonzero(np.asarray(values) >= value))) / (len(values) + 1)
-
-
-def _spread(values: Sequence[float]) -> float:
-    """Standard deviation; 1 where all are the same."""
-    return float(np.std(values)) or 1.0
