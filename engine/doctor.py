@@ -37,7 +37,12 @@ PER = 100  # images that needs are told for where no data set is named
 def examine(options: ExaminationOptions) -> list[Problem]:
     """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
     problems: list[Problem] = []
-    device = _device(options.device, problems)
+    device = torch.device("cpu")
+    with _noting(problems, "name one that is there, or leave --device out"):
+        device = find_device(options.device)
+    if options.device == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
+        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
+        problems.append(Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy))
     memory = room = host_memory()
     if device.type == "cuda":
         room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
@@ -58,15 +63,18 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 
-    of = None
+    of = path = None
     with _noting(problems, "see --help for what --model, --pretrained and the others take"):
         options = resolve(options)
-        of = dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
-    if of is None:
-        return problems
-    problems += _check_needs(options, of, meta, memory, room)
-    path, found = check_weights(options.model, options.pretrained)
-    problems += found
+        model, pretrained = options.model, options.pretrained
+        of = dimensions_of(model, pretrained, options.image_size, options.features_list)
+        path = local_weights(model, pretrained)
+        if path is None:
+            what = f"the weights '{pretrained}' of {model} are not on this machine"
+            remedy = f"without a network {how_to_get(model, pretrained)}"
+            problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
+    if of is not None:
+        problems += _check_needs(options, of, meta, memory, room)
     if path is not None:
         _say(f"weights: {path}")
         if of.loading > memory.free:
@@ -89,17 +97,6 @@ def _noting(problems: list[Problem], remedy: str, reads: str | Path = "a file") 
         problems.append(Problem(ERROR, str(error), remedy))
     except OSError as error:
         problems.append(unreadable(error, reads))
-
-
-def _device(name: str, problems: list[Problem]) -> torch.device:
-    """Find the device called `name`; the CPU if there is none."""
-    device = torch.device("cpu")
-    with _noting(problems, "name one that is there, or leave --device out"):
-        device = find_device(name)
-    if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
-        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
-        problems.append(Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy))
-    return device
 
 
 # ---- Memory and disk -------------------------------------------------------------------------------------------------
@@ -126,9 +123,8 @@ def host_memory() -> Room:
     limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.is_file()]
     total = min([total, *(int(limit) for limit in limits if limit != "max")])
     free = total
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        values = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    with contextlib.suppress(FileNotFoundError):
+        values = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = min(total, int(values["MemAvailable"].split()[0]) << 10)
     return Room("memory", free, total)
 
@@ -203,19 +199,6 @@ def check_sums(folder: Path) -> list[Problem]:
             if name and file.is_file() and sha256_of(file) != digest:
                 raise UserError(f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}")
     return problems
-
-
-def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
-    """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
-    problems: list[Problem] = []
-    with _noting(problems, "see --help for what --model and --pretrained take", pretrained):
-        path = local_weights(model, pretrained)
-        if path is None:
-            what = f"the weights '{pretrained}' of {model} are not on this machine"
-            remedy = f"without a network {how_to_get(model, pretrained)}"
-            problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
-        return path, problems
-    return None, problems
 
 
 def _load(options: ExaminationOptions, device: torch.device, path: Path, problems: list[Problem]) -> None:

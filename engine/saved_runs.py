@@ -79,10 +79,9 @@ def check_same_images(a: Path, kinds_a: Kinds, b: Path, kinds_b: Kinds) -> None:
 
 
 def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None) -> ImageSet | None:
-    """Read the images a run was on, with their masks, from what its results.json names, or what is named here.
+    """Read the images a run was on, with their masks, from what is named here, or else in its results.json.
 
-    Returns:
-        None if the folder that results.json names is no longer there.
+    None if the folder that results.json names is no longer there.
     """
     recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
     spec = get_spec(dataset or str(run.content.get("dataset")))
