@@ -5,8 +5,8 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import open_clip
 import torch
@@ -102,8 +102,7 @@ def _noting(problems: list[Problem], remedy: str, reads: str | Path = "a file") 
 # ---- Memory and disk -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """Bytes that are free now, and bytes in all, of what is called `name`."""
 
     name: str

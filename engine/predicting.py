@@ -29,6 +29,7 @@ from utils.runtime import environment, git_commit, locked, progress, seed_everyt
 
 logger = logging.getLogger(__name__)
 
+NOT_FINITE = "the anomaly map has values that are not finite; see --precision and the weights"
 CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
 TOO_FEW = "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised"
 Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
@@ -105,10 +106,8 @@ class Predictor:
             predicted = self.detector.predict(images, [self.options.object] * len(images))
             maps, text_prob = predicted.maps.float().cpu().numpy(), predicted.text_prob.double().cpu().tolist()
             for (index, photograph), *scores in zip(photographs.items(), maps, text_prob, strict=True):
-                found[index] = Prediction(photograph, *scores)
-                if not all(np.isfinite(values).all() for values in scores):
-                    what = "the anomaly map has values that are not finite"
-                    found[index] = UserError(f"{what}; see --precision and the weights")
+                finite = all(np.isfinite(values).all() for values in scores)
+                found[index] = Prediction(photograph, *scores) if finite else UserError(NOT_FINITE)
         return list(found.items())
 
 

@@ -9,9 +9,9 @@ import io
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,8 +39,7 @@ SCALE = "colour_scale"  # of the overlays, beside the settings
 Row = dict[str, Any]  # by key, as JSON has it
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a detector says of a photograph."""
 
     photograph: Photograph
@@ -164,11 +163,10 @@ class PredictionWriter:
 
     def _fill_page(self, rows: Sequence[Row]) -> None:
         """Give the page all images that a small picture was kept of."""
-        thumbnails = [self._read_thumbnail(row["image_path"]) for row in rows]
-        self.page.thumbnails = [thumbnail for thumbnail in thumbnails if thumbnail is not None]
-        shown = [row for row, thumbnail in zip(rows, thumbnails, strict=True) if thumbnail is not None]
-        if not shown:
+        kept = [(row, thumbnail) for row in rows if (thumbnail := self._read_thumbnail(row["image_path"]))]
+        if not kept:
             return
+        shown, self.page.thumbnails = map(list, zip(*kept, strict=True))
         name, score = self.page.run.title, "score" if self.calibration else "map_max"
         images = [
             ImageScore(row["image_path"], name, None, row[score], row["text_prob"], row["map_max"]) for row in shown
@@ -188,8 +186,7 @@ class PredictionWriter:
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            damage = f"{path} is missing or damaged, so that its prediction cannot be gone on with"
-            raise UserError(f"{damage}; delete the folder") from error
+            raise UserError(f"{path} is missing or damaged, so nothing can go on here: delete the folder") from error
         for key, value in self.settings.items():
             if key not in FREE and before.get(key) != value:
                 mismatch = f"{key} {as_given(before.get(key))}, and this run has {as_given(value)}"
