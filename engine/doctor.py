@@ -75,12 +75,19 @@ def examine(options: ExaminationOptions) -> list[Problem]:
             problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
     if of is not None:
         problems += _check_needs(options, of, meta, memory, room)
-    if path is not None:
-        _say(f"weights: {path}")
-        if of.loading > memory.free:
-            _say("they were not loaded to see whether they fit: there is too little memory")
-        else:
-            _load(options, device, path, problems)
+    if path is None:
+        return problems
+    _say(f"weights: {path}")
+    if of.loading > memory.free:
+        _say("they were not loaded to see whether they fit: there is too little memory")
+        return problems
+    try:
+        with _noting(problems, ANEW, path):  # loaded for good, as nothing less shows that they are whole and fit
+            backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
+            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
+    except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
+        what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
+        problems.append(Problem(ERROR, what, "free memory, or try --device cpu"))
     return problems
 
 
@@ -97,9 +104,6 @@ def _noting(problems: list[Problem], remedy: str, reads: str | Path = "a file") 
         problems.append(Problem(ERROR, str(error), remedy))
     except OSError as error:
         problems.append(unreadable(error, reads))
-
-
-# ---- Memory and disk -------------------------------------------------------------------------------------------------
 
 
 class Room(NamedTuple):
@@ -175,9 +179,6 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
     return problems
 
 
-# ---- Weights ---------------------------------------------------------------------------------------------------------
-
-
 def check_sums(folder: Path) -> list[Problem]:
     """An error for each file in `folder` whose SHA-256 is not the one that its `SHA256SUMS` lists.
 
@@ -198,14 +199,3 @@ def check_sums(folder: Path) -> list[Problem]:
             if name and file.is_file() and sha256_of(file) != digest:
                 raise UserError(f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}")
     return problems
-
-
-def _load(options: ExaminationOptions, device: torch.device, path: Path, problems: list[Problem]) -> None:
-    """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
-    try:
-        with _noting(problems, ANEW, path):
-            backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
-            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
-    except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
-        what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
-        problems.append(Problem(ERROR, what, "free memory, or try --device cpu"))

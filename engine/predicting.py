@@ -37,14 +37,36 @@ Found = tuple[int, Prediction | UserError]  # which photograph, and what is said
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths = from_main(lambda: find_photographs(options.inputs, sys.stdin))
-    with locked(options.save_path):
-        if is_main() and not options.resume and (options.save_path / LINES).exists():
-            what = f"{options.save_path} holds a prediction already"
-            raise UserError(f"{what}: go on with it by --resume, choose another --save_path, or delete it")
-        start_log(options.save_path / "predict.log", append=options.resume)
+    paths, folder = from_main(lambda: find_photographs(options.inputs, sys.stdin)), options.save_path
+    with locked(folder):
+        if is_main() and not options.resume and (folder / LINES).exists():
+            remedy = "go on with it by --resume, choose another --save_path, or delete it"
+            raise UserError(f"{folder} holds a prediction already: {remedy}")
+        start_log(folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
-        return _predict(Predictor(options), paths)
+        predictor = Predictor(options)
+        calibration = _calibration(predictor)
+        if not is_main():  # it predicts its share, and hands the results to the main process
+            list(predictor.predict(paths, from_main(list), "predicting"))
+            return 0
+        settings = predictor.origin | {
+            "calibration": None if calibration is None else asdict(calibration),
+            "threshold": options.threshold,
+            "environment": environment(predictor.backbone.device),
+            "git_commit": git_commit(Path(__file__).parent),
+        }
+        writer = PredictionWriter(options, settings, paths, calibration)
+        if calibration is not None:
+            count, percent = len(calibration.map_max), 100 * calibration.promised_rate
+            calibration.save(folder / "calibration.json")
+            logger.info(CALIBRATED, count, folder / "calibration.json", percent)
+            if calibration.promised_rate > calibration.rate:
+                logger.warning(TOO_FEW, calibration.rate, calibration.needed_images, count, percent)
+        order = from_main(lambda: writer.order)
+        logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
+        for index, found in predictor.predict(paths, order, "predicting"):
+            writer.write(index, found)
+        return writer.finish()
 
 
 class Predictor:
@@ -109,33 +131,6 @@ class Predictor:
                 finite = all(np.isfinite(values).all() for values in scores)
                 found[index] = Prediction(photograph, *scores) if finite else UserError(NOT_FINITE)
         return list(found.items())
-
-
-def _predict(predictor: Predictor, paths: Sequence[Path]) -> int:
-    options = predictor.options
-    calibration = _calibration(predictor)
-    if not is_main():  # it predicts its share, and hands the results to the main process
-        list(predictor.predict(paths, from_main(list), "predicting"))
-        return 0
-    settings = predictor.origin | {
-        "calibration": None if calibration is None else asdict(calibration),
-        "threshold": options.threshold,
-        "environment": environment(predictor.backbone.device),
-        "git_commit": git_commit(Path(__file__).parent),
-    }
-    writer = PredictionWriter(options, settings, paths, calibration)
-    if calibration is not None:
-        path, count = options.save_path / "calibration.json", len(calibration.map_max)
-        percent = 100 * calibration.promised_rate
-        calibration.save(path)
-        logger.info(CALIBRATED, count, path, percent)
-        if calibration.promised_rate > calibration.rate:
-            logger.warning(TOO_FEW, calibration.rate, calibration.needed_images, count, percent)
-    order = from_main(lambda: writer.order)
-    logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
-    for index, found in predictor.predict(paths, order, "predicting"):
-        writer.write(index, found)
-    return writer.finish()
 
 
 def _calibration(predictor: Predictor) -> Calibration | None:

@@ -174,8 +174,6 @@ class PredictionWriter:
         p_values = [row["p_value"] for row in shown] if self.calibration else None
         self.page.class_done(ClassResult(name, images, {}, []), p_values, self.scale)
 
-    # ---- What a later run needs to go on -----------------------------------------------------------------------------
-
     def _write_settings(self) -> None:
         scale = {} if self.scale is None else {SCALE: asdict(self.scale)}
         write_json(self.folder / SETTINGS, {**self.settings, **scale})
