@@ -66,12 +66,11 @@ class Calibration:
     def score(self, text_prob: float, map_max: float) -> float:
         """By how much an image exceeds its thresholds, the larger of both, in standard deviations of normal images.
 
-        It is above 0 exactly where the p-value is at most the promised rate.
+        It is above 0 exactly where the p-value is at most the promised rate. Where all images are the same, 1 stands
+        for their deviation.
         """
-        return max(
-            (text_prob - self.text_threshold) / _spread(self.text_prob),
-            (map_max - self.map_threshold) / _spread(self.map_max),
-        )
+        excess = ((text_prob - self.text_threshold, self.text_prob), (map_max - self.map_threshold, self.map_max))
+        return max(above / (float(np.std(values)) or 1.0) for above, values in excess)
 
     @property
     def scale(self) -> ColourScale:
@@ -90,22 +89,20 @@ def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     """Read what `Calibration.save` wrote, for predictions of the same origin."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        lists = [np.asarray(content[key], dtype=float) for key in ("text_prob", "map_max")]
+        scores = np.array([content["text_prob"], content["map_max"]], dtype=float)
         rate, before = float(content["rate"]), dict(content["origin"])
+        if scores.ndim != 2 or scores.shape[1] < LEAST or not (np.isfinite(scores).all() and 0 < rate < 1):
+            raise ValueError("its lists of scores are too short, a score is not finite, or the rate not in (0, 1)")
     except OSError as error:
         raise UserError(f"--calibration {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"--calibration {path} is no calibration that predict.py wrote ({error!r})") from error
-    if not (lists[0].ndim == 1 and lists[0].size >= LEAST and len({values.shape for values in lists}) == 1):
-        raise UserError(f"--calibration {path}: its lists of scores are too short or of different lengths")
-    if not (0 < rate < 1 and all(np.isfinite(values).all() for values in lists)):
-        raise UserError(f"--calibration {path}: a score is not finite, or the rate not between 0 and 1")
     for key, value in origin.items():
         if before.get(key) != value:
             mismatch = f"was made with {key} {as_given(before.get(key))}, and this run has {as_given(value)}"
             remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
             raise UserError(f"--calibration {path} {mismatch}: {remedy}")
-    return Calibration(*(values.tolist() for values in lists), rate, before)
+    return Calibration(*scores.tolist(), rate, before)
 
 
 def conformal_quantile(values: Sequence[float], rate: float) -> float:
@@ -120,8 +117,3 @@ def conformal_quantile(values: Sequence[float], rate: float) -> float:
 def p_value(values: Sequence[float], value: float) -> float:
     """Share of `values` and `value` itself that are as large as `value`: in (0, 1]."""
     return (1 + int(np.count_nonzero(np.asarray(values) >= value))) / (len(values) + 1)
-
-
-def _spread(values: Sequence[float]) -> float:
-    """Standard deviation; 1 where all are the same."""
-    return float(np.std(values)) or 1.0

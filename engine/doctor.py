@@ -5,8 +5,8 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import open_clip
 import torch
@@ -37,7 +37,12 @@ PER = 100  # images that needs are told for where no data set is named
 def examine(options: ExaminationOptions) -> list[Problem]:
     """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
     problems: list[Problem] = []
-    device = _device(options.device, problems)
+    device = torch.device("cpu")
+    with _noting(problems, "name one that is there, or leave --device out"):
+        device = find_device(options.device)
+    if options.device == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
+        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
+        problems.append(Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy))
     memory = room = host_memory()
     if device.type == "cuda":
         room = Room(f"memory of {device}", *torch.cuda.mem_get_info(device))
@@ -58,21 +63,31 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 
-    of = None
+    of = path = None
     with _noting(problems, "see --help for what --model, --pretrained and the others take"):
         options = resolve(options)
-        of = dimensions_of(options.model, options.pretrained, options.image_size, options.features_list)
-    if of is None:
+        model, pretrained = options.model, options.pretrained
+        of = dimensions_of(model, pretrained, options.image_size, options.features_list)
+        path = local_weights(model, pretrained)
+        if path is None:
+            what = f"the weights '{pretrained}' of {model} are not on this machine"
+            remedy = f"without a network {how_to_get(model, pretrained)}"
+            problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
+    if of is not None:
+        problems += _check_needs(options, of, meta, memory, room)
+    if path is None:
         return problems
-    problems += _check_needs(options, of, meta, memory, room)
-    path, found = check_weights(options.model, options.pretrained)
-    problems += found
-    if path is not None:
-        _say(f"weights: {path}")
-        if of.loading > memory.free:
-            _say("they were not loaded to see whether they fit: there is too little memory")
-        else:
-            problems += _load(options, device, path)
+    _say(f"weights: {path}")
+    if of.loading > memory.free:
+        _say("they were not loaded to see whether they fit: there is too little memory")
+        return problems
+    try:
+        with _noting(problems, ANEW, path):  # loaded for good, as nothing less shows that they are whole and fit
+            backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
+            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
+    except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
+        what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
+        problems.append(Problem(ERROR, what, "free memory, or try --device cpu"))
     return problems
 
 
@@ -91,22 +106,7 @@ def _noting(problems: list[Problem], remedy: str, reads: str | Path = "a file") 
         problems.append(unreadable(error, reads))
 
 
-def _device(name: str, problems: list[Problem]) -> torch.device:
-    """Find the device called `name`; the CPU if there is none."""
-    device = torch.device("cpu")
-    with _noting(problems, "name one that is there, or leave --device out"):
-        device = find_device(name)
-    if name == "auto" and device.type == "cpu" and Path("/proc/driver/nvidia/version").exists():
-        remedy = "install PyTorch for the GPU's driver, see https://pytorch.org/get-started"
-        problems.append(Problem(WARNING, "there is an NVIDIA GPU that PyTorch cannot use", remedy))
-    return device
-
-
-# ---- Memory and disk -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """Bytes that are free now, and bytes in all, of what is called `name`."""
 
     name: str
@@ -123,13 +123,11 @@ def host_memory() -> Room:
     Free is what the system could give without swapping. Where it does not tell, as macOS does not, that is all of it.
     """
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in map(Path, CONTAINER_LIMITS):
-        limit = path.read_text().strip() if path.is_file() else "max"
-        total = total if limit == "max" else min(total, int(limit))
+    limits = [path.read_text().strip() for path in map(Path, CONTAINER_LIMITS) if path.is_file()]
+    total = min([total, *(int(limit) for limit in limits if limit != "max")])
     free = total
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        values = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    with contextlib.suppress(FileNotFoundError):
+        values = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = min(total, int(values["MemAvailable"].split()[0]) << 10)
     return Room("memory", free, total)
 
@@ -154,24 +152,23 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
 def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory: Room, room: Room) -> list[Problem]:
     """Print a table of what a run needs, and check whether there is as much."""
     size, workers, cache = options.batch_size, options.num_workers, disk(options.cache_dir)
-    batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
-    counts = {name: len(entries) for name, entries in meta["test"].items()}
-    name = max(counts, key=counts.get, default=None)
-    of_class = f"each {PER} images of a class" if name is None else f"the {counts[name]} images of {name}"
-    maps = of.maps(counts.get(name, PER))
-    to_train = _trainable(meta)
-    tokens = of.tokens(to_train or PER)
+    name, entries = max(meta["test"].items(), key=lambda group: len(group[1]), default=("", range(PER)))
+    of_class = f"the {len(entries)} images of {name}" if name else f"each {PER} images of a class"
+    known = [entry for group in meta["test"].values() for entry in group if entry.anomaly == 0 or entry.mask_path]
+    to_train = len(known) if any(entry.mask_path for entry in known) else 0  # what SDP+ could be trained on
     of_training = f"these {to_train} images" if to_train else f"each {PER} images"
+    batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
+    maps, tokens = of.maps(len(entries)), of.tokens(to_train or PER)
     rows = [
-        ("weights while they are loaded", of.loading / GIB, "memory"),
-        (f"weights, and a batch of {size}", batch / GIB, room.name),
-        (f"batches that {workers} workers read ahead", ahead / GIB, "memory"),
-        (f"maps and masks of {of_class}", maps / GIB, "memory"),
-        (f"to train SDP+: patch tokens of {of_training}", tokens / GIB, cache.name),
+        ("weights while they are loaded", of.loading, "memory"),
+        (f"weights, and a batch of {size}", batch, room.name),
+        (f"batches that {workers} workers read ahead", ahead, "memory"),
+        (f"maps and masks of {of_class}", maps, "memory"),
+        (f"to train SDP+: patch tokens of {of_training}", tokens, cache.name),
     ]
-    table = tabulate(rows, headers=["needed for", "GiB", "of"], floatfmt=".2f")
-    _say(f"{table}\n{cache}")
-    running = ahead + (maps if counts else 0) + (batch if room == memory else 0)
+    table = [(what, needed / GIB, where) for what, needed, where in rows]
+    _say(f"{tabulate(table, headers=['needed for', 'GiB', 'of'], floatfmt='.2f')}\n{cache}")
+    running = ahead + (maps if name else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
     problems = check_room("the run", max(of.loading, running), memory, remedy)
     if room != memory:
@@ -180,16 +177,6 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
         remedy = "name another disk with --cache_dir, or train with --no_cache"
         problems += check_room("the cache of patch tokens", tokens, cache, remedy, optional=True)
     return problems
-
-
-def _trainable(meta: Meta) -> int:
-    """Count the images that SDP+ could be trained on: those that are normal or have a mask, if any has one."""
-    entries = [entry for group in meta["test"].values() for entry in group]
-    known = [entry for entry in entries if entry.anomaly == 0 or entry.mask_path]
-    return len(known) if any(entry.mask_path for entry in known) else 0
-
-
-# ---- Weights ---------------------------------------------------------------------------------------------------------
 
 
 def check_sums(folder: Path) -> list[Problem]:
@@ -211,29 +198,4 @@ def check_sums(folder: Path) -> list[Problem]:
         with _noting(problems, ANEW, file):
             if name and file.is_file() and sha256_of(file) != digest:
                 raise UserError(f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}")
-    return problems
-
-
-def check_weights(model: str, pretrained: str) -> tuple[Path | None, list[Problem]]:
-    """Find the weights of a model, see `find_weights`; a warning where they must be downloaded."""
-    problems: list[Problem] = []
-    path = None
-    with _noting(problems, "see --help for what --model and --pretrained take", pretrained):
-        path = local_weights(model, pretrained)
-    if path is None and not problems:
-        what = f"the weights '{pretrained}' of {model} are not on this machine and will be downloaded when first needed"
-        problems = [Problem(WARNING, what, f"without a network {how_to_get(model, pretrained)}")]
-    return path, problems
-
-
-def _load(options: ExaminationOptions, device: torch.device, path: Path) -> list[Problem]:
-    """Load the weights in `path` for good, as nothing less shows that they are whole and fit."""
-    problems: list[Problem] = []
-    try:
-        with _noting(problems, ANEW, path):
-            backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
-            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
-    except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
-        what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
-        return [Problem(ERROR, what, "free memory, or try --device cpu")]
     return problems

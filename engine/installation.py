@@ -5,6 +5,7 @@ This is to tell what is missing, so it imports nothing that may be, and runs und
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from pathlib import Path
 
@@ -21,40 +22,33 @@ def check_python(version: tuple[int, int]) -> list[Problem]:
     if OLDEST <= version <= NEWEST:
         return []
     there, oldest, newest = (".".join(map(str, numbers)) for numbers in (version, OLDEST, NEWEST))
-    what = f"Python {there} is {'older' if version < OLDEST else 'newer'} than the project knows"
+    level, than = (ERROR, "older") if version < OLDEST else (WARNING, "newer")
     remedy = f"make the environment with Python {oldest} to {newest}"
-    return [Problem(ERROR if version < OLDEST else WARNING, what, remedy)]
+    return [Problem(level, f"Python {there} is {than} than the project knows", remedy)]
 
 
 def installed_version(package: str) -> str | None:
     """Version of an installed package, whichever of its builds it is; None if there is none."""
     for name in OPENCV if package in OPENCV else (package,):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return None
 
 
 def check_packages(requirements: Path) -> list[Problem]:
     """An error for each package of a requirements file that is missing, or not of a version it allows."""
     try:
-        from packaging.requirements import InvalidRequirement, Requirement
+        from packaging.requirements import Requirement
     except ImportError:
         return [Problem(ERROR, "the package packaging is missing, so the others were not checked", INSTALL)]
     try:
-        lines = requirements.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        what = f"cannot read {requirements}: {getattr(error, 'strerror', None) or error}"
+        lines = (line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+        wanted = [Requirement(line) for line in lines if line]
+    except (OSError, ValueError) as error:  # which a line that is no package raises, and text that is not UTF-8
+        what = f"cannot read {requirements}: {getattr(error, 'strerror', None) or ' '.join(str(error).split())}"
         return [Problem(ERROR, what, "get the project's files anew")]
     problems = []
-    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            what = f"{requirements} asks for '{line}', which is no package"
-            problems.append(Problem(ERROR, what, "correct the line"))
-            continue
+    for requirement in wanted:
         version = installed_version(requirement.name)
         if version is None:
             problems.append(Problem(ERROR, f"the package {requirement.name} is missing", INSTALL))

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from models.backbone import build_clip, check_servable, read_config
-from models.token_cache import DTYPES
 from models.weights import quick_gelu_weights
 
 FLOAT = 4  # bytes
@@ -67,9 +65,9 @@ class Dimensions:
         """
         return images * self.image_size**2 * (FLOAT + 1)
 
-    def tokens(self, images: int, precision: str = "fp16") -> int:
-        """Disk that the cache of patch tokens takes: n t N C numbers, by default of 2 bytes."""
-        return images * self.taps * self.patches * self.width * np.dtype(DTYPES[precision]).itemsize
+    def tokens(self, images: int) -> int:
+        """Disk that the cache of patch tokens takes in half precision, its default: 2 n t N C."""
+        return 2 * images * self.taps * self.patches * self.width
 
 
 def dimensions_of(

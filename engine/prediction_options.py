@@ -60,13 +60,11 @@ class PredictionOptions(
 
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""
-        is_calibrated = self.normal_dir is not None or self.calibration is not None
+        given = [name for name in ("normal_dir", "calibration", "threshold") if getattr(self, name) is not None]
         if idle := idle_option(self, self.method):
             return f"--{idle} is not an option of --method {self.method}"
-        if self.normal_dir is not None and self.calibration is not None:
-            return "give --normal_dir or --calibration, not both"
-        if self.threshold is not None and is_calibrated:
-            return "--threshold is for predictions without calibration, which has its own"
-        if self.save_masks and not (is_calibrated or self.threshold is not None):
+        if len(given) > 1:
+            return f"give --{given[0]} or --{given[1]}, not both: each brings the threshold"
+        if self.save_masks and not given:
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return None

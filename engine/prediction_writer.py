@@ -1,36 +1,45 @@
-"""What is written of each photograph as soon as it is known, and of all of them at the end."""
+"""What is written of each photograph as soon as it is known, and of all of them at the end; and read to go on with it.
 
-import csv
+That is the settings, a line of JSON for each image and, hidden, a small picture of each.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from datasets.photographs import Photograph, output_names
 from datasets.transforms import image_from_tensor
-from engine import prediction_files as files
 from engine.calibration import Calibration
 from engine.prediction_options import PredictionOptions
 from page.page import HtmlReport
+from page.thumbnails import Thumbnail
+from utils.arguments import as_given
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, write_json
+from utils.files import atomic_open, write_csv, write_json, write_text
 from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
 from utils.results import Run
 
 logger = logging.getLogger(__name__)
 
+LINES, SETTINGS = "scores.jsonl", "predict.json"
+FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 SCALE = "colour_scale"  # of the overlays, beside the settings
+Row = dict[str, Any]  # by key, as JSON has it
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a detector says of a photograph."""
 
     photograph: Photograph
@@ -38,41 +47,31 @@ class Prediction:
     text_prob: float  # in [0, 1]
 
     @property
-    def map_max(self) -> float:
-        return float(self.anomaly_map.max())
+    def scores(self) -> dict[str, float]:
+        return {"text_prob": self.text_prob, "map_max": float(self.anomaly_map.max())}
 
 
 class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
-    Args:
-        options: `save_path` is where to.
-        settings: what the results depend on, which must be the earlier run's.
-        paths: of all photographs.
-        calibration: what they are judged by, if there is one.
+    The results depend on the `settings`, which must be the earlier run's. Those that are to be predicted are in
+    `order`, first those that the colour scale is taken from unless it is known.
     """
 
     def __init__(
-        self,
-        options: PredictionOptions,
-        settings: Mapping[str, Any],
-        paths: Sequence[Path],
-        calibration: Calibration | None,
+        self, options: PredictionOptions, settings: Row, paths: Sequence[Path], calibration: Calibration | None
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
-        self.folder = options.save_path
-        self.paths = [str(path) for path in paths]
-        self.names = output_names(paths)
-        self.rows: dict[str, files.Row] = {}  # by path
+        self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
+        self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
-        scale = None
-        if files.holds_prediction(self.folder):
-            scale = files.read_settings(self.folder, settings).get(SCALE)
-            self.rows = files.read_rows(self.folder)
-        self.scale = None if scale is None else ColourScale(**scale)
+        self.scale: ColourScale | None = None  # of the overlays
+        if (self.folder / LINES).exists():
+            scale = self._read_settings().get(SCALE)
+            self.scale = scale and ColourScale(**scale)
+            self.rows = _read_rows(self.folder / LINES)
         self._write_settings()
-        files.write_rows(self.folder, self.rows.values())
         if calibration is not None:
             self.pixel_threshold, self.scale = calibration.pixel_threshold, calibration.scale
             # The page calls anomalous what reaches its threshold, and the calibration what exceeds it.
@@ -84,51 +83,52 @@ class PredictionWriter:
         else:
             self.pixel_threshold, threshold = options.threshold, None
             remark = "scores are the maxima of the maps; nothing is called anomalous, as there were no normal images"
-        run = Run(
-            folder=self.folder,
-            title=f"{options.method}: {options.object}",
-            images=len(paths),
-            classes=1,
-            description=settings,
-            remarks=[remark],
-        )
+        if self.scale is None and not options.no_overlays:
+            count = min(SAMPLE, len(paths))
+            self.sample = {len(paths) * k // count for k in range(count)}
+            for i in self.sample:
+                self.rows.pop(self.paths[i], None)
+        write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
+        todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
+        self.order = sorted(todo, key=lambda i: i not in self.sample)
+        about = {"title": f"{options.method}: {options.object}", "description": settings, "remarks": [remark]}
+        run = Run(folder=self.folder, images=len(paths), classes=1, **about)
         self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
-
-    def order(self) -> list[int]:
-        """Choose the photographs to predict, those first that the colour scale is taken from unless it is known."""
-        todo = [i for i, path in enumerate(self.paths) if path not in self.rows]
-        if self.scale is not None or self.options.no_overlays:
-            return todo
-        count = min(SAMPLE, len(self.paths))
-        self.sample = {len(self.paths) * k // count for k in range(count)}
-        for i in self.sample:
-            self.rows.pop(self.paths[i], None)
-        files.write_rows(self.folder, self.rows.values())
-        return sorted(self.sample) + [i for i in todo if i not in self.sample]
 
     def write(self, index: int, found: Prediction | UserError) -> None:
         """Write the results of a photograph, or why it could not be predicted."""
-        path = self.paths[index]
+        path, name = self.paths[index], self.names[index]
         if isinstance(found, UserError):
             logger.warning("%s", found)
             row = {"error": str(found)}
         else:
             row = self._scores(found)
-            self._write_maps(self.names[index], found)
-            image = ImageMap(None, found.photograph.image, found.anomaly_map, None, found.text_prob)
-            files.write_thumbnail(self.folder, path, self.page.make_thumbnail(image))
+            if self.options.save_maps:
+                save_map(self.folder / "maps" / f"{name}.npy", found.anomaly_map)
+            if self.options.save_masks:
+                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, found.photograph.size)
+                save_png(self.folder / "masks" / f"{name}.png", mask)
+            self._write_thumbnail(path, found)
             if not self.options.no_overlays:
                 self.waiting[index] = found
         self.sample.discard(index)
         if self.waiting and not self.sample:
             self._write_overlays()
         self.rows[path] = {"image_path": path, **row}
-        files.append_row(self.folder, self.rows[path])
+        try:
+            with (self.folder / LINES).open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder / LINES}: {error.strerror}") from error
 
     def finish(self) -> int:
         """Write the table and the page, and log a summary; 1 if a photograph could not be predicted, else 0."""
         rows = [self.rows[path] for path in self.paths]
-        self._write_table(rows)
+        columns = ["image_path", "text_prob", "map_max"]
+        columns += ["score", "p_value", "is_anomalous"] if self.calibration else []
+        columns += ["regions"] if self.pixel_threshold is not None else []
+        counted = [row | {"regions": len(row["regions"])} if "regions" in row else row for row in rows]
+        write_csv(self.folder / "scores.csv", [*columns, "error"], counted)
         predicted = [row for row in rows if row.get("error") is None]
         failed = len(rows) - len(predicted)
         anomalous = sum(row.get("is_anomalous", False) for row in rows)
@@ -139,62 +139,86 @@ class PredictionWriter:
             logger.info("%s", message)
         return 1 if failed else 0
 
-    def _scores(self, prediction: Prediction) -> files.Row:
-        scores = prediction.text_prob, prediction.map_max
-        row = dict(zip(("text_prob", "map_max"), scores, strict=True))
+    def _scores(self, prediction: Prediction) -> Row:
+        row: Row = prediction.scores
         if self.calibration is not None:
-            score = self.calibration.score(*scores)
-            row |= {"score": score, "p_value": self.calibration.p_value(*scores), "is_anomalous": score > 0}
+            score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
+            row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
         if self.pixel_threshold is not None:
             regions = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, prediction.photograph.size)
             row["regions"] = [asdict(region) for region in regions]
         return row
 
-    def _write_maps(self, name: str, prediction: Prediction) -> None:
-        if self.options.save_maps:
-            save_map(self.folder / "maps" / f"{name}.npy", prediction.anomaly_map)
-        if self.options.save_masks:
-            mask = full_size_mask(prediction.anomaly_map, self.pixel_threshold, prediction.photograph.size)
-            save_png(self.folder / "masks" / f"{name}.png", mask)
-
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
-        is_new = self.scale is None
-        if is_new:
-            self.scale = class_scale(np.stack([prediction.anomaly_map for prediction in self.waiting.values()]))
+        scale = self.scale or class_scale(np.stack([waiting.anomaly_map for waiting in self.waiting.values()]))
         for index, prediction in self.waiting.items():
             picture = prediction.photograph.picture.numpy()
             scores = cv2.resize(prediction.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            save_png(self.folder / "overlays" / f"{self.names[index]}.png", overlay(picture, scores, self.scale))
+            save_png(self.folder / "overlays" / f"{self.names[index]}.png", overlay(picture, scores, scale))
         self.waiting.clear()
-        if is_new:  # only now: a run that ends before is to make the overlays of the sample again
+        if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
+            self.scale = scale
             self._write_settings()
 
-    def _write_settings(self) -> None:
-        scale = {} if self.scale is None else {SCALE: asdict(self.scale)}
-        write_json(self.folder / files.SETTINGS, {**self.settings, **scale})
-
-    def _write_table(self, rows: Sequence[files.Row]) -> None:
-        """Write the rows as CSV; regions are counted."""
-        columns = ["image_path", "text_prob", "map_max"]
-        columns += ["score", "p_value", "is_anomalous"] if self.calibration else []
-        columns += ["regions"] if self.pixel_threshold is not None else []
-        with atomic_open(self.folder / "scores.csv", newline="") as file:
-            writer = csv.DictWriter(file, [*columns, "error"], extrasaction="ignore")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(row | ({"regions": len(row["regions"])} if "regions" in row else {}))
-
-    def _fill_page(self, rows: Sequence[files.Row]) -> None:
+    def _fill_page(self, rows: Sequence[Row]) -> None:
         """Give the page all images that a small picture was kept of."""
-        thumbnails = {row["image_path"]: files.read_thumbnail(self.folder, row["image_path"]) for row in rows}
-        shown = [row for row in rows if thumbnails[row["image_path"]] is not None]
-        if not shown:
+        kept = [(row, thumbnail) for row in rows if (thumbnail := self._read_thumbnail(row["image_path"]))]
+        if not kept:
             return
-        self.page.thumbnails = [thumbnails[row["image_path"]] for row in shown]
-        name, score = self.page.run.title, "map_max" if self.calibration is None else "score"
+        shown, self.page.thumbnails = map(list, zip(*kept, strict=True))
+        name, score = self.page.run.title, "score" if self.calibration else "map_max"
         images = [
             ImageScore(row["image_path"], name, None, row[score], row["text_prob"], row["map_max"]) for row in shown
         ]
-        p_values = None if self.calibration is None else [row["p_value"] for row in shown]
+        p_values = [row["p_value"] for row in shown] if self.calibration else None
         self.page.class_done(ClassResult(name, images, {}, []), p_values, self.scale)
+
+    def _write_settings(self) -> None:
+        scale = {} if self.scale is None else {SCALE: asdict(self.scale)}
+        write_json(self.folder / SETTINGS, {**self.settings, **scale})
+
+    def _read_settings(self) -> dict[str, Any]:
+        """Read the settings of an earlier run, which must be those of this one."""
+        path = self.folder / SETTINGS
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} is missing or damaged, so nothing can go on here: delete the folder") from error
+        for key, value in self.settings.items():
+            if key not in FREE and before.get(key) != value:
+                mismatch = f"{key} {as_given(before.get(key))}, and this run has {as_given(value)}"
+                if key == "calibration":  # with the scores of all its images
+                    mismatch = "another calibration than this run"
+                raise UserError(f"{path} has {mismatch}: give the same, or choose another --save_path")
+        return before
+
+    def _write_thumbnail(self, path: str, prediction: Prediction) -> None:
+        image = ImageMap(None, prediction.photograph.image, prediction.anomaly_map, None, prediction.text_prob)
+        thumbnail, buffer = self.page.make_thumbnail(image), io.BytesIO()
+        np.savez(buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16))
+        with atomic_open(self._thumbnail_path(path), "wb") as file:
+            file.write(buffer.getvalue())
+
+    def _read_thumbnail(self, path: str) -> Thumbnail | None:
+        """Read an image's small picture; None where it is gone or damaged."""
+        try:
+            with np.load(self._thumbnail_path(path), allow_pickle=False) as content:
+                return Thumbnail(content["image"].tobytes(), content["scores"].astype(np.float32), None)
+        except Exception:  # a damaged file makes the reader stumble in many ways
+            return None
+
+    def _thumbnail_path(self, path: str) -> Path:
+        digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / ".thumbnails" / f"{digest}.npz"
+
+
+def _read_rows(path: Path) -> dict[str, Row]:
+    """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
+    rows = {}
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            row = dict(json.loads(line))
+            if row.get("error") is None:
+                rows[row["image_path"]] = row
+    return rows

@@ -15,7 +15,7 @@ from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
 from engine.data_sets import read_test_split
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
-from engine.saved_runs import SavedRun, check_same_images, ground_truth_of, read_run, read_scores
+from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
 from utils.errors import UserError
@@ -37,30 +37,26 @@ def measure_maps(options: EvaluationOptions) -> None:
     """Measure the maps in the folder `--maps`, and write what a run writes."""
     name = options.dataset or "folder"
     folder = options.save_path or Path("results/evaluate", name)
+    options, stopwatch = replace(options, dataset=name, save_path=folder), Stopwatch()
     with locked(folder):
         start_log(folder / "evaluate.log")
-        _measure(replace(options, dataset=name, save_path=folder))
-
-
-def _measure(options: EvaluationOptions) -> None:
-    stopwatch = Stopwatch()
-    with stopwatch("data set"):
-        images = read_test_split(get_spec(options.dataset), options.data_path, options.meta, options.classes)
-        loader = _map_loader(images, options.maps, options, share=slice(rank(), None, world_size()))
-        scores = None if options.scores is None else read_scores(options.scores, images.entries)
-    evaluate_and_report(
-        SavedMaps(),
-        loader,
-        images,
-        options,
-        title=f"The maps of {options.maps} on {options.dataset}",
-        description={"method": "saved maps", "dataset": options.dataset, "arguments": plain_record(options)},
-        device=CPU,
-        stopwatch=stopwatch,
-        to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
-        image_scores=scores,
-        remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
-    )
+        with stopwatch("data set"):
+            images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes)
+            loader = _map_loader(images, options.maps, options, share=slice(rank(), None, world_size()))
+            scores = None if options.scores is None else read_scores(options.scores, images.entries)
+        evaluate_and_report(
+            SavedMaps(),
+            loader,
+            images,
+            options,
+            title=f"The maps of {options.maps} on {name}",
+            description={"method": "saved maps", "dataset": name, "arguments": plain_record(options)},
+            device=CPU,
+            stopwatch=stopwatch,
+            to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
+            image_scores=scores,
+            remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+        )
 
 
 def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions, share: slice) -> ErrorRaisingLoader:
@@ -77,61 +73,54 @@ def compare_runs(options: EvaluationOptions) -> None:
     folder = options.save_path or Path("results/compare")
     with locked(folder):
         start_log(folder / "compare.log")
-        _compare(options, folder, Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed))
+        bootstrap = Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed)
+        a, b = (read_run(run) for run in options.compare)
+        check_same_images(a.folder, a.kinds, b.folder, b.kinds)
+        results, notes = _measure(a, b, options, bootstrap)
+        about = {}
+        for name, run in (("A", a), ("B", b)):
+            said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
+            about[name] = {"title": run.title, "folder": str(run.folder), **said}
+        text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
+        logger.info("%s", text.rstrip())
+        logger.info("the comparison is in %s", folder)
 
 
-def _compare(options: EvaluationOptions, folder: Path, bootstrap: Bootstrap) -> None:
-    a, b = (read_run(run) for run in options.compare)
-    check_same_images(a, b)
+def _measure(
+    a: SavedRun, b: SavedRun, options: EvaluationOptions, bootstrap: Bootstrap
+) -> tuple[list[list[ClassResult]], list[str]]:
+    """Measure two runs class by class, by their scores alone where maps or masks are not to be had; notes say so."""
     notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
     images = None if notes else ground_truth_of(a, options.dataset, options.data_path, options.meta)
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
-        results = [_from_scores(run, a, bootstrap) for run in (a, b)]
-    else:
-        with logging_redirect_tqdm():
-            results = [_from_maps(run, images, options, bootstrap) for run in (a, b)]
-        _check_sizes(a, b, *results)
-        notes = list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
-    about = {}
-    for name, run in (("A", a), ("B", b)):
-        said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
-        about[name] = {"title": run.title, "folder": str(run.folder), **said}
-    text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
-    logger.info("%s", text.rstrip())
-    logger.info("the comparison is in %s", folder)
-
-
-def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[ClassResult]:
-    """Measure a run by its scores alone; images are taken in the order of another run on the same ones."""
-    classes: dict[str, list[str]] = {}
-    for image in order.images.values():
-        classes.setdefault(image.class_name, []).append(image.image_path)
-    no_maps = np.empty((0, 1, 1), np.float32)
-    results = []
-    for name, paths in classes.items():
-        labels = [run.images[path].label for path in paths]
-        scores = np.array([run.images[path].score for path in paths])
-        has_mask = np.zeros(len(paths), bool)
-        found = measure_class(name, labels, scores, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
-        measures = {key: found.measures[key] for key in IMAGE_MEASURES}
-        results.append(ClassResult(name, [], measures, [], found.draws))
-    return results
-
-
-def _from_maps(run: SavedRun, images: ImageSet, options: EvaluationOptions, bootstrap: Bootstrap) -> list[ClassResult]:
-    loader = _map_loader(images, run.maps, options, share=slice(None))
-    scores = {image: row.score for image, row in run.images.items()}
-    keywords = {"image_scores": scores, "bootstrap": bootstrap}
-    return list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **keywords))
-
-
-def _check_sizes(a: SavedRun, b: SavedRun, results_a: list[ClassResult], results_b: list[ClassResult]) -> None:
-    """Refuse runs whose maps differ in size."""
-    for first, second in zip(results_a, results_b, strict=True):
+        return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes
+    with logging_redirect_tqdm():
+        results = [_from_maps(run, images, options, bootstrap) for run in (a, b)]
+    for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
             sizes = [" x ".join(map(str, result.map_shape)) for result in (first, second)]
             raise UserError(
                 f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
                 "to one size with --map_size"
             )
+    return results, list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
+
+
+def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[ClassResult]:
+    """Measure a run by its scores alone, on images in the order of `kinds`."""
+    no_maps = np.empty((0, 1, 1), np.float32)
+    results = []
+    for name in dict.fromkeys(name for name, _ in kinds.values()):
+        labels = {image: label for image, (its_class, label) in kinds.items() if its_class == name}
+        scores, has_mask = np.array([run.scores[image] for image in labels]), np.zeros(len(labels), bool)
+        measured = [no_maps, no_maps.astype(bool), has_mask]
+        found = measure_class(name, list(labels.values()), scores, *measured, bootstrap=bootstrap)
+        results.append(ClassResult(name, [], {key: found.measures[key] for key in IMAGE_MEASURES}, [], found.draws))
+    return results
+
+
+def _from_maps(run: SavedRun, images: ImageSet, options: EvaluationOptions, bootstrap: Bootstrap) -> list[ClassResult]:
+    loader = _map_loader(images, run.maps, options, share=slice(None))
+    keywords = {"image_scores": run.scores, "bootstrap": bootstrap}
+    return list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **keywords))

@@ -1,5 +1,6 @@
 """What a run left in its folder: results.json, scores.csv, and the maps if they were saved."""
 
+import contextlib
 import json
 import logging
 import math
@@ -17,15 +18,7 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class SavedImage:
-    """A row of scores.csv; `label` is 0, 1, or None where it is not known."""
-
-    image_path: str
-    class_name: str
-    label: int | None
-    score: float
+Kinds = Mapping[str, tuple[str, int | None]]  # image -> class, and label: 0, 1, or None where it is not known
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,8 @@ class SavedRun:
 
     folder: Path
     content: Mapping[str, Any]  # of its results.json
-    images: Mapping[str, SavedImage]  # the rows of its scores.csv, by image
+    kinds: Kinds  # of its images, as its scores.csv has them
+    scores: Mapping[str, float]  # of its images
 
     @property
     def maps(self) -> Path | None:
@@ -62,36 +56,32 @@ def read_run(folder: Path) -> SavedRun:
         raise UserError(f"{path} is not what a run writes: it has no 'classes'")
     if content.get("complete") is not True:
         raise UserError(f"the run in {folder} is not finished: run it again to its end")
-    images: dict[str, SavedImage] = {}
-    table = folder / "scores.csv"
+    kinds: dict[str, tuple[str, int | None]] = {}
+    scores: dict[str, float] = {}
+    table, labels = folder / "scores.csv", {"": None, "0": 0, "1": 1}
     for line, (image, name, label, score) in read_csv(table, ["image_path", "class_name", "label", "score"]):
         where = f"{table}, line {line}"
-        if label not in ("", "0", "1"):
+        if label not in labels:
             raise UserError(f"{where}: the label '{label}' is not 0, 1 or empty")
-        images[image] = SavedImage(image, name, int(label) if label else None, _finite(score, where))
-    return SavedRun(folder, content, images)
+        kinds[image], scores[image] = (name, labels[label]), _finite(score, where)
+    return SavedRun(folder, content, kinds, scores)
 
 
-def check_same_images(a: SavedRun, b: SavedRun) -> None:
-    """Refuse two runs that are not on the same images with the same classes and labels."""
-    for here, there in ((a, b), (b, a)):
-        if missing := [image for image in here.images if image not in there.images]:
-            where = f"{missing[0]} is in {here.folder}, not in {there.folder}"
-            raise UserError(f"the runs are on different images: {where}")
-    for image, row in a.images.items():
-        other = b.images[image]
-        if (row.class_name, row.label) != (other.class_name, other.label):
-            raise UserError(
-                f"the runs disagree on {image}: class {row.class_name} and label {row.label} in {a.folder}, "
-                f"class {other.class_name} and label {other.label} in {b.folder}"
-            )
+def check_same_images(a: Path, kinds_a: Kinds, b: Path, kinds_b: Kinds) -> None:
+    """Refuse two folders, of runs or data sets, that do not have the same images with the same classes and labels."""
+    for here, own, there, others in ((a, kinds_a, b, kinds_b), (b, kinds_b, a, kinds_a)):
+        if missing := next((image for image in own if image not in others), None):
+            raise UserError(f"the images differ: {missing} is in {here}, not in {there}")
+    for image, kind in kinds_a.items():
+        if kind != kinds_b[image]:
+            here, there = ("class {} and label {}".format(*each) for each in (kind, kinds_b[image]))
+            raise UserError(f"{a} and {b} disagree on {image}: {here} in the one, {there} in the other")
 
 
 def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None) -> ImageSet | None:
-    """Read the images a run was on, with their masks, from what its results.json names, or what is named here.
+    """Read the images a run was on, with their masks, from what is named here, or else in its results.json.
 
-    Returns:
-        None if the folder that results.json names is no longer there.
+    None if the folder that results.json names is no longer there.
     """
     recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
     spec = get_spec(dataset or str(run.content.get("dataset")))
@@ -100,16 +90,10 @@ def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, 
         if data_path is not None:
             raise UserError(f"--data_path {data_path}: there is no such folder")
         return None
-    if meta is None and recorded.get("meta"):
-        meta = Path(recorded["meta"])
-    classes = list(dict.fromkeys(image.class_name for image in run.images.values()))
-    images = read_test_split(spec, root, meta, classes)
-    entries = {entry.img_path: entry for entry in images.entries}
-    for image, row in run.images.items():
-        if image not in entries or entries[image].anomaly != row.label:
-            raise UserError(f"{root} does not have the image {image} of {run.folder}, or with another label")
-    if extra := [image for image in entries if image not in run.images]:
-        raise UserError(f"{root} has the image {extra[0]}, which is not in {run.folder}")
+    meta = meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
+    images = read_test_split(spec, root, meta, list(dict.fromkeys(name for name, _ in run.kinds.values())))
+    kinds = {entry.img_path: (entry.cls_name, entry.anomaly) for entry in images.entries}
+    check_same_images(run.folder, run.kinds, root, kinds)
     return images
 
 
@@ -130,10 +114,7 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
 
 
 def _finite(text: str, where: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{where}: '{text}' is not a finite number")
-    return number
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise UserError(f"{where}: '{text}' is not a finite number")

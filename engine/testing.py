@@ -15,7 +15,7 @@ from engine.detectors import METHODS, Method, warn_of_differences
 from engine.evaluation import evaluate_and_report
 from engine.loading import backbone_from_options, find_device
 from engine.options import TestOptions, resolve
-from engine.published import published_numbers, read_facts, write_published
+from engine.published import published_numbers, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -48,7 +48,7 @@ def test(options: TestOptions, key: str) -> None:
 def _test(options: TestOptions, method: Method) -> None:
     if options.compare_published:
         for name in options.dataset:
-            published_numbers(read_facts(), method.name, name)  # which are missed now if ever, before any work
+            published_numbers(method.name, name)  # which are missed now if ever, before any work
     stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(options, method)
     options = resolve(options, fidelity=checkpoints[0] and checkpoints[0].fidelity)

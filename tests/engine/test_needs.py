@@ -169,13 +169,12 @@ def test_maps_take_what_is_measured():
     assert 1 / FACTOR < peak / of.maps(images) < FACTOR
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_cached_tokens_take_what_is_on_the_disk(backbone, tmp_path, precision):
-    cache = TokenCache(tmp_path, backbone, RELEASED, precision)
+def test_cached_tokens_take_what_is_on_the_disk(backbone, tmp_path):
+    cache = TokenCache(tmp_path, backbone, RELEASED, "fp16")
     for i, tokens in enumerate(encode_patch_tokens(backbone, tiny_clip.images(3), RELEASED)):
         cache.write(str(i), tokens)
     on_disk = sum(file.stat().st_size for file in cache.folder.iterdir())
-    estimate = dimensions(backbone).tokens(3, precision)
+    estimate = dimensions(backbone).tokens(3)
     assert estimate == 3 * cache.image_bytes
     assert on_disk == pytest.approx(estimate, rel=0.01)
 

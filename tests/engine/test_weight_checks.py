@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 import models.weights
-from engine.doctor import SUMS_FOLDERS, check_sums, check_weights
+from engine.doctor import SUMS_FOLDERS, check_sums, examine
+from engine.options import ExaminationOptions
 from models.presets import PRESETS
 from utils.files import sha256_of
+from utils.problems import Problem
 
 
 @pytest.fixture
@@ -55,27 +57,32 @@ def test_the_projects_own_files_agree(folder):
     assert check_sums(folder) == []
 
 
-def test_the_demo_weights_are_found():
+def examined(model: str, pretrained: str) -> list[Problem]:
+    return examine(ExaminationOptions(model=model, pretrained=pretrained, num_workers=0))
+
+
+def test_the_demo_weights_are_found(capsys):
     preset = PRESETS["demo"]
-    assert check_weights(preset.model, preset.pretrained) == (Path(preset.pretrained), [])
+    assert examined(preset.model, preset.pretrained) == []
+    assert f"weights: {preset.pretrained}" in capsys.readouterr().out
 
 
-def test_weights_to_be_downloaded_are_a_warning_and_nothing_is_asked_for(monkeypatch):
+def test_weights_to_be_downloaded_are_a_warning_and_nothing_is_asked_for(monkeypatch, capsys):
     def refuse(*arguments):
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(models.weights, "get_session", refuse)
     monkeypatch.setattr(models.weights, "download_pretrained", refuse)
     monkeypatch.setattr(models.weights, "try_to_load_from_cache", lambda repository, name: None)
-    path, (problem,) = check_weights("ViT-B-16", "laion400m_e31")
-    assert path is None
+    problem = examined("ViT-B-16", "laion400m_e31")[0]
+    assert "weights: " not in capsys.readouterr().out
     assert problem.level == "warning"
     assert problem.what.startswith("the weights 'laion400m_e31' of ViT-B-16 are not on this machine")
     assert "pretrained_models/ViT-B-16-laion400m_e31.safetensors" in problem.remedy
 
 
-def test_weights_that_there_are_none_of_are_an_error():
-    path, (problem,) = check_weights("ViT-B-16", "none.pt")
-    assert path is None
+def test_weights_that_there_are_none_of_are_an_error(capsys):
+    problem = examined("ViT-B-16", "none.pt")[0]
+    assert "weights: " not in capsys.readouterr().out
     assert problem.level == "error"
     assert problem.what.startswith("--pretrained none.pt: no such file, nor a tag of ViT-B-16")
