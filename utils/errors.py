@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend: one sentence on stderr, no traceback."""
+"""Mistakes that a user can make and mend: one sentence on stderr, no traceback; and the problems that checks find."""
 
 from __future__ import annotations  # doctor.py imports this under an older Python, too
 
@@ -9,9 +9,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NamedTuple, NoReturn
+
+Level = Literal["error", "warning"]
+ERROR: Level = "error"  # a run would stop, or lack some of its images
+WARNING: Level = "warning"  # a run would go through, but its figures or its chances want a look
 
 
 class UserError(Exception):
@@ -103,3 +107,33 @@ def _stop(message: str, code: int) -> NoReturn:
                 handler.stream.flush()
     print(message, file=sys.stderr)
     sys.exit(code)
+
+
+class Problem(NamedTuple):
+    """One thing that a check finds wrong, in clauses."""
+
+    level: Level
+    what: str  # and where
+    remedy: str  # what to do
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}; {self.remedy}"
+
+
+def unreadable(error: OSError, path: str | Path) -> Problem:
+    """Say that a file or folder cannot be read, `path` unless the error names another."""
+    what = f"cannot read {error.filename or path}: {error.strerror or error}"
+    return Problem(ERROR, what, "see to its permissions and its disk")
+
+
+def exit_code(problems: Sequence[Problem]) -> int:
+    """Give 1 if there is an error, else 0."""
+    return int(any(problem.level == ERROR for problem in problems))
+
+
+def summary(problems: Sequence[Problem]) -> str:
+    """List all problems, errors first, below their number; or say that there are none."""
+    if not problems:
+        return "no problems found"
+    errors, warnings = ([str(one) for one in problems if one.level == level] for level in (ERROR, WARNING))
+    return "\n".join([f"problems found: errors {len(errors)}, warnings {len(warnings)}", *errors, *warnings])
