@@ -145,10 +145,8 @@ def evaluate(
                 for writer in map_writers:
                     writer.class_maps(maps, scores)
             with stopwatch("measures"):
-                labels = [sample.anomaly for sample in maps.samples]
                 options = {"legacy_pro": legacy_pro, "bootstrap": bootstrap}
-                measured = measure_class(name, labels, scores, maps.maps, maps.masks, maps.has_mask, **options)
-            result = ClassResult(name, _rows(maps, scores), *measured, maps.maps.shape[1:])
+                result = measure_class(_rows(maps, scores), maps.maps, maps.masks, maps.has_mask, **options)
             del maps  # before the next class's are made
             with stopwatch("output"):
                 for writer in writers:

@@ -109,13 +109,11 @@ def _from_scores(run: SavedRun, order: SavedRun, bootstrap: Bootstrap) -> list[C
         classes.setdefault(image.class_name, []).append(image.image_path)
     no_maps = np.empty((0, 1, 1), np.float32)
     results = []
-    for name, paths in classes.items():
-        labels = [run.images[path].label for path in paths]
-        scores = np.array([run.images[path].score for path in paths])
+    for paths in classes.values():
+        images = [run.images[path] for path in paths]
         has_mask = np.zeros(len(paths), bool)
-        found = measure_class(name, labels, scores, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
-        measures = {key: found.measures[key] for key in IMAGE_MEASURES}
-        results.append(ClassResult(name, [], measures, [], found.draws))
+        found = measure_class(images, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
+        results.append(replace(found, measures={key: found.measures[key] for key in IMAGE_MEASURES}, notes=[]))
     return results
 
 

@@ -14,18 +14,9 @@ from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from utils.errors import UserError
+from utils.evaluation_types import ImageScore
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SavedImage:
-    """A row of scores.csv; `label` is 0, 1, or None where it is not known."""
-
-    image_path: str
-    class_name: str
-    label: int | None
-    score: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class SavedRun:
 
     folder: Path
     content: Mapping[str, Any]  # of its results.json
-    images: Mapping[str, SavedImage]  # the rows of its scores.csv, by image
+    images: Mapping[str, ImageScore]  # the rows of its scores.csv, by image
 
     @property
     def maps(self) -> Path | None:
@@ -62,13 +53,13 @@ def read_run(folder: Path) -> SavedRun:
         raise UserError(f"{path} is not what a run writes: it has no 'classes'")
     if content.get("complete") is not True:
         raise UserError(f"the run in {folder} is not finished: run it again to its end")
-    images: dict[str, SavedImage] = {}
+    images: dict[str, ImageScore] = {}
     table = folder / "scores.csv"
     for line, (image, name, label, score) in read_csv(table, ["image_path", "class_name", "label", "score"]):
         where = f"{table}, line {line}"
         if label not in ("", "0", "1"):
             raise UserError(f"{where}: the label '{label}' is not 0, 1 or empty")
-        images[image] = SavedImage(image, name, int(label) if label else None, _finite(score, where))
+        images[image] = ImageScore(image, name, int(label) if label else None, _finite(score, where))
     return SavedRun(folder, content, images)
 
 
