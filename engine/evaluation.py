@@ -85,7 +85,7 @@ def evaluate_and_report(
     logger.info("%s\n%s", run.title, results_table(results, run.bootstrap))
     for note in [*run.notes, *notes(results)]:
         logger.info("note: %s", note)
-    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.seconds.items())
+    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.items())
     logger.info("%d images, %.1f a second (%s)", run.images, run.images / stopwatch.until_predicted, seconds)
     for message in filter(None, messages):
         logger.info("%s", message)

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -136,25 +135,20 @@ def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
     return tqdm(items, dynamic_ncols=True, disable=not is_main(), **settings)
 
 
-@dataclass
-class Stopwatch:
+class Stopwatch(Counter[str]):
     """Wall-clock seconds by part of the work."""
-
-    seconds: Counter[str] = field(default_factory=Counter)
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Count the time of a block as `part`."""
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - start
+        yield
+        self[part] += time.perf_counter() - start
 
     @property
     def until_predicted(self) -> float:
         """Seconds from files to predictions, those of other processes included."""
-        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]
+        return self["loading"] + self["prediction"] + self["waiting"]
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -89,7 +89,9 @@ def measure_class(
         notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
     elif weights is not None:
         known = label >= 0
-        as_pixels = (values[known, None, None] for values in (scores, label == 1))  # a pixel each
+        as_pixels = (
+            values[known, None, None] for values in (scores, label == 1)
+        )  # a pixel each, and every score a threshold
         draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], len(images)))
     return ClassResult(name, images, measures, notes, draws, curves, map_shape)
 
