@@ -146,8 +146,8 @@ class PredictionWriter:
             score = self.calibration.score(*scores)
             row |= {"score": score, "p_value": self.calibration.p_value(*scores), "is_anomalous": score > 0}
         if self.pixel_threshold is not None:
-            regions = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, prediction.photograph.size)
-            row["regions"] = [asdict(region) for region in regions]
+            size = prediction.photograph.size
+            row["regions"] = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, size)
         return row
 
     def _write_maps(self, name: str, prediction: Prediction) -> None:

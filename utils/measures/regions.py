@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of intermediate values
+REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,11 @@ def blocks(size: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
 
 
-@dataclass(frozen=True)
-class Region:
-    """A region of a map above a threshold: its box, area and highest score's place in pixels of the photograph."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    peak: float
-    peak_x: int
-    peak_y: int
-
-
-def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[dict[str, float]]:
     """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
 
-    The map is stretched to the photograph's `size` (width, height).
+    The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
+    the highest score are given, under the names in `REGION`.
     """
     mask = (anomaly_map > threshold).astype(np.uint8)
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -101,8 +89,8 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
         x, y = round(left * across), round(top * down)
         box = (x, y, round((left + width) * across) - x, round((top + height) * down) - y)
         peak = (float(inside[row, column]), int((left + column + 0.5) * across), int((top + row + 0.5) * down))
-        regions.append(Region(*box, round(area * across * down), *peak))
-    return sorted(regions, key=lambda region: -region.peak)
+        regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
+    return sorted(regions, key=lambda region: -region["peak"])
 
 
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
