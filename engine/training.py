@@ -213,7 +213,7 @@ def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple
     try:
         training.restore(state, path)
         restore_random_states(state["random_states"])
-        log, trained = TrainingLog(training.options.save_path, state["log"]), int(state["epoch"])
+        log, trained = TrainingLog(training.options.save_path, **state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

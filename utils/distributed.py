@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
+from itertools import chain, cycle, islice
 from typing import Any, TypeVar
 
 import torch
@@ -148,38 +150,31 @@ def in_turn(
     The other processes hand their items over and yield none. Of a process's items, no more than one is under way.
 
     Args:
-        items: this process's.
+        items: this process's, none of them None.
         error_type: of errors that another process's items may raise; the main process raises them in their turn.
         waiting: a context to wait in for another process's item.
     """
     if not is_main():
         try:
-            for item in items:
+            for item in chain(items, [None]):  # which says that it was the last
                 dist.send_object_list([item], dst=0)
         except error_type as error:
             dist.send_object_list([error], dst=0)
             barrier()  # until the main process, having raised the error, ends the run
-        dist.send_object_list([StopIteration()], dst=0)
         return
 
-    def received(source: int) -> Iterator[T]:
+    def receive(source: int) -> T | None:
         item: list[Any] = [None]
-        while True:
-            with waiting():
-                dist.recv_object_list(item, src=source)
-            if isinstance(item[0], StopIteration):
-                return
-            if isinstance(item[0], error_type):
-                raise item[0]
-            yield item[0]
+        with waiting():
+            dist.recv_object_list(item, src=source)
+        if isinstance(item[0], error_type):
+            raise item[0]
+        return item[0]
 
-    sources = [iter(items), *map(received, range(1, world_size()))]
-    while sources:
-        for source in list(sources):
-            try:
-                yield next(source)
-            except StopIteration:
-                sources.remove(source)
+    sources = iter([iter(items), *(iter(partial(receive, source), None) for source in range(1, world_size()))])
+    for unfinished in range(world_size(), 0, -1):
+        sources = cycle(islice(sources, unfinished))  # from the one after that which came to its end
+        yield from map(next, sources)
 
 
 def _is_shared() -> bool:
