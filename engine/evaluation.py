@@ -11,11 +11,12 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
+from datasets.loader import Batch
 from engine.options import EvaluationOptions, TestOptions, bootstrap_of
 from page.page import HtmlReport
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
-from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
 from utils.results import ResultsWriter, Run, notes, origin, results_table

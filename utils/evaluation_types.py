@@ -37,15 +37,6 @@ class Sample(Protocol):
     anomaly: int | None  # 0 or 1; None where no label is known
 
 
-class Batch(Protocol):
-    """What the loop needs of a batch, in the order of the samples; images without a known mask have none set."""
-
-    indices: Sequence[int]  # which samples they are
-    images: Tensor  # what the detector takes, float32 [B, 3, S, S] for one that looks at images
-    masks: Tensor  # bool [B, H, W], of the maps' size
-    has_mask: Tensor  # bool [B]
-
-
 @dataclass(frozen=True)
 class ImageMap:
     """An image and its map."""

@@ -1,7 +1,7 @@
 """Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -28,15 +28,12 @@ class ColourScale:
 
 
 def class_scale(maps: np.ndarray) -> ColourScale:
-    """Make the colour scale of a class from all its maps [n, H, W] together, without labels.
+    """Make the colour scale of a class from all its maps [n, H, W] together, at least one and all finite.
 
     From the median image's median score, which is what a normal pixel scores, as most pixels are normal in anomalous
     images too, to the greatest score of all, which lies in a defect if there is one: a normal image stays as it is. In
     a class without any defect the maximum is red, too: for such images, or a single one, make a `ColourScale`
     from reference values.
-
-    Raises:
-        ValueError: there are no maps, or a score that is not finite.
     """
     if not maps.size or not np.isfinite([maps.min(), maps.max()]).all():  # NaN is passed on by both
         raise ValueError("a colour scale needs maps, and all their scores finite")
@@ -47,7 +44,6 @@ def class_scale(maps: np.ndarray) -> ColourScale:
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
     """Lay a map [H, W] over its image, uint8 RGB [H, W, 3], the more opaque the higher the score."""
     colours, opacity = ramp(levels(scores, scale))
-    opacity = opacity[..., None]
     return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 
@@ -59,10 +55,10 @@ def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
 
 
 def ramp(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W]."""
+    """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W, 1]."""
     index = np.rint(RAMP_START + level * (255 - RAMP_START)).astype(np.uint8)
     colours = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1]  # OpenCV gives BGR
-    return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))  # smoothstep: flat near the median
+    return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))[..., None]  # smoothstep: flat near the median
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -125,31 +121,25 @@ def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
         np.save(file, anomaly_map)
 
 
+@dataclass
 class MapWriter(Writer):
     """Writes every map as `<img_path>.npy` in a folder."""
 
+    folder: Path
     needs_images = True
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     def image(self, image: ImageMap) -> None:
         save_map(self.folder / f"{image.sample.img_path}.npy", image.anomaly_map)
 
 
+@dataclass
 class PictureWriter(Writer):
-    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`.
+    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`."""
 
-    Args:
-        folder: the run's.
-        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3].
-    """
-
+    folder: Path  # the run's
+    read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
+    on_sheet: list[np.ndarray] = field(default_factory=list)
     needs_maps = True
-
-    def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
-        self.folder, self.read_image = folder, read_image
-        self.on_sheet: list[np.ndarray] = []  # pictures
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)

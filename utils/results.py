@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,14 @@ def origin(device: torch.device) -> dict[str, Any]:
     }
 
 
+@dataclass
 class ResultsWriter(Writer):
     """Writes results.json, results.md and scores.csv with each class: a run that is stopped leaves those it has."""
 
-    def __init__(self, run: Run, device: torch.device, stopwatch: Stopwatch) -> None:
-        self.run, self.device, self.stopwatch = run, device, stopwatch
-        self.results: list[ClassResult] = []
+    run: Run
+    device: torch.device
+    stopwatch: Stopwatch
+    results: list[ClassResult] = field(default_factory=list)
 
     def class_done(self, result: ClassResult) -> None:
         self.results.append(result)
@@ -98,7 +100,7 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     lines += [f"- {note}" for note in [*run.notes, *notes(results)]]
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
     rows = (asdict(image) for result in results for image in result.images)
-    write_csv(run.folder / "scores.csv", [field.name for field in fields(ImageScore)], rows)
+    write_csv(run.folder / "scores.csv", [column.name for column in fields(ImageScore)], rows)
 
 
 def notes(results: Sequence[ClassResult]) -> list[str]:

@@ -60,15 +60,12 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if there is none, while the block lasts.
+    """Keep other runs out of a folder, which is made if there is none, while the block lasts, or raise a `UserError`.
 
     The kernel gives the lock back when the process ends, so that a killed run leaves the file `.lock` and what it was
     writing under temporary names, which the next run removes. The lock is the process's own (`lockf`; `flock` would be
     shared with the processes that read images, and those live on for some seconds when the main one is killed). Of
     several processes of one run, the main one takes it.
-
-    Raises:
-        UserError: another run holds the lock, or the folder cannot be written to.
     """
     if not is_main():
         yield

@@ -31,12 +31,8 @@ class PixelMeasures(Ranking):
 def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False) -> PixelMeasures:
     """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
 
-    TAKES OWNERSHIP OF `maps`: their buffer is sorted in place, and what they held is LOST. Use the maps (for images,
-    for their maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some
-    megabytes.
-
-    Raises:
-        TypeError, ValueError: see `split_scores`.
+    TAKES OWNERSHIP OF `maps`, as `split_scores` does: what they held is LOST. Use the maps (for images, for their
+    maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some megabytes.
     """
     split = split_scores(maps, masks)
     ranking = sorted_ranking(split.normal, np.ascontiguousarray(split.anomalous))
@@ -63,7 +59,8 @@ def measure_class(
     name, map_shape = images[0].class_name, maps.shape[1:]
     label = np.array([-1 if image.label is None else image.label for image in images])
     scores = np.array([image.score for image in images])
-    measures: dict[str, float | None] = dict.fromkeys([*PIXEL_MEASURES, *([LEGACY_PRO] if legacy_pro else [])])
+    of_pixels = PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {})
+    measures: dict[str, float | None] = dict.fromkeys(of_pixels)
     notes, draws, curves = [], {}, None
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     if masks.any():
@@ -75,7 +72,7 @@ def measure_class(
             drawn = measures_of_draws(maps, masks, weights[:, known], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
         pixels = pixel_measures(maps, masks, legacy_pro)
-        measures |= _by_key(PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {}), vars(pixels))
+        measures |= _by_key(of_pixels, vars(pixels))
         curves = pixels.curves
         if known.size < len(images):
             notes.append(f"{len(images) - known.size} images without a mask are not in the pixel measures")
