@@ -11,15 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 
 
 class Options:
-    """Base of frozen dataclasses whose fields are options; a program's inherits from several, each a group of `--help`.
+    """Base of frozen dataclasses of options; a program's inherits from several, each a group of its `--help`."""
 
-    Attributes:
-        exclusive: whether one of a class's own fields must be given, and no other of them.
-        short_for: further flags -> which field they set, to what, and their help.
-    """
-
-    exclusive: ClassVar[bool] = False
-    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
+    exclusive: ClassVar[bool] = False  # whether one of a class's own fields must be given, and no other of them
+    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}  # flag -> which field it sets, to what, and its help
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)

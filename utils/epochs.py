@@ -22,8 +22,8 @@ class TrainingLog:
     """Losses by step and measures by epoch, written whole each time; a run that goes on begins with its `state`."""
 
     folder: Path  # of the run; gets loss.csv and loss.png, and validation.csv and validation.png with a validation
-    steps: list[Row] = field(default_factory=list)
-    validations: list[Row] = field(default_factory=list)
+    steps: list[Row]
+    validations: list[Row]
 
     def state(self) -> dict[str, list[Any]]:
         """Give everything that was recorded, for a checkpoint."""

@@ -25,9 +25,8 @@ class UserError(Exception):
 def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
     """Run an entry point's `main` and exit with its code.
 
-    That is 2 where the user can mend what went wrong (a `UserError`, a file that cannot be reached, too little
-    memory) and 130 on Ctrl-C. Of several processes under torchrun, one says what went wrong, and torchrun ends all;
-    unless they can share the work in `parallel`, they are refused.
+    That is 2 where the user can mend what went wrong (see `_report`) and 130 on Ctrl-C. Of several processes under
+    torchrun, one says what went wrong, and torchrun ends all; they are refused unless they share work in `parallel`.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         _run_in_processes(main, parallel=parallel)

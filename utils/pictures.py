@@ -16,7 +16,7 @@ RAMP_START = 135  # the part of the Turbo colour map used, from green over yello
 GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
 SHEET_COLUMNS = 4  # images of a class on the contact sheet
-SHEET_PANEL_WIDTH = 480  # pixels
+PANEL_WIDTH = 480  # pixels, on the contact sheet
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale:
     return np.hstack(pictures if mask is None else [*pictures, gap, draw_contour(image, mask)])
 
 
-def contact_sheet(
-    pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, width: int = SHEET_PANEL_WIDTH
-) -> np.ndarray:
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, width: int = PANEL_WIDTH) -> np.ndarray:
     """Set pictures, uint8 RGB [h, w, 3] no wider than `width`, on one white sheet, row by row."""
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     heights = [GAP + max(map(len, row)) for row in rows]
@@ -151,7 +149,7 @@ class PictureWriter(Writer):
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
             save_png(self.folder / "imgs" / f"{sample.img_path}.png", titled(picture, caption))
             if i in chosen:
-                self.on_sheet.append(titled(fitted(picture, SHEET_PANEL_WIDTH), caption))
+                self.on_sheet.append(titled(fitted(picture, PANEL_WIDTH), caption))
 
     def finish(self) -> str | None:
         if not self.on_sheet:

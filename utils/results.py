@@ -183,17 +183,13 @@ def _differences(a: ClassResult, b: ClassResult, bootstrap: Bootstrap) -> dict[s
 
 
 def write_comparison(
-    folder: Path,
-    comparison: Mapping[str, Any],
-    runs: Mapping[str, Mapping[str, Any]],
-    bootstrap: Bootstrap,
-    notes: Sequence[str],
+    folder: Path, comparison: Mapping[str, Any], runs: Mapping[str, Any], bootstrap: Bootstrap, notes: list[str]
 ) -> str:
     """Write what `compare_results` gave as compare.json and compare.md into a folder; returns the text of the latter.
 
     `runs` holds what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
     """
-    content = {"runs": runs, "bootstrap": asdict(bootstrap), **comparison, "notes": list(notes)}
+    content = {"runs": runs, "bootstrap": asdict(bootstrap), **comparison, "notes": notes}
     write_json(folder / "compare.json", content)
     mean = comparison["mean"]
     summary = [[name, *(percent(one[name.lower()]) for one in mean.values())] for name in runs]

@@ -1,18 +1,12 @@
 """Confidence intervals by the bootstrap: how far a measure depends on which images happen to be in the test set.
 
-The images of a class are drawn with replacement, as many as there are, and measured again; the interval is made of the
-percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What varies
-is the image with all its pixels, since pixels of one image are anything but independent.
-
-Draws are stratified: each has as many normal and as many anomalous images as the set, whose makers chose those numbers
-(chapter 8 there; also the default of the pROC package, Robin et al. 2011). What is known of the masks tells images
-apart, too, so that a measure that is defined for the set is defined for each draw. Scores and maps stay as they are:
-what was normalised over the class is not normalised again. Where a class has few images of a kind, intervals are too
-narrow, and those of F1-max and AP lie somewhat high: draws repeat images, and these two gain from that.
-
-All draws are measured at once. A score counts as often as its image was drawn, so a draw is a row of weights, one for
-each image. How many scores of each image lie above a threshold is counted once; the counts of all draws are then a
-product of two matrices, and the measures follow from them by the formulas of `ranking` and `pro`.
+The images of a class, with all their pixels, are drawn with replacement, as many as there are, and measured again; the
+interval is made of the percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13). Draws are stratified: each has as many normal and as many anomalous images as the set, whose makers chose
+those numbers (chapter 8 there; also the default of the pROC package, Robin et al. 2011), and as many of each kind of
+mask, so that a measure that is defined for the set is defined for each draw. Scores and maps stay as they are: what was
+normalised over the class is not normalised again. Where a class has few images of a kind, intervals are too narrow, and
+those of F1-max and AP lie somewhat high: draws repeat images, and these two gain from that.
 """
 
 import hashlib
@@ -70,6 +64,9 @@ def measures_of_draws(
 ) -> dict[str, np.ndarray]:
     """Compute the values [B] of each measure, as fractions, in B draws, each of normal and anomalous scores.
 
+    How many scores of each image lie above a threshold is counted once; in a draw they count as often as their image,
+    so the counts of all draws are products of two matrices, and the measures follow as in `ranking` and `pro`.
+
     Where there are more than `thresholds` different anomalous scores, neighbours share one, as if they and the normal
     scores between them were equal: the curves are exact in that many points, and straight between them. That moves the
     set's own AUROC by at most 1 / (2 thresholds); what it changes was measured to be far below an interval's own noise
@@ -81,14 +78,11 @@ def measures_of_draws(
         progress: what a progress bar is called; None shows none.
     """
     low, high = _groups(np.sort(maps[masks]), thresholds)  # [K]
-    normal_size = np.zeros(len(maps), np.int64)  # normal scores of each image
-    normal_above, normal_at_least = np.zeros(
-        (2, len(maps), low.size), np.int32
-    )  # those above `high`, of at least `low`
-    sources, anomalous_at_least, overlaps, regions = [], [], [], []  # of the m images that have anomalous scores
+    normal_above, normal_at_least = np.zeros((2, len(maps), low.size), np.int32)  # each image's by `high`, `low`
+    # Of the m images with anomalous scores: these, those from `low` to `high` each by its region's size, and regions.
+    sources, anomalous_at_least, overlaps, regions = [], [], [], []
     for i, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
         normal = np.sort(scores[~mask])
-        normal_size[i] = normal.size
         normal_above[i] = normal.size - np.searchsorted(normal, high, side="right")
         normal_at_least[i] = normal.size - np.searchsorted(normal, low, side="left")
         if mask.any():
@@ -97,14 +91,14 @@ def measures_of_draws(
             in_group = np.bincount(group, minlength=low.size)
             sources.append(i)
             anomalous_at_least.append(np.cumsum(in_group[::-1])[::-1].astype(np.int32))
-            overlaps.append(np.bincount(group, 1 / size, minlength=low.size))  # each divided by its region's size
+            overlaps.append(np.bincount(group, 1 / size, minlength=low.size))
             regions.append(count)
     anomalous_at_least, overlaps = np.stack(anomalous_at_least), np.stack(overlaps)  # [m, K]
 
     drawn = weights.T.astype(np.float64)  # [n, B]; a product of float64 is exact below 2^53, and fast
     drawn_sources = drawn[sources]
-    normal = normal_size @ drawn
-    anomalous = anomalous_at_least[:, 0] @ drawn_sources  # all are at least the lowest threshold
+    sizes = np.count_nonzero(masks, axis=(1, 2))
+    normal, anomalous = (maps[0].size - sizes) @ drawn, sizes @ drawn
     limit = FPR_LIMIT * normal
     auroc, ap, f1_max, area = np.zeros((4, len(weights)))
     found_above = np.zeros(len(weights))  # anomalous scores above the block's groups
@@ -112,10 +106,8 @@ def measures_of_draws(
     shown = {"desc": progress, "disable": progress is None, "leave": False, "delay": 2, "dynamic_ncols": True}
     for start in tqdm(starts, unit="block", **shown):
         block = slice(start, start + BLOCK)
-        above = normal_above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
-        at_least = normal_at_least[:, block].T.astype(np.float64) @ drawn
-        found = anomalous_at_least[:, block].T.astype(np.float64) @ drawn_sources
-        overlap = overlaps[:, block].T.astype(np.float64) @ drawn_sources
+        above, at_least = (one[:, block].T.astype(np.float64) @ drawn for one in (normal_above, normal_at_least))
+        found, overlap = (one[:, block].T.astype(np.float64) @ drawn_sources for one in (anomalous_at_least, overlaps))
         gained = -np.diff(found, axis=0, append=found_above[None])
         found_above = found[0]
         auroc += np.sum(gained * (2 * normal - above - at_least), axis=0)

@@ -25,9 +25,7 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
 
     The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
     the maps is 8 bytes for each anomalous pixel, and the memory for one image.
-
-    Raises:
-        TypeError, ValueError: a wrong type, shape or memory layout, or NaN or infinity in the map of the image named.
+    A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
     """
     if maps.dtype != np.float32 or masks.dtype != np.bool_:
         raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
