@@ -47,20 +47,10 @@ def flag(help: str) -> Any:
 
 def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
     """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
-    parser = parser_of(kind, description)
-    values = vars(parser.parse_args(arguments))
-    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    if mistake := options.mistake():
-        parser.error(mistake)
-    return options
-
-
-def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
-    """The parser of a class's options; each is in the group of the class that first defines it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
     first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
-    for part in kind.__mro__[:-2]:  # but for `Options` and `object`
+    for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
         group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
         if "exclusive" in vars(part):
             group = group.add_mutually_exclusive_group(required=True)
@@ -75,7 +65,11 @@ def parser_of(kind: type[Options], description: str | None) -> argparse.Argument
         for name, (target, value, help) in vars(part).get("short_for", {}).items():
             settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
             group.add_argument(name, action="store_const", **settings)
-    return parser
+    values = vars(parser.parse_args(arguments))
+    options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    if mistake := options.mistake():
+        parser.error(mistake)
+    return options
 
 
 def _settings_of(hint: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Tensors travel by gloo from a CPU and by NCCL from a GPU, objects by gloo.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)  # for the slowest process to come to where the others wait
-HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
 
 
 def start() -> dist.Store:
@@ -34,21 +32,6 @@ def finish() -> None:
     """Leave when all have done their work: one that left before would look like one that died."""
     barrier()
     dist.destroy_process_group()
-
-
-def may_report(store: dist.Store) -> bool:
-    """Whether this process is the one to say why the run ends: the first to ask, which the main one is if it can."""
-    if not is_main():
-        time.sleep(HEAD_START)
-    try:
-        return store.add("failed", 1) == 1
-    except dist.DistError:  # the store's machine is gone already
-        return False
-
-
-def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says that another process is gone or too late, not that this one did something wrong."""
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def rank() -> int:

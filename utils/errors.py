@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Literal, NamedTuple, NoReturn
 Level = Literal["error", "warning"]
 ERROR: Level = "error"  # a run would stop, or lack some of its images
 WARNING: Level = "warning"  # a run would go through, but its figures or its chances want a look
+HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
 
 
 class UserError(Exception):
@@ -48,8 +50,10 @@ def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoRe
 
 
 def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
-    # Imported here, as it imports PyTorch, which takes seconds and many a program does without.
-    from utils.distributed import finish, is_lost_connection, is_main, may_report, start
+    # Imported here, as PyTorch takes seconds and many a program does without.
+    from torch.distributed import DistError
+
+    from utils.distributed import finish, is_main, start
 
     store = start()
     try:
@@ -60,11 +64,16 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # which torchrun sends once more
-        if not may_report(store):
+        if not is_main():
+            time.sleep(HEAD_START)
+        is_told = True  # if the store's machine is gone already
+        with contextlib.suppress(DistError):
+            is_told = store.add("failed", 1) > 1
+        if is_told:
             sys.exit(1)
         if not is_main():
             print(file=sys.stderr)  # below the main process's progress bar
-        if is_lost_connection(error):
+        if isinstance(error, DistError) or "gloo/transport" in str(error):
             _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
         _report(error)
         raise
