@@ -67,7 +67,7 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     A white line over the mask's outermost pixels, with a black edge, is seen on any ground.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    drawn = np.ascontiguousarray(image).copy()
+    drawn = np.array(image, order="C")
     width = 1 + 2 * (max(mask.shape) // 512)  # odd: as far to either side of the outline
     cv2.drawContours(drawn, contours, -1, (0, 0, 0), width + 2)
     return cv2.drawContours(drawn, contours, -1, (255, 255, 255), width)

@@ -93,8 +93,7 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     }
     if run.bootstrap is not None:
         by_class = {result.name: intervals(run.bootstrap, result) for result in results}
-        limits = {"mean": intervals(run.bootstrap, mean), "classes": by_class}
-        content["intervals"] = {**asdict(run.bootstrap), **limits}
+        content["intervals"] = {**asdict(run.bootstrap), "mean": intervals(run.bootstrap, mean), "classes": by_class}
     write_json(run.folder / "results.json", content)
     lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
     lines += [f"- {note}" for note in [*run.notes, *notes(results)]]

@@ -56,7 +56,7 @@ def measure_class(
         masks, has_mask: bool, of the shape of the maps, and [n], whether an image's mask is known.
         legacy_pro, bootstrap: also compute PRO by 200 thresholds, and make draws.
     """
-    name, map_shape = images[0].class_name, maps.shape[1:]
+    name = images[0].class_name
     label = np.array([-1 if image.label is None else image.label for image in images])
     scores = np.array([image.score for image in images])
     of_pixels = PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {})
@@ -90,7 +90,7 @@ def measure_class(
             values[known, None, None] for values in (scores, label == 1)
         )  # a pixel each, and every score a threshold
         draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], len(images)))
-    return ClassResult(name, images, measures, notes, draws, curves, map_shape)
+    return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:])
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:
