@@ -68,7 +68,7 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
             time.sleep(HEAD_START)
         is_told = True  # if the store's machine is gone already
         with contextlib.suppress(DistError):
-            is_told = store.add("failed", 1) > 1
+            is_told = store.add("failed", 1) > 1  # by the first to come here, which is the main process if it can
         if is_told:
             sys.exit(1)
         if not is_main():
