@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.installation import INSTALL, check_packages, check_python
-from utils.errors import run
-from utils.problems import ERROR, Problem, exit_code, summary
+from utils.errors import ERROR, Problem, exit_code, run, summary
 
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import print_ratios, start, timed
 from benchmarks.measures import make_class
-from utils.measures.bootstrap import THRESHOLDS, Bootstrap, count_scores, measures_of_draws
+from utils.measures.bootstrap import THRESHOLDS, Bootstrap, measures_of_draws
 from utils.measures.class_measures import pixel_measures
 
 NAMES = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
@@ -29,11 +29,6 @@ def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
     """Measure each draw from its images."""
     rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights]
     return {name: np.array([getattr(row, name) for row in rows]) for name in NAMES}
-
-
-def ours(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int) -> Values:
-    """Measure all draws at once."""
-    return measures_of_draws(count_scores(maps, masks, thresholds), weights)
 
 
 def main() -> None:
@@ -51,7 +46,7 @@ def main() -> None:
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
     seconds, values = {}, {}
     for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
-        seconds[way], values[way] = timed(ours, maps, masks, weights, thresholds)
+        seconds[way], values[way] = timed(measures_of_draws, maps, masks, weights, thresholds)
     seconds_of_some, one_by_one = timed(direct, maps, masks, weights[: args.timed])
     seconds["direct"] = seconds_of_some * args.draws / args.timed
 

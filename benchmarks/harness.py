@@ -42,7 +42,7 @@ def start(doc: str, choices: Mapping[str, Sequence[str]] | None = None, **option
         parser.add_argument(f"--{name}", type=kind, nargs=nargs, default=default, choices=allowed, help=text)
     args = parser.parse_args()
     here = processor()
-    print(f"{here.name} ({here.vendor or 'maker unknown'}), {os.cpu_count()} cores, {platform.system()}")
+    print(f"{here['name']} ({here.get('vendor_id', 'maker unknown')}), {os.cpu_count()} cores, {platform.system()}")
     print(f"Python {platform.python_version()}, torch {version('torch')}")
     print(f"$ python {shlex.join(sys.argv)}\n")
     return args

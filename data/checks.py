@@ -21,8 +21,7 @@ from data.layouts import LAYOUTS
 from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
-from utils.errors import UserError
-from utils.problems import ERROR, WARNING, Problem, unreadable
+from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
 
 OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}

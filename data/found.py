@@ -10,8 +10,7 @@ from typing import Literal
 
 from datasets.images import IMAGE_SUFFIXES
 from datasets.meta import Entry, Meta
-from utils.errors import UserError
-from utils.problems import ERROR, WARNING, Level
+from utils.errors import ERROR, WARNING, Level, UserError
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
 _REPLACE = "get the files anew, or take them off the list"

@@ -22,9 +22,8 @@ from models.fidelity import Fidelity
 from models.presets import PRETRAINED_MODELS
 from models.prompts import read_prompts
 from models.weights import how_to_get, local_weights
-from utils.errors import UserError
+from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
 from utils.files import sha256_of
-from utils.problems import ERROR, WARNING, Problem, unreadable
 
 GIB = 1 << 30
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")

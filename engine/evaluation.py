@@ -11,11 +11,12 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
+from datasets.loader import Batch
 from engine.options import EvaluationOptions, TestOptions, bootstrap_of
 from page.page import HtmlReport
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
-from utils.evaluation_types import Batch, ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
 from utils.results import ResultsWriter, Run, notes, origin, results_table
@@ -85,7 +86,7 @@ def evaluate_and_report(
     logger.info("%s\n%s", run.title, results_table(results, run.bootstrap))
     for note in [*run.notes, *notes(results)]:
         logger.info("note: %s", note)
-    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.seconds.items())
+    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.items())
     logger.info("%d images, %.1f a second (%s)", run.images, run.images / stopwatch.until_predicted, seconds)
     for message in filter(None, messages):
         logger.info("%s", message)
@@ -145,10 +146,8 @@ def evaluate(
                 for writer in map_writers:
                     writer.class_maps(maps, scores)
             with stopwatch("measures"):
-                labels = [sample.anomaly for sample in maps.samples]
                 options = {"legacy_pro": legacy_pro, "bootstrap": bootstrap}
-                measured = measure_class(name, labels, scores, maps.maps, maps.masks, maps.has_mask, **options)
-            result = ClassResult(name, _rows(maps, scores), *measured, maps.maps.shape[1:])
+                result = measure_class(_rows(maps, scores), maps.maps, maps.masks, maps.has_mask, **options)
             del maps  # before the next class's are made
             with stopwatch("output"):
                 for writer in writers:

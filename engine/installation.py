@@ -9,7 +9,7 @@ import contextlib
 import importlib.metadata
 from pathlib import Path
 
-from utils.problems import ERROR, WARNING, Problem
+from utils.errors import ERROR, WARNING, Problem
 
 OLDEST, NEWEST = (3, 10), (3, 12)  # Python's versions that the project is made for
 INSTALL = "pip install -r requirements.txt"

@@ -145,8 +145,8 @@ class PredictionWriter:
             score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
             row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
         if self.pixel_threshold is not None:
-            regions = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, prediction.photograph.size)
-            row["regions"] = [asdict(region) for region in regions]
+            size = prediction.photograph.size
+            row["regions"] = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, size)
         return row
 
     def _write_overlays(self) -> None:

@@ -19,7 +19,7 @@ from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_o
 from utils.arguments import plain_record
 from utils.distributed import rank, world_size
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult
+from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.results import compare_results, write_comparison
@@ -109,14 +109,15 @@ def _measure(
 
 def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[ClassResult]:
     """Measure a run by its scores alone, on images in the order of `kinds`."""
+    classes: dict[str, list[ImageScore]] = {}
+    for image, (name, label) in kinds.items():
+        classes.setdefault(name, []).append(ImageScore(image, name, label, run.scores[image]))
     no_maps = np.empty((0, 1, 1), np.float32)
     results = []
-    for name in dict.fromkeys(name for name, _ in kinds.values()):
-        labels = {image: label for image, (its_class, label) in kinds.items() if its_class == name}
-        scores, has_mask = np.array([run.scores[image] for image in labels]), np.zeros(len(labels), bool)
-        measured = [no_maps, no_maps.astype(bool), has_mask]
-        found = measure_class(name, list(labels.values()), scores, *measured, bootstrap=bootstrap)
-        results.append(ClassResult(name, [], {key: found.measures[key] for key in IMAGE_MEASURES}, [], found.draws))
+    for images in classes.values():
+        has_mask = np.zeros(len(images), bool)
+        found = measure_class(images, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
+        results.append(replace(found, measures={key: found.measures[key] for key in IMAGE_MEASURES}, notes=[]))
     return results
 
 

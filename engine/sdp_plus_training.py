@@ -25,7 +25,7 @@ from models.fidelity import Fidelity
 from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
 from utils.arguments import plain_record
 from utils.distributed import is_main, sum_over_processes
-from utils.results import Measures, mean_result, results_table, write_results
+from utils.results import Measures, Run, mean_result, results_table, write_results
 from utils.runtime import Stopwatch, seed_everything
 
 logger = logging.getLogger(__name__)
@@ -112,5 +112,7 @@ class SDPPlusTraining(Training):
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
         logger.info("%s\n%s", title, results_table(results))
         description = {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}
-        write_results(self.options.save_path / "validation" / f"epoch_{epoch}", title, results, description)
+        folder, classes = self.options.save_path / "validation" / f"epoch_{epoch}", len(results)
+        run = Run(folder=folder, title=title, images=len(images.entries), classes=classes, description=description)
+        write_results(run, results)
         return mean_result(results).measures

@@ -1,7 +1,6 @@
 """Test a method on data sets: from the options to everything that a test leaves in its folder."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -78,7 +77,7 @@ def _test(options: TestOptions, method: Method) -> None:
             own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
             detector = method.detector(own, backbone, fidelity, parts, text)
             about = {"method": method.name, "dataset": name, **_origin(own, name, backbone, fidelity, checkpoint)}
-            results = _evaluate(own, detector, images, backbone, about, Stopwatch(Counter(stopwatch.seconds)))
+            results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
             if is_main():
                 summary.add(_epoch(checkpoint), name, results)
     if is_main() and len(checkpoints) * len(data_sets) > 1:

@@ -179,7 +179,7 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
         start_log(options.save_path / "train.log", append=options.resume)
         state = from_main(lambda: _earlier_state(options, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
-        log, trained = TrainingLog(options.save_path), 0
+        log, trained = TrainingLog(options.save_path, [], []), 0
         if state is not None:
             log, trained = _restored(training, state, state_file)
         _run_epochs(training, log, trained)
@@ -213,7 +213,7 @@ def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple
     try:
         training.restore(state, path)
         restore_random_states(state["random_states"])
-        log, trained = TrainingLog(training.options.save_path, state["log"]), int(state["epoch"])
+        log, trained = TrainingLog(training.options.save_path, **state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

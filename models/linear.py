@@ -24,7 +24,8 @@ def prefers_convolutions() -> bool:
     that a machine always rounds alike.
     """
     here = processor()
-    return here.vendor == "AuthenticAMD" and "avx512f" in here.flags and torch.backends.mkldnn.is_available()
+    has_avx_512 = "avx512f" in here.get("flags", "").split()
+    return here.get("vendor_id") == "AuthenticAMD" and has_avx_512 and torch.backends.mkldnn.is_available()
 
 
 def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:

@@ -14,7 +14,7 @@ def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeyp
     args = start("Times something.", sizes=([1, 2], "in pixels"), model=("tiny", "name"))
     assert (args.sizes, args.model) == ([3, 4], "tiny")
     said = capsys.readouterr().out
-    assert f"{processor().name} (" in said and f"{os.cpu_count()} cores" in said
+    assert f"{processor()['name']} (" in said and f"{os.cpu_count()} cores" in said
     assert f"torch {version('torch')}" in said
     assert "$ python benchmarks/some.py --sizes 3 4\n" in said
 

@@ -258,8 +258,8 @@ def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, monkeypatch, ar
     "arguments, message",
     [
         (["--save_masks"], "--save_masks needs what pixels are marked by"),
-        (["--threshold", "nan"], "argument --threshold: nan is not a finite number"),
-        (["--threshold", "1e999"], "argument --threshold: 1e999 is not a finite number"),
+        (["--threshold", "nan"], "argument --threshold: 'nan' is not a finite number"),
+        (["--threshold", "1e999"], "argument --threshold: '1e999' is not a finite number"),
         (["--method", "dp_clip", "--smoothing", "4"], "--smoothing is not an option of --method dp_clip"),
         (["--method", "sdp_plus", "--no-grn"], "--grn is not an option of --method sdp_plus"),
     ],

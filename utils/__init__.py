@@ -1,4 +1,1 @@
-"""What knows neither papers nor data sets: measures, results, pictures, processes, files, errors.
-
-It imports nothing else of the project.
-"""
+"""What knows neither papers nor data sets, and imports nothing else of the project."""

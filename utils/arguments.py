@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
 from types import NoneType
@@ -10,15 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 
 
 class Options:
-    """Base of frozen dataclasses whose fields are options; a program's inherits from several, each a group of `--help`.
+    """Base of frozen dataclasses of options; a program's inherits from several, each a group of its `--help`."""
 
-    Attributes:
-        exclusive: whether one of a class's own fields must be given, and no other of them.
-        short_for: further flags -> which field they set, to what, and their help.
-    """
-
-    exclusive: ClassVar[bool] = False
-    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}
+    exclusive: ClassVar[bool] = False  # whether one of a class's own fields must be given, and no other of them
+    short_for: ClassVar[Mapping[str, tuple[str, Any, str]]] = {}  # flag -> which field it sets, to what, and its help
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
@@ -51,41 +47,29 @@ def flag(help: str) -> Any:
 
 def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
     """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
-    parser = parser_of(kind, description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
+    first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
+    for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
+        group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
+        if "exclusive" in vars(part):
+            group = group.add_mutually_exclusive_group(required=True)
+        for one in (one for one in fields(part) if first_defined[one.name] is part):
+            default = final[one.name].default
+            settings = {**_settings_of(hints[one.name]), **(final[one.name].metadata or one.metadata)}
+            if not isinstance(default, bool | None) and default is not MISSING and "default" not in settings["help"]:
+                settings["help"] += " (default: %(default)s)"
+            if not (positional := settings.pop("positional", False)):
+                settings |= {"required": True} if default is MISSING else {"default": default}
+            group.add_argument(one.name if positional else f"--{one.name}", **settings)
+        for name, (target, value, help) in vars(part).get("short_for", {}).items():
+            settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
+            group.add_argument(name, action="store_const", **settings)
     values = vars(parser.parse_args(arguments))
     options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     if mistake := options.mistake():
         parser.error(mistake)
     return options
-
-
-def parser_of(kind: type[Options], description: str | None) -> argparse.ArgumentParser:
-    """The parser of a class's options; each is in the group of the class that first defines it."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
-    first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
-    for part in kind.__mro__[:-2]:  # but for `Options` and `object`
-        own = [one for one in fields(part) if first_defined[one.name] is part]
-        if not own:
-            continue
-        group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
-        if "exclusive" in vars(part):
-            group = group.add_mutually_exclusive_group(required=True)
-        for one in own:
-            default = final[one.name].default
-            settings = {**_settings_of(hints[one.name]), **(final[one.name].metadata or one.metadata)}
-            if not isinstance(default, bool | None) and default is not MISSING and "default" not in settings["help"]:
-                settings["help"] += " (default: %(default)s)"
-            if settings.pop("positional", False):
-                group.add_argument(one.name, **settings)
-            elif default is MISSING:
-                group.add_argument(f"--{one.name}", required=True, **settings)
-            else:
-                group.add_argument(f"--{one.name}", default=default, **settings)
-        for name, (target, value, help) in vars(part).get("short_for", {}).items():
-            settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
-            group.add_argument(name, action="store_const", **settings)
-    return parser
 
 
 def _settings_of(hint: Any) -> dict[str, Any]:
@@ -110,14 +94,11 @@ def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[s
     """A type of numbers for which a condition holds; others are refused with what is `said` of them."""
 
     def number(text: str) -> Any:
-        try:
+        with suppress(ValueError):
             value = kind(text)
-        except ValueError as error:
-            wanted = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"'{text}' is not {wanted}") from error
-        if not holds(value):
-            raise argparse.ArgumentTypeError(f"{text} is not {said}")
-        return value
+            if holds(value):
+                return value
+        raise argparse.ArgumentTypeError(f"'{text}' is not {said}")
 
     return number
 
@@ -140,8 +121,8 @@ Seed = Annotated[int, seed]
 PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
 FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
-Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "between 0 and 100")]
-Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "between 0 and 1")]
+Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a number between 0 and 100")]
+Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
 Text = Annotated[str, _non_empty]  # that is more than space
 

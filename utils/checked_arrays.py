@@ -15,7 +15,6 @@ from torch import Tensor
 from utils.files import atomic_open
 
 NAME, DIGEST = "values", "sha256"
-TYPES = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}  # as safetensors calls them
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
@@ -25,11 +24,11 @@ def write_array(path: Path, values: np.ndarray) -> None:
 
 
 def has_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether a file is there, as long as it should be, and announces such an array; its values are not read."""
+    """Whether a file is there, as long as it should be, and announces such floats; its values are not read."""
     # A damaged file makes the reader stumble in every way there is.
     with contextlib.suppress(Exception), safe_open(path, "numpy") as file:
         announced = file.get_slice(NAME)
-        return tuple(announced.get_shape()) == shape and announced.get_dtype() == TYPES[dtype]
+        return tuple(announced.get_shape()) == shape and announced.get_dtype() == f"F{8 * dtype.itemsize}"
     return False
 
 

@@ -4,10 +4,11 @@ Tensors travel by gloo from a CPU and by NCCL from a GPU, objects by gloo.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
+from itertools import chain, cycle, islice
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)  # for the slowest process to come to where the others wait
-HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
 
 
 def start() -> dist.Store:
@@ -32,21 +32,6 @@ def finish() -> None:
     """Leave when all have done their work: one that left before would look like one that died."""
     barrier()
     dist.destroy_process_group()
-
-
-def may_report(store: dist.Store) -> bool:
-    """Whether this process is the one to say why the run ends: the first to ask, which the main one is if it can."""
-    if not is_main():
-        time.sleep(HEAD_START)
-    try:
-        return store.add("failed", 1) == 1
-    except dist.DistError:  # the store's machine is gone already
-        return False
-
-
-def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says that another process is gone or too late, not that this one did something wrong."""
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def rank() -> int:
@@ -148,38 +133,31 @@ def in_turn(
     The other processes hand their items over and yield none. Of a process's items, no more than one is under way.
 
     Args:
-        items: this process's.
+        items: this process's, none of them None.
         error_type: of errors that another process's items may raise; the main process raises them in their turn.
         waiting: a context to wait in for another process's item.
     """
     if not is_main():
         try:
-            for item in items:
+            for item in chain(items, [None]):  # which says that it was the last
                 dist.send_object_list([item], dst=0)
         except error_type as error:
             dist.send_object_list([error], dst=0)
             barrier()  # until the main process, having raised the error, ends the run
-        dist.send_object_list([StopIteration()], dst=0)
         return
 
-    def received(source: int) -> Iterator[T]:
+    def receive(source: int) -> T | None:
         item: list[Any] = [None]
-        while True:
-            with waiting():
-                dist.recv_object_list(item, src=source)
-            if isinstance(item[0], StopIteration):
-                return
-            if isinstance(item[0], error_type):
-                raise item[0]
-            yield item[0]
+        with waiting():
+            dist.recv_object_list(item, src=source)
+        if isinstance(item[0], error_type):
+            raise item[0]
+        return item[0]
 
-    sources = [iter(items), *map(received, range(1, world_size()))]
-    while sources:
-        for source in list(sources):
-            try:
-                yield next(source)
-            except StopIteration:
-                sources.remove(source)
+    sources = iter([iter(items), *(iter(partial(receive, source), None) for source in range(1, world_size()))])
+    for unfinished in range(world_size(), 0, -1):
+        sources = cycle(islice(sources, unfinished))  # from the one after that which came to its end
+        yield from map(next, sources)
 
 
 def _is_shared() -> bool:

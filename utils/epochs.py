@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,13 @@ if TYPE_CHECKING:
 Row = Mapping[str, float | int | None]
 
 
+@dataclass
 class TrainingLog:
-    """Losses by step and measures by epoch, written whole each time.
+    """Losses by step and measures by epoch, written whole each time; a run that goes on begins with its `state`."""
 
-    Args:
-        folder: of the run; gets loss.csv and loss.png, and validation.csv and validation.png with a validation.
-        state: what `state` gave, to go on with a run.
-    """
-
-    def __init__(self, folder: Path, state: Mapping[str, list[Row]] | None = None) -> None:
-        self.folder = folder
-        self.steps: list[Row] = list(state["steps"]) if state is not None else []
-        self.validations: list[Row] = list(state["validations"]) if state is not None else []
+    folder: Path  # of the run; gets loss.csv and loss.png, and validation.csv and validation.png with a validation
+    steps: list[Row]
+    validations: list[Row]
 
     def state(self) -> dict[str, list[Any]]:
         """Give everything that was recorded, for a checkpoint."""
@@ -69,18 +65,13 @@ class TrainingLog:
             axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
 
 
+@dataclass
 class Summary:
-    """Collects the mean measures of several data sets, and writes all that it has with each that comes.
+    """Collects the mean measures of several data sets, and writes all that it has with each that comes."""
 
-    Args:
-        folder: gets summary.md and summary.csv, and summary.png once there is more than one epoch.
-        title: heading of the table.
-    """
-
-    def __init__(self, folder: Path, title: str) -> None:
-        self.folder = folder
-        self.title = title
-        self.means: dict[int, dict[str, Measures]] = {}  # epoch -> data set -> measures
+    folder: Path  # gets summary.md and summary.csv, and summary.png once there is more than one epoch
+    title: str  # of the table
+    means: dict[int, dict[str, Measures]] = field(default_factory=dict)  # epoch -> data set -> measures
 
     def add(self, epoch: int, data_set: str, results: Sequence[ClassResult]) -> None:
         """Record the results of one data set after an epoch."""
@@ -101,10 +92,9 @@ class Summary:
             rows = dict(data_sets) if len(data_sets) == 1 else {**data_sets, MEAN: mean_of(list(data_sets.values()))}
             for name, measures in rows.items():
                 cells.append([str(epoch), name, *map(percent, measures.values())])
+        first = 0 if len(self.means) > 1 else 1
         headers = ["epoch", "data set", *measures]
-        if len(self.means) > 1:
-            return markdown_table(headers, cells, text_column=1)
-        return markdown_table(headers[1:], [row[1:] for row in cells])
+        return markdown_table(headers[first:], [row[first:] for row in cells], text_column=1 - first)
 
 
 def _draw_measures(path: Path, by_epoch: Mapping[int, Measures]) -> None:

@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend: one sentence on stderr, no traceback."""
+"""Mistakes that a user can make and mend: one sentence on stderr, no traceback; and the problems that checks find."""
 
 from __future__ import annotations  # doctor.py imports this under an older Python, too
 
@@ -8,10 +8,16 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NamedTuple, NoReturn
+
+Level = Literal["error", "warning"]
+ERROR: Level = "error"  # a run would stop, or lack some of its images
+WARNING: Level = "warning"  # a run would go through, but its figures or its chances want a look
+HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
 
 
 class UserError(Exception):
@@ -21,9 +27,8 @@ class UserError(Exception):
 def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
     """Run an entry point's `main` and exit with its code.
 
-    That is 2 where the user can mend what went wrong (a `UserError`, a file that cannot be reached, too little
-    memory) and 130 on Ctrl-C. Of several processes under torchrun, one says what went wrong, and torchrun ends all;
-    unless they can share the work in `parallel`, they are refused.
+    That is 2 where the user can mend what went wrong (see `_report`) and 130 on Ctrl-C. Of several processes under
+    torchrun, one says what went wrong, and torchrun ends all; they are refused unless they share work in `parallel`.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         _run_in_processes(main, parallel=parallel)
@@ -45,8 +50,10 @@ def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoRe
 
 
 def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
-    # Imported here, as it imports PyTorch, which takes seconds and many a program does without.
-    from utils.distributed import finish, is_lost_connection, is_main, may_report, start
+    # Imported here, as PyTorch takes seconds and many a program does without.
+    from torch.distributed import DistError
+
+    from utils.distributed import finish, is_main, start
 
     store = start()
     try:
@@ -57,11 +64,16 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
         sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # which torchrun sends once more
-        if not may_report(store):
+        if not is_main():
+            time.sleep(HEAD_START)
+        is_told = True  # if the store's machine is gone already
+        with contextlib.suppress(DistError):
+            is_told = store.add("failed", 1) > 1  # by the first to come here, which is the main process if it can
+        if is_told:
             sys.exit(1)
         if not is_main():
             print(file=sys.stderr)  # below the main process's progress bar
-        if is_lost_connection(error):
+        if isinstance(error, DistError) or "gloo/transport" in str(error):
             _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
         _report(error)
         raise
@@ -103,3 +115,33 @@ def _stop(message: str, code: int) -> NoReturn:
                 handler.stream.flush()
     print(message, file=sys.stderr)
     sys.exit(code)
+
+
+class Problem(NamedTuple):
+    """One thing that a check finds wrong, in clauses."""
+
+    level: Level
+    what: str  # and where
+    remedy: str  # what to do
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}; {self.remedy}"
+
+
+def unreadable(error: OSError, path: str | Path) -> Problem:
+    """Say that a file or folder cannot be read, `path` unless the error names another."""
+    what = f"cannot read {error.filename or path}: {error.strerror or error}"
+    return Problem(ERROR, what, "see to its permissions and its disk")
+
+
+def exit_code(problems: Sequence[Problem]) -> int:
+    """Give 1 if there is an error, else 0."""
+    return int(any(problem.level == ERROR for problem in problems))
+
+
+def summary(problems: Sequence[Problem]) -> str:
+    """List all problems, errors first, below their number; or say that there are none."""
+    if not problems:
+        return "no problems found"
+    errors, warnings = ([str(one) for one in problems if one.level == level] for level in (ERROR, WARNING))
+    return "\n".join([f"problems found: errors {len(errors)}, warnings {len(warnings)}", *errors, *warnings])

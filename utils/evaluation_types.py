@@ -37,15 +37,6 @@ class Sample(Protocol):
     anomaly: int | None  # 0 or 1; None where no label is known
 
 
-class Batch(Protocol):
-    """What the loop needs of a batch, in the order of the samples; images without a known mask have none set."""
-
-    indices: Sequence[int]  # which samples they are
-    images: Tensor  # what the detector takes, float32 [B, 3, S, S] for one that looks at images
-    masks: Tensor  # bool [B, H, W], of the maps' size
-    has_mask: Tensor  # bool [B]
-
-
 @dataclass(frozen=True)
 class ImageMap:
     """An image and its map."""
@@ -78,21 +69,21 @@ class ImageScore:
     class_name: str
     label: int | None
     score: float
-    text_prob: float | None
-    map_max: float
+    text_prob: float | None = None
+    map_max: float | None = None
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The images of a class, its `ClassMeasures`, and the height and width of its maps."""
+    """The images of a class and what was measured on them."""
 
     name: str
     images: list[ImageScore]
-    measures: dict[str, float | None]
-    notes: list[str]
-    draws: dict[str, np.ndarray] = field(default_factory=dict)
-    pixel_curves: Curves | None = None
-    map_shape: tuple[int, ...] | None = None
+    measures: dict[str, float | None]  # fractions; None where undefined, and a note says why
+    notes: list[str]  # on the measures, and on what was left out
+    draws: dict[str, np.ndarray] = field(default_factory=dict)  # values [resamples] of each defined measure, if drawn
+    pixel_curves: Curves | None = None  # those behind the pixel measures; None where these are undefined
+    map_shape: tuple[int, ...] | None = None  # height and width
 
 
 class Writer(Protocol):

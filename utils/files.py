@@ -21,10 +21,7 @@ ABANDONED = 3600  # seconds without a change, after which nobody writes a file a
 def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
     """Open `path` for writing, as `open` does; it appears under its name only when the block ends without an error.
 
-    Its folder is made if it does not exist; text is UTF-8.
-
-    Raises:
-        UserError: the file cannot be written (no permission, disk full, a folder of that name).
+    Its folder is made if it does not exist; text is UTF-8. Where it cannot be written, that is a `UserError`.
     """
     path = Path(path)
     if "b" not in mode:

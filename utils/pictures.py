@@ -1,7 +1,7 @@
 """Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ RAMP_START = 135  # the part of the Turbo colour map used, from green over yello
 GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
 SHEET_COLUMNS = 4  # images of a class on the contact sheet
-SHEET_PANEL_WIDTH = 480  # pixels
+PANEL_WIDTH = 480  # pixels, on the contact sheet
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,12 @@ class ColourScale:
 
 
 def class_scale(maps: np.ndarray) -> ColourScale:
-    """Make the colour scale of a class from all its maps [n, H, W] together, without labels.
+    """Make the colour scale of a class from all its maps [n, H, W] together, at least one and all finite.
 
-    From the median image's median score to the greatest score of all. Most pixels of a class are normal, in its
-    anomalous images too, so a median is what a normal pixel scores (the least score would tint every normal pixel); and
-    the greatest score of the class lies in a defect if it has one. A normal image thus stays as it is, while a scale
-    of its own would show its highest score in red. In a class without any defect the maximum is red, too: for such
-    images, or a single one, make a `ColourScale` from reference values.
-
-    Raises:
-        ValueError: there are no maps, or a score that is not finite.
+    From the median image's median score, which is what a normal pixel scores, as most pixels are normal in anomalous
+    images too, to the greatest score of all, which lies in a defect if there is one: a normal image stays as it is. In
+    a class without any defect the maximum is red, too: for such images, or a single one, make a `ColourScale`
+    from reference values.
     """
     if not maps.size or not np.isfinite([maps.min(), maps.max()]).all():  # NaN is passed on by both
         raise ValueError("a colour scale needs maps, and all their scores finite")
@@ -48,7 +44,6 @@ def class_scale(maps: np.ndarray) -> ColourScale:
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
     """Lay a map [H, W] over its image, uint8 RGB [H, W, 3], the more opaque the higher the score."""
     colours, opacity = ramp(levels(scores, scale))
-    opacity = opacity[..., None]
     return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 
@@ -60,10 +55,10 @@ def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
 
 
 def ramp(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W]."""
+    """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W, 1]."""
     index = np.rint(RAMP_START + level * (255 - RAMP_START)).astype(np.uint8)
     colours = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1]  # OpenCV gives BGR
-    return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))  # smoothstep: flat near the median
+    return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))[..., None]  # smoothstep: flat near the median
 
 
 def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -72,7 +67,7 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     A white line over the mask's outermost pixels, with a black edge, is seen on any ground.
     """
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    drawn = np.ascontiguousarray(image).copy()
+    drawn = np.array(image, order="C")
     width = 1 + 2 * (max(mask.shape) // 512)  # odd: as far to either side of the outline
     cv2.drawContours(drawn, contours, -1, (0, 0, 0), width + 2)
     return cv2.drawContours(drawn, contours, -1, (255, 255, 255), width)
@@ -80,33 +75,20 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale) -> np.ndarray:
     """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool [H, W], the ground truth side by side."""
-    pictures = [image, overlay(image, scores, scale)]
-    if mask is not None:
-        pictures.append(draw_contour(image, mask))
-    height, width = image.shape[:2]
-    return np.concatenate([_padded(picture, height, width + GAP) for picture in pictures], axis=1)[:, :-GAP]
+    gap = np.full((len(image), GAP, 3), 255, np.uint8)
+    pictures = [image, gap, overlay(image, scores, scale)]
+    return np.hstack(pictures if mask is None else [*pictures, gap, draw_contour(image, mask)])
 
 
-def contact_sheet(
-    panels: Sequence[np.ndarray], captions: Sequence[str], columns: int = SHEET_COLUMNS, width: int = SHEET_PANEL_WIDTH
-) -> np.ndarray:
-    """Set panels, uint8 RGB [h, w, 3] of any size, scaled down to `width`, on one sheet, each below its caption."""
-    if not panels:
-        raise ValueError("a contact sheet needs a panel")
-    cells = [titled(fitted(panel, width), caption) for panel, caption in zip(panels, captions, strict=True)]
-    rows = []
-    for start in range(0, len(cells), columns):
-        row = cells[start : start + columns]
-        height = max(cell.shape[0] for cell in row) + GAP
-        filled = np.concatenate([_padded(cell, height, width + GAP) for cell in row], axis=1)
-        rows.append(_padded(filled, height, columns * (width + GAP)))
-    return np.pad(np.concatenate(rows), ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
-
-
-def _padded(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Enlarge a picture by white pixels below it and to its right."""
-    below, right = height - picture.shape[0], width - picture.shape[1]
-    return np.pad(picture, ((0, below), (0, right), (0, 0)), constant_values=255)
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, width: int = PANEL_WIDTH) -> np.ndarray:
+    """Set pictures, uint8 RGB [h, w, 3] no wider than `width`, on one white sheet, row by row."""
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    heights = [GAP + max(map(len, row)) for row in rows]
+    sheet = np.full((sum(heights) + GAP, columns * (GAP + width) + GAP, 3), 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = sum(heights[: number // columns]) + GAP, number % columns * (GAP + width) + GAP
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
 
 
 def fitted(picture: np.ndarray, width: int) -> np.ndarray:
@@ -137,51 +119,43 @@ def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
         np.save(file, anomaly_map)
 
 
+@dataclass
 class MapWriter(Writer):
     """Writes every map as `<img_path>.npy` in a folder."""
 
+    folder: Path
     needs_images = True
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     def image(self, image: ImageMap) -> None:
         save_map(self.folder / f"{image.sample.img_path}.npy", image.anomaly_map)
 
 
+@dataclass
 class PictureWriter(Writer):
-    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`.
+    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`."""
 
-    Args:
-        folder: the run's.
-        read_image: gives an image as the detector sees it, uint8 RGB [S, S, 3].
-    """
-
+    folder: Path  # the run's
+    read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
+    on_sheet: list[np.ndarray] = field(default_factory=list)
     needs_maps = True
-
-    def __init__(self, folder: Path, read_image: Callable[[Sample], np.ndarray]) -> None:
-        self.folder, self.read_image = folder, read_image
-        self.panels: list[np.ndarray] = []  # of the contact sheet
-        self.captions: list[str] = []
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
-        on_sheet = _spread([sample.anomaly for sample in maps.samples])
+        chosen = _spread([sample.anomaly for sample in maps.samples])
         for i, sample in enumerate(maps.samples):
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
             caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
             save_png(self.folder / "imgs" / f"{sample.img_path}.png", titled(picture, caption))
-            if i in on_sheet:
-                self.panels.append(fitted(picture, SHEET_PANEL_WIDTH))
-                self.captions.append(caption)
+            if i in chosen:
+                self.on_sheet.append(titled(fitted(picture, PANEL_WIDTH), caption))
 
     def finish(self) -> str | None:
-        if not self.panels:
+        if not self.on_sheet:
             return None
         path = self.folder / "contact_sheet.png"
-        save_png(path, contact_sheet(self.panels, self.captions))
+        save_png(path, contact_sheet(self.on_sheet))
         return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
 
 

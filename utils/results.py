@@ -1,10 +1,9 @@
 """What a run leaves behind: tables of measures, every figure as JSON, every image's scores; and how two runs differ."""
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,58 +54,52 @@ def origin(device: torch.device) -> dict[str, Any]:
     }
 
 
+@dataclass
 class ResultsWriter(Writer):
     """Writes results.json, results.md and scores.csv with each class: a run that is stopped leaves those it has."""
 
-    def __init__(self, run: Run, device: torch.device, stopwatch: Stopwatch) -> None:
-        self.run, self.device, self.stopwatch = run, device, stopwatch
-        self.results: list[ClassResult] = []
+    run: Run
+    device: torch.device
+    stopwatch: Stopwatch
+    results: list[ClassResult] = field(default_factory=list)
 
     def class_done(self, result: ClassResult) -> None:
         self.results.append(result)
-        run, done = self.run, sum(len(result.images) for result in self.results)
-        about = {
-            **run.description,
-            "complete": len(self.results) == run.classes,
-            "images": done,
-            "images_per_second": done / self.stopwatch.until_predicted,
-            "seconds": dict(self.stopwatch.seconds),
-            "processes": world_size(),
-            "peak_memory_mib": peak_memory_mib(self.device),
-        }
-        write_results(run.folder, run.heading(len(self.results)), self.results, about, run.notes, run.bootstrap)
+        done = sum(len(result.images) for result in self.results)
+        write_results(
+            self.run,
+            self.results,
+            complete=len(self.results) == self.run.classes,
+            images=done,
+            images_per_second=done / self.stopwatch.until_predicted,
+            seconds=dict(self.stopwatch),
+            processes=world_size(),
+            peak_memory_mib=peak_memory_mib(self.device),
+        )
 
     def finish(self) -> str | None:
         return f"results are in {self.run.folder}" if self.results else None
 
 
-def write_results(
-    folder: Path,
-    title: str,
-    results: Sequence[ClassResult],
-    description: Mapping[str, Any],
-    remarks: Sequence[str] = (),
-    bootstrap: Bootstrap | None = None,
-) -> None:
-    """Write results.json, results.md and scores.csv; see `Run` for what they say."""
+def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None:
+    """Write results.json, which is to have `more` on the run, results.md and scores.csv."""
     mean = mean_result(results)
     content = {
         "mean": mean.measures,
         "classes": {one.name: {**one.measures, "images": len(one.images), "notes": one.notes} for one in results},
-        "notes": list(remarks),
-        **description,
+        "notes": run.notes,
+        **run.description,
+        **more,
     }
-    if bootstrap is not None:
-        by_class = {result.name: intervals(bootstrap, result) for result in results}
-        limits = {"mean": intervals(bootstrap, mean), "classes": by_class}
-        content["intervals"] = {**dataclasses.asdict(bootstrap), **limits}
-    write_json(folder / "results.json", content)
-    lines = [f"# {title}", "", results_table(results, bootstrap), ""]
-    lines += [f"- {note}" for note in [*remarks, *notes(results)]]
-    write_text(folder / "results.md", "\n".join(lines).rstrip() + "\n")
-    columns = [field.name for field in dataclasses.fields(ImageScore)]
-    rows = (dataclasses.asdict(image) for result in results for image in result.images)
-    write_csv(folder / "scores.csv", columns, rows)
+    if run.bootstrap is not None:
+        by_class = {result.name: intervals(run.bootstrap, result) for result in results}
+        content["intervals"] = {**asdict(run.bootstrap), "mean": intervals(run.bootstrap, mean), "classes": by_class}
+    write_json(run.folder / "results.json", content)
+    lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
+    lines += [f"- {note}" for note in [*run.notes, *notes(results)]]
+    write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
+    rows = (asdict(image) for result in results for image in result.images)
+    write_csv(run.folder / "scores.csv", [column.name for column in fields(ImageScore)], rows)
 
 
 def notes(results: Sequence[ClassResult]) -> list[str]:
@@ -133,9 +126,6 @@ def mean_of(rows: Sequence[Measures]) -> dict[str, float | None]:
 def intervals(bootstrap: Bootstrap | None, result: ClassResult) -> dict[str, tuple[float, float]]:
     """Compute the interval of each measure that has draws; none without the `bootstrap` that they were made with."""
     return {key: bootstrap.interval(values) for key, values in result.draws.items()} if bootstrap else {}
-
-
-# ---- Tables ----------------------------------------------------------------------------------------------------------
 
 
 def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = None) -> str:
@@ -165,77 +155,45 @@ def percent(value: float | None, interval: tuple[float, float] | None = None, si
     return f"{number} [{', '.join(limits)}]" if limits else number
 
 
-# ---- Two runs on the same images -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A measure of two runs, as fractions; all None where it is undefined."""
-
-    a: float | None
-    b: float | None
-    difference: float | None  # b - a
-    interval: tuple[float, float] | None  # of the difference
-
-    def __str__(self) -> str:
-        text = percent(self.difference, self.interval, sign="+")
-        is_clear = self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
-        return f"**{text}**" if is_clear else text
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The differences of the means, and those of each class by its name; each by measure."""
-
-    mean: dict[str, Difference]
-    classes: dict[str, dict[str, Difference]]
-
-
-def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> Comparison:
+def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> dict[str, Any]:
     """Subtract the measures in `a` from those in `b`: the same classes in the same order, with the same draws.
 
     As both are measured on the same draws of images, the draws' differences show what the images they were tested on
     have to do with it, and not how hard those images are (a paired bootstrap).
+
+    Returns:
+        `mean`, by measure, and `classes`, by name and measure: `a` and `b` as fractions, their `difference` b - a, and
+        its `interval`; None where undefined.
     """
     if [result.name for result in a] != [result.name for result in b]:
         raise ValueError("the results are not of the same classes")
     classes = {one.name: _differences(one, other, bootstrap) for one, other in zip(a, b, strict=True)}
-    return Comparison(_differences(mean_result(a), mean_result(b), bootstrap), classes)
+    return {"mean": _differences(mean_result(a), mean_result(b), bootstrap), "classes": classes}
 
 
-def _differences(a: ClassResult, b: ClassResult, bootstrap: Bootstrap) -> dict[str, Difference]:
+def _differences(a: ClassResult, b: ClassResult, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
     found = {}
     for key, value in a.measures.items():
-        other = b.measures[key]
-        if value is None or other is None:
-            found[key] = Difference(value, other, None, None)
-        else:
-            interval = bootstrap.interval(b.draws[key] - a.draws[key])
-            found[key] = Difference(value, other, other - value, interval)
+        other, difference, interval = b.measures[key], None, None
+        if value is not None and other is not None:
+            difference, interval = other - value, bootstrap.interval(b.draws[key] - a.draws[key])
+        found[key] = {"a": value, "b": other, "difference": difference, "interval": interval}
     return found
 
 
 def write_comparison(
-    folder: Path,
-    comparison: Comparison,
-    runs: Mapping[str, Mapping[str, Any]],
-    bootstrap: Bootstrap,
-    notes: Sequence[str],
+    folder: Path, comparison: Mapping[str, Any], runs: Mapping[str, Any], bootstrap: Bootstrap, notes: list[str]
 ) -> str:
-    """Write compare.json and compare.md into a folder; returns the text of the latter.
+    """Write what `compare_results` gave as compare.json and compare.md into a folder; returns the text of the latter.
 
     `runs` holds what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
     """
-    differences = dataclasses.asdict(comparison)
-    content = {"runs": runs, "bootstrap": dataclasses.asdict(bootstrap), **differences, "notes": list(notes)}
+    content = {"runs": runs, "bootstrap": asdict(bootstrap), **comparison, "notes": notes}
     write_json(folder / "compare.json", content)
-    mean = comparison.mean
-    summary = [
-        ["A", *(percent(value.a) for value in mean.values())],
-        ["B", *(percent(value.b) for value in mean.values())],
-        ["B - A", *map(str, mean.values())],
-    ]
-    by_class = [[name, *map(str, row.values())] for name, row in comparison.classes.items()]
+    mean = comparison["mean"]
+    summary = [[name, *(percent(one[name.lower()]) for one in mean.values())] for name in runs]
+    summary.append(["B - A", *map(_shown, mean.values())])
+    by_class = [[name, *map(_shown, row.values())] for name, row in comparison["classes"].items()]
     lines = ["# Comparison of two runs", ""]
     lines += [f"- {name}: {run['title']}, in {run['folder']}" for name, run in runs.items()]
     lines += ["", markdown_table(["mean", *mean], summary), "", "## B - A by class", ""]
@@ -244,3 +202,8 @@ def write_comparison(
     text = "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
     write_text(folder / "compare.md", text)
     return text
+
+
+def _shown(one: Mapping[str, Any]) -> str:
+    text, interval = percent(one["difference"], one["interval"], sign="+"), one["interval"]
+    return text if interval is None or interval[0] <= 0 <= interval[1] else f"**{text}**"

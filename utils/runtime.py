@@ -12,11 +12,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,7 +45,7 @@ def random_states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all(),
     }
 
 
@@ -61,22 +60,21 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if there is none, while the block lasts.
+    """Keep other runs out of a folder, which is made if there is none, while the block lasts, or raise a `UserError`.
 
     The kernel gives the lock back when the process ends, so that a killed run leaves the file `.lock` and what it was
     writing under temporary names, which the next run removes. The lock is the process's own (`lockf`; `flock` would be
     shared with the processes that read images, and those live on for some seconds when the main one is killed). Of
     several processes of one run, the main one takes it.
-
-    Raises:
-        UserError: another run holds the lock, or the folder cannot be written to.
     """
     if not is_main():
         yield
         return
-    with _writable(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,14 +91,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
-
-
 class _LogFile(logging.FileHandler):
     """A log that ends the run with a sentence where it cannot be written, as on a full disk."""
 
@@ -115,18 +105,13 @@ def start_log(path: Path, *, append: bool = False) -> None:
     """Send the log to stderr and to `path` in a locked folder, from an empty file on unless it is to be appended to.
 
     Of several processes, all but the main one send their warnings to stderr only.
-
-    Raises:
-        UserError: the file cannot be written.
     """
-    if not is_main():
-        said = f"%(asctime)s %(levelname)s process {rank()}: %(message)s"
-        logging.basicConfig(level=logging.WARNING, format=said, force=True)
-        return
-    with _writable(path.parent):
-        handlers = [logging.StreamHandler(), _LogFile(path, "a" if append else "w", "utf-8")]
-    said = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=said, handlers=handlers, force=True)
+    handlers, level, who = [logging.StreamHandler()], logging.WARNING, f"process {rank()}: "
+    if is_main():
+        handlers.append(_LogFile(path, "a" if append else "w", "utf-8"))
+        level, who = logging.INFO, ""
+    said = f"%(asctime)s %(levelname)s {who}%(message)s"
+    logging.basicConfig(level=level, format=said, handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -136,25 +121,20 @@ def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
     return tqdm(items, dynamic_ncols=True, disable=not is_main(), **settings)
 
 
-@dataclass
-class Stopwatch:
+class Stopwatch(Counter[str]):
     """Wall-clock seconds by part of the work."""
-
-    seconds: Counter[str] = field(default_factory=Counter)
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Count the time of a block as `part`."""
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - start
+        yield
+        self[part] += time.perf_counter() - start
 
     @property
     def until_predicted(self) -> float:
         """Seconds from files to predictions, those of other processes included."""
-        return self.seconds["loading"] + self.seconds["prediction"] + self.seconds["waiting"]
+        return self["loading"] + self["prediction"] + self["waiting"]
 
 
 def environment(device: torch.device) -> dict[str, str]:
@@ -185,26 +165,14 @@ def peak_memory_mib(device: torch.device) -> dict[str, float]:
     return peak
 
 
-class Processor(NamedTuple):
-    """What the system says of its processor."""
-
-    name: str
-    vendor: str  # "" where it is not known
-    flags: frozenset[str]  # instruction sets, where the system names them
-
-
 @cache
-def processor() -> Processor:
-    """Read the processor's name and so on, on Linux or macOS."""
+def processor() -> dict[str, str]:
+    """Read what the system says of its processor: its `name`, and on Linux also `vendor_id`, `flags` and the rest."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = (line.partition(":") for line in cpuinfo.read_text().split("\n\n")[0].splitlines())
-        said = {key.strip(): value.strip() for key, _, value in lines}
-    else:
-        keys = {"model name": "machdep.cpu.brand_string", "vendor_id": "machdep.cpu.vendor"}
-        said = {name: _output("sysctl", "-n", key) or "" for name, key in keys.items()}
-    name = said.get("model name") or platform.processor() or platform.machine()
-    return Processor(name, said.get("vendor_id", ""), frozenset(said.get("flags", "").split()))
+    first = cpuinfo.read_text().split("\n\n")[0] if cpuinfo.is_file() else ""
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    name = said.get("model name") or _output("sysctl", "-n", "machdep.cpu.brand_string")  # Linux, or macOS
+    return {**said, "name": name or platform.processor() or platform.machine()}
 
 
 def _output(*command: str) -> str | None:

@@ -11,9 +11,8 @@ options_from() {
   options=()
   for name in model pretrained features_list... image_size fidelity batch_size num_workers device precision seed "$@"; do
     setting=$(printf %s "${name%...}" | tr "[:lower:]" "[:upper:]")
-    if [[ -z "${!setting:-}" ]]; then
-      continue
-    elif [[ $name == *... ]]; then
+    [[ -n "${!setting:-}" ]] || continue
+    if [[ $name == *... ]]; then
       options+=("--${name%...}" ${!setting})
     else
       options+=("--$name" "${!setting}")

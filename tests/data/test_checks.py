@@ -14,7 +14,7 @@ from data.found import Kind
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from tests.builder_data import build, mvtec_class, put
-from utils.problems import Problem
+from utils.errors import Problem
 
 FOLDER = get_spec("folder")  # of which nothing is published
 

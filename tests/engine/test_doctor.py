@@ -12,8 +12,8 @@ import torch
 import doctor
 import engine.doctor as examination
 from tests import small_data
+from utils.errors import ERROR, WARNING, Problem, exit_code, summary
 from utils.files import sha256_of
-from utils.problems import ERROR, WARNING, Problem, exit_code, summary
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO = PROJECT / "pretrained_models" / "demo"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.installation import INSTALL, check_packages, check_python, installed_version
-from utils.problems import ERROR, Problem
+from utils.errors import ERROR, Problem
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +92,7 @@ def test_this_environment_is_right():
     assert installed_version("pytest") == pytest.__version__
 
 
-@pytest.mark.parametrize("name", ["doctor.py", "utils/errors.py", "engine/installation.py", "utils/problems.py"])
+@pytest.mark.parametrize("name", ["doctor.py", "utils/errors.py", "engine/installation.py"])
 def test_what_tells_that_python_is_too_old_runs_under_an_old_one(name):
     tree = ast.parse((PROJECT / name).read_text(), feature_version=(3, 8))
     assert "annotations" in [

@@ -87,13 +87,13 @@ def test_presets_cannot_be_changed_by_a_run():
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--image_size", "0"], "0 is not a whole number from 1"),
-        (["--features_list", "6", "0"], "0 is not a whole number from 1"),
+        (["--image_size", "0"], "'0' is not a whole number from 1"),
+        (["--features_list", "6", "0"], "'0' is not a whole number from 1"),
         (["--features_list"], "expected at least one argument"),
         (["--fidelity", "exact"], "invalid choice: 'exact'"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--rep_vec", "median"], "invalid choice: 'median'"),
-        (["--dbscan_eps", "0"], "0 is not a number above 0"),
+        (["--dbscan_eps", "0"], "'0' is not a number above 0"),
         (["--obj_name", " "], "it is empty"),
         (["--dbscan_min_samples", "1.5"], "'1.5' is not a whole number"),
     ],

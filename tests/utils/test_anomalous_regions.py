@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.measures.regions import Region, anomalous_regions, full_size_mask
+from utils.measures.regions import anomalous_regions, full_size_mask
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def anomaly_map() -> np.ndarray:
 
 def test_regions_are_boxes_with_area_and_peak(anomaly_map):
     assert anomalous_regions(anomaly_map, 0.5, (20, 10)) == [
-        Region(x=15, y=6, width=2, height=2, area=2, peak=3, peak_x=15, peak_y=6),
-        Region(x=3, y=2, width=3, height=2, area=6, peak=2, peak_x=4, peak_y=3),
+        {"x": 15, "y": 6, "width": 2, "height": 2, "area": 2, "peak": 3, "peak_x": 15, "peak_y": 6},
+        {"x": 3, "y": 2, "width": 3, "height": 2, "area": 6, "peak": 2, "peak_x": 4, "peak_y": 3},
     ]
 
 
 def test_regions_are_stretched_to_the_photograph(anomaly_map):
     region = anomalous_regions(anomaly_map, 0.5, (200, 50))[1]
-    assert region == Region(x=30, y=10, width=30, height=10, area=300, peak=2, peak_x=45, peak_y=17)
+    assert region == {"x": 30, "y": 10, "width": 30, "height": 10, "area": 300, "peak": 2, "peak_x": 45, "peak_y": 17}
 
 
 def test_the_threshold_itself_is_not_anomalous(anomaly_map):

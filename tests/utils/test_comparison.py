@@ -1,6 +1,7 @@
 """Comparisons of two runs, from their folders."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, pixel_measures
 from utils.measures.ranking import ranking_measures
-from utils.results import compare_results
+from utils.results import compare_results, write_comparison
 
 DRAWS = 40
 
@@ -221,14 +222,15 @@ def test_maps_of_two_sizes_are_compared_at_one(data, runs, tmp_path):
     assert content["mean"]["auroc_px"]["difference"] > 0
 
 
-def test_an_undefined_measure_has_no_difference_and_a_class_may_be_called_mean():
+def test_an_undefined_measure_has_no_difference_and_a_class_may_be_called_mean(tmp_path):
     a = ClassResult("mean", [], {"auroc_px": None, "auroc_sp": 0.5}, [], {"auroc_sp": np.array([0.4, 0.6])})
     b = ClassResult("mean", [], {"auroc_px": None, "auroc_sp": 0.75}, [], {"auroc_sp": np.array([0.7, 0.8])})
     comparison = compare_results([a], [b], Bootstrap(2))
-    assert comparison.mean["auroc_px"].difference is None
-    assert comparison.mean["auroc_px"].interval is None
-    assert comparison.classes["mean"]["auroc_sp"].difference == 0.25
-    assert str(comparison.classes["mean"]["auroc_sp"]).startswith("**+25.0 [")
+    assert comparison["mean"]["auroc_px"] == {"a": None, "b": None, "difference": None, "interval": None}
+    assert comparison["classes"]["mean"]["auroc_sp"]["difference"] == 0.25
+    runs = {name: {"title": "", "folder": ""} for name in "AB"}
+    text = write_comparison(tmp_path, comparison, runs, Bootstrap(2), [])
+    assert re.search(r"\| mean +\| +- \| +\*\*\+25\.0 \[", text)
     with pytest.raises(ValueError, match="same classes"):
         compare_results([a], [], Bootstrap(2))
 

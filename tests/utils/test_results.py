@@ -8,7 +8,7 @@ import pytest
 
 from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures.bootstrap import Bootstrap
-from utils.results import mean_result, percent, results_table, write_results
+from utils.results import Run, mean_result, percent, results_table, write_results
 
 RESULTS = [
     ClassResult(
@@ -19,6 +19,11 @@ RESULTS = [
     ),
     ClassResult('n"ut', [], {"auroc_px": 0.5, "auroc_sp": None}, []),
 ]
+
+
+def run_in(folder, title, results, description, bootstrap=None) -> Run:
+    counts = {"images": 2, "classes": len(results)}
+    return Run(folder=folder, title=title, **counts, description=description, bootstrap=bootstrap)
 
 
 def test_mean_leaves_out_what_is_undefined():
@@ -54,7 +59,7 @@ def test_intervals_stand_behind_the_measures_and_in_the_json(tmp_path):
         ["nut", "90.0 [90.0, 90.0]", "70.0 [61.0, 79.0]"],
         ["mean", "70.0 [47.5, 92.5]", "70.0 [61.0, 79.0]"],
     ]
-    write_results(tmp_path, "SDP", DRAWS, {}, bootstrap=bootstrap)
+    write_results(run_in(tmp_path, "SDP", DRAWS, {}, bootstrap), DRAWS)
     content = json.loads((tmp_path / "results.json").read_text())["intervals"]
     assert (content["resamples"], content["confidence"], content["seed"]) == (101, 90, 7)
     assert content["mean"]["auroc_px"] == pytest.approx([0.475, 0.925])
@@ -69,13 +74,13 @@ def test_percent():
 
 
 def test_files_hold_everything(tmp_path):
-    write_results(tmp_path, "SDP on bolts", RESULTS, {"method": "SDP", "arguments": {"seed": 1}})
+    write_results(run_in(tmp_path, "SDP on bolts", RESULTS, {"method": "SDP"}), RESULTS, arguments={"seed": 1})
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["classes"]["bolt"]["auroc_px"] == 0.123456789
     assert content["classes"]["bolt"]["auroc_sp"] is None
     assert content["classes"]["bolt"]["images"] == 2
     assert content["mean"]["auroc_px"] == (0.123456789 + 0.5) / 2
-    assert content["method"] == "SDP"
+    assert (content["method"], content["arguments"]) == ("SDP", {"seed": 1})
     text = (tmp_path / "results.md").read_text()
     assert text.startswith("# SDP on bolts\n")
     assert "- bolt: no image measures: no image is labelled normal" in text

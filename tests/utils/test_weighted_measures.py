@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.utils.test_measures import example
 from utils.measures import bootstrap
-from utils.measures.bootstrap import count_scores, measures_of_draws
+from utils.measures.bootstrap import measures_of_draws
 from utils.measures.class_measures import pixel_measures
 from utils.measures.ranking import ranking_measures
 
@@ -31,7 +31,7 @@ def pixels_one_by_one(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) 
 
 
 def in_one_go(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = 1 << 14) -> np.ndarray:
-    drawn = measures_of_draws(count_scores(maps, masks, thresholds), weights)
+    drawn = measures_of_draws(maps, masks, weights, thresholds)
     return np.stack([drawn[name] for name in NAMES], axis=1)
 
 
@@ -79,7 +79,7 @@ def test_images_of_random_draws(decimals):
     weights = draws_of(len(labels), 50)
     known = labels >= 0
     as_pixels = scores[known].reshape(-1, 1, 1), labels[known].reshape(-1, 1, 1) == 1
-    drawn = measures_of_draws(count_scores(*as_pixels), weights[:, known])
+    drawn = measures_of_draws(*as_pixels, weights[:, known])
     for i, row in enumerate(weights):
         normal, anomalous = (np.repeat(scores[labels == value], row[labels == value]) for value in (0, 1))
         expected = dataclasses.astuple(ranking_measures(normal, anomalous))
@@ -95,7 +95,7 @@ def test_shared_thresholds_are_points_of_the_exact_curves(decimals):
     thresholds = 200
     assert len(np.unique(maps[masks])) > thresholds or decimals == 1
     found, exact = in_one_go(maps, masks, weights, thresholds), in_one_go(maps, masks, weights, maps.size)
-    assert count_scores(maps, masks, thresholds).above.shape[1] <= thresholds
+    assert bootstrap._groups(np.sort(maps[masks]), thresholds)[0].size <= thresholds
     itself = np.ones((1, len(maps)), int)
     difference = np.abs(in_one_go(maps, masks, itself, thresholds) - in_one_go(maps, masks, itself, maps.size))
     assert difference[0, 0] <= 1 / (2 * thresholds)

@@ -1,18 +1,12 @@
 """Confidence intervals by the bootstrap: how far a measure depends on which images happen to be in the test set.
 
-The images of a class are drawn with replacement, as many as there are, and measured again; the interval is made of the
-percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). What varies
-is the image with all its pixels, since pixels of one image are anything but independent.
-
-Draws are stratified: each has as many normal and as many anomalous images as the set, whose makers chose those numbers
-(chapter 8 there; also the default of the pROC package, Robin et al. 2011). What is known of the masks tells images
-apart, too, so that a measure that is defined for the set is defined for each draw. Scores and maps stay as they are:
-what was normalised over the class is not normalised again. Where a class has few images of a kind, intervals are too
-narrow, and those of F1-max and AP lie somewhat high: draws repeat images, and these two gain from that.
-
-All draws are measured at once. A score counts as often as its image was drawn, so a draw is a row of weights, one for
-each image. How many scores of each image lie above a threshold is counted once; the counts of all draws are then a
-product of two matrices, and the measures follow from them by the formulas of `ranking` and `pro`.
+The images of a class, with all their pixels, are drawn with replacement, as many as there are, and measured again; the
+interval is made of the percentiles of many such draws (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13). Draws are stratified: each has as many normal and as many anomalous images as the set, whose makers chose
+those numbers (chapter 8 there; also the default of the pROC package, Robin et al. 2011), and as many of each kind of
+mask, so that a measure that is defined for the set is defined for each draw. Scores and maps stay as they are: what was
+normalised over the class is not normalised again. Where a class has few images of a kind, intervals are too narrow, and
+those of F1-max and AP lie somewhat high: draws repeat images, and these two gain from that.
 """
 
 import hashlib
@@ -45,14 +39,12 @@ class Bootstrap:
         """
         digest = hashlib.sha256(class_name.encode("utf-8", "surrogateescape")).digest()
         rng = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
-        weights = np.zeros((self.resamples, len(kinds)), np.int64)
+        drawn = np.empty((self.resamples, len(kinds)), np.int64)
         for kind in np.unique(kinds, axis=0):
             images = np.flatnonzero((kinds == kind).all(axis=1))
-            drawn = rng.integers(images.size, size=(self.resamples, images.size))
-            cells = drawn + images.size * np.arange(self.resamples)[:, None]
-            counts = np.bincount(cells.ravel(), minlength=self.resamples * images.size)
-            weights[:, images] = counts.reshape(self.resamples, images.size)
-        return weights
+            drawn[:, images] = images[rng.integers(images.size, size=(self.resamples, images.size))]
+        cells = drawn + len(kinds) * np.arange(self.resamples)[:, None]
+        return np.bincount(cells.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
     def interval(self, values: np.ndarray) -> tuple[float, float]:
         """Compute the percentile interval of a measure's values [resamples]."""
@@ -67,84 +59,56 @@ class Bootstrap:
         )
 
 
-@dataclass(frozen=True)
-class ScoreCounts:
-    """How the scores of a class's n images, m of them with anomalous pixels, lie to its K thresholds, which ascend.
+def measures_of_draws(
+    maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = THRESHOLDS, progress: str | None = None
+) -> dict[str, np.ndarray]:
+    """Compute the values [B] of each measure, as fractions, in B draws, each of normal and anomalous scores.
 
-    A threshold stands for the anomalous scores from `low` to `high`: one value, or neighbouring ones.
-    """
-
-    normal: np.ndarray  # int64 [n], normal scores of each image
-    above: np.ndarray  # int32 [n, K], those above `high`
-    at_least: np.ndarray  # int32 [n, K], those of at least `low`
-    sources: np.ndarray  # int64 [m], the images that have anomalous scores
-    found: np.ndarray  # int32 [m, K], their anomalous scores of at least `low`
-    overlap: np.ndarray  # float64 [m, K], those from `low` to `high`, each divided by its region's size
-    regions: np.ndarray  # int64 [m], their regions
-
-
-def count_scores(maps: np.ndarray, masks: np.ndarray, thresholds: int = THRESHOLDS) -> ScoreCounts:
-    """Count the scores of finite maps [n, H, W], split by masks bool [n, H, W], of which one must have a pixel set.
+    How many scores of each image lie above a threshold is counted once; in a draw they count as often as their image,
+    so the counts of all draws are products of two matrices, and the measures follow as in `ranking` and `pro`.
 
     Where there are more than `thresholds` different anomalous scores, neighbours share one, as if they and the normal
     scores between them were equal: the curves are exact in that many points, and straight between them. That moves the
     set's own AUROC by at most 1 / (2 thresholds); what it changes was measured to be far below an interval's own noise
     (benchmarks/README.md). With fewer everything is exact.
+
+    Args:
+        maps, masks: finite scores [n, H, W], and bool [n, H, W] which are anomalous: one at least.
+        weights: int [B, n], how often each draw has each image.
+        progress: what a progress bar is called; None shows none.
     """
-    low, high = _groups(np.sort(maps[masks]), thresholds)
-    normal_size = np.zeros(len(maps), np.int64)
-    above, at_least = np.zeros((2, len(maps), low.size), np.int32)
-    sources, found, overlap, regions = [], [], [], []
+    low, high = _groups(np.sort(maps[masks]), thresholds)  # [K]
+    normal_above, normal_at_least = np.zeros((2, len(maps), low.size), np.int32)  # each image's by `high`, `low`
+    # Of the m images with anomalous scores: these, those from `low` to `high` each by its region's size, and regions.
+    sources, anomalous_at_least, overlaps, regions = [], [], [], []
     for i, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
         normal = np.sort(scores[~mask])
-        normal_size[i] = normal.size
-        above[i] = normal.size - np.searchsorted(normal, high, side="right")
-        at_least[i] = normal.size - np.searchsorted(normal, low, side="left")
+        normal_above[i] = normal.size - np.searchsorted(normal, high, side="right")
+        normal_at_least[i] = normal.size - np.searchsorted(normal, low, side="left")
         if mask.any():
             size, count = region_sizes(mask)
             group = np.searchsorted(low, scores[mask], side="right") - 1
             in_group = np.bincount(group, minlength=low.size)
             sources.append(i)
-            found.append(np.cumsum(in_group[::-1])[::-1].astype(np.int32))
-            overlap.append(np.bincount(group, 1 / size, minlength=low.size))
+            anomalous_at_least.append(np.cumsum(in_group[::-1])[::-1].astype(np.int32))
+            overlaps.append(np.bincount(group, 1 / size, minlength=low.size))
             regions.append(count)
-    of_anomalous = (np.array(sources), np.stack(found), np.stack(overlap), np.array(regions))
-    return ScoreCounts(normal_size, above, at_least, *of_anomalous)
+    anomalous_at_least, overlaps = np.stack(anomalous_at_least), np.stack(overlaps)  # [m, K]
 
-
-def _groups(scores: np.ndarray, thresholds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the least and the greatest score of each group of sorted scores; equal scores are in one group."""
-    first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
-    if first.size > thresholds:
-        wanted = np.arange(thresholds) * scores.size // thresholds
-        first = np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
-    return scores[first], scores[np.append(first[1:], scores.size) - 1]
-
-
-def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | None = None) -> dict[str, np.ndarray]:
-    """Compute the values [B] of each measure, as fractions, in B draws, each of normal and anomalous scores.
-
-    `weights`, int [B, n], are how often each draw has each image; a progress bar is called `progress` if shown.
-    """
     drawn = weights.T.astype(np.float64)  # [n, B]; a product of float64 is exact below 2^53, and fast
-    drawn_sources = drawn[counts.sources]
-    normal = counts.normal @ drawn
-    anomalous = counts.found[:, 0] @ drawn_sources  # all are at least the lowest threshold
-    regions = counts.regions @ drawn_sources
+    drawn_sources = drawn[sources]
+    sizes = np.count_nonzero(masks, axis=(1, 2))
+    normal, anomalous = (maps[0].size - sizes) @ drawn, sizes @ drawn
     limit = FPR_LIMIT * normal
     auroc, ap, f1_max, area = np.zeros((4, len(weights)))
     found_above = np.zeros(len(weights))  # anomalous scores above the block's groups
-    starts = range((counts.found.shape[1] - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
+    starts = range((low.size - 1) // BLOCK * BLOCK, -1, -BLOCK)  # from the highest thresholds down
     shown = {"desc": progress, "disable": progress is None, "leave": False, "delay": 2, "dynamic_ncols": True}
     for start in tqdm(starts, unit="block", **shown):
         block = slice(start, start + BLOCK)
-        above = counts.above[:, block].T.astype(np.float64) @ drawn  # [BLOCK, B]
-        at_least = counts.at_least[:, block].T.astype(np.float64) @ drawn
-        found = counts.found[:, block].T.astype(np.float64) @ drawn_sources
-        overlap = counts.overlap[:, block].T.astype(np.float64) @ drawn_sources
-        gained = found.copy()
-        gained[:-1] -= found[1:]
-        gained[-1] -= found_above
+        above, at_least = (one[:, block].T.astype(np.float64) @ drawn for one in (normal_above, normal_at_least))
+        found, overlap = (one[:, block].T.astype(np.float64) @ drawn_sources for one in (anomalous_at_least, overlaps))
+        gained = -np.diff(found, axis=0, append=found_above[None])
         found_above = found[0]
         auroc += np.sum(gained * (2 * normal - above - at_least), axis=0)
         predicted = found + at_least
@@ -155,5 +119,14 @@ def measures_of_draws(counts: ScoreCounts, weights: np.ndarray, progress: str | 
         "auroc": auroc / (2 * normal * anomalous),
         "ap": ap / anomalous,
         "f1_max": f1_max,
-        "pro": area / (limit * regions),
+        "pro": area / (limit * (np.array(regions) @ drawn_sources)),
     }
+
+
+def _groups(scores: np.ndarray, thresholds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the least and the greatest score of each group of sorted scores; equal scores are in one group."""
+    first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    if first.size > thresholds:
+        wanted = np.arange(thresholds) * scores.size // thresholds
+        first = np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
+    return scores[first], scores[np.append(first[1:], scores.size) - 1]

@@ -1,13 +1,14 @@
 """All measures of one class, from its maps, masks and image scores, and their values in bootstrap draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures import pro
-from utils.measures.bootstrap import Bootstrap, count_scores, measures_of_draws
+from utils.measures.bootstrap import Bootstrap, measures_of_draws
 from utils.measures.curves import Curves, pixel_curves
 from utils.measures.ranking import Ranking, ranking_measures, sorted_ranking
 from utils.measures.regions import split_scores
@@ -30,12 +31,8 @@ class PixelMeasures(Ranking):
 def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False) -> PixelMeasures:
     """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
 
-    TAKES OWNERSHIP OF `maps`: their buffer is sorted in place, and what they held is LOST. Use the maps (for images,
-    for their maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some
-    megabytes.
-
-    Raises:
-        TypeError, ValueError: see `split_scores`.
+    TAKES OWNERSHIP OF `maps`, as `split_scores` does: what they held is LOST. Use the maps (for images, for their
+    maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some megabytes.
     """
     split = split_scores(maps, masks)
     ranking = sorted_ranking(split.normal, np.ascontiguousarray(split.anomalous))
@@ -43,37 +40,27 @@ def pixel_measures(maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False
     return PixelMeasures(**vars(ranking), pro=pro.exact_pro(split), legacy_pro=older, curves=pixel_curves(split))
 
 
-class ClassMeasures(NamedTuple):
-    """The measures of a class."""
-
-    measures: dict[str, float | None]  # fractions; None where undefined, and a note says why
-    notes: list[str]  # on them, and on what was left out
-    draws: dict[str, np.ndarray]  # values [resamples] of each measure that is defined; empty if no draws were made
-    pixel_curves: Curves | None  # those behind the pixel measures; None where these are undefined
-
-
 def measure_class(
-    name: str,
-    labels: Sequence[int | None],
-    scores: np.ndarray,
+    images: list[ImageScore],
     maps: np.ndarray,
     masks: np.ndarray,
     has_mask: np.ndarray,
     *,
     legacy_pro: bool = False,
     bootstrap: Bootstrap | None = None,
-) -> ClassMeasures:
+) -> ClassResult:
     """Measure a class of n images; the maps are used up, and so are the masks.
 
     Args:
-        name: of the class, for the bootstrap's random numbers.
-        labels, scores: [n], of the images; 0 normal, 1 anomalous, None unknown.
         maps: float32 [n, H, W], or [0, H, W] where there is no mask.
         masks, has_mask: bool, of the shape of the maps, and [n], whether an image's mask is known.
         legacy_pro, bootstrap: also compute PRO by 200 thresholds, and make draws.
     """
-    label = np.array([-1 if value is None else value for value in labels])
-    measures: dict[str, float | None] = dict.fromkeys([*PIXEL_MEASURES, *([LEGACY_PRO] if legacy_pro else [])])
+    name = images[0].class_name
+    label = np.array([-1 if image.label is None else image.label for image in images])
+    scores = np.array([image.score for image in images])
+    of_pixels = PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {})
+    measures: dict[str, float | None] = dict.fromkeys(of_pixels)
     notes, draws, curves = [], {}, None
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     if masks.any():
@@ -82,13 +69,13 @@ def measure_class(
             maps[row], masks[row] = maps[source], masks[source]
         maps, masks = maps[: known.size], masks[: known.size]
         if weights is not None and not masks.all():
-            drawn = measures_of_draws(count_scores(maps, masks), weights[:, known], f"bootstrap of {name}")
+            drawn = measures_of_draws(maps, masks, weights[:, known], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
         pixels = pixel_measures(maps, masks, legacy_pro)
-        measures |= _by_key(PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {}), vars(pixels))
+        measures |= _by_key(of_pixels, vars(pixels))
         curves = pixels.curves
-        if known.size < len(scores):
-            notes.append(f"{len(scores) - known.size} images without a mask are not in the pixel measures")
+        if known.size < len(images):
+            notes.append(f"{len(images) - known.size} images without a mask are not in the pixel measures")
     else:
         notes.append("no pixel measures: there is no mask with an anomalous pixel")
 
@@ -98,11 +85,12 @@ def measure_class(
         kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (label == value).any()]
         notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
     elif weights is not None:
-        known = np.flatnonzero(label >= 0)
-        one_pixel = (known.size, 1, 1)  # as if each image were one, and with every score a threshold
-        counts = count_scores(scores[known].reshape(one_pixel), label[known].reshape(one_pixel) == 1, known.size)
-        draws |= _by_key(IMAGE_MEASURES, measures_of_draws(counts, weights[:, known]))
-    return ClassMeasures(measures, notes, draws, curves)
+        known = label >= 0
+        as_pixels = (
+            values[known, None, None] for values in (scores, label == 1)
+        )  # a pixel each, and every score a threshold
+        draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], len(images)))
+    return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:])
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:

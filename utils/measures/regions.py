@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of intermediate values
+REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,7 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
 
     The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
     the maps is 8 bytes for each anomalous pixel, and the memory for one image.
-
-    Raises:
-        TypeError, ValueError: a wrong type, shape or memory layout, or NaN or infinity in the map of the image named.
+    A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
     """
     if maps.dtype != np.float32 or masks.dtype != np.bool_:
         raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
@@ -70,24 +69,11 @@ def blocks(size: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
 
 
-@dataclass(frozen=True)
-class Region:
-    """A region of a map above a threshold: its box, area and highest score's place in pixels of the photograph."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    peak: float
-    peak_x: int
-    peak_y: int
-
-
-def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[dict[str, float]]:
     """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
 
-    The map is stretched to the photograph's `size` (width, height).
+    The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
+    the highest score are given, under the names in `REGION`.
     """
     mask = (anomaly_map > threshold).astype(np.uint8)
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -101,8 +87,8 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
         x, y = round(left * across), round(top * down)
         box = (x, y, round((left + width) * across) - x, round((top + height) * down) - y)
         peak = (float(inside[row, column]), int((left + column + 0.5) * across), int((top + row + 0.5) * down))
-        regions.append(Region(*box, round(area * across * down), *peak))
-    return sorted(regions, key=lambda region: -region.peak)
+        regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
+    return sorted(regions, key=lambda region: -region["peak"])
 
 
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
