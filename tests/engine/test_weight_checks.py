@@ -8,8 +8,8 @@ import models.weights
 from engine.doctor import SUMS_FOLDERS, check_sums, examine
 from engine.options import ExaminationOptions
 from models.presets import PRESETS
+from utils.errors import Problem
 from utils.files import sha256_of
-from utils.problems import Problem
 
 
 @pytest.fixture
