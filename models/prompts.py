@@ -19,12 +19,11 @@ class PromptEnsemble:
 
     def sentences(self, phrase: str) -> tuple[list[str], list[str]]:
         """All normal and all anomalous sentences about what is called `phrase`."""
-
-        def fill(states: tuple[str, ...]) -> list[str]:
-            filled = [state.replace("{}", phrase) for state in states]
-            return [template.replace("{}", state) for state in filled for template in self.templates]
-
-        return fill(self.normal), fill(self.anomalous)
+        normal, anomalous = (
+            [template.replace("{}", state.replace("{}", phrase)) for state in states for template in self.templates]
+            for states in (self.normal, self.anomalous)
+        )
+        return normal, anomalous
 
 
 def prompt_files() -> list[str]:
