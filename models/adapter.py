@@ -10,7 +10,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import attend, project
+from models.attention import run_block
 from utils.distributed import sum_over_processes, world_size
 
 
@@ -50,7 +50,7 @@ class GRN(nn.Module):
         return x * (1 + self.weight * response) + self.bias
 
 
-class TokenAdapter(nn.Module):
+class TokenAdapter(nn.Sequential):
     """From tokens [B, T, width] to [B, T, out]: a linear layer without bias, GRN and LeakyReLU where asked for."""
 
     def __init__(self, width: int, out: int, *, relu: bool, grn: bool, grn_over_batch: bool = False) -> None:
@@ -59,10 +59,6 @@ class TokenAdapter(nn.Module):
         nn.init.xavier_uniform_(self.fc.weight)
         self.grn = GRN(out, over_batch=grn_over_batch) if grn else nn.Identity()
         self.activation = nn.LeakyReLU(0.01) if relu else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Adapt tokens."""
-        return self.activation(self.grn(self.fc(x)))
 
 
 class ImageAdapter(nn.Module):
@@ -121,8 +117,7 @@ def encode_adapted(
 
 def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
     """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
-    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z))))
-    z = z + block.ls_2(block.mlp(block.ln_2(z)))
+    z = run_block(block, z)
     if adapter is None:
         return z
     adapted = F.normalize(adapter(z), dim=-1) * z.norm(dim=-1, keepdim=True)
