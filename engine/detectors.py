@@ -68,7 +68,7 @@ def _sdp_plus() -> Method:
         name="SDP+",
         text_features=clip_ad_text_features,
         detector=lambda options, backbone, fidelity, adapters, text: SDPPlus(
-            adapters, backbone, text, fidelity, options.smoothing
+            backbone, text, fidelity, options.smoothing, adapters
         ),
         record=_clip_ad_record,
         defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},

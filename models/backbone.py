@@ -96,9 +96,8 @@ def load_backbone(
 
     clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
     _load(clip, weights.path, model)
-    use_fastest_kernels(clip, device, precision)
     return Backbone(
-        clip=clip.eval().requires_grad_(False).to(device),
+        clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
         tokenize=open_clip.SimpleTokenizer(context_length=clip.context_length),
         name=model,
         weights=weights,

@@ -4,6 +4,7 @@ Tensors: B images of S x S pixels, N = g x g patches, a class token before them,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,22 +43,20 @@ def image_probability(tap: Tap, text: Tensor) -> Tensor:
     return logits.softmax(dim=-1)[:, 1]
 
 
+@dataclass(eq=False)
 class SDP:
     """Maps and scores from a frozen CLIP and text features alone."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        text_features: Mapping[str, Tensor],  # class -> unit columns normal and anomalous [D, 2]
-        fidelity: Fidelity,  # how the taps are taken
-        smoothing: float,  # standard deviation of the Gaussian filter on the maps, in pixels
-    ) -> None:
-        self.backbone = backbone
-        self.text_features = text_features
-        self.fidelity = fidelity
-        upsampling = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=False)
-        self.filter = gaussian_matrix(backbone.image_size, smoothing).to(backbone.device)  # [S, S]
-        self.smooth_upsampling = self.filter @ upsampling.to(backbone.device)  # [S, g]
+    backbone: Backbone
+    text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
+    fidelity: Fidelity  # how the taps are taken
+    smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
+
+    def __post_init__(self) -> None:
+        size, device = self.backbone.image_size, self.backbone.device
+        self.filter = gaussian_matrix(size, self.smoothing).to(device)  # [S, S]
+        upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
+        self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:

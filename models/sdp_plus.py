@@ -1,14 +1,13 @@
 """SDP+: SDP's maps plus those of trained linear adapters. CLIP-AD (arXiv:2311.00453), section 3.4."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from models.anomaly_map import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities, resample
 from models.backbone import Backbone
-from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
 from models.sdp import SDP
@@ -38,7 +37,7 @@ class LinearAdapters(nn.Module):
 
 def adapters_for(backbone: Backbone) -> LinearAdapters:
     """Untrained adapters that fit a backbone, on its device."""
-    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape).to(backbone.device)
+    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape)
     return use_fastest_kernels(adapters, backbone.device, backbone.precision)
 
 
@@ -54,20 +53,15 @@ def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
     return total
 
 
+@dataclass(eq=False)
 class SDPPlus(SDP):
     """SDP with the maps of adapters that fit its backbone added before the Gaussian filter."""
 
-    def __init__(
-        self,
-        adapters: LinearAdapters,
-        backbone: Backbone,
-        text_features: Mapping[str, Tensor],
-        fidelity: Fidelity,
-        smoothing: float,
-    ) -> None:
-        super().__init__(backbone, text_features, fidelity, smoothing)
-        self.adapters = adapters
-        self.upsampling = adapter_upsampling(backbone)
+    adapters: LinearAdapters
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.upsampling = adapter_upsampling(self.backbone)
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
