@@ -51,6 +51,7 @@ class SDP:
     text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
     fidelity: Fidelity  # how the taps are taken
     smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
+    reads_ori = False  # whether `maps` needs the original path's tokens
 
     def __post_init__(self) -> None:
         size, device = self.backbone.image_size, self.backbone.device
@@ -61,24 +62,20 @@ class SDP:
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        return self._predict(images, class_names, with_ori=False)[0]
-
-    def _predict(
-        self, images: Tensor, class_names: Sequence[str], *, with_ori: bool
-    ) -> tuple[Prediction, list[Tap], Tensor]:
-        """What `predict` gives, the dual path's taps, and the text features [B, D, 2] of the images' classes."""
-        backbone = self.backbone
-        text = torch.stack([self.text_features[name] for name in class_names])
-        taps = backbone.run_image_tower(
+        text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
+        taps = self.backbone.run_image_tower(
             encode_dual_path,
             images,
-            backbone.features_list,
+            self.backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
-            with_ori=with_ori,
+            with_ori=self.reads_ori,
         )
-        scores = token_scores(taps, text).unflatten(1, (backbone.grid, backbone.grid))  # [B, g, g]
-        maps = resample(scores, self.smooth_upsampling)  # [B, S, S]
-        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text)), taps, text
+        return Prediction(maps=self.maps(taps, text), text_prob=image_probability(taps[-1], text))
+
+    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
+        """Anomaly maps [B, S, S] from the taps and the text features of the images' classes [B, D, 2]."""
+        grid = self.backbone.grid
+        return resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""
