@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -67,15 +68,11 @@ class ImageAdapter(nn.Module):
     def __init__(self, width: int, embed_dim: int, settings: AdapterSettings) -> None:
         super().__init__()
         self.settings = settings
-        relu, grn = settings.relu, settings.grn
-        self.layer_adapters = nn.ModuleList(
-            TokenAdapter(width, width, relu=True, grn=grn, grn_over_batch=settings.grn_over_batch)
-            for _ in settings.adapt_layers
-        )
-        self.seg_proj = nn.ModuleList(
-            TokenAdapter(width, embed_dim, relu=relu, grn=grn) for _ in settings.features_list
-        )
-        self.det_proj = TokenAdapter(width, embed_dim, relu=relu, grn=grn)
+        layer = partial(TokenAdapter, width, width, relu=True, grn=settings.grn, grn_over_batch=settings.grn_over_batch)
+        projection = partial(TokenAdapter, width, embed_dim, relu=settings.relu, grn=settings.grn)
+        self.layer_adapters = nn.ModuleList(layer() for _ in settings.adapt_layers)
+        self.seg_proj = nn.ModuleList(projection() for _ in settings.features_list)
+        self.det_proj = projection()
 
 
 class AdaptedFeatures(NamedTuple):
@@ -106,8 +103,7 @@ def encode_adapted(
     # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
     z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg = []
-    last = max(settings.features_list)
-    for number, block in enumerate(visual.transformer.resblocks[:last], 1):
+    for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
         z = run(_adapted_block, block, adapters.get(number - 1), z, settings.adapt_weight)
         if number in projections:
             seg.append(run(_projected, visual.ln_post, projections[number], z))

@@ -48,8 +48,7 @@ def encode_dual_path(
     surgery_blocks = {n for end in summed_at.values() for n in range(end - (end - 1) % stage_length, end + 1)}
     last = max([min(max(taps) + shared_buffers, depth), *surgery_blocks])
 
-    z = visual._embeds(images)  # [B, 1+N, C]
-    s = None
+    z, s = visual._embeds(images), None  # [B, 1+N, C] both
     ori: dict[int, Tensor] = {}
     stage_sum: dict[int, Tensor] = {}
     for number, block in enumerate(blocks[:last], 1):

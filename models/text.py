@@ -33,8 +33,7 @@ def class_text_features(
     """
     normal, anomalous = prompts.sentences(phrase)
     embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)
-    states = np.split(embeddings, [len(normal)])
-    columns = [representative_vector(rows, choice) for rows in states]
+    columns = [representative_vector(rows, choice) for rows in np.split(embeddings, [len(normal)])]
     return torch.from_numpy(np.stack(columns, axis=1)).to(backbone.device)
 
 
