@@ -87,11 +87,8 @@ def load_backbone(
     quick_gelu = config.get("quick_gelu", False) or trained_with_quick
     twin = f"{model}-quickgelu"
     if weights.tag is None and not quick_gelu and twin in open_clip.list_models():
-        logger.warning(
-            "%s is taken to be trained with GELU; if it was with QuickGELU, as OpenAI's were, give --model %s",
-            weights.path,
-            twin,
-        )
+        remedy = f"if it was with QuickGELU, as OpenAI's were, give --model {twin}"
+        logger.warning("%s is taken to be trained with GELU; %s", weights.path, remedy)
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+logger = logging.getLogger(__name__)
+
 # scikit-learn, which takes a second to import, is imported where it is used: the mean and the options do without.
 
 RepVec = Literal["mean", "pca", "kde", "dbscan", "mean_shift"]
@@ -44,11 +46,8 @@ def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.nd
         clustering = dbscan if choice.method == "dbscan" else MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH)
         labels = clustering.fit_predict(rows)  # of clusters from 0 on; -1 is noise
         if labels.max() < 0:
-            logging.getLogger(__name__).warning(
-                "no cluster among %d sentences: their mean is used; a larger --dbscan_eps or smaller "
-                "--dbscan_min_samples would find one",
-                len(rows),
-            )
+            remedy = "a larger --dbscan_eps or smaller --dbscan_min_samples would find one"
+            logger.warning("no cluster among %d sentences: their mean is used; %s", len(rows), remedy)
         else:
             vector = rows[labels == np.bincount(labels[labels >= 0]).argmax()].mean(axis=0)
     return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -59,10 +59,9 @@ def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS)
         raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
     config = open_clip.get_pretrained_cfg(model, pretrained)
     check_normalisation(config, f"--pretrained {pretrained}")
-    names = [f"{model}-{pretrained}.safetensors", f"{model}-{pretrained}.pt", Path(config.get("url") or "").name]
-    there = next((folder / name for name in names if (folder / name).is_file()), None)
-    if there is not None:
-        return there
+    for name in (f"{model}-{pretrained}.safetensors", f"{model}-{pretrained}.pt", Path(config.get("url") or "").name):
+        if (folder / name).is_file():
+            return folder / name
     cached = try_to_load_from_cache(_repository(config), HUB_FILE)
     return Path(cached) if isinstance(cached, str) else None
 
