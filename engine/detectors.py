@@ -61,19 +61,19 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from engine.loading import clip_ad_text_features
-    from models.adapter_checkpoint import load_adapters, read_adapters
-    from models.sdp_plus import SDPPlus
+    from models.adapter_checkpoint import SDP_PLUS, load_adapters, read_adapters
+    from models.sdp_plus import SDPPlus, adapters_for
 
     return Method(
-        name="SDP+",
+        name=SDP_PLUS,
         text_features=clip_ad_text_features,
         detector=lambda options, backbone, fidelity, adapters, text: SDPPlus(
-            adapters, backbone, text, fidelity, options.smoothing
+            backbone, text, fidelity, options.smoothing, adapters
         ),
         record=_clip_ad_record,
         defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
-        read=read_adapters,
-        load=lambda checkpoint, options, backbone, fidelity: load_adapters(checkpoint, backbone),
+        read=lambda path: read_adapters(path, SDP_PLUS),
+        load=lambda checkpoint, _, backbone, __: load_adapters(checkpoint, adapters_for(backbone), backbone),
     )
 
 
@@ -84,20 +84,20 @@ def _clip_ad_record(options: Any, trained: nn.Module | None) -> dict[str, Any]:
 
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, dp_clip_text_features
-    from models.adapter_checkpoint import load_image_adapter, read_image_adapter, settings_record
-    from models.dp_clip import DPClip
+    from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters, settings_record
+    from models.dp_clip import DPClip, image_adapter_for
 
     return Method(
-        name="DP-CLIP",
+        name=DP_CLIP,
         text_features=dp_clip_text_features,
         detector=lambda options, backbone, _, adapter, text: DPClip(backbone, adapter, text, options.domain),
         record=lambda options, adapter: {"domain": options.domain} | settings_record(adapter.settings),
         system="dp_clip",
         described=True,
         defaults=lambda spec: {"prompts": "dp_clip"},
-        read=read_image_adapter,
-        load=lambda checkpoint, options, backbone, fidelity: load_image_adapter(
-            checkpoint, backbone, adapter_settings(options, backbone, fidelity, checkpoint)
+        read=lambda path: read_adapters(path, DP_CLIP),
+        load=lambda checkpoint, options, backbone, fidelity: load_adapters(
+            checkpoint, image_adapter_for(backbone, adapter_settings(options, backbone, fidelity, checkpoint)), backbone
         ),
     )
 

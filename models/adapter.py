@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import attend, project
+from models.attention import run_block
 from utils.distributed import sum_over_processes, world_size
 
 
@@ -50,7 +51,7 @@ class GRN(nn.Module):
         return x * (1 + self.weight * response) + self.bias
 
 
-class TokenAdapter(nn.Module):
+class TokenAdapter(nn.Sequential):
     """From tokens [B, T, width] to [B, T, out]: a linear layer without bias, GRN and LeakyReLU where asked for."""
 
     def __init__(self, width: int, out: int, *, relu: bool, grn: bool, grn_over_batch: bool = False) -> None:
@@ -60,10 +61,6 @@ class TokenAdapter(nn.Module):
         self.grn = GRN(out, over_batch=grn_over_batch) if grn else nn.Identity()
         self.activation = nn.LeakyReLU(0.01) if relu else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Adapt tokens."""
-        return self.activation(self.grn(self.fc(x)))
-
 
 class ImageAdapter(nn.Module):
     """All that DP-CLIP trains: adapters of width C after blocks, projections from C to D of the taps and the image."""
@@ -71,15 +68,11 @@ class ImageAdapter(nn.Module):
     def __init__(self, width: int, embed_dim: int, settings: AdapterSettings) -> None:
         super().__init__()
         self.settings = settings
-        relu, grn = settings.relu, settings.grn
-        self.layer_adapters = nn.ModuleList(
-            TokenAdapter(width, width, relu=True, grn=grn, grn_over_batch=settings.grn_over_batch)
-            for _ in settings.adapt_layers
-        )
-        self.seg_proj = nn.ModuleList(
-            TokenAdapter(width, embed_dim, relu=relu, grn=grn) for _ in settings.features_list
-        )
-        self.det_proj = TokenAdapter(width, embed_dim, relu=relu, grn=grn)
+        layer = partial(TokenAdapter, width, width, relu=True, grn=settings.grn, grn_over_batch=settings.grn_over_batch)
+        projection = partial(TokenAdapter, width, embed_dim, relu=settings.relu, grn=settings.grn)
+        self.layer_adapters = nn.ModuleList(layer() for _ in settings.adapt_layers)
+        self.seg_proj = nn.ModuleList(projection() for _ in settings.features_list)
+        self.det_proj = projection()
 
 
 class AdaptedFeatures(NamedTuple):
@@ -110,8 +103,7 @@ def encode_adapted(
     # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
     z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg = []
-    last = max(settings.features_list)
-    for number, block in enumerate(visual.transformer.resblocks[:last], 1):
+    for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
         z = run(_adapted_block, block, adapters.get(number - 1), z, settings.adapt_weight)
         if number in projections:
             seg.append(run(_projected, visual.ln_post, projections[number], z))
@@ -121,8 +113,7 @@ def encode_adapted(
 
 def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
     """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
-    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z))))
-    z = z + block.ls_2(block.mlp(block.ln_2(z)))
+    z = run_block(block, z)
     if adapter is None:
         return z
     adapted = F.normalize(adapter(z), dim=-1) * z.norm(dim=-1, keepdim=True)

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint
-from models.dp_clip import image_adapter_for
 from models.fidelity import FidelityName
-from models.sdp_plus import LinearAdapters, adapters_for
 from utils.errors import UserError
 from utils.files import sha256_of
 
@@ -67,55 +65,30 @@ def settings_record(settings: AdapterSettings) -> dict[str, Any]:
     }
 
 
-def read_adapters(path: Path) -> AdapterCheckpoint:
-    """Read SDP+'s adapters from a checkpoint, or from safetensors whose metadata may say of the training."""
-    content, key = read_checkpoint(path), KEYS[SDP_PLUS]
+def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
+    """Read a method's adapters from a checkpoint, or from safetensors whose metadata may say of the training.
+
+    Of DP-CLIP an absent epoch counts as 0, and absent settings, as in the authors' files, are left to the caller.
+    """
+    content, key = read_checkpoint(path), KEYS[method]
     entries, state = content, content.get(key)
     if path.suffix == ".safetensors":
         entries = content.pop("metadata", {})
         state = {name.removeprefix(f"{key}."): value for name, value in content.items()}
-    if not isinstance(state, Mapping) or not any(str(name).startswith("fc.") for name in state):
-        what = f"adapters of SDP+ ('{key}' with fc.0.weight and so on)"
-        raise _no_adapters(path, content, what, "train_sdp_plus.py")
-    return _checkpoint(path, state, entries)
-
-
-def read_image_adapter(path: Path) -> AdapterCheckpoint:
-    """Read DP-CLIP's image adapter.
-
-    An absent epoch counts as 0, and absent settings, as in the authors' files, are left to the caller.
-    """
-    content, key = read_checkpoint(path), KEYS[DP_CLIP]
-    state = content.get(key)
-    if not isinstance(state, Mapping):
-        raise _no_adapters(path, content, f"image adapter of DP-CLIP ('{key}')", "train_dp_clip.py")
+    part, script = {SDP_PLUS: ("fc.", "train_sdp_plus.py"), DP_CLIP: ("det_proj.", "train_dp_clip.py")}[method]
+    if not isinstance(state, Mapping) or not any(str(name).startswith(part) for name in state):
+        raise UserError(
+            f"{path} holds no adapters of {method} ('{key}' with {part} and so on), but "
+            f"{', '.join(map(str, content))[:200]}; give a file that {script} wrote or the authors published"
+        )
     # Response normalisations may have axes of one: [1, 1, C] is as good as [C].
     state = {
         name: value.flatten() if ".grn." in str(name) and isinstance(value, Tensor) else value
         for name, value in state.items()
     }
-    checkpoint = _checkpoint(path, state, {"epoch": 0, "settings": {}, **content})
-    epoch, settings = checkpoint.origin["epoch"], checkpoint.origin["settings"]
-    if not isinstance(epoch, int):
-        raise UserError(f"{path}: 'epoch' is {epoch!r}, not a whole number")
-    usual = settings_record(AdapterSettings(features_list=()))  # the types of which those of the file must have
-    if (
-        not isinstance(settings, Mapping)
-        or not all(isinstance(settings.get(name, value), type(value)) for name, value in usual.items())
-        or not all(isinstance(layer, int) for layer in settings.get("image_adapt_layers", []))
-    ):
-        raise UserError(f"{path}: 'settings' are {settings!r}, not those of an image adapter")
-    return checkpoint
-
-
-def _no_adapters(path: Path, content: Mapping[str, Any], what: str, script: str) -> UserError:
-    return UserError(
-        f"{path} holds no {what}, but {', '.join(map(str, content))[:200]}; give a file that {script} wrote or the "
-        "authors published"
-    )
-
-
-def _checkpoint(path: Path, state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> AdapterCheckpoint:
+    if method == DP_CLIP:
+        entries = {"epoch": 0, "settings": {}} | entries
+        _check_types(path, entries["epoch"], entries["settings"])
     origin = {name: entries[name] for name in ORIGIN if name in entries}
     fidelity = origin.get("fidelity", "released")
     if fidelity not in ("released", "corrected"):
@@ -123,19 +96,20 @@ def _checkpoint(path: Path, state: Mapping[str, Tensor], entries: Mapping[str, A
     return AdapterCheckpoint(path, sha256_of(path), state, fidelity, origin)
 
 
-def load_adapters(checkpoint: AdapterCheckpoint, backbone: Backbone) -> LinearAdapters:
-    """SDP+'s adapters for a backbone, in evaluation mode; a `UserError` if they were trained for another one's form."""
-    return _load(checkpoint, adapters_for(backbone), backbone, "the adapters")
+def _check_types(path: Path, epoch: Any, settings: Any) -> None:
+    if not isinstance(epoch, int):
+        raise UserError(f"{path}: 'epoch' is {epoch!r}, not a whole number")
+    usual = settings_record(AdapterSettings(features_list=()))
+    if (
+        not isinstance(settings, Mapping)
+        or not all(isinstance(settings.get(name, value), type(value)) for name, value in usual.items())
+        or not all(isinstance(layer, int) for layer in settings.get("image_adapt_layers", []))
+    ):
+        raise UserError(f"{path}: 'settings' are {settings!r}, not those of an image adapter")
 
 
-def load_image_adapter(checkpoint: AdapterCheckpoint, backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
-    """DP-CLIP's image adapter for a backbone, in evaluation mode; a `UserError` if it was trained in another form."""
-    adapted = " ".join(str(number + 1) for number in settings.adapt_layers)
-    adapter = image_adapter_for(backbone, settings)
-    return _load(checkpoint, adapter, backbone, "the image adapter", f" and adapted after {adapted}")
-
-
-def _load(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone, what: str, more: str = "") -> M:
+def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) -> M:
+    """Load adapters into an untrained module for a backbone, in evaluation mode; a `UserError` if they do not fit."""
     here = " ".join(map(str, backbone.features_list))
     trained = checkpoint.origin.get("backbone")
     blocks = trained.get("features_list") if isinstance(trained, Mapping) else None
@@ -145,30 +119,29 @@ def _load(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone, what: st
             f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
             f"--features_list {there}"
         )
-    load_into(module, checkpoint.state, checkpoint.path, f"{what} of {backbone.name} tapped after {here}{more}")
+    what = f"the adapters of {backbone.name} tapped after {here}"
+    if isinstance(module, ImageAdapter):
+        what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.adapt_layers)}"
+    load_into(module, checkpoint.state, checkpoint.path, what)
     return module.eval().requires_grad_(False)
 
 
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
     trained = checkpoint.origin.get("backbone")
-    if not isinstance(trained, Mapping):
-        return []
     here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
     return [
         f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
         for key, value in here.items()
-        if trained.get(key, value) != value
+        if isinstance(trained, Mapping) and trained.get(key, value) != value
     ]
 
 
 def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
     """A sentence if some of a data set's classes are among those that the file says were trained on."""
-    if data_set not in (checkpoint.origin.get("train_dataset") or ()):
-        return []
     trained = checkpoint.origin.get("train_classes")
     seen = [name for name in classes if trained is None or name in trained]
-    if not seen:
+    if not seen or data_set not in (checkpoint.origin.get("train_dataset") or ()):
         return []
     what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
     return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]

@@ -8,7 +8,7 @@ any device.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import correlate1d, gaussian_filter1d
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from models.backbone import Backbone
@@ -36,9 +36,7 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     """
     if sigma > size:
         raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
-    if sigma < 0.1:
-        return torch.eye(size)
-    return torch.from_numpy(gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32))
+    return torch.from_numpy(gaussian_filter(np.eye(size), (sigma, 0)).astype(np.float32))
 
 
 def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
@@ -46,9 +44,7 @@ def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
 
     `window`, which is odd, and `sigma` are in samples; beyond the border the signal is mirrored without its last one.
     """
-    distance = np.arange(window) - window // 2
-    kernel = np.exp(-0.5 * (distance / sigma) ** 2)
-    matrix = correlate1d(np.eye(size), kernel / kernel.sum(), axis=0, mode="mirror")
+    matrix = gaussian_filter(np.eye(size), (sigma, 0), mode="mirror", radius=window // 2)
     return torch.from_numpy(matrix.astype(np.float32))
 
 

@@ -24,10 +24,11 @@ T = TypeVar("T")
 
 # Settings that must be open_clip's defaults, which are CLIP's: the towers as they are run here follow no other.
 _OF_BOTH = ("block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
-_OF_IMAGES = (*_OF_BOTH, "timm_model_name", "attentional_pool", "final_ln_after_pool", "pool_type")
-_OF_TEXT = (
-    *(*_OF_BOTH, "hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs", "vocab_size", "no_causal_mask"),
-    *("embed_cls", "proj_type"),
+_OF_IMAGES = ("timm_model_name", "attentional_pool", "final_ln_after_pool")
+_OF_TEXT = ("hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs", "vocab_size", "no_causal_mask", "embed_cls")
+_TOWERS = (
+    ("image", "vision_cfg", CLIPVisionCfg, (*_OF_BOTH, *_OF_IMAGES, "pool_type")),
+    ("text", "text_cfg", CLIPTextCfg, (*_OF_BOTH, *_OF_TEXT, "proj_type", "pool_type")),
 )
 
 
@@ -86,19 +87,15 @@ def load_backbone(
     quick_gelu = config.get("quick_gelu", False) or trained_with_quick
     twin = f"{model}-quickgelu"
     if weights.tag is None and not quick_gelu and twin in open_clip.list_models():
-        logger.warning(
-            "%s is taken to be trained with GELU; if it was with QuickGELU, as OpenAI's were, give --model %s",
-            weights.path,
-            twin,
-        )
+        remedy = f"if it was with QuickGELU, as OpenAI's were, give --model {twin}"
+        logger.warning("%s is taken to be trained with GELU; %s", weights.path, remedy)
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 
     clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
     _load(clip, weights.path, model)
-    use_fastest_kernels(clip, device, precision)
     return Backbone(
-        clip=clip.eval().requires_grad_(False).to(device),
+        clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
         tokenize=open_clip.SimpleTokenizer(context_length=clip.context_length),
         name=model,
         weights=weights,
@@ -115,10 +112,9 @@ def load_backbone(
 def read_config(model: str) -> dict[str, Any]:
     """The open_clip config called `model`, or the one in the JSON file of that path."""
     if not model.endswith(".json"):
-        config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
-        if config is None:
+        if model not in open_clip.list_models():
             raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")
-        return config
+        return open_clip.get_model_config(model)
     try:
         config = json.loads(Path(model).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -129,7 +125,7 @@ def read_config(model: str) -> dict[str, Any]:
         config = config.get("model_cfg", config)
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
-    for part, known in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+    for _, part, known, _ in _TOWERS:
         if not isinstance(config[part], dict):
             raise UserError(f"--model {model}: {part} must be a JSON object")
         unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
@@ -146,21 +142,15 @@ def check_servable(
     See `load_backbone` for the arguments. Sizes are in pixels, taps 1-based numbers of blocks, returned in order.
     """
     vision = vars(CLIPVisionCfg()) | config["vision_cfg"]
-    text = vars(CLIPTextCfg()) | config["text_cfg"]
     if isinstance(vision["layers"], list | tuple):
         raise UserError(f"--model {model} is a ResNet; the dual path needs a vision transformer")
-    for part, settings, plain, names in (
-        ("image", vision, CLIPVisionCfg(), _OF_IMAGES),
-        ("text", text, CLIPTextCfg(), _OF_TEXT),
-    ):
+    for tower, part, plain, names in _TOWERS:
         for name in names:
-            if settings[name] != getattr(plain, name):
+            if config[part].get(name, getattr(plain, name)) != getattr(plain, name):
                 raise UserError(
-                    f"--model {model}: its {part} tower has {name}={settings[name]}, which is not CLIP's plain "
+                    f"--model {model}: its {tower} tower has {name}={config[part][name]}, which is not CLIP's plain "
                     "transformer; choose a ViT of open_clip such as ViT-L-14-336"
                 )
-    if text["pool_type"] != "argmax" or "multimodal_cfg" in config:
-        raise UserError(f"--model {model}: its text tower does not end in CLIP's end-of-text token")
     if not isinstance(config.get("quick_gelu", False), bool):
         raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch, depth = vision["patch_size"], vision["layers"]

@@ -73,10 +73,8 @@ def _check_sums(path: Path) -> None:
     """
     if zipfile.is_zipfile(path):  # older files are none
         with zipfile.ZipFile(path) as archive:
-            folders = [record.filename for record in archive.infolist() if record.external_attr & MS_DOS_FOLDER]
-            damaged = archive.testzip() or next(iter(folders), None)
-            if damaged is not None:
-                raise zipfile.BadZipFile(damaged)
+            if archive.testzip() or any(record.external_attr & MS_DOS_FOLDER for record in archive.infolist()):
+                raise zipfile.BadZipFile
 
 
 def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
@@ -85,9 +83,9 @@ def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
         raise UserError(f"{path} does not fit {what}: it holds no state dict of tensors")
     there = {key: list(value.shape) for key, value in state.items()}
     here = {key: list(value.shape) for key, value in module.state_dict().items()}
-    shared = [key for key in there if key in here]
+    others = {key: shape for key, shape in here.items() if there.get(key, shape) != shape}
     misfits = [
-        *(f"{key} has shape {there[key]} there and {here[key]} here" for key in shared if there[key] != here[key]),
+        *(f"{key} has shape {there[key]} there and {shape} here" for key, shape in others.items()),
         *(f"{key} {shape} is missing there" for key, shape in here.items() if key not in there),
         *(f"{key} {shape} has no counterpart here" for key, shape in there.items() if key not in here),
     ]

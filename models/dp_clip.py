@@ -1,7 +1,7 @@
 """DP-CLIP: zero-shot anomaly detection with feature decoupling and channel purification."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +24,12 @@ from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_
 from utils.evaluation_types import Prediction
 
 # Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
-SMOOTHING: Mapping[str, tuple[int, float]] = MappingProxyType({"industrial": (7, 1.0), "medical": (9, 1.5)})
+SMOOTHING = {"industrial": (7, 1.0), "medical": (9, 1.5)}
 
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
     """An untrained image adapter that fits a backbone, on its device."""
-    adapter = ImageAdapter(*backbone.clip.visual.proj.shape, settings).to(backbone.device)
+    adapter = ImageAdapter(*backbone.clip.visual.proj.shape, settings)
     return use_fastest_kernels(adapter, backbone.device, backbone.precision)
 
 
@@ -86,22 +86,18 @@ def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
     return resample(scores.unflatten(1, (grid, grid)), matrix)
 
 
+@dataclass(eq=False)
 class DPClip:
     """Maps and scores from a frozen CLIP, a trained image adapter and text features."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        adapter: ImageAdapter,
-        text_features: Mapping[str, Tensor],  # class -> unit columns normal and anomalous [D, 2]
-        domain: str,  # "industrial" or "medical", which decides how maps are smoothed and images scored
-    ) -> None:
-        self.backbone = backbone
-        self.adapter = adapter
-        self.text_features = text_features
-        self.domain = domain
-        blur = kernel_matrix(backbone.grid, *SMOOTHING[domain]).to(backbone.device)
-        self.smooth_upsampling = adapter_upsampling(backbone) @ blur  # [S, g]
+    backbone: Backbone
+    adapter: ImageAdapter
+    text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
+    domain: str  # "industrial" or "medical", which decides how maps are smoothed and images scored
+
+    def __post_init__(self) -> None:
+        blur = kernel_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
+        self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from models.attention import ALL, attend, project
@@ -48,47 +48,27 @@ def encode_dual_path(
     surgery_blocks = {n for end in summed_at.values() for n in range(end - (end - 1) % stage_length, end + 1)}
     last = max([min(max(taps) + shared_buffers, depth), *surgery_blocks])
 
-    z = visual._embeds(images)  # [B, 1+N, C]
-    s = None
+    z, s = visual._embeds(images), None  # [B, 1+N, C] both
     ori: dict[int, Tensor] = {}
     stage_sum: dict[int, Tensor] = {}
     for number, block in enumerate(blocks[:last], 1):
         rows = CLASS_TOKEN if number == last and not with_ori else ALL
-        attention, surgery = _two_paths(block, block.ln_1(z), rows, with_surgery=number in surgery_blocks)
-        z = z[:, rows] + block.ls_1(attention)
+        q, k, v = project(block.attn, block.ln_1(z), rows)
+        z = z[:, rows] + block.ls_1(attend(block.attn, q, k, v))
+        if number in surgery_blocks:
+            value_value = attend(block.attn, v, v, v)
+            s = value_value if (number - 1) % stage_length == 0 else s + value_value
+            stage_sum |= {tap: s for tap, end in summed_at.items() if end == number}
+        del q, k, v  # before the MLP, which takes the most memory
         if shared_buffers and number - 1 in taps:  # whose buffer this block's attention was added to
             ori[number - 1] = z
         if number < last or number in taps - ori.keys():
             z = z + block.ls_2(block.mlp(block.ln_2(z)))
         if number in taps and (not shared_buffers or number == depth):
             ori[number] = z
-        if surgery is not None:
-            starts_stage = (number - 1) % stage_length == 0
-            s = surgery if starts_stage else s + surgery
-            stage_sum.update((tap, s) for tap, end in summed_at.items() if end == number)
 
-    return [
-        Tap(
-            ori=ori[tap] if with_ori else None,
-            surgery=_embed(visual, ori[tap], stage_sum[tap]) if with_surgery else None,
-        )
-        for tap in features_list
-    ]
+    def surgery(tap: int) -> Tensor:  # [B, 1+N, D]
+        tokens = torch.cat([ori[tap][:, :1], stage_sum[tap][:, 1:]], dim=1)
+        return visual.ln_post(tokens) @ visual.proj
 
-
-def _two_paths(
-    block: ResidualAttentionBlock, x: Tensor, rows: slice, *, with_surgery: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Attention output of the original path for the tokens `rows`, and of the surgery path for all or None.
-
-    From the block's input x = ln_1(z) [B, T, C]: `out_proj(softmax(Q K^T / sqrt(C/H)) V)`, and with V for Q and K.
-    """
-    q, k, v = project(block.attn, x, rows)
-    attention = attend(block.attn, q, k, v)
-    return attention, attend(block.attn, v, v, v) if with_surgery else None
-
-
-def _embed(visual: VisionTransformer, ori: Tensor, stage_sum: Tensor) -> Tensor:
-    """Surgery tokens with the original path's class token, in the joint embedding [B, 1+N, D]."""
-    tokens = torch.cat([ori[:, :1], stage_sum[:, 1:]], dim=1)
-    return visual.ln_post(tokens) @ visual.proj
+    return [Tap(ori[tap] if with_ori else None, surgery(tap) if with_surgery else None) for tap in features_list]

@@ -1,6 +1,5 @@
 """Linear layers of a module by the kernels that are fastest on this processor, chosen once, when a model is loaded."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -29,7 +28,7 @@ def prefers_convolutions() -> bool:
 
 
 def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
-    """Turn a module's linear layers in place into `ConvolutionLinear` where that is faster; all parameters stay.
+    """Turn a module's linear layers in place into `ConvolutionLinear` where that is faster, and move it to its device.
 
     It is not in reduced precision, by autocast, whose products are oneDNN's anyway.
     """
@@ -37,7 +36,7 @@ def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
         for layer in module.modules():
             if isinstance(layer, nn.Linear):
                 layer.__class__ = ConvolutionLinear
-    return module
+    return module.to(device)
 
 
 class ConvolutionLinear(nn.Linear):
@@ -46,11 +45,6 @@ class ConvolutionLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """From tokens [B, T, in] to [B, T, out]."""
         return convolution(x, self.weight, self.bias)
-
-
-def kernel_of(layer: nn.Linear) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """Return the function by which a layer computes x W^T + b, to apply it to other parameters W and b."""
-    return convolution if isinstance(layer, ConvolutionLinear) else F.linear
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

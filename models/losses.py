@@ -75,9 +75,8 @@ class MomentumPrototypes:
 
     def update(self) -> None:
         """Move the prototypes towards the means seen last, if there are any; to be called after each batch."""
-        if self.seen is None:
-            return
-        self.values = F.normalize(self.momentum * self.values + (1 - self.momentum) * self.seen, dim=-1)
+        if self.seen is not None:
+            self.values = F.normalize(self.momentum * self.values + (1 - self.momentum) * self.seen, dim=-1)
         if not self.repeat_update:
             self.seen = None
 

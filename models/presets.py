@@ -1,6 +1,5 @@
 """Backbones that the method was published with, and the demonstration model: name, weights, size and taps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +9,7 @@ from models.fidelity import FidelityName
 PRETRAINED_MODELS = Path(__file__).resolve().parents[1] / "pretrained_models"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Preset:
     """Defaults of one backbone; each can be overridden on the command line."""
 
@@ -21,30 +20,16 @@ class Preset:
     clip_ad_fidelity: FidelityName = "corrected"  # how CLIP-AD's published numbers on this backbone were made
 
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
+DEMO = PRETRAINED_MODELS / "demo"
+PRESETS = MappingProxyType(
     {
-        "vit-l-14-336": Preset(
-            model="ViT-L-14-336", pretrained="openai", image_size=518, features_list=(6, 12, 18, 24)
-        ),
-        "vit-b-16-plus-240": Preset(
-            model="ViT-B-16-plus-240",
-            pretrained="laion400m_e31",
-            image_size=240,
-            features_list=(3, 6, 9, 12),
-            clip_ad_fidelity="released",
-        ),
-        "demo": Preset(
-            model=str(PRETRAINED_MODELS / "demo" / "demo.json"),
-            pretrained=str(PRETRAINED_MODELS / "demo" / "demo.safetensors"),
-            image_size=128,
-            features_list=(1, 2, 3, 4),
-        ),
+        "vit-l-14-336": Preset("ViT-L-14-336", "openai", 518, (6, 12, 18, 24)),
+        "vit-b-16-plus-240": Preset("ViT-B-16-plus-240", "laion400m_e31", 240, (3, 6, 9, 12), "released"),
+        "demo": Preset(str(DEMO / "demo.json"), str(DEMO / "demo.safetensors"), 128, (1, 2, 3, 4)),
     }
 )
 
 
 def find_preset(model: str) -> Preset | None:
     """The preset called `model`, or the one whose open_clip name `model` is; None if there is none."""
-    if model in PRESETS:
-        return PRESETS[model]
-    return next((preset for preset in PRESETS.values() if preset.model == model), None)
+    return next((preset for name, preset in PRESETS.items() if model in (name, preset.model)), None)

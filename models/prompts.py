@@ -1,7 +1,7 @@
 """The prompt ensemble: every template filled with every state phrase, for what a class is called."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from utils.errors import UserError
@@ -19,12 +19,11 @@ class PromptEnsemble:
 
     def sentences(self, phrase: str) -> tuple[list[str], list[str]]:
         """All normal and all anomalous sentences about what is called `phrase`."""
-
-        def fill(states: tuple[str, ...]) -> list[str]:
-            filled = [state.replace("{}", phrase) for state in states]
-            return [template.replace("{}", state) for state in filled for template in self.templates]
-
-        return fill(self.normal), fill(self.anomalous)
+        normal, anomalous = (
+            [template.replace("{}", state.replace("{}", phrase)) for state in states for template in self.templates]
+            for states in (self.normal, self.anomalous)
+        )
+        return normal, anomalous
 
 
 def prompt_files() -> list[str]:
@@ -42,13 +41,12 @@ def read_prompts(name_or_path: str) -> PromptEnsemble:
         raise UserError(f"--prompts {name_or_path}: neither one of {', '.join(known)} nor a readable file") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
-    lists = {}
-    for key in ("normal", "anomalous", "templates"):
+    keys = [field.name for field in fields(PromptEnsemble)]
+    for key in keys:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{path}: '{key}' must be a list of phrases")
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, str) or entry.count("{}") != 1:
                 raise UserError(f"{path}: entry {number} of '{key}' must be a string with one {{}} in it")
-        lists[key] = tuple(entries)
-    return PromptEnsemble(**lists)
+    return PromptEnsemble(**{key: tuple(content[key]) for key in keys})

@@ -2,14 +2,15 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 # scikit-learn, which takes a second to import, is imported where it is used: the mean and the options do without.
 
 RepVec = Literal["mean", "pca", "kde", "dbscan", "mean_shift"]
-REP_VECS: tuple[str, ...] = get_args(RepVec)
 KDE_BANDWIDTH = 0.3
 MEAN_SHIFT_BANDWIDTH = 2.0
 
@@ -26,39 +27,27 @@ class RepVecChoice:
 def representative_vector(embeddings: np.ndarray, choice: RepVecChoice) -> np.ndarray:
     """Sum up unit-length sentence embeddings [n, D] in one unit vector, float32 [D]."""
     rows = np.asarray(embeddings, dtype=np.float64)
-    if choice.method == "mean":
-        vector = rows.mean(axis=0)
-    elif choice.method == "pca":
+    vector = rows.mean(axis=0)
+    if choice.method == "pca":
         from sklearn.decomposition import PCA
 
         # Scores of the D dimensions on the leading component of the n sentences, signed like the mean row.
-        vector = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
-        vector = -vector if vector @ rows.mean(axis=0) < 0 else vector
+        scores = PCA(n_components=1, svd_solver="full").fit_transform(rows.T)[:, 0]
+        vector = -scores if scores @ vector < 0 else scores
     elif choice.method == "kde":
         from sklearn.neighbors import KernelDensity
 
         log_density = KernelDensity(bandwidth=KDE_BANDWIDTH).fit(rows).score_samples(rows)
         vector = np.exp(log_density - log_density.max()) @ rows  # the common factor goes when the length does
-    elif choice.method == "dbscan":
-        from sklearn.cluster import DBSCAN
+    elif choice.method in ("dbscan", "mean_shift"):
+        from sklearn.cluster import DBSCAN, MeanShift
 
-        clustering = DBSCAN(eps=choice.dbscan_eps, min_samples=choice.dbscan_min_samples)
-        vector = _largest_cluster_mean(rows, clustering.fit_predict(rows))
-    else:
-        from sklearn.cluster import MeanShift
-
-        vector = _largest_cluster_mean(rows, MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH).fit_predict(rows))
+        dbscan = DBSCAN(eps=choice.dbscan_eps, min_samples=choice.dbscan_min_samples)
+        clustering = dbscan if choice.method == "dbscan" else MeanShift(bandwidth=MEAN_SHIFT_BANDWIDTH)
+        labels = clustering.fit_predict(rows)  # of clusters from 0 on; -1 is noise
+        if labels.max() < 0:
+            remedy = "a larger --dbscan_eps or smaller --dbscan_min_samples would find one"
+            logger.warning("no cluster among %d sentences: their mean is used; %s", len(rows), remedy)
+        else:
+            vector = rows[labels == np.bincount(labels[labels >= 0]).argmax()].mean(axis=0)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def _largest_cluster_mean(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean of the largest cluster's rows; of all rows where no cluster was found (label -1 is noise)."""
-    clustered = labels[labels >= 0]
-    if clustered.size == 0:
-        logging.getLogger(__name__).warning(
-            "no cluster among %d sentences: their mean is used; a larger --dbscan_eps or smaller "
-            "--dbscan_min_samples would find one",
-            len(rows),
-        )
-        return rows.mean(axis=0)
-    return rows[labels == np.bincount(clustered).argmax()].mean(axis=0)

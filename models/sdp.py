@@ -4,6 +4,7 @@ Tensors: B images of S x S pixels, N = g x g patches, a class token before them,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,44 +43,39 @@ def image_probability(tap: Tap, text: Tensor) -> Tensor:
     return logits.softmax(dim=-1)[:, 1]
 
 
+@dataclass(eq=False)
 class SDP:
     """Maps and scores from a frozen CLIP and text features alone."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        text_features: Mapping[str, Tensor],  # class -> unit columns normal and anomalous [D, 2]
-        fidelity: Fidelity,  # how the taps are taken
-        smoothing: float,  # standard deviation of the Gaussian filter on the maps, in pixels
-    ) -> None:
-        self.backbone = backbone
-        self.text_features = text_features
-        self.fidelity = fidelity
-        upsampling = upsampling_matrix(backbone.grid, backbone.image_size, align_corners=False)
-        self.filter = gaussian_matrix(backbone.image_size, smoothing).to(backbone.device)  # [S, S]
-        self.smooth_upsampling = self.filter @ upsampling.to(backbone.device)  # [S, g]
+    backbone: Backbone
+    text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
+    fidelity: Fidelity  # how the taps are taken
+    smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
+    reads_ori = False  # whether `maps` needs the original path's tokens
+
+    def __post_init__(self) -> None:
+        size, device = self.backbone.image_size, self.backbone.device
+        self.filter = gaussian_matrix(size, self.smoothing).to(device)  # [S, S]
+        upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
+        self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        return self._predict(images, class_names, with_ori=False)[0]
-
-    def _predict(
-        self, images: Tensor, class_names: Sequence[str], *, with_ori: bool
-    ) -> tuple[Prediction, list[Tap], Tensor]:
-        """What `predict` gives, the dual path's taps, and the text features [B, D, 2] of the images' classes."""
-        backbone = self.backbone
-        text = torch.stack([self.text_features[name] for name in class_names])
-        taps = backbone.run_image_tower(
+        text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
+        taps = self.backbone.run_image_tower(
             encode_dual_path,
             images,
-            backbone.features_list,
+            self.backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
-            with_ori=with_ori,
+            with_ori=self.reads_ori,
         )
-        scores = token_scores(taps, text).unflatten(1, (backbone.grid, backbone.grid))  # [B, g, g]
-        maps = resample(scores, self.smooth_upsampling)  # [B, S, S]
-        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text)), taps, text
+        return Prediction(maps=self.maps(taps, text), text_prob=image_probability(taps[-1], text))
+
+    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
+        """Anomaly maps [B, S, S] from the taps and the text features of the images' classes [B, D, 2]."""
+        grid = self.backbone.grid
+        return resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""

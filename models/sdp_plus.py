@@ -1,18 +1,17 @@
 """SDP+: SDP's maps plus those of trained linear adapters. CLIP-AD (arXiv:2311.00453), section 3.4."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from models.anomaly_map import PATCH_TEMPERATURE, adapter_upsampling, anomalous_probabilities, resample
 from models.backbone import Backbone
-from models.fidelity import Fidelity
+from models.dual_path import Tap
 from models.linear import use_fastest_kernels
 from models.losses import dice_loss, focal_loss
 from models.sdp import SDP
-from utils.evaluation_types import Prediction
 
 
 class LinearAdapters(nn.Module):
@@ -38,7 +37,7 @@ class LinearAdapters(nn.Module):
 
 def adapters_for(backbone: Backbone) -> LinearAdapters:
     """Untrained adapters that fit a backbone, on its device."""
-    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape).to(backbone.device)
+    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape)
     return use_fastest_kernels(adapters, backbone.device, backbone.precision)
 
 
@@ -54,25 +53,19 @@ def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
     return total
 
 
+@dataclass(eq=False)
 class SDPPlus(SDP):
     """SDP with the maps of adapters that fit its backbone added before the Gaussian filter."""
 
-    def __init__(
-        self,
-        adapters: LinearAdapters,
-        backbone: Backbone,
-        text_features: Mapping[str, Tensor],
-        fidelity: Fidelity,
-        smoothing: float,
-    ) -> None:
-        super().__init__(backbone, text_features, fidelity, smoothing)
-        self.adapters = adapters
-        self.upsampling = adapter_upsampling(backbone)
+    adapters: LinearAdapters
+    reads_ori = True
 
-    @torch.inference_mode()
-    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        prediction, taps, text = self._predict(images, class_names, with_ori=True)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.upsampling = adapter_upsampling(self.backbone)
+
+    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
+        """SDP's anomaly maps [B, S, S] and the adapters' probabilities, smoothed alike."""
         logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
         probability = anomalous_probabilities(logits, self.upsampling).sum(dim=0)
-        return replace(prediction, maps=prediction.maps + resample(probability, self.filter))
+        return super().maps(taps, text) + resample(probability, self.filter)

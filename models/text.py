@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention import attend, project
+from models.attention import run_block
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
@@ -33,8 +33,7 @@ def class_text_features(
     """
     normal, anomalous = prompts.sentences(phrase)
     embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)
-    states = np.split(embeddings, [len(normal)])
-    columns = [representative_vector(rows, choice) for rows in states]
+    columns = [representative_vector(rows, choice) for rows in np.split(embeddings, [len(normal)])]
     return torch.from_numpy(np.stack(columns, axis=1)).to(backbone.device)
 
 
@@ -104,10 +103,8 @@ def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
     x = clip.token_embedding(ids) + clip.positional_embedding[: ids.shape[1]]  # [m, length, C]
     *blocks, last = clip.transformer.resblocks
     for block in blocks:
-        x = x + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(x)), causal=True))
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    x = x[:, -1:] + last.ls_1(attend(last.attn, *project(last.attn, last.ln_1(x), slice(-1, None))))
-    x = clip.ln_final(x + last.ls_2(last.mlp(last.ln_2(x))))[:, 0]
+        x = run_block(block, x, causal=True)
+    x = clip.ln_final(run_block(last, x, slice(-1, None)))[:, 0]
     projection = clip.text_projection
     return x @ projection if isinstance(projection, Tensor) else projection(x)
 

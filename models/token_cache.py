@@ -66,9 +66,8 @@ class TokenCache:
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""
-        return [
-            digest for digest in dict.fromkeys(digests) if not has_array(self._path(digest), self.shape, self.dtype)
-        ]
+        is_there = {digest: has_array(self._path(digest), self.shape, self.dtype) for digest in digests}
+        return [digest for digest, found in is_there.items() if not found]
 
     def reserve(self, images: int) -> str:
         """Say what the tokens of this many more images take, and refuse a disk that has not as much.

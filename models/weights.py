@@ -1,5 +1,6 @@
 """Where a backbone's weights lie, and how they are read without running code from the file."""
 
+import contextlib
 import logging
 import zipfile
 from collections.abc import Mapping
@@ -58,10 +59,9 @@ def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS)
         raise UserError(f"--pretrained {pretrained}: no such file, nor {known}; give the path of a state dict")
     config = open_clip.get_pretrained_cfg(model, pretrained)
     check_normalisation(config, f"--pretrained {pretrained}")
-    names = [f"{model}-{pretrained}.safetensors", f"{model}-{pretrained}.pt", Path(config.get("url") or "").name]
-    there = next((folder / name for name in names if (folder / name).is_file()), None)
-    if there is not None:
-        return there
+    for name in (f"{model}-{pretrained}.safetensors", f"{model}-{pretrained}.pt", Path(config.get("url") or "").name):
+        if (folder / name).is_file():
+            return folder / name
     cached = try_to_load_from_cache(_repository(config), HUB_FILE)
     return Path(cached) if isinstance(cached, str) else None
 
@@ -109,10 +109,8 @@ def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
     from OpenAI only. Of a config JSON nothing is known; one that says `quick_gelu` itself is the caller's to heed.
     """
     tags = [tag] if tag is not None else open_clip.list_pretrained_tags_by_model(model)
-    if not tags:
-        return False, False
-    quick = all(one == "openai" or open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags)
-    return quick, set(tags) == {"openai"}
+    quick = [one == "openai" or open_clip.get_pretrained_cfg(model, one).get("quick_gelu", False) for one in tags]
+    return bool(tags) and all(quick), set(tags) == {"openai"}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -122,7 +120,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     published, and refused otherwise. Keys below "state_dict" and the prefix "module." of a training checkpoint
     are taken off, and a token embedding stored by its used rows is filled up with zeros.
     """
-    content = _read_openai_archive(path) if _is_torchscript(path) else read_checkpoint(path)
+    if not _is_torchscript(path):
+        content = read_checkpoint(path)
+    elif sha256_of(path) in _openai_digests():
+        content = torch.jit.load(path, map_location="cpu").state_dict()
+    else:
+        raise UserError(
+            f"{path} is a TorchScript archive but not one that OpenAI published; such a file can run code, so give "
+            "a state dict or safetensors instead"
+        )
     content.pop("metadata", None)
     if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -145,20 +151,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False  # the reader of state dicts says what is wrong with it
-
-
-def _read_openai_archive(path: Path) -> dict[str, Tensor]:
-    if sha256_of(path) not in _openai_digests():
-        raise UserError(
-            f"{path} is a TorchScript archive but not one that OpenAI published; such a file can run code, so give "
-            "a state dict or safetensors instead"
-        )
-    return torch.jit.load(path, map_location="cpu").state_dict()
+    # The reader of state dicts says what is wrong with a damaged file.
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return False
 
 
 def _openai_digests() -> set[str]:

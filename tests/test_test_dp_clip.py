@@ -13,8 +13,9 @@ import engine.loading
 import test_dp_clip
 import train_dp_clip
 from models.adapter import ImageAdapter
-from models.adapter_checkpoint import AdapterCheckpoint, load_image_adapter, read_image_adapter, seen_in_training
+from models.adapter_checkpoint import DP_CLIP, AdapterCheckpoint, load_adapters, read_adapters, seen_in_training
 from models.checkpoints import read_checkpoint
+from models.dp_clip import image_adapter_for
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from tests.scripts import record, run_calls
@@ -184,7 +185,8 @@ def test_the_authors_form_loads_as_released(sets, model, backbone, authors, tmp_
     results = run(sets, ["mpdd"], model, tmp_path / "out", authors)
     assert results["fidelity"]["name"] == "released"
     assert results["checkpoint"]["epoch"] == 7
-    adapter = load_image_adapter(read_image_adapter(authors), backbone, tiny_adapter.settings())
+    untrained = image_adapter_for(backbone, tiny_adapter.settings())
+    adapter = load_adapters(read_adapters(authors, DP_CLIP), untrained, backbone)
     for key, value in tiny_adapter.load(backbone).state_dict().items():
         assert torch.equal(adapter.state_dict()[key], value)
 
@@ -260,18 +262,18 @@ def test_files_that_cannot_be_tested_together_are_refused(sets, model, training,
 def test_entries_of_another_form_are_refused(authors, entry, message):
     torch.save(torch.load(authors, weights_only=True) | entry, authors)
     with pytest.raises(UserError, match=message):
-        read_image_adapter(authors)
+        read_adapters(authors, DP_CLIP)
 
 
 def test_a_files_further_entries_are_left_alone(authors):
     torch.save(torch.load(authors, weights_only=True) | {"text_adapter": torch.zeros(3)}, authors)
-    assert set(read_image_adapter(authors).origin) == {"epoch", "settings"}
+    assert set(read_adapters(authors, DP_CLIP).origin) == {"epoch", "settings"}
 
 
 def test_another_methods_checkpoint_is_refused(sets, model, tmp_path):
     path = tmp_path / "epoch_5.pth"
     torch.save({"linear_layers": {"fc.0.weight": torch.zeros(1, 1)}}, path)
-    with pytest.raises(UserError, match="holds no image adapter of DP-CLIP"):
+    with pytest.raises(UserError, match="holds no adapters of DP-CLIP"):
         run(sets, ["mpdd"], model, tmp_path / "out", path)
 
 

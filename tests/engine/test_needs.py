@@ -102,7 +102,7 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
     text = {"nut": torch.ones(backbone.clip.visual.output_dim, 2)}
     detector = SDP(backbone, text, RELEASED, 2.0)
     if method == "SDP+":
-        detector = SDPPlus(adapters_for(backbone), backbone, text, RELEASED, 2.0)
+        detector = SDPPlus(backbone, text, RELEASED, 2.0, adapters_for(backbone))
     size = backbone.image_size
 
     def predict() -> Prediction:

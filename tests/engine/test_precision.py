@@ -88,7 +88,7 @@ def random_text(backbone) -> dict[str, torch.Tensor]:
 def test_a_compiled_tower_gives_sdp_plus_the_same_maps(backbone, compiled, name):
     adapters, fidelity, text = adapters_for(backbone), Fidelity.named(name), random_text(backbone)
     one, other = (
-        SDPPlus(adapters, tower, text, fidelity, 2.0).predict(tiny_clip.images(), CLASSES)
+        SDPPlus(tower, text, fidelity, 2.0, adapters).predict(tiny_clip.images(), CLASSES)
         for tower in (backbone, compiled)
     )
     assert relative_error(other.maps, one.maps) < ROUNDING

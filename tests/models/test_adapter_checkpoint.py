@@ -9,10 +9,26 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.adapter_checkpoint import SDP_PLUS, checkpoint_of, load_adapters, mismatches, read_adapters
+from models.adapter_checkpoint import (
+    SDP_PLUS,
+    AdapterCheckpoint,
+    checkpoint_of,
+    load_adapters,
+    mismatches,
+    read_adapters,
+)
+from models.backbone import Backbone
 from models.sdp_plus import LinearAdapters, adapters_for
 from models.weights import Weights
 from utils.errors import UserError
+
+
+def read(path: Path) -> AdapterCheckpoint:
+    return read_adapters(path, SDP_PLUS)
+
+
+def load(checkpoint: AdapterCheckpoint, backbone: Backbone) -> LinearAdapters:
+    return load_adapters(checkpoint, adapters_for(backbone), backbone)
 
 
 @pytest.fixture
@@ -29,20 +45,20 @@ def assert_same(loaded: LinearAdapters, adapters: LinearAdapters) -> None:
 def test_the_authors_form_loads_as_released(backbone, adapters, tmp_path):
     path = tmp_path / "train_on_visa.pth"
     torch.save({"linear_layers": adapters.state_dict()}, path)
-    checkpoint = read_adapters(path)
+    checkpoint = read(path)
     assert checkpoint.fidelity == "released"
     assert checkpoint.origin == {}
-    assert_same(load_adapters(checkpoint, backbone), adapters)
+    assert_same(load(checkpoint, backbone), adapters)
 
 
 def test_our_own_form_keeps_its_origin(backbone, adapters, tmp_path):
     path = tmp_path / "epoch_3.pth"
     torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "corrected", epoch=3), path)
-    checkpoint = read_adapters(path)
+    checkpoint = read(path)
     assert checkpoint.fidelity == "corrected"
     assert checkpoint.origin["epoch"] == 3
     assert mismatches(checkpoint, backbone) == []
-    assert_same(load_adapters(checkpoint, backbone), adapters)
+    assert_same(load(checkpoint, backbone), adapters)
     other = replace(backbone, weights=Weights(Path("x"), "0" * 64, None), image_size=104)
     assert [text.split(" trained with ")[1].split()[0] for text in mismatches(checkpoint, other)] == [
         "weights_sha256",
@@ -55,9 +71,9 @@ def test_our_own_form_keeps_its_origin(backbone, adapters, tmp_path):
 def test_safetensors_load(backbone, adapters, tmp_path, prefix, metadata):
     path = tmp_path / "adapters.safetensors"
     save_file({prefix + key: value for key, value in adapters.state_dict().items()}, path, metadata)
-    checkpoint = read_adapters(path)
+    checkpoint = read(path)
     assert checkpoint.fidelity == ("corrected" if metadata else "released")
-    assert_same(load_adapters(checkpoint, backbone), adapters)
+    assert_same(load(checkpoint, backbone), adapters)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +89,7 @@ def test_other_shapes_are_refused_by_both(backbone, tmp_path, taps, width, embed
     path = tmp_path / "other.pth"
     torch.save({"linear_layers": LinearAdapters(taps, width, embed_dim).state_dict()}, path)
     with pytest.raises(UserError, match=shapes) as caught:
-        load_adapters(read_adapters(path), backbone)
+        load(read(path), backbone)
     assert "\n" not in str(caught.value)
 
 
@@ -81,7 +97,7 @@ def test_other_blocks_are_refused(backbone, adapters, tmp_path):
     path = tmp_path / "other.pth"
     torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "released", epoch=1), path)
     with pytest.raises(UserError, match="was trained on blocks 2 4 6 8, and the blocks tapped here are 1 3 5 7"):
-        load_adapters(read_adapters(path), replace(backbone, features_list=(1, 3, 5, 7)))
+        load(read(path), replace(backbone, features_list=(1, 3, 5, 7)))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +113,7 @@ def test_another_methods_file_is_refused(tmp_path, content):
     path = tmp_path / "other.pth"
     torch.save(content, path)
     with pytest.raises(UserError, match=r"other\.pth holds no adapters of SDP\+"):
-        read_adapters(path)
+        read(path)
 
 
 def test_values_that_are_not_finite_are_refused(backbone, adapters, tmp_path):
@@ -106,7 +122,7 @@ def test_values_that_are_not_finite_are_refused(backbone, adapters, tmp_path):
     state["fc.1.bias"][0] = torch.nan
     torch.save({"linear_layers": state}, path)
     with pytest.raises(UserError, match=r"fc\.1\.bias has values that are not finite"):
-        load_adapters(read_adapters(path), backbone)
+        load(read(path), backbone)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 1000, -1000, -10])
@@ -119,7 +135,7 @@ def test_truncated_files_are_one_sentence(adapters, tmp_path, keep, suffix):
         save_file(adapters.state_dict(), path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match="damaged") as caught:
-        read_adapters(path)
+        read(path)
     assert "\n" not in str(caught.value)
 
 
@@ -140,18 +156,18 @@ def test_a_hostile_pickle_is_not_run(tmp_path, zipped):
     else:
         path.write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match="could run code"):
-        read_adapters(path)
+        read(path)
     assert not target.exists()
 
 
 def test_a_missing_file_and_a_folder_are_one_sentence(tmp_path):
     for path in (tmp_path / "nowhere.pth", tmp_path):
         with pytest.raises(UserError, match=path.name):
-            read_adapters(path)
+            read(path)
 
 
 def test_metadata_must_name_a_fidelity(adapters, tmp_path):
     path = tmp_path / "odd.safetensors"
     save_file(adapters.state_dict(), path, {"fidelity": json.dumps("other")})
     with pytest.raises(UserError, match="neither 'released' nor 'corrected'"):
-        read_adapters(path)
+        read(path)

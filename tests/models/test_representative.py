@@ -1,9 +1,13 @@
 """Each representative vector against a slow and obvious reference."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from models.representative import KDE_BANDWIDTH, REP_VECS, RepVecChoice, representative_vector
+from models.representative import KDE_BANDWIDTH, RepVec, RepVecChoice, representative_vector
+
+REP_VECS = get_args(RepVec)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

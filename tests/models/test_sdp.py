@@ -1,5 +1,7 @@
 """SDP against the released code's numbers, and the corrected taps against a plain implementation."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
-from models.representative import REP_VECS, RepVecChoice
+from models.representative import RepVec, RepVecChoice
 from models.sdp import SDP
 from models.text import class_text_features
 from tests import tiny_clip
@@ -34,7 +36,7 @@ def test_released_taps_meet_the_goldens(backbone, golden):
         assert relative_error(tap.surgery, golden[f"surgery_{number}"]) < ROUNDING
 
 
-TEXT_CASES = [(method, RepVecChoice(method), "mvtec") for method in REP_VECS]
+TEXT_CASES = [(method, RepVecChoice(method), "mvtec") for method in get_args(RepVec)]
 TEXT_CASES += [("dbscan", RepVecChoice("dbscan", 1.5, 25), "visa")]
 
 

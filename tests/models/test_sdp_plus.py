@@ -46,7 +46,7 @@ def patch_tokens(backbone, images) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("smoothing, key", [(0, "sdp_plus_map_unsmoothed"), (8, "sdp_plus_map")])
 def test_maps_meet_the_goldens(backbone, golden, text, adapters, smoothing, key):
-    detector = SDPPlus(adapters, backbone, text, RELEASED, smoothing)
+    detector = SDPPlus(backbone, text, RELEASED, smoothing, adapters)
     prediction = detector.predict(tiny_clip.images(), CLASSES)
     assert relative_error(prediction.maps, golden[key]) < ROUNDING
     assert relative_error(prediction.text_prob, golden["sdp_text_prob"]) < ROUNDING
@@ -108,7 +108,7 @@ def test_leaving_out_the_surgery_path_changes_nothing_else(backbone, features_li
 
 
 def test_maps_do_not_depend_on_the_batch(backbone, text, adapters):
-    detector = SDPPlus(adapters, backbone, text, Fidelity.named("corrected"), smoothing=8)
+    detector = SDPPlus(backbone, text, Fidelity.named("corrected"), 8, adapters)
     images, names = tiny_clip.images(5), ["bottle", "metal_nut", "bottle", "bottle", "metal_nut"]
     together = detector.predict(images, names)
     for i, name in enumerate(names):
