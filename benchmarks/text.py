@@ -8,6 +8,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import open_clip
 import torch
 import torch.nn.functional as F
 
@@ -31,13 +32,14 @@ def main() -> None:
     sentences = [sentence for state in prompts.sentences(args.phrase) for sentence in state]
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_backbone(args.model, Path(folder))
+        tokens = open_clip.tokenize(sentences, backbone.clip.context_length)
 
         @torch.inference_mode()
         def full_context() -> torch.Tensor:
-            return F.normalize(backbone.clip.encode_text(backbone.tokenize(sentences)), dim=-1)
+            return F.normalize(backbone.clip.encode_text(tokens), dim=-1)
 
         difference = float((encode_sentences(backbone, sentences) - full_context()).abs().max())
-        lengths = backbone.tokenize(sentences).argmax(dim=-1) + 1
+        lengths = tokens.argmax(dim=-1) + 1
         cached = partial(class_text_features, backbone, prompts, args.phrase, RepVecChoice("mean"), Path(folder))
         ways = {
             "at their own lengths": partial(encode_sentences, backbone, sentences),

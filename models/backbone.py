@@ -37,7 +37,6 @@ class Backbone:
     """A frozen CLIP in evaluation mode, and what it was made from."""
 
     clip: open_clip.CLIP  # its parameters take no gradients
-    tokenize: open_clip.SimpleTokenizer  # sentences to token ids [n, context length]
     name: str  # open_clip name or config path
     weights: Weights  # the file its parameters came from
     activation: str  # "gelu" or "quick_gelu"
@@ -96,7 +95,6 @@ def load_backbone(
     _load(clip, weights.path, model)
     return Backbone(
         clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
-        tokenize=open_clip.SimpleTokenizer(context_length=clip.context_length),
         name=model,
         weights=weights,
         activation="quick_gelu" if quick_gelu else "gelu",

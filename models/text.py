@@ -72,13 +72,13 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
     sentences of one length are encoded together, without any padding.
     """
     clip = backbone.clip
-    for sentence in sentences:
-        if len(backbone.tokenize.encode(sentence)) + 2 > clip.context_length:  # beside start and end of text
+    tokens = open_clip.tokenize(list(sentences), clip.context_length + 1)  # cut off there, and filled up with 0
+    for sentence, beyond in zip(sentences, tokens[:, -1].tolist(), strict=True):
+        if beyond:
             raise UserError(
                 f"the sentence '{sentence}' has more than the {clip.context_length} tokens that {backbone.name} reads; "
                 "choose a shorter name for the object, or shorter --prompts"
             )
-    tokens = backbone.tokenize(list(sentences))
     lengths = tokens.argmax(dim=-1) + 1  # the end-of-text token has the highest id
     embeddings = torch.empty(len(tokens), clip.visual.output_dim, device=backbone.device)
     for length in lengths.unique().tolist():
