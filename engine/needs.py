@@ -45,13 +45,13 @@ class Dimensions:
         return 2 * self.weights
 
     def activations(self, batch_size: int) -> int:
-        """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 5) C + q H) + 5 S^2).
+        """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 4) C + q H) + 5 S^2).
 
         The most is alive in the last MLP: both paths' tokens of the taps before it; the residual, the stage's sum, the
-        MLP's input and both attentions' outputs; and the hidden layer q times, 3 for QuickGELU and 2 for GELU.
+        MLP's input and the value-value attention; and the hidden layer q times, 3 for QuickGELU and 2 for GELU.
         Beside them the images, with three channels, and the map before and after smoothing.
         """
-        token = (2 * (self.taps - 1) + 5) * self.width + (3 if self.quick_gelu else 2) * self.hidden
+        token = (2 * (self.taps - 1) + 4) * self.width + (3 if self.quick_gelu else 2) * self.hidden
         return FLOAT * batch_size * ((1 + self.patches) * token + 5 * self.image_size**2)
 
     def read_ahead(self, batch_size: int, workers: int) -> int:
