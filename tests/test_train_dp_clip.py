@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -192,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_
 
     def explode(training, batch, *shares):
         calls.append(batch)
-        batch = replace(batch, images=batch.images * torch.nan) if len(calls) == 2 else batch
+        batch = batch._replace(images=batch.images * torch.nan) if len(calls) == 2 else batch
         return forward_backward(training, batch, *shares)
 
     monkeypatch.setattr(DPClipTraining, "forward_backward", explode)
