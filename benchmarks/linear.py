@@ -48,10 +48,10 @@ def main() -> None:
         operations = 2 * args.batch_size * args.tokens * width * out
         rates = [operations / seconds[key] / 1e9 for key in ("convolution", "product")]
         both_ways = seconds["product, both ways"] / seconds["convolution, both ways"]
-        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{off:.0e}"))
+        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, off))
     print("convolutions" if prefers_convolutions() else "PyTorch's own products", "are chosen on this processor")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
-    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
+    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", ".0e")))
 
 
 if __name__ == "__main__":
