@@ -158,32 +158,22 @@ def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fi
     solder, body = hue(rng, 0.62, 0.8, 0.05), hue(rng, 0.06, 0.16, 0.15)
     tan, can = np.float32([0.62, 0.5, 0.36]) * hue(rng, 0.8, 1.1, 0.1), hue(rng, 0.6, 0.8, 0.05)
 
-    def box(dx: float, half_x: float, half_y: float, colour: Array, rise: float) -> None:
-        if upright:
-            board.put((cx, cy + dx), (half_y, half_x), colour, rise)
-        else:
-            board.put((cx + dx, cy), (half_x, half_y), colour, rise)
-
+    # pieces: place along the component, half sides, colour, rise, and whether it is a disc
     if kind == 0:  # an integrated circuit: legs on both long sides, a mark at one end
-        for leg in np.arange(-long_ + 3, long_ - 2, 7):
-            box(leg, 2, wide + 6, solder, 0.8)
-        box(0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2)
-        if fitted:
-            box(0, long_, wide, body, 4)
-            box(-long_ + 5, 2, 2, 2.5 * body, 3.5)
+        bare = [(leg, 2, wide + 6, solder, 0.8) for leg in np.arange(-long_ + 3, long_ - 2, 7)]
+        bare.append((0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2))
+        pieces = [(0, long_, wide, body, 4), (-long_ + 5, 2, 2, 2.5 * body, 3.5)]
     elif kind == 1:  # an electrolytic capacitor: a can with a dark mark
-        box(-6, 3.5, 4, solder, 0.8)
-        box(6, 3.5, 4, solder, 0.8)
-        if fitted:
-            board.put((cx, cy), (wide + 4, wide + 4), can, 6, disc=True)
-            box(-wide + 2, 2.5, 6, body, 6)
+        bare = [(place, 3.5, 4, solder, 0.8) for place in (-6, 6)]
+        pieces = [(0, wide + 4, wide + 4, can, 6, True), (-wide + 2, 2.5, 6, body, 6)]
     else:  # a resistor (dark) or a ceramic capacitor (tan)
-        box(-13, 5, 7, solder, 0.8)
-        box(13, 5, 7, solder, 0.8)
-        if fitted:
-            box(0, 13, 7, body if kind == 2 else tan, 3)
-            box(-11, 2.5, 7, solder, 3)
-            box(11, 2.5, 7, solder, 3)
+        bare = [(place, 5, 7, solder, 0.8) for place in (-13, 13)]
+        pieces = [(0, 13, 7, body if kind == 2 else tan, 3), *((place, 2.5, 7, solder, 3) for place in (-11, 11))]
+    for place, half_x, half_y, *surface in bare + pieces * fitted:
+        if upright:
+            board.put((cx, cy + place), (half_y, half_x), *surface)
+        else:
+            board.put((cx + place, cy), (half_x, half_y), *surface)
 
 
 def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:

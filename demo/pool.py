@@ -79,12 +79,9 @@ def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[
 def _vary(pool: Pool, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
     """Flip, turn and light a pair anew, both pictures alike: sound, faulty and mask, 0 to 1."""
     views = [pool.sound[index], pool.faulty[index], pool.masks[index]]
-    if rng.random() < 0.5:
-        views = [view.swapaxes(0, 1) for view in views]
-    if rng.random() < 0.5:
-        views = [view[::-1] for view in views]
-    if rng.random() < 0.5:
-        views = [view[:, ::-1] for view in views]
+    for change in (lambda view: view.swapaxes(0, 1), np.flipud, np.fliplr):
+        if rng.random() < 0.5:
+            views = [change(view) for view in views]
     pair = np.stack(views[:2]).astype(np.float32) / 255
     gain = np.float32(rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3))
     grain = np.float32(rng.uniform(0, 0.01)) * rng.standard_normal(pair.shape[1:], dtype=np.float32)
