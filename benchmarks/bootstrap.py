@@ -8,16 +8,11 @@ few draws, as all take the same time, and its values are compared with ours. The
 from all thresholds, which share none and are exact.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
+from harness import print_ratios, start, timed
+from measures import make_class
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import print_ratios, start, timed
-from benchmarks.measures import make_class
 from utils.measures.bootstrap import THRESHOLDS, Bootstrap, measures_of_draws
 from utils.measures.class_measures import pixel_measures
 
@@ -32,18 +27,11 @@ def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        maps=(83, "images of the class"),
-        size=(518, "height and width in pixels"),
-        anomalous=(0.03, "share of anomalous pixels"),
-        draws=(1000, "of the bootstrap"),
-        timed=(10, "draws measured the direct way"),
-        seed=(0, "of the maps and the draws"),
-    )
+    args = start(__doc__, maps=83, size=518, anomalous=0.03, draws=1000, timed=10, seed=0)
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     bootstrap = Bootstrap(args.draws, seed=args.seed)
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
+
     seconds, values = {}, {}
     for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
         seconds[way], values[way] = timed(measures_of_draws, maps, masks, weights, thresholds)

@@ -6,22 +6,16 @@ Prints the pixel AUROC of each baseline for each class. What a detector gains ov
 defects that are merely darker, lighter or sharper than everything else.
 """
 
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from itertools import groupby
 
 import cv2
 import numpy as np
+from harness import start
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import start
-from data.build import ensure_meta
-from datasets.images import load_mask, load_rgb
-from datasets.meta import Entry, read_meta
 from datasets.registry import get_spec
-from datasets.transforms import mask_transform, resize_rgb
+from engine.data_sets import read_test_split
 from utils.errors import run
 from utils.measures.ranking import ranking_measures
 
@@ -52,19 +46,14 @@ def baseline_aurocs(images: list[np.ndarray], masks: list[np.ndarray]) -> dict[s
     return aurocs
 
 
-def _read(root: Path, entry: Entry, size: int) -> tuple[np.ndarray, np.ndarray]:
-    image = load_rgb(root / entry.img_path)
-    mask = load_mask(root / entry.mask_path) if entry.mask_path else np.zeros(image.size[::-1], bool)
-    return resize_rgb(image, size), mask_transform(mask, size).numpy()
-
-
 def main() -> None:
     spec = get_spec("demo")
-    args = start(__doc__, data_path=(spec.folder, "the demo set's folder"), image_size=(128, "pixels a side"))
-    rows = []
-    for name, entries in read_meta(ensure_meta(spec, args.data_path), args.data_path)["test"].items():
-        pairs = [_read(args.data_path, entry, args.image_size) for entry in entries]
-        rows.append([name, *baseline_aurocs(*map(list, zip(*pairs, strict=True))).values()])
+    args = start(__doc__, data_path=spec.folder, image_size=128)
+    images, rows = read_test_split(spec, args.data_path), []
+    for name, group in groupby(images.entries, key=lambda entry: entry.cls_name):
+        entries, size = list(group), args.image_size
+        masks = [images.read_mask(entry, (size, size)).numpy() for entry in entries]
+        rows.append([name, *baseline_aurocs([images.read_image(entry, size) for entry in entries], masks).values()])
     rows.append(["mean", *np.mean([row[1:] for row in rows], axis=0)])
     print(tabulate(rows, headers=["class", *BASELINES], floatfmt=".3f"))
 

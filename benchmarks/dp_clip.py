@@ -5,26 +5,22 @@
 
 The plain one holds tokens as [1+N, B, C], gets the attention weights from nn.MultiheadAttention and keeps them with
 every block's output, computes the gradients of the frozen weights, too, and brings both columns of logits to pixels.
-All have the same random weights and image. Times are taken in turn, peak memory (of the process, with nothing taken
-off) in a process for each.
+All have the same random weights and image. Times are taken in turn, in four times as many rounds for testing as for
+training, peak memory (of the process, with nothing taken off) in a process for each.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from harness import difference, in_own_process, medians, start
 from tabulate import tabulate
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import difference, in_own_process, medians, start
 from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import kernel_matrix, upsampling_matrix
-from models.dp_clip import anomaly_maps, training_loss
+from models.dp_clip import DPClipLoss, anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
@@ -57,24 +53,16 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
     upsampling = upsampling_matrix(visual.grid_size[0], size, align_corners=True)
     blurred_upsampling = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
 
-    def train(activation_checkpointing: bool = False) -> Tensor:
-        forget_gradients(frozen=True)
-        features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
-        loss = training_loss(features, text, labels, masks, upsampling, MomentumPrototypes(0.999))
-        return backward(loss.total(DECOUPLING_WEIGHT))
-
-    def train_plainly() -> Tensor:
-        forget_gradients(frozen=False)
-        features = plain_features(visual, adapter, images)
-        classification, segmentation, decoupling = plain_losses(features, text, labels, masks)
-        return backward(classification + segmentation + DECOUPLING_WEIGHT * decoupling)
-
-    def forget_gradients(frozen: bool) -> None:
-        visual.requires_grad_(not frozen)
+    def train(plain: bool = False, activation_checkpointing: bool = False) -> Tensor:
+        visual.requires_grad_(plain)
         visual.zero_grad()
         adapter.zero_grad()
-
-    def backward(total: Tensor) -> Tensor:
+        if plain:
+            losses = plain_losses(plain_features(visual, adapter, images), text, labels, masks)
+        else:
+            features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
+            losses = training_loss(features, text, labels, masks, upsampling, MomentumPrototypes(0.999))
+        total = DPClipLoss(*losses).total(DECOUPLING_WEIGHT)
         total.backward()
         return total.detach()
 
@@ -88,7 +76,8 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
         seg, _ = plain_features(visual, adapter, images)
         return plain_maps(seg, text, size)
 
-    return dict(zip(WAYS, (train_plainly, train, partial(train, True), test_plainly, test), strict=True))
+    ways = partial(train, plain=True), train, partial(train, activation_checkpointing=True), test_plainly, test
+    return dict(zip(WAYS, ways, strict=True))
 
 
 def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None:
@@ -100,14 +89,7 @@ def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        model=("ViT-L-14-336", "open_clip model name"),
-        image_size=(518, "side in pixels"),
-        batch_size=(1, "images at once"),
-        repeats=(3, "timed rounds of training; there are four times as many of testing"),
-        threads=(2, "of PyTorch"),
-    )
+    args = start(__doc__, model="ViT-L-14-336", image_size=518, batch_size=1, repeats=3, threads=2)
     torch.set_num_threads(args.threads)
     sizes = args.model, args.image_size, args.batch_size
     peaks = {name: in_own_process(do_twice, name, *sizes, args.threads)[1] for name in WAYS}

@@ -7,28 +7,16 @@ All three have the same random weights and images. The plain one runs the origin
 kept, then the surgery path with projections of its own, both unfused.
 """
 
-import sys
-from pathlib import Path
-
 import torch
+from harness import difference, medians, print_ratios, start
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import difference, medians, print_ratios, start
 from models.dual_path import STAGES, Tap, encode_dual_path
 from tests.plain_sdp import plain_dual_path
 from tests.random_weights import random_clip
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        model=("ViT-B-16-plus-240", "open_clip model name"),
-        image_size=(240, "side in pixels"),
-        batch_size=(8, "images at once"),
-        repeats=(7, "timed rounds"),
-        device=("cpu", "of PyTorch"),
-    )
+    args = start(__doc__, model="ViT-B-16-plus-240", image_size=240, batch_size=8, repeats=7, device="cpu")
     model = random_clip(args.model, args.image_size).eval().requires_grad_(False).to(args.device)
     depth = len(model.visual.transformer.resblocks)
     features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the name of the machine, times, differences, peak memory."""
+"""What the benchmarks share: the project's path, options, the name of the machine, times, differences, peak memory."""
 
 import argparse
 import multiprocessing
@@ -9,14 +9,42 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
+import torch
 from tabulate import tabulate
 
-from utils.runtime import processor
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the benchmarks, too, which find but their folder
 
+from utils.runtime import peak_memory_mib, processor
+
+PROJECT = Path(__file__).resolve().parents[1]
+HELP = {
+    "anomalous": "share of anomalous pixels",
+    "batch_size": "images at once",
+    "data_path": "the data set's folder",
+    "device": "of PyTorch",
+    "draws": "of the bootstrap",
+    "epochs": "of the training",
+    "image_size": "side in pixels",
+    "images": "how many; several numbers are sizes of data sets, multiples of 100, the smallest first",
+    "maps": "images of the class",
+    "methods": "whose variants are measured",
+    "model": "open_clip model name",
+    "phrase": "what the class is called",
+    "repeats": "timed rounds, of which the median is shown",
+    "scripts": "of the project",
+    "seed": "of everything random",
+    "seeds": "of the training",
+    "size": "height and width in pixels",
+    "threads": "of PyTorch",
+    "timed": "draws measured the direct way",
+    "tokens": "of an image",
+    "workers": "processes that draw the images",
+}
 Result = TypeVar("Result")
 
 
@@ -24,22 +52,23 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
     """Help with the defaults, and with the description's own lines."""
 
 
-def start(doc: str, choices: Mapping[str, Sequence[str]] | None = None, **options: tuple[Any, str]) -> Any:
+def start(doc: str, **options: Any) -> Any:
     """Read a benchmark's options, and print what it runs on.
 
     Args:
         doc: the benchmark's docstring.
-        choices: the values that an option may have, where these are few.
-        options: default and help of each option; its type is the default's, a list takes several values.
+        options: default of each option of `HELP`, and so its type. A list takes several values; names only from itself.
 
     Returns:
         an object with an attribute for each option.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=_Formatter)
-    for name, (default, text) in options.items():
-        nargs, kind = ("+", type(default[0])) if isinstance(default, list) else (None, type(default))
-        allowed = (choices or {}).get(name)
-        parser.add_argument(f"--{name}", type=kind, nargs=nargs, default=default, choices=allowed, help=text)
+    for name, default in options.items():
+        settings = {"type": type(default)}
+        if isinstance(default, list):
+            settings = {"type": type(default[0]), "nargs": "+", "metavar": name.upper()}
+            settings["choices"] = default if isinstance(default[0], str) else None
+        parser.add_argument(f"--{name}", default=default, help=HELP[name], **settings)
     args = parser.parse_args()
     here = processor()
     print(f"{here['name']} ({here.get('vendor_id', 'maker unknown')}), {os.cpu_count()} cores, {platform.system()}")
@@ -87,8 +116,4 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> tuple[Re
 
 
 def _weighed(function: Callable[..., Result], arguments: Sequence[Any]) -> tuple[Result, float]:
-    import torch
-
-    from utils.runtime import peak_memory_mib
-
     return function(*arguments), peak_memory_mib(torch.device("cpu"))["host"]

@@ -6,19 +6,15 @@ Shapes are those of ViT-L-14-336 at 518 px: one image's 1370 tokens into queries
 attention's output and both layers of the MLP. Only the tokens take a gradient, as in a frozen tower.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from harness import difference, medians, start
 from tabulate import tabulate
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import difference, medians, start
 from models.linear import convolution, prefers_convolutions
 
 SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
@@ -32,7 +28,7 @@ def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) 
 
 
 def main() -> None:
-    args = start(__doc__, tokens=(1370, "of an image"), batch_size=(1, "images at once"), repeats=(15, "timed rounds"))
+    args = start(__doc__, tokens=1370, batch_size=1, repeats=15)
     torch.manual_seed(0)
     rows = []
     for name, (width, out) in SHAPES.items():
@@ -52,10 +48,10 @@ def main() -> None:
         operations = 2 * args.batch_size * args.tokens * width * out
         rates = [operations / seconds[key] / 1e9 for key in ("convolution", "product")]
         both_ways = seconds["product, both ways"] / seconds["convolution, both ways"]
-        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, f"{off:.0e}"))
+        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, off))
     print("convolutions" if prefers_convolutions() else "PyTorch's own products", "are chosen on this processor")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
-    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", "")))
+    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", ".0e")))
 
 
 if __name__ == "__main__":

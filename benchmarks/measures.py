@@ -7,18 +7,14 @@ The plain way is what the evaluation scripts of this field do: scikit-learn's fu
 by a loop over 200 thresholds and over the regions. It has no exact PRO to compare with; the tests do.
 """
 
-import sys
 from dataclasses import astuple
-from pathlib import Path
 from statistics import median
 
 import cv2
 import numpy as np
+from harness import start, timed
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import start, timed
 from tests.plain_measures import plain_legacy_pro, plain_ranking
 from utils.measures.class_measures import pixel_measures
 from utils.measures.ranking import ranking_measures
@@ -81,14 +77,7 @@ def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        maps=(83, "images of the class"),
-        size=(518, "height and width in pixels"),
-        anomalous=(0.03, "share of anomalous pixels"),
-        repeats=(3, "runs of each, of which the median is shown"),
-        seed=(0, "of the generated maps"),
-    )
+    args = start(__doc__, maps=83, size=518, anomalous=0.03, repeats=3, seed=0)
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     normal = np.count_nonzero(~masks.any((1, 2)))
     print(f"{normal} of the maps are normal, {masks.mean():.2%} of the pixels anomalous\n")

@@ -9,8 +9,8 @@ everything, Python and its packages included.
 """
 
 import math
-import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -20,13 +20,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from harness import in_own_process, medians, start, timed
+from measures import make_class
 from tabulate import tabulate
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import in_own_process, medians, start, timed
-from benchmarks.measures import make_class
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.loader import AnomalyDataset, in_batches, in_batches_of_one_class, make_loader
@@ -48,25 +46,23 @@ class BrightnessDetector:
     """Stands for a method: the map is the image's brightness, smoothed."""
 
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Maps [B, S, S] of images [B, 3, S, S]."""
-        maps = F.avg_pool2d(images.mean(dim=1, keepdim=True), 5, stride=1, padding=2)[:, 0]
+        maps = F.avg_pool2d(images.mean(dim=1, keepdim=True), 5, stride=1, padding=2)[:, 0]  # [B, S, S]
         return Prediction(maps=maps, text_prob=maps.mean(dim=(1, 2)).sigmoid())
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
-        """The sum of both."""
         return text_prob + map_max
 
 
 def draw_class(folder: Path, number: int) -> None:
-    """Write a class's images, half of them with a bright square and its mask."""
+    """Write a class's images, every second with a bright square and its mask."""
     rng = np.random.default_rng(number)
-    for i, entry in enumerate(entries_of(number)):
+    for entry in entries_of(number):
         image = cv2.resize(rng.integers(60, 160, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
-        if i % 2:
-            mask = np.zeros((SIDE, SIDE), np.uint8)
+        if entry.anomaly:
             y, x = rng.integers(0, SIDE - 24, 2)
-            mask[y : y + 24, x : x + 24] = 255
-            image[mask > 0] = np.minimum(image[mask > 0].astype(int) + 40, 255)
+            square, mask = np.s_[y : y + 24, x : x + 24], np.zeros((SIDE, SIDE), np.uint8)
+            mask[square] = 255
+            image[square] += 40
             cv2.imwrite(str(folder / entry.mask_path), mask)
         cv2.imwrite(str(folder / entry.img_path), image)
 
@@ -81,9 +77,8 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     """Evaluate the first classes in `folder`; returns seconds by part."""
     torch.set_num_threads(1)
     entries = [entry for number in range(classes) for entry in entries_of(number)]
-    device, stopwatch = torch.device("cpu"), Stopwatch()
+    images, stopwatch = ImageSet(get_spec("folder"), folder, entries), Stopwatch()
     with tempfile.TemporaryDirectory() as out:
-        images = ImageSet(get_spec("folder"), folder, entries)
         evaluate_and_report(
             BrightnessDetector(),
             make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
@@ -91,7 +86,7 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
             TestOptions(dataset=("folder",), save_path=Path(out)),
             title="scale",
             description={},
-            device=device,
+            device=torch.device("cpu"),
             stopwatch=stopwatch,
             to_picture=lambda image: image_from_tensor(image.image),
         )
@@ -102,9 +97,8 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
     """Evaluate data sets of these sizes, each in a process of its own."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        numbers = range(max(sizes) // CLASS_IMAGES)
         with ProcessPoolExecutor(workers) as executor:
-            list(executor.map(partial(draw_class, Path(folder)), numbers, chunksize=8))
+            list(executor.map(partial(draw_class, Path(folder)), range(max(sizes) // CLASS_IMAGES), chunksize=8))
         for images in sizes:
             (whole, parts), peak = in_own_process(timed, evaluate_once, Path(folder), images // CLASS_IMAGES)
             per_image = [1000 * seconds / images for seconds in (whole, parts["measures"], parts["output"])]
@@ -115,29 +109,25 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
 
 def measures_table(repeats: int) -> str:
     """Time all pixel measures over the number of pixels n, and divide by n log n."""
-    ways = {}
-    for maps in (1, 4, 16, 64, 256):
-        made = make_class(maps, 256, 0.03, np.random.default_rng(0))
-        ways[maps * 256 * 256] = lambda made=made: pixel_measures(*made)
+    classes = [make_class(maps, 256, 0.03, seed=0) for maps in (1, 4, 16, 64, 256)]
+    ways = {maps.size: partial(pixel_measures, maps, masks) for maps, masks in classes}
     rows = [(n, seconds, 1e9 * seconds / (n * math.log2(n))) for n, seconds in medians(ways, repeats).items()]
     return tabulate(rows, headers=("pixels n", "seconds", "ns / (n log2 n)"), floatfmt=("", ".4f", ".2f"))
 
 
 def loader_table(repeats: int, count: int = 24) -> str:
     """Read images through the loader, and by decoding alone; images a second."""
-    rng = np.random.default_rng(0)
-    size = (PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE)
-    rows = []
+    rng, rows = np.random.default_rng(0), []
     for suffix in ("png", "jpg"):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with tempfile.TemporaryDirectory() as folder:
             entries = [Entry(f"{i}.{suffix}", "", "photograph", "", 0) for i in range(count)]
+            images = ImageSet(get_spec("folder"), Path(folder), entries)
             for entry in entries:
-                picture = cv2.resize(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), size)
+                picture = cv2.resize(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), (PHOTOGRAPH_SIDE,) * 2)
                 noise = rng.integers(-6, 7, picture.shape)
-                cv2.imwrite(str(folder / entry.img_path), np.clip(picture + noise, 0, 255).astype(np.uint8))
-            ways = {"decoding alone, one process": partial(decode, entries, folder)}
-            ways |= {f"loader, {workers} workers": partial(load, entries, folder, workers) for workers in (0, 1, 2)}
+                cv2.imwrite(str(images.root / entry.img_path), np.clip(picture + noise, 0, 255).astype(np.uint8))
+            ways = {"decoding alone, one process": partial(decode, images)}
+            ways |= {f"loader, {workers} workers": partial(load, images, workers) for workers in (0, 1, 2)}
             seconds = medians(ways, repeats)
             alone = seconds["decoding alone, one process"]
             rows += [(suffix, way, count / value, alone / value) for way, value in seconds.items()]
@@ -145,26 +135,20 @@ def loader_table(repeats: int, count: int = 24) -> str:
     return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
 
 
-def decode(entries: Sequence[Entry], folder: Path) -> None:
+def decode(images: ImageSet) -> None:
     """Decode the images, one after the other."""
-    for entry in entries:
-        load_rgb(folder / entry.img_path)
+    for entry in images.entries:
+        load_rgb(images.root / entry.img_path)
 
 
-def load(entries: Sequence[Entry], folder: Path, workers: int) -> None:
+def load(images: ImageSet, workers: int) -> None:
     """Read the images through the loader."""
-    dataset = AnomalyDataset(ImageSet(get_spec("folder"), folder, entries), INPUT_SIDE)
-    for _ in make_loader(dataset, in_batches(range(len(entries)), 4), num_workers=workers):
-        pass
+    batches = in_batches(range(len(images.entries)), 4)
+    deque(make_loader(AnomalyDataset(images, INPUT_SIDE), batches, num_workers=workers), maxlen=0)
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        images=([1000, 10000, 50000], "sizes of the data sets, multiples of 100, the smallest first"),
-        repeats=(3, "timed rounds"),
-        workers=(2, "that draw the images"),
-    )
+    args = start(__doc__, images=[1000, 10000, 50000], repeats=3, workers=2)
     torch.set_num_threads(1)
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     print(evaluation_table(args.images, args.workers))

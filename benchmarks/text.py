@@ -3,7 +3,6 @@
 python benchmarks/text.py
 """
 
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,8 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from harness import medians, print_ratios, start
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import medians, print_ratios, start
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features, encode_sentences
@@ -22,12 +19,7 @@ from tests.random_weights import random_backbone
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        model=("ViT-B-16-plus-240", "open_clip model name"),
-        phrase=("bottle", "what the class is called"),
-        repeats=(3, "timed rounds"),
-    )
+    args = start(__doc__, model="ViT-B-16-plus-240", phrase="bottle", repeats=3)
     prompts = read_prompts("industrial")
     sentences = [sentence for state in prompts.sentences(args.phrase) for sentence in state]
     with tempfile.TemporaryDirectory() as folder:

@@ -6,17 +6,14 @@ The backbone has random weights; images and masks are those of the demo data set
 how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
 """
 
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from harness import medians, print_ratios, start, timed
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.harness import medians, print_ratios, start, timed
 from datasets.registry import get_spec
 from engine.data_sets import TrainingSet, read_test_split
 from engine.sdp_plus_training import SDPPlusTraining
@@ -26,6 +23,12 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for
 from tests.random_weights import random_backbone
+
+WAYS = {
+    "encoding in every epoch": {"no_cache": True},
+    "cache, fp16": {"cache_precision": "fp16"},
+    "cache, fp32": {"cache_precision": "fp32"},
+}
 
 
 def train(
@@ -73,14 +76,7 @@ def step_shares(training: SDPPlusTraining, repeats: int) -> str:
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        model=("ViT-B-16-plus-240", "open_clip model name"),
-        images=(32, "to train on"),
-        epochs=(5, "of the training"),
-        batch_size=(8, "images a step"),
-        repeats=(15, "timed steps"),
-    )
+    args = start(__doc__, model="ViT-B-16-plus-240", images=32, epochs=5, batch_size=8, repeats=15)
     spec = get_spec("demo")
     demo = read_test_split(spec, spec.folder)
     stride = len(demo.entries) // args.images
@@ -90,19 +86,15 @@ def main() -> None:
         embed_dim = backbone.clip.visual.output_dim
         text = torch.nn.functional.normalize(torch.randn(1, embed_dim, 2), dim=1).expand(args.images, -1, -1)
         seconds, losses = {}, {}
-        for name, options in {
-            "encoding in every epoch": {"no_cache": True},
-            "cache, fp16": {"cache_precision": "fp16"},
-            "cache, fp32": {"cache_precision": "fp32"},
-        }.items():
-            place = {"save_path": Path(folder), "cache_dir": Path(folder) / name.replace(" ", "_")}
-            own = SDPPlusTrainingOptions(train_dataset=("demo",), batch_size=args.batch_size, **place, **options)
+        common = {"train_dataset": ("demo",), "batch_size": args.batch_size, "save_path": Path(folder)}
+        for name, options in WAYS.items():
+            own = SDPPlusTrainingOptions(cache_dir=Path(folder, name), **common, **options)
             seconds[name], (training, losses[name]) = timed(train, own, backbone, images, text, args.epochs)
-        reference = losses["encoding in every epoch"]
+        reference, *cached = losses.values()
         print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
         print_ratios(seconds)
-        for name in ("cache, fp16", "cache, fp32"):
-            off = ((losses[name] - reference).abs() / reference).max()
+        for name, own in zip(list(WAYS)[1:], cached, strict=True):
+            off = ((own - reference).abs() / reference).max()
             print(f"largest relative difference of a loss with {name}: {off:.1e}")
         print(step_shares(training, args.repeats))
 

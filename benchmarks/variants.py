@@ -12,89 +12,69 @@ its pictures need not matter on photographs.
 import contextlib
 import io
 import json
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from harness import start
 from tabulate import tabulate
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
-from benchmarks.harness import start
 from models.fidelity import Fidelity
 
 TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
 TESTED_ON = ["metal", "tablet", "tile", "washer", "wood"]
 KNOWN = ("--prompts", "industrial")  # which the demonstration model was taught; DP-CLIP's own it knows not
 MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
-# method -> variant -> switches of fidelity that are on, and options of the training
-VARIANTS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "sdp": {"corrected": ((), ()), "taps_share_buffers": (("taps_share_buffers",), ())},
-    "sdp_plus": {
-        "corrected": ((), ()),
-        "taps_share_buffers": (("taps_share_buffers",), ()),
-        "unshuffled_training": (("unshuffled_training",), ()),
-    },
+# method -> variant -> options of the training; a variant called as a switch of fidelity has this one on, the rest none
+VARIANTS: dict[str, dict[str, list[str]]] = {
+    "sdp": {"corrected": [], "taps_share_buffers": []},
+    "sdp_plus": {"corrected": [], "taps_share_buffers": [], "unshuffled_training": []},
     "dp_clip": {
-        "corrected": ((), ()),
-        "without decoupling": ((), ("--decoupling_weight", "0")),
-        "without GRN": ((), ("--no-grn",)),
-        "without either": ((), ("--decoupling_weight", "0", "--no-grn")),
-        "grn_over_batch": (("grn_over_batch",), ()),
-        "repeated_prototype_update": (("repeated_prototype_update",), ()),
+        "corrected": [],
+        "without decoupling": ["--decoupling_weight", "0"],
+        "without GRN": ["--no-grn"],
+        "without either": ["--decoupling_weight", "0", "--no-grn"],
+        "grn_over_batch": [],
+        "repeated_prototype_update": [],
     },
 }
 
 
-@contextlib.contextmanager
-def switches(names: Sequence[str]) -> Iterator[None]:
-    """Have these switches of fidelity on in a block, and only these, whatever it is called."""
-    fidelity = replace(Fidelity(), **dict.fromkeys(names, True))
-    with patch.object(Fidelity, "named", lambda *_: fidelity):
-        yield
-
-
-def measure(method: str, names: Sequence[str], options: Sequence[str], seed: int) -> list[float]:
+def measure(method: str, variant: str, seed: int) -> list[float]:
     """Return the mean measures on the classes that were not trained on, in percent."""
-    with tempfile.TemporaryDirectory() as folder, switches(names), contextlib.redirect_stderr(io.StringIO()):
+    fidelity = Fidelity(**{variant: True} if hasattr(Fidelity, variant) else {})
+    named = patch.object(Fidelity, "named", lambda *_: fidelity)
+    with tempfile.TemporaryDirectory() as folder, named, contextlib.redirect_stderr(io.StringIO()):
         common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
-        train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *options]
+        train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *VARIANTS[method][variant]]
         train += ["--save_path", f"{folder}/training", "--save_freq", "40"]
-        test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test"]
+        test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test", "--no_report"]
         if method == "sdp":
-            test_sdp.main([*test, "--no_report"])
+            test_sdp.main(test)
         elif method == "sdp_plus":
             train_sdp_plus.main([*train, "--epochs", "40", "--learning_rate", "0.0005"])
-            test_sdp_plus.main([*test, "--no_report", "--checkpoint", f"{folder}/training/epoch_40.pth"])
+            test_sdp_plus.main([*test, "--checkpoint", f"{folder}/training/epoch_40.pth"])
         else:
             train_dp_clip.main([*train, *KNOWN, "--epochs", "5"])
-            test_dp_clip.main([*test, *KNOWN, "--no_report", "--checkpoint", f"{folder}/training/image_adapter.pth"])
+            test_dp_clip.main([*test, *KNOWN, "--checkpoint", f"{folder}/training/image_adapter.pth"])
         results = json.loads(next(Path(folder, "test").rglob("results.json")).read_text(encoding="utf-8"))
     return [100 * results["mean"][name] for name in MEASURES]
 
 
 def main() -> None:
-    args = start(
-        __doc__,
-        choices={"methods": tuple(VARIANTS)},
-        methods=(list(VARIANTS), "whose variants are measured"),
-        seeds=([1, 2, 3], "of the training"),
-    )
-    jobs = [(method, *item) for method in args.methods for item in VARIANTS[method].items()]
+    args = start(__doc__, methods=list(VARIANTS), seeds=[1, 2, 3])
+    jobs = [(method, variant) for method in args.methods for variant in VARIANTS[method]]
     rows = []
-    for method, variant, (names, options) in tqdm(jobs, unit="variant", dynamic_ncols=True):
+    for method, variant in tqdm(jobs, unit="variant", dynamic_ncols=True):
         seeds = args.seeds[:1] if method == "sdp" else args.seeds
-        values = np.array([measure(method, names, options, seed) for seed in seeds])
+        values = np.array([measure(method, variant, seed) for seed in seeds])
         cells = [f"{mean:.1f}" for mean in values.mean(0)]
         if len(seeds) > 1:
             cells = [f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]

@@ -32,6 +32,7 @@ class Captions:
 
     Attributes:
         ids: number in CLIP's vocabulary of each word of the small one but word 0, int32 [k].
+        every: name -> each state's sentences, normal first: tokens [n, T] and places of the end-of-text token [n].
     """
 
     def __init__(self, prompts: PromptEnsemble, context_length: int) -> None:
@@ -43,17 +44,12 @@ class Captions:
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
         small = torch.zeros(tokenize.vocab_size, dtype=torch.long)
         small[self.ids.long()] = torch.arange(1, len(self.ids) + 1)
-        self._lengths = {name: [part.argmax(-1) for part in both] for name, both in tokens.items()}
-        self._tokens = {name: [small[part] for part in both] for name, both in tokens.items()}
-
-    def every(self, name: str) -> list[tuple[Tensor, Tensor]]:
-        """Return, normal first, each state's sentences: tokens [n, T] and places of the end-of-text token [n]."""
-        return list(zip(self._tokens[name], self._lengths[name], strict=True))
+        self.every = {name: [(small[part], part.argmax(-1)) for part in both] for name, both in tokens.items()}
 
     def draw(self, name: str, count: int, rng: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
         """Draw `count` sentences of each state at random; the form is that of `every`."""
         drawn = []
-        for tokens, ends in self.every(name):
+        for tokens, ends in self.every[name]:
             chosen = torch.from_numpy(rng.choice(len(tokens), count, replace=False))
             drawn.append((tokens[chosen], ends[chosen]))
         return drawn
@@ -67,13 +63,12 @@ def draw_names(rng: np.random.Generator) -> list[str]:
 
 def encode(clip: nn.Module, groups: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
     """Encode groups of sentences: for each state the mean embedding, unit length, [groups, D, 2]."""
-    tokens = torch.cat([part for group in groups for part, _ in group])
-    ends = torch.cat([part for group in groups for _, part in group])
+    parts = [part for group in groups for part in group]
+    tokens, ends = (torch.cat(column) for column in zip(*parts, strict=True))
     length = int(ends.max()) + 1
     x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
     x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
     x = clip.ln_final(x[torch.arange(len(ends)), ends]) @ clip.text_projection
     embeddings = F.normalize(x.float(), dim=-1)
-    sizes = [len(part) for group in groups for part, _ in group]
-    means = torch.stack([part.mean(0) for part in embeddings.split(sizes)])  # [2 groups, D]
+    means = torch.stack([part.mean(0) for part in embeddings.split([len(ends) for _, ends in parts])])  # [2 groups, D]
     return F.normalize(means, dim=-1).unflatten(0, (len(groups), 2)).transpose(1, 2)

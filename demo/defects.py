@@ -51,10 +51,8 @@ def scratch(scene: Scene, rng: np.random.Generator) -> Scene:
     """One to three thin grooves, bright or dark, that run almost straight."""
     start, steps = _place(scene, rng), int(rng.integers(20, 50))
     first = _walk(rng, start, steps, 3, 0.06)
-    paths = [first]
-    for _ in range(int(rng.integers(3))):
-        paths.append(first + rng.uniform(-7, 7, 2).astype(np.float32))
-    mark = _lines(scene.size, paths, rng.uniform(2.6, 4.6))
+    beside = [first + rng.uniform(-7, 7, 2).astype(np.float32) for _ in range(int(rng.integers(3)))]
+    mark = _lines(scene.size, [first, *beside], rng.uniform(2.6, 4.6))
     mark = mark * np.clip(0.75 + 0.4 * cloud(rng, scene.size, 14), 0.2, 1)
     strength = rng.uniform(0.4, 0.85)
     tone = np.clip(scene.albedo * rng.choice([0.35, 1.7, 2.2]) + 0.02, 0, 1)

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +19,13 @@ POSITIVE_WEIGHT = 6.0  # anomalous patches are few
 CHUNK = 8  # images that are worked on at once: few enough to stay in the processor's cache
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Images and what is to be learnt of them."""
 
     images: Tensor  # normalised [B, 3, S, S]
     shares: Tensor  # share of each patch that is anomalous [B, N]
     classes: Tensor  # class numbers [B]
     general: Tensor  # which images go by a general name instead of their class's, bool [B]
-
-    def chunks(self) -> list["Batch"]:
-        """Split the batch into parts of `CHUNK` images."""
-        fields = (self.images, self.shares, self.classes, self.general)
-        return [Batch(*parts) for parts in zip(*(field.split(CHUNK) for field in fields), strict=True)]
 
 
 def loss_weights(step: int) -> dict[str, float]:
@@ -61,9 +54,7 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]
     faulty = (batch.shares.amax(1) > 0).long()
     logits = IMAGE_TEMPERATURE * (token[:, None] @ own)[:, 0]  # [B, 2]
-    state = F.cross_entropy(logits, faulty)
     by_class = IMAGE_TEMPERATURE * torch.einsum("bd,cds->bcs", token, text[:-1])
-    kind = F.cross_entropy(by_class.logsumexp(-1), batch.classes)
 
     target, weight = (4 * batch.shares).clamp(max=1), torch.tensor(POSITIVE_WEIGHT)
 
@@ -74,15 +65,13 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     together = torch.stack(scores).sum(0)
     alone = torch.stack([patches(len(taps) * score) for score in scores])
     peaks = together.logsumexp(dim=1)
-    peak = F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean()
-    tokens = [tap.ori[:, 1:].float() for tap in taps]
-    read = torch.stack([patches(logits) for logits in readers(tokens, own)])
+    read = torch.stack([patches(logits) for logits in readers([tap.ori[:, 1:].float() for tap in taps], own)])
     return {
-        "state": state,
-        "class": kind,
+        "state": F.cross_entropy(logits, faulty),
+        "class": F.cross_entropy(by_class.logsumexp(-1), batch.classes),
         "patch": patches(together),
         "tap": alone.mean(),
-        "peak": peak,
+        "peak": F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean(),
         "read": read.mean(),
     }
 
@@ -116,7 +105,8 @@ def backward(
     """
     parameters = [*clip.visual.parameters(), *readers.parameters()]
 
-    def of_chunk(chunk: Batch) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+    def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+        chunk = Batch(*fields)
         leaf = text.detach().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16), ExplicitAttention():
             taps = encode_dual_path(clip.visual, chunk.images, taps_after, shared_buffers=False)
@@ -125,7 +115,7 @@ def backward(
         gradients = torch.autograd.grad(total, [*parameters, leaf])
         return gradients, {name: value.item() for name, value in parts.items()}
 
-    results = list(executor.map(of_chunk, batch.chunks()))
+    results = list(executor.map(of_chunk, *(field.split(CHUNK) for field in batch)))
     means = [torch.stack(one).mean(0) for one in zip(*(gradients for gradients, _ in results), strict=True)]
     text.backward(means[-1])
     for parameter, gradient in zip(parameters, means[:-1], strict=True):

@@ -3,10 +3,12 @@
 As in `demo.surfaces`, what a function draws from `rng` does not depend on `missing`.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 
-from demo.scene import Array, Scene, cloud, hue, inside, plane, posed_plane, table
+from demo.scene import Array, Scene, cloud, hue, inside, mix, plane, posed_plane, table
 
 
 def _bevel(distance: Array, width: float, rise: float) -> Array:
@@ -53,8 +55,7 @@ def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     flank = flank * flank * (3 - 2 * flank)
     gone = number % teeth == rng.integers(teeth)
     stump = rng.uniform(0, 0.3)
-    if missing:
-        flank = np.where(gone, stump * flank, flank)
+    flank = np.where(gone & missing, stump * flank, flank)
     distance = (round_ - (outer - depth + depth * flank)) * 0.8
     bore = outer * rng.uniform(0.16, 0.26)
     key = np.maximum(np.abs(u) - bore * 0.28, np.abs(v - bore) - bore * 0.3)
@@ -131,29 +132,23 @@ class _Board:
         self.albedo = np.full((size, size, 3), colour, np.float32)
         self.height = np.zeros((size, size), np.float32)
 
-    def lay(self, window: tuple[slice, slice], shape: Array, colour: Array, rise: float) -> None:
+    def lay(self, shape: Array, colour: Array, rise: float, window: Any = ...) -> None:
         """Cover `shape` (coverage, as large as `window`) with a colour, raised by `rise`."""
-        cover = shape[..., None]
-        self.albedo[window] = self.albedo[window] * (1 - cover) + colour * cover
+        self.albedo[window] = mix(self.albedo[window], colour, shape)
         self.height[window] = self.height[window] * (1 - 0.5 * shape) + np.float32(rise) * shape
 
-    def window(self, cx: float, cy: float, half_x: float, half_y: float) -> tuple[slice, slice]:
-        unit, size = len(self.x) / 256, len(self.x)
-        low_x, low_y = round((cx - half_x + 126) * unit), round((cy - half_y + 126) * unit)
-        high_x, high_y = round((cx + half_x + 130) * unit), round((cy + half_y + 130) * unit)
-        return slice(max(0, low_y), min(size, high_y)), slice(max(0, low_x), min(size, high_x))
-
-    def box(self, at: tuple[float, float], half: tuple[float, float], colour: Array, rise: float) -> None:
-        """Put on a rectangle around the point `at`."""
-        window = self.window(*at, *half)
-        away_x, away_y = np.abs(self.x[window] - at[0]) - half[0], np.abs(self.y[window] - at[1]) - half[1]
-        self.lay(window, inside(np.maximum(away_x, away_y)), colour, rise)
-
-    def disc(self, at: tuple[float, float], radius: float, colour: Array, rise: float) -> None:
-        """Put on a disc around the point `at`."""
-        window = self.window(*at, radius, radius)
-        away = np.hypot(self.x[window] - at[0], self.y[window] - at[1]) - radius
-        self.lay(window, inside(away), colour, rise)
+    def put(
+        self, at: tuple[float, float], half: tuple[float, float], colour: Array, rise: float, disc: bool = False
+    ) -> None:
+        """Put a rectangle with half sides `half` around the point `at`, or a disc with that radius."""
+        size, unit = len(self.x), len(self.x) / 256
+        window = tuple(
+            slice(max(0, round((centre - reach + 126) * unit)), min(size, round((centre + reach + 130) * unit)))
+            for centre, reach in zip(at[::-1], half[::-1], strict=True)
+        )
+        x, y = np.abs(self.x[window] - at[0]), np.abs(self.y[window] - at[1])
+        distance = np.hypot(x, y) - half[0] if disc else np.maximum(x - half[0], y - half[1])
+        self.lay(inside(distance), colour, rise, window)
 
 
 def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fitted: bool) -> None:
@@ -163,32 +158,22 @@ def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fi
     solder, body = hue(rng, 0.62, 0.8, 0.05), hue(rng, 0.06, 0.16, 0.15)
     tan, can = np.float32([0.62, 0.5, 0.36]) * hue(rng, 0.8, 1.1, 0.1), hue(rng, 0.6, 0.8, 0.05)
 
-    def box(dx: float, half_x: float, half_y: float, colour: Array, rise: float) -> None:
-        if upright:
-            board.box((cx, cy + dx), (half_y, half_x), colour, rise)
-        else:
-            board.box((cx + dx, cy), (half_x, half_y), colour, rise)
-
+    # pieces: place along the component, half sides, colour, rise, and whether it is a disc
     if kind == 0:  # an integrated circuit: legs on both long sides, a mark at one end
-        for leg in np.arange(-long_ + 3, long_ - 2, 7):
-            box(leg, 2, wide + 6, solder, 0.8)
-        box(0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2)
-        if fitted:
-            box(0, long_, wide, body, 4)
-            box(-long_ + 5, 2, 2, 2.5 * body, 3.5)
+        bare = [(leg, 2, wide + 6, solder, 0.8) for leg in np.arange(-long_ + 3, long_ - 2, 7)]
+        bare.append((0, long_, wide - 1, 0.5 * board.albedo[0, 0], 0.2))
+        pieces = [(0, long_, wide, body, 4), (-long_ + 5, 2, 2, 2.5 * body, 3.5)]
     elif kind == 1:  # an electrolytic capacitor: a can with a dark mark
-        box(-6, 3.5, 4, solder, 0.8)
-        box(6, 3.5, 4, solder, 0.8)
-        if fitted:
-            board.disc((cx, cy), wide + 4, can, 6)
-            box(-wide + 2, 2.5, 6, body, 6)
+        bare = [(place, 3.5, 4, solder, 0.8) for place in (-6, 6)]
+        pieces = [(0, wide + 4, wide + 4, can, 6, True), (-wide + 2, 2.5, 6, body, 6)]
     else:  # a resistor (dark) or a ceramic capacitor (tan)
-        box(-13, 5, 7, solder, 0.8)
-        box(13, 5, 7, solder, 0.8)
-        if fitted:
-            box(0, 13, 7, body if kind == 2 else tan, 3)
-            box(-11, 2.5, 7, solder, 3)
-            box(11, 2.5, 7, solder, 3)
+        bare = [(place, 5, 7, solder, 0.8) for place in (-13, 13)]
+        pieces = [(0, 13, 7, body if kind == 2 else tan, 3), *((place, 2.5, 7, solder, 3) for place in (-11, 11))]
+    for place, half_x, half_y, *surface in bare + pieces * fitted:
+        if upright:
+            board.put((cx, cy + place), (half_y, half_x), *surface)
+        else:
+            board.put((cx + place, cy), (half_x, half_y), *surface)
 
 
 def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -199,10 +184,10 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     copper = np.clip(colour * 1.55 + 0.03, 0, 1)
     for street in (-108, -36, 36, 108):  # buses of traces run between the rows of components
         for lane in range(int(rng.integers(2, 5))):
-            board.box((0, street + 5 * lane - 8), (128, 0.9), copper, 0.5)
+            board.put((0, street + 5 * lane - 8), (128, 0.9), copper, 0.5)
         x = 24 * rng.integers(-4, 5)
-        board.disc((x, street - 8), 3.4, np.float32([0.75, 0.65, 0.4]), 0.7)
-        board.disc((x, street - 8), 1.4, np.float32([0.05, 0.05, 0.05]), 0)
+        board.put((x, street - 8), (3.4, 3.4), np.float32([0.75, 0.65, 0.4]), 0.7, disc=True)
+        board.put((x, street - 8), (1.4, 1.4), np.float32([0.05, 0.05, 0.05]), 0, disc=True)
     cells = [(x, y) for x in (-72, 0, 72) for y in (-72, 0, 72)]
     silk = np.zeros((size, size), np.float32)
     for place, cell in enumerate(rng.permutation(len(cells))):
@@ -210,7 +195,7 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
         at = (x + rng.uniform(-4, 4), y + rng.uniform(-3, 3))
         silk = np.maximum(silk, _lettering(f"{'RCUQ'[place % 4]}{place}", size, (at[0] + 17, at[1] + 21), 0.38))
         _component(board, rng, *at, fitted=not (missing and place == 0))
-    board.lay((slice(None), slice(None)), 0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
+    board.lay(0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
     wear = 1 + 0.05 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 2.5)
     turn = cv2.getRotationMatrix2D(
         (size / 2, size / 2), rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.95, 1.15)

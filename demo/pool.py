@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.transforms import CLIP_MEAN, CLIP_STD
+from datasets.transforms import CLIP_MEAN, CLIP_STD, resize_rgb
 from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render_pair
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
@@ -32,13 +32,10 @@ class Pool:
 
 def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Pool:
     """Render `pairs` pairs of `size` pixels, of every defect of a class equally many, with up to `most` defects."""
-    render_one = partial(_render, seed, size, most)
-    progress = partial(tqdm, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True)
-    if pairs <= CHUNK:
-        triples = list(progress(map(render_one, range(pairs))))
-    else:
-        with drawing_processes(workers) as executor:
-            triples = list(progress(executor.map(render_one, range(pairs), chunksize=CHUNK)))
+    with drawing_processes(workers) as executor:  # which starts them with the first work
+        spread = map if pairs <= CHUNK else partial(executor.map, chunksize=CHUNK)
+        rendered = spread(partial(_render, seed, size, most), range(pairs))
+        triples = list(tqdm(rendered, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
     classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
     sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
     return Pool(sound, faulty, masks, np.array(classes))
@@ -50,15 +47,9 @@ def _render(seed: int, size: int, most: int, index: int) -> tuple[Picture, Pictu
     rng = np.random.default_rng([seed, index])
     more = int(rng.choice(most, p=MORE_DEFECTS[:most] / MORE_DEFECTS[:most].sum()))
     sound, faulty, mask = render_pair(name, [defect, *rng.choice(DEFECTS[name], more)], rng)
-
-    def shrink(picture: Picture, how: Image.Resampling) -> Picture:
-        return np.asarray(Image.fromarray(picture).resize((size, size), how))
-
-    return (
-        shrink(sound, Image.Resampling.BICUBIC),
-        shrink(faulty, Image.Resampling.BICUBIC),
-        shrink(mask.astype(np.uint8) * 255, Image.Resampling.BILINEAR),
-    )
+    shares = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
+    sound, faulty = (resize_rgb(Image.fromarray(picture), size) for picture in (sound, faulty))
+    return sound, faulty, np.asarray(shares)
 
 
 def normalise(pictures: NDArray[np.float32]) -> Tensor:
@@ -88,12 +79,9 @@ def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[
 def _vary(pool: Pool, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
     """Flip, turn and light a pair anew, both pictures alike: sound, faulty and mask, 0 to 1."""
     views = [pool.sound[index], pool.faulty[index], pool.masks[index]]
-    if rng.random() < 0.5:
-        views = [view.swapaxes(0, 1) for view in views]
-    if rng.random() < 0.5:
-        views = [view[::-1] for view in views]
-    if rng.random() < 0.5:
-        views = [view[:, ::-1] for view in views]
+    for change in (lambda view: view.swapaxes(0, 1), np.flipud, np.fliplr):
+        if rng.random() < 0.5:
+            views = [change(view) for view in views]
     pair = np.stack(views[:2]).astype(np.float32) / 255
     gain = np.float32(rng.uniform(0.8, 1.2) * rng.uniform(0.93, 1.07, 3))
     grain = np.float32(rng.uniform(0, 0.01)) * rng.standard_normal(pair.shape[1:], dtype=np.float32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from demo.defects import DRAW_DEFECT
 from demo.parts import circuit, gear, tablet, washer
-from demo.scene import Array, Scene, draw_camera, expose, photograph
+from demo.scene import Array, Camera, Scene
 from demo.surfaces import fabric, foil, leather, metal, tile, wood
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
@@ -62,7 +62,7 @@ def render_pair(
     """
     scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
     draw_scene, _ = _CLASSES[class_name]
-    camera = draw_camera(np.random.default_rng(camera_seed), size)
+    camera = Camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
     least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
     for attempt in itertools.count(1):
@@ -72,7 +72,7 @@ def render_pair(
         for defect in defects:
             if defect != "missing":
                 faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
-        sound, faulty = photograph(scene, camera), photograph(faulty_scene, camera)
+        sound, faulty = camera.photograph(scene), camera.photograph(faulty_scene)
         mask = _visible_change(sound, faulty)
         in_bounds = least <= np.count_nonzero(mask) <= most
         plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
@@ -80,7 +80,7 @@ def render_pair(
         if not defects or plain or (attempt > TRIES and mask.any()):
             break
         scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
-    return expose(sound, camera), expose(faulty, camera), mask
+    return camera.expose(sound), camera.expose(faulty), mask
 
 
 def _visible_change(sound: Array, faulty: Array) -> Mask:

@@ -28,79 +28,65 @@ class Scene:
 
     def painted(self, colour: Array, alpha: Array) -> "Scene":
         """The scene with `colour` ([3] or [S, S, 3]) laid over the part with opacity `alpha` [S, S]."""
-        cover = alpha[..., None]
-        return replace(self, albedo=self.albedo * (1 - cover) + np.float32(colour) * cover)
+        return replace(self, albedo=mix(self.albedo, np.float32(colour), alpha))
 
     def raised(self, relief: Array) -> "Scene":
         """The scene with `relief` [S, S] added to the part's height."""
         return replace(self, height=self.height + relief)
 
 
-@dataclass(frozen=True)
 class Camera:
-    """Light and sensor of one picture: the same for a part and for its faulty twin."""
+    """Light and sensor of a picture of `size` pixels, drawn from `rng`: the same for a part and for its faulty twin."""
 
-    light: tuple[float, float, float]
-    ambient: float
-    falloff: Array  # [S, S], uneven brightness of the lamp
-    tint: Array  # [3]
-    shadow: tuple[float, float]
-    blur: float
-    noise: Array  # [S, S, 3], sensor noise in units of full scale
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.8)
+        self.light = slope * np.cos(angle), slope * np.sin(angle), np.sqrt(1 - slope**2)
+        x, y = plane(size)
+        direction = rng.uniform(0, 2 * np.pi)
+        ramp = (x * np.cos(direction) + y * np.sin(direction)) / 128
+        vignette = (x**2 + y**2) / 128**2
+        falloff = rng.uniform(0.85, 1.2) * (1 + rng.uniform(0, 0.22) * ramp - rng.uniform(0, 0.12) * vignette)
+        self.falloff = falloff.astype(np.float32)  # [S, S], uneven brightness of the lamp
+        grain = rng.standard_normal((size, size, 3), dtype=np.float32)
+        self.noise = grain * np.float32(rng.uniform(0.004, 0.014))  # [S, S, 3], in units of full scale
+        self.ambient = rng.uniform(0.35, 0.6)
+        self.tint = (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32)
+        self.blur = rng.uniform(0.3, 0.7)
 
+    def photograph(self, scene: Scene) -> Array:
+        """Light a scene: Lambert's diffuse term, a Blinn-Phong highlight, the part's soft shadow on the ground.
 
-def draw_camera(rng: np.random.Generator, size: int) -> Camera:
-    """Draw the light and the sensor of a picture of `size` pixels."""
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.8)
-    x, y = plane(size)
-    direction = rng.uniform(0, 2 * np.pi)
-    ramp = (x * np.cos(direction) + y * np.sin(direction)) / 128
-    vignette = (x**2 + y**2) / 128**2
-    falloff = rng.uniform(0.85, 1.2) * (1 + rng.uniform(0, 0.22) * ramp - rng.uniform(0, 0.12) * vignette)
-    grain = rng.standard_normal((size, size, 3), dtype=np.float32)
-    noise = grain * np.float32(rng.uniform(0.004, 0.014))
-    return Camera(
-        light=(slope * np.cos(angle), slope * np.sin(angle), np.sqrt(1 - slope**2)),
-        ambient=rng.uniform(0.35, 0.6),
-        falloff=falloff.astype(np.float32),
-        tint=(1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32),
-        shadow=(8 * slope * np.cos(angle), 8 * slope * np.sin(angle)),
-        blur=rng.uniform(0.3, 0.7),
-        noise=noise,
-    )
+        Returns:
+            the picture before sensor noise, float32 [S, S, 3], 0 to 1.
+        """
+        unit = 256 / scene.size  # 256-pixel units per pixel drawn
+        height = np.float32(scene.height)
+        slope_x = cv2.Scharr(height, cv2.CV_32F, 1, 0, scale=1 / (32 * unit))
+        slope_y = cv2.Scharr(height, cv2.CV_32F, 0, 1, scale=1 / (32 * unit))
+        length = np.sqrt(1 + slope_x**2 + slope_y**2)
+        lx, ly, lz = (np.float32(v) for v in self.light)
+        diffuse = np.maximum((lz - lx * slope_x - ly * slope_y) / length, 0)
+        half = np.float32(np.sqrt(lx**2 + ly**2 + (lz + 1) ** 2))
+        facing = np.maximum((lz + 1 - lx * slope_x - ly * slope_y) / (length * half), 0)
+        highlight = np.float32(0.5 * scene.gloss) * facing**24
+        lit = scene.albedo * (self.ambient + (1.15 - self.ambient) * diffuse)[..., None] + highlight[..., None]
 
+        dx, dy = (-8 * v / unit for v in self.light[:2])
+        move = np.float32([[1, 0, dx], [0, 1, dy]])
+        shade = cv2.warpAffine(scene.part, move, scene.part.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        shade = cv2.GaussianBlur(shade, (0, 0), 4 / unit)
+        picture = mix(scene.ground * (1 - 0.45 * shade)[..., None], lit, scene.part)
+        picture = picture * self.falloff[..., None] * self.tint
+        return np.clip(cv2.GaussianBlur(picture, (0, 0), self.blur / unit), 0, 1).astype(np.float32)
 
-def photograph(scene: Scene, camera: Camera) -> Array:
-    """Light a scene: Lambert's diffuse term, a Blinn-Phong highlight, the part's soft shadow on the ground.
-
-    Returns:
-        the picture before sensor noise, float32 [S, S, 3], 0 to 1.
-    """
-    unit = 256 / scene.size  # 256-pixel units per pixel drawn
-    height = np.float32(scene.height)
-    slope_x = cv2.Scharr(height, cv2.CV_32F, 1, 0, scale=1 / (32 * unit))
-    slope_y = cv2.Scharr(height, cv2.CV_32F, 0, 1, scale=1 / (32 * unit))
-    length = np.sqrt(1 + slope_x**2 + slope_y**2)
-    lx, ly, lz = (np.float32(v) for v in camera.light)
-    diffuse = np.maximum((lz - lx * slope_x - ly * slope_y) / length, 0)
-    half = np.float32(np.sqrt(lx**2 + ly**2 + (lz + 1) ** 2))
-    facing = np.maximum((lz + 1 - lx * slope_x - ly * slope_y) / (length * half), 0)
-    highlight = np.float32(0.5 * scene.gloss) * facing**24
-    lit = scene.albedo * (camera.ambient + (1.15 - camera.ambient) * diffuse)[..., None] + highlight[..., None]
-
-    dx, dy = (-v / unit for v in camera.shadow)
-    move = np.float32([[1, 0, dx], [0, 1, dy]])
-    shade = cv2.warpAffine(scene.part, move, scene.part.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    shade = cv2.GaussianBlur(shade, (0, 0), 4 / unit)
-    ground = scene.ground * (1 - 0.45 * shade)[..., None]
-    part = scene.part[..., None]
-    picture = (lit * part + ground * (1 - part)) * camera.falloff[..., None] * camera.tint
-    return np.clip(cv2.GaussianBlur(picture, (0, 0), camera.blur / unit), 0, 1).astype(np.float32)
+    def expose(self, picture: Array) -> NDArray[np.uint8]:
+        """Add the sensor's noise to a picture and round it to uint8 [S, S, 3]."""
+        return np.rint(np.clip(picture + self.noise, 0, 1) * 255).astype(np.uint8)
 
 
-def expose(picture: Array, camera: Camera) -> NDArray[np.uint8]:
-    """Add the sensor's noise to a picture and round it to uint8 [S, S, 3]."""
-    return np.rint(np.clip(picture + camera.noise, 0, 1) * 255).astype(np.uint8)
+def mix(under: Array, over: Array, cover: Array) -> Array:
+    """Lay a colour over another ([3] or [S, S, 3] each) with opacity `cover` [S, S], 0 to 1."""
+    return under * (1 - cover[..., None]) + over * cover[..., None]
 
 
 def plane(size: int) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ state gives the same surface with and without the piece that is left out.
 import cv2
 import numpy as np
 
-from demo.scene import Array, Scene, cloud, hue, inside, posed_plane
+from demo.scene import Array, Scene, cloud, hue, inside, mix, posed_plane
 
 
 def _whole(albedo: Array, height: Array, ground: Array, gloss: float) -> Scene:
@@ -35,22 +35,19 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     warp_shade, weft_shade = _per_cell(rng, warp, 0.08), _per_cell(rng, weft, 0.08)
     gone = warp == np.floor(rng.uniform(-60, 60) / pitch)
     start, reach = rng.uniform(-90, 50), rng.uniform(25, 90)
-    gone &= (v > start) & (v < start + reach)
+    gone &= (v > start) & (v < start + reach) & missing
     ground = hue(rng, 0.05, 0.2, 0.1)
     fuzz = 1 + 0.08 * cloud(rng, size, 2.5)
-    if missing:
-        on_top &= ~gone
+    on_top &= ~gone
     warp_height = np.cos(np.pi * across) * (0.75 + 0.25 * np.cos(np.pi * along))
     weft_height = np.cos(np.pi * along) * (0.75 + 0.25 * np.cos(np.pi * across))
     height = np.where(on_top, warp_height, weft_height)
     albedo = np.where(on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None])
     depth = np.where(on_top, across, along)
     albedo = albedo * (fuzz * (1 - 1.2 * depth**2))[..., None]
-    if missing:
-        bare = gone.astype(np.float32) * np.clip(np.abs(along) * 2.2, 0.25, 1)
-        albedo = albedo * (1 - 0.6 * bare)[..., None]
-        height = height - 0.5 * bare
-    return _whole(albedo, 1.6 * height, ground, 0.05)
+    bare = gone.astype(np.float32) * np.clip(np.abs(along) * 2.2, 0.25, 1)
+    albedo = albedo * (1 - 0.6 * bare)[..., None]
+    return _whole(albedo, 1.6 * (height - 0.5 * bare), ground, 0.05)
 
 
 def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -78,11 +75,9 @@ def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     missed = (column == np.floor(rng.uniform(-70, 70) / pitch)) & (row == np.floor(rng.uniform(-70, 70) / pitch))
     ground = hue(rng, 0.1, 0.3, 0.1)
     ghost = rng.uniform(0, 0.25)  # a faint rest of the ink that failed to take
-    if missing:
-        ink = np.where(missed, np.float32(ghost) * ink, ink)
+    ink = np.where(missed & missing, np.float32(ghost) * ink, ink)
     colour = np.where(use_second, first, second)
-    albedo = (base * (1 - ink[..., None]) + colour * ink[..., None]) * wear[..., None]
-    return _whole(albedo, crinkle, ground, 0.35)
+    return _whole(mix(base, colour, ink) * wear[..., None], crinkle, ground, 0.35)
 
 
 def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -140,8 +135,8 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
     streak = cloud(rng, size, 3.5) * 0.6 + np.sin(rings * 2.1) * 0.5
     light = np.float32([0.72, 0.52, 0.33]) * hue(rng, 0.7, 1.15, 0.08)
     dark = light * np.float32([0.55, 0.5, 0.45])
-    mix = np.clip(rng.uniform(0.5, 0.9) * late + 0.12 * streak, 0, 1)[..., None]
-    albedo = (light * (1 - mix) + dark * mix) * _per_cell(rng, plank, 0.07)[..., None]
+    grain = np.clip(rng.uniform(0.5, 0.9) * late + 0.12 * streak, 0, 1)
+    albedo = mix(light, dark, grain) * _per_cell(rng, plank, 0.07)[..., None]
     groove = inside(seam - 1.2, 1.5)
     ground = hue(rng, 0.05, 0.15, 0.1)
     albedo = albedo * (1 - 0.6 * groove)[..., None]
@@ -173,12 +168,10 @@ def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     rough = cloud(rng, size, 7, 2)
     ground = hue(rng, 0.1, 0.3, 0.1)
     height = glaze * (1.6 + 0.25 * cloud(rng, size, 30)) * np.clip(-distance / 4, 0.2, 1)
-    if missing:
-        bare = missed.astype(np.float32) * inside(distance, 1.5)
-        glaze = glaze * (1 - bare)
-        height = height * (1 - bare) + bare * (0.4 * rough - 0.5)
-    albedo = grout * (1 - glaze[..., None]) + colour * glaze[..., None]
-    return _whole(albedo, height, ground, 0.3)
+    bare = (missed & missing) * inside(distance, 1.5)
+    glaze = glaze * (1 - bare)
+    height = height * (1 - bare) + bare * (0.4 * rough - 0.5)
+    return _whole(mix(grout, colour, glaze), height, ground, 0.3)
 
 
 def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -202,10 +195,7 @@ def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     missed = number == np.floor(rng.uniform(-80, 80) / pitch)
     tone = 1 + 0.08 * cloud(rng, size, 80) + 0.04 * cloud(rng, size, 3)
     ground = hue(rng, 0.5, 0.8, 0.1)
-    if missing:
-        thread = thread * ~missed
-        thread_height = thread_height * ~missed
-    albedo = colour * (tone * (0.72 + 0.28 * pebble))[..., None]
-    albedo = albedo * (1 - thread[..., None]) + thread_colour * thread[..., None]
+    thread, thread_height = thread * ~(missed & missing), thread_height * ~(missed & missing)
+    albedo = mix(colour * (tone * (0.72 + 0.28 * pebble))[..., None], thread_colour, thread)
     height = 1.1 * pebble * (1 - thread) + thread_height - 1.8 * trough
     return _whole(albedo, height, ground, 0.2)

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,8 @@ def train(
             with torch.autocast("cpu", torch.bfloat16):
                 text = encode(clip, [captions.draw(name, sentences, rng) for name in draw_names(rng)])
             optimiser.zero_grad()
-            batch_of_step = Batch(images, shares, classes, general)
-            parts = backward(clip, readers, text, taps_after, batch_of_step, loss_weights(step), executor)
+            learnt = Batch(images, shares, classes, general)
+            parts = backward(clip, readers, text, taps_after, learnt, loss_weights(step), executor)
             nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
             optimiser.step()
             schedule.step()
@@ -120,7 +121,7 @@ def _make_optimiser(
 @torch.inference_mode()
 def _validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[int]) -> Row:
     """Measure SDP's pixel and image AUROC, mean over classes, on pictures that were not trained on."""
-    text = torch.cat([encode(clip, [captions.every(name)]) for name in CLASSES])
+    text = torch.cat([encode(clip, [captions.every[name]]) for name in CLASSES])
     grid, size = clip.visual.grid_size[0], pool.masks.shape[1]
     smoothing = gaussian_matrix(size, get_spec("demo").smoothing)
     smooth = smoothing @ upsampling_matrix(grid, size, align_corners=False)
@@ -147,12 +148,10 @@ def _validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[
 def _write_record(rows: list[Row], folder: Path) -> None:
     """Write `loss.csv`, a row a step, and its curves `loss.png` into `folder`."""
     write_csv(folder / "loss.csv", rows[0].keys(), rows)
-    smooth = [rows[0]["patch"]]
-    for row in rows:
-        smooth.append(smooth[-1] + SMOOTHING * (row["patch"] - smooth[-1]))
+    smooth = list(accumulate((row["patch"] for row in rows), lambda mean, loss: mean + SMOOTHING * (loss - mean)))
     validated = [row for row in rows if row["pixel_auroc"] is not None]
     with figure(folder / "loss.png") as axes:
-        axes.plot([row["step"] for row in rows], smooth[1:], color="grey", label="patch loss")
+        axes.plot([row["step"] for row in rows], smooth, color="grey", label="patch loss")
         for key in AUROCS:
             axes.plot([row["step"] for row in validated], [row[key] for row in validated], label=key)
         axes.set(xlabel="step", ylim=(0, 1))

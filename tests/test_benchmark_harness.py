@@ -4,25 +4,25 @@ import os
 from importlib.metadata import version
 
 import pytest
+from harness import in_own_process, medians, start
 
-from benchmarks.harness import in_own_process, medians, start
 from utils.runtime import processor
 
 
 def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--sizes", "3", "4"])
-    args = start("Times something.", sizes=([1, 2], "in pixels"), model=("tiny", "name"))
-    assert (args.sizes, args.model) == ([3, 4], "tiny")
+    monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--seeds", "3", "4"])
+    args = start("Times something.", seeds=[1, 2], model="tiny")
+    assert (args.seeds, args.model) == ([3, 4], "tiny")
     said = capsys.readouterr().out
     assert f"{processor()['name']} (" in said and f"{os.cpu_count()} cores" in said
     assert f"torch {version('torch')}" in said
-    assert "$ python benchmarks/some.py --sizes 3 4\n" in said
+    assert "$ python benchmarks/some.py --seeds 3 4\n" in said
 
 
 def test_a_value_that_is_not_among_the_choices_is_refused(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--methods", "none"])
     with pytest.raises(SystemExit):
-        start("Times something.", choices={"methods": ("sdp",)}, methods=(["sdp"], "measured"))
+        start("Times something.", methods=["sdp"])
     assert "invalid choice: 'none'" in capsys.readouterr().err
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demo_baselines import baseline_aurocs
 from PIL import Image
 
-from benchmarks.demo_baselines import baseline_aurocs
 from demo import draw
 from demo.draw import MARKER, Recipe, generate, image_rng
 from demo.render import CLASSES, DEFECTS, render, render_pair

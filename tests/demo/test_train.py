@@ -10,9 +10,9 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from demo_baselines import baseline_aurocs
 from PIL import Image
 
-from benchmarks.demo_baselines import baseline_aurocs
 from datasets.transforms import image_transform, mask_transform, resize_rgb
 from demo import train
 from demo.draw import image_rng
