@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import medians, print_ratios, start, timed
 from datasets.registry import get_spec
 from engine.data_sets import TrainingSet, read_test_split
+from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
 from engine.tokens import token_source
-from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for

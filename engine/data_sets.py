@@ -17,8 +17,7 @@ from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_on
 from datasets.meta import Entry, read_meta
 from datasets.registry import DatasetSpec, get_spec
 from datasets.training_images import TrainingImages
-from engine.options import DataSetsOptions, ReadingOptions
-from engine.training_options import TrainingDataOptions, ValidationOptions
+from engine.options import DataSetsOptions, ReadingOptions, TrainingDataOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, is_main, rank, world_size

@@ -11,8 +11,8 @@ from datasets.loader import Batch, empty_batch, in_batches, make_loader
 from engine.data_sets import read_training_set
 from engine.detectors import METHODS
 from engine.loading import adapter_settings, backbone_from_options, find_device
+from engine.options import DPClipTrainingOptions
 from engine.training import Training, image_texts
-from engine.training_options import DPClipTrainingOptions
 from models.adapter import ImageAdapter, encode_adapted
 from models.adapter_checkpoint import DP_CLIP, KEYS, OPTIMIZER, checkpoint_of, settings_record
 from models.anomaly_map import adapter_upsampling
@@ -57,7 +57,7 @@ class DPClipTraining(Training):
         images = read_training_set(options, options.seed)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         settings = adapter_settings(options, backbone, fidelity)  # a mistake in them is told before texts are encoded
-        text = image_texts(options, METHODS["dp_clip"].load(), backbone, images)
+        text = image_texts(options, METHODS["dp_clip"](), backbone, images)
         discard_text_tower(backbone)
         seed_everything(options.seed)
         adapter = image_adapter_for(backbone, settings)

@@ -11,7 +11,7 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
-from engine.options import EvaluationOptions, TestOptions, bootstrap_of
+from engine.options import EvaluationOptions, TestOptions
 from page.page import HtmlReport
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
@@ -56,7 +56,7 @@ def evaluate_and_report(
         classes=len(images.phrases()),
         description={**description, **origin(device)},
         remarks=remarks,
-        bootstrap=bootstrap_of(options, options.seed),
+        bootstrap=options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed),
     )
     if is_main():
         for name in OF_AN_EARLIER_RUN:

@@ -17,8 +17,8 @@ from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
-from engine.detectors import METHODS, warn_of_differences
-from engine.loading import backbone_from_options, find_device
+from engine.detectors import METHODS
+from engine.loading import backbone_from_options, find_device, warn_of_differences
 from engine.options import resolve
 from engine.prediction_files import holds_prediction
 from engine.prediction_options import PredictionOptions
@@ -95,7 +95,7 @@ def _load(options: PredictionOptions) -> Predictor:
 
     In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
     """
-    method = METHODS[options.method].load()
+    method = METHODS[options.method]()
     if method.read is None and options.checkpoint is not None:
         raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
     if method.read is not None and options.checkpoint is None:

@@ -15,10 +15,9 @@ from engine.data_sets import evaluation_loader, read_training_set, read_validati
 from engine.detectors import METHODS
 from engine.evaluation import evaluate
 from engine.loading import backbone_from_options, find_device
-from engine.options import resolve
+from engine.options import SDPPlusTrainingOptions, resolve
 from engine.tokens import TokenBatch, TokenSource, token_source
 from engine.training import Training, class_texts, image_texts
-from engine.training_options import SDPPlusTrainingOptions
 from models.adapter_checkpoint import KEYS, SDP_PLUS, checkpoint_of
 from models.checkpoints import load_into
 from models.fidelity import Fidelity
@@ -54,7 +53,7 @@ class SDPPlusTraining(Training):
 
     @classmethod
     def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":
-        method, fidelity = METHODS["sdp_plus"].load(), Fidelity.named(options.fidelity)
+        method, fidelity = METHODS["sdp_plus"](), Fidelity.named(options.fidelity)
         images = read_training_set(options, options.seed)
         held_out = read_validation_set(options, images)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
@@ -100,7 +99,7 @@ class SDPPlusTraining(Training):
         if self.validation is None:
             return None
         images, text = self.validation
-        method = METHODS["sdp_plus"].load()
+        method = METHODS["sdp_plus"]()
         own = resolve(self.options, images.spec, **method.defaults(images.spec))
         detector = method.detector(own, self.backbone, self.fidelity, self.trained, text)
         loader = evaluation_loader(images, self.backbone, own, own.seed)

@@ -11,9 +11,9 @@ from typing import Any
 from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
-from engine.detectors import METHODS, Method, warn_of_differences
+from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, find_device, warn_of_differences
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, read_facts, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
@@ -42,7 +42,7 @@ def test(options: TestOptions, key: str) -> None:
     with locked(folder):
         start_log(folder / "test.log")
         seed_everything(options.seed)
-        _test(replace(options, save_path=folder), METHODS[key].load())
+        _test(replace(options, save_path=folder), METHODS[key]())
 
 
 def _test(options: TestOptions, method: Method) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datasets.loader import in_batches, make_loader
 from engine.data_sets import TrainingSet
-from engine.training_options import SDPPlusTrainingOptions
+from engine.options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import GIB, TokenCache, encode_patch_tokens

@@ -15,9 +15,8 @@ from datasets.image_set import ImageSet
 from datasets.loader import Batch
 from engine.data_sets import TrainingSet
 from engine.detectors import Method
-from engine.options import resolve
+from engine.options import TrainingOptions, resolve
 from engine.tokens import TokenBatch
-from engine.training_options import TrainingOptions
 from models.backbone import Backbone
 from models.checkpoints import read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity

@@ -13,7 +13,7 @@ import test_dp_clip
 import train_dp_clip
 from engine.data_sets import read_training_set
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import DPClipTrainingOptions
+from engine.options import DPClipTrainingOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
 from utils.arguments import parse
 from utils.errors import UserError

@@ -20,7 +20,7 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from engine.data_sets import TrainingSet
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import DPClipTrainingOptions
+from engine.options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp_plus import SDPPlus, adapters_for
