@@ -17,8 +17,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import medians, print_ratios, start, timed
+from datasets.image_set import ImageSet
 from datasets.registry import get_spec
-from engine.data_sets import TrainingSet, read_test_split
+from engine.data_sets import read_test_split
 from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
 from engine.tokens import token_source
@@ -29,7 +30,7 @@ from tests.random_weights import random_backbone
 
 
 def train(
-    options: SDPPlusTrainingOptions, backbone: Backbone, images: TrainingSet, text: Tensor, epochs: int
+    options: SDPPlusTrainingOptions, backbone: Backbone, images: list[ImageSet], text: Tensor, epochs: int
 ) -> tuple[SDPPlusTraining, Tensor]:
     """Get the tokens and take the steps of all epochs; returns the training and its losses."""
     fidelity = Fidelity.named("corrected")
@@ -84,7 +85,7 @@ def main() -> None:
     spec = get_spec("demo")
     demo = read_test_split(spec, spec.folder)
     stride = len(demo.entries) // args.images
-    images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
+    images = [replace(demo, entries=demo.entries[::stride][: args.images])]
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_backbone(args.model, Path(folder))
         embed_dim = backbone.clip.visual.output_dim

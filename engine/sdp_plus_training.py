@@ -3,26 +3,22 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
-from engine.data_sets import evaluation_loader, read_training_set, read_validation_set
+from engine.data_sets import evaluation_loader, read_training_sets, read_validation_set
 from engine.detectors import METHODS
 from engine.evaluation import evaluate
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, class_texts, find_device, image_texts
 from engine.options import SDPPlusTrainingOptions, resolve
 from engine.tokens import TokenBatch, TokenSource, token_source
-from engine.training import Training, class_texts, image_texts
-from models.adapter_checkpoint import KEYS, SDP_PLUS, checkpoint_of
-from models.checkpoints import load_into
+from engine.training import Training
+from models.adapter_checkpoint import SDP_PLUS
 from models.fidelity import Fidelity
 from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
-from utils.arguments import plain_record
 from utils.distributed import is_main, sum_over_processes
 from utils.results import Measures, mean_result, results_table, write_results
 from utils.runtime import Stopwatch, seed_everything
@@ -54,7 +50,7 @@ class SDPPlusTraining(Training):
     @classmethod
     def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":
         method, fidelity = METHODS["sdp_plus"](), Fidelity.named(options.fidelity)
-        images = read_training_set(options, options.seed)
+        images = read_training_sets(options)
         held_out = read_validation_set(options, images)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         text = image_texts(options, method, backbone, images)
@@ -82,17 +78,6 @@ class SDPPlusTraining(Training):
                 return None
             (share * part * loss).backward()
         return {"loss": sum_over_processes(part * loss.detach()).item()}
-
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes")}
-        return checkpoint_of(SDP_PLUS, self.trained, self.backbone, self.options.fidelity, epoch, **origin)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        load_into(self.trained, state[KEYS[SDP_PLUS]], path, "the adapters")
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def validate(self, epoch: int) -> Measures | None:
         """Write all measures to validation/epoch_N, and give their means; of several processes, the main one does."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
-from datasets.loader import in_batches, make_loader
-from engine.data_sets import TrainingSet
+from datasets.image_set import ImageSet
+from datasets.loader import AnomalyDataset, in_batches, make_loader
 from engine.options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -45,12 +46,13 @@ class EncodedTokens:
 
     backbone: Backbone
     fidelity: Fidelity
-    images: TrainingSet
+    images: Sequence[ImageSet]
     num_workers: int
 
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """The images with the indices `order`, on the backbone's device."""
-        device, dataset = self.backbone.device, self.images.dataset(self.backbone.image_size)
+        device, size = self.backbone.device, self.backbone.image_size
+        dataset = ConcatDataset(AnomalyDataset(part, size) for part in self.images)
         batches = in_batches(order, batch_size)
         loader = make_loader(dataset, batches, self.num_workers, pin_memory=device.type == "cuda")
         for indices, batch in zip(batches, loader, strict=True):
@@ -97,7 +99,7 @@ TokenSource = EncodedTokens | CachedTokens
 
 
 def token_source(
-    options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity, images: TrainingSet
+    options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity, images: Sequence[ImageSet]
 ) -> TokenSource:
     """Where the options say that tokens come from; those that the cache lacks are encoded now."""
     encoded = EncodedTokens(backbone, fidelity, images, options.num_workers)
@@ -133,17 +135,18 @@ def _fill(
             bar.update(len(batch.indices))
 
 
-def _fingerprints_and_masks(images: TrainingSet, size: int) -> tuple[list[str], np.ndarray]:
+def _fingerprints_and_masks(images: Sequence[ImageSet], size: int) -> tuple[list[str], np.ndarray]:
     """SHA-256 of every image's file, and its ground truth at the input's size, packed to bits [n, S * S / 8]."""
+    entries = [(part, entry) for part in images for entry in part.entries]
 
     def read(index: int) -> tuple[str, np.ndarray]:
-        part, entry = images.images[index]
+        part, entry = entries[index]
         mask = part.read_mask(entry, (size, size))
-        return sha256_of(images.file(index)), np.packbits(mask.numpy())
+        return sha256_of(part.root / entry.img_path), np.packbits(mask.numpy())
 
     def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(READERS) as readers:
             return list(progress(readers.map(read, indices), total=len(indices), unit="image", desc="masks"))
 
-    digests, masks = zip(*shared_out(read_all, len(images.images)), strict=True)
+    digests, masks = zip(*shared_out(read_all, len(entries)), strict=True)
     return list(digests), np.stack(masks)

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from datasets.image_set import ImageSet
 from datasets.loader import Batch
-from engine.data_sets import TrainingSet
-from engine.detectors import Method
 from engine.options import TrainingOptions, resolve
 from engine.tokens import TokenBatch
+from models.adapter_checkpoint import KEYS, checkpoint_of
 from models.backbone import Backbone
-from models.checkpoints import read_checkpoint, save_checkpoint
+from models.checkpoints import load_into, read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity
 from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
@@ -45,7 +44,7 @@ class Training(ABC):
 
     Attributes:
         options: resolved.
-        images: what is trained on, n images.
+        images: of the data sets to train on, n in all.
         text: text features of every image's class [n, D, 2].
         trained: the module whose parameters are optimised, by `optimizer`.
     """
@@ -53,12 +52,13 @@ class Training(ABC):
     method: ClassVar[str]  # its name in checkpoints
     file: ClassVar[str]  # a checkpoint's name, {} its epoch
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
+    optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
     options: TrainingOptions
     backbone: Backbone
     fidelity: Fidelity
-    images: TrainingSet
+    images: Sequence[ImageSet]
     text: Tensor
     trained: nn.Module
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -93,17 +93,20 @@ class Training(ABC):
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    @abstractmethod
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """What a test needs of an epoch."""
+    def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
+        """What a test needs of an epoch; `entries` are the method's own."""
+        arguments = plain_record(self.options)
+        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes", "shot")}
+        return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs of the optimisation beside the checkpoint."""
+        return {self.optimizer_key: self.optimizer.state_dict()}
 
-    @abstractmethod
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Go on from a checkpoint and what `state_dict` gave, both read from `path`."""
+        load_into(self.trained, state[KEYS[self.method]], path, "the adapters in training")
+        self.optimizer.load_state_dict(state[self.optimizer_key])
 
     def validate(self, epoch: int) -> Measures | None:
         """Measure what is trained after an epoch; None if there is nothing to validate on."""
@@ -132,7 +135,8 @@ class Training(ABC):
             losses = self.forward_backward(batch, 1 / wanted, part)
             if losses is None:
                 step = (epoch - 1) * self.steps_per_epoch + number // self.accumulate + 1
-                files = ", ".join(str(self.images.file(index)) for index in batch.indices)
+                paths = [str(part.root / entry.img_path) for part in self.images for entry in part.entries]
+                files = ", ".join(paths[index] for index in batch.indices)
                 raise UserError(
                     f"the loss of step {step} is not finite, on {files}: {self.remedy}, and with --precision fp16 or "
                     "bf16 try fp32; the checkpoint of the epoch before is kept"
@@ -148,21 +152,6 @@ def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequenc
     """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
     return order[rank() :: world_size()]
-
-
-def class_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
-    """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
-    own = resolve(options, images.spec, **method.defaults(images.spec))
-    return method.text_features(own, backbone, images.phrases(described=method.described, called=options.obj_name))
-
-
-def image_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: TrainingSet) -> Tensor:
-    """Text features [n, D, 2] of every image's class."""
-    texts = []
-    for part in images.parts:
-        of_classes = class_texts(options, method, backbone, part)
-        texts += [of_classes[entry.cls_name] for entry in part.entries]
-    return torch.stack(texts)
 
 
 def train(options: TrainingOptions, kind: type[Training]) -> None:
