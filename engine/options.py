@@ -295,12 +295,8 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
     """Give options that were left open the values that preset and data set have under the options' names.
 
     Args:
-        options: of any program with a backbone.
         spec: the data set that prompts and maps are for; None to leave them open.
         defaults: what comes before the values of preset and data set, unless it is None.
-
-    Raises:
-        UserError: a model without a preset came without weights.
     """
     preset = find_preset(options.model)
     values: dict[str, Any] = {"fidelity": "corrected"}

@@ -28,12 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class SDPPlusTraining(Training):
-    """The training of linear adapters.
-
-    Attributes:
-        tokens: the images' patch tokens.
-        validation: what to validate on, if on anything, and text features [D, 2] of its classes.
-    """
+    """The training of linear adapters."""
 
     method = SDP_PLUS
     file = "epoch_{}.pth"
@@ -41,7 +36,7 @@ class SDPPlusTraining(Training):
     options: SDPPlusTrainingOptions
     trained: LinearAdapters
     tokens: TokenSource
-    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None
+    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # and text features [D, 2] of its classes
 
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate)

@@ -27,17 +27,11 @@ READERS = 4  # threads that read files
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What one training step needs.
+    """What one training step needs."""
 
-    Attributes:
-        tokens: patch tokens of each tap, float32 [taps, B, N, C].
-        masks: ground truth, bool [B, S, S].
-        indices: which images they are.
-    """
-
-    tokens: Tensor
-    masks: Tensor
-    indices: list[int]
+    tokens: Tensor  # patch tokens of each tap, float32 [taps, B, N, C]
+    masks: Tensor  # ground truth, bool [B, S, S]
+    indices: list[int]  # which images they are
 
 
 @dataclass(frozen=True)
@@ -59,21 +53,30 @@ class EncodedTokens:
             tokens = encode_patch_tokens(self.backbone, batch.images.to(device, non_blocking=True), self.fidelity)
             yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), list(indices))
 
+    def fill(self, cache: TokenCache, digests: Sequence[str], batch_size: int, part: int, parts: int) -> None:
+        """Encode what the cache lacks; of several parts, one, which depends on nothing but the images."""
+        missing = set(cache.missing(digests))
+        if not missing:
+            logger.info("the patch tokens of all %d images are in %s", len(digests), cache.folder)
+            return
+        logger.info("%s", cache.reserve(len(missing)))
+        first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
+        own = sorted(index for digest, index in first.items() if int(digest, 16) % parts == part)
+        with progress(total=len(own), unit="image", desc="encoding") as bar:
+            for batch in self.batches(own, batch_size):
+                for position, index in enumerate(batch.indices):
+                    cache.write(digests[index], batch.tokens[:, position])
+                bar.update(len(batch.indices))
+
 
 @dataclass(frozen=True)
 class CachedTokens:
-    """Tokens from the cache, the next batch read while the last is worked on.
-
-    Attributes:
-        read: gives the tokens [taps, N, C] of an image with this SHA-256.
-        digests: SHA-256 of each image, n of them.
-        masks: their ground truth, packed, uint8 [n, S * S / 8].
-    """
+    """Tokens from the cache, the next batch read while the last is worked on."""
 
     backbone: Backbone
-    read: Callable[[str], np.ndarray]
-    digests: Sequence[str]
-    masks: np.ndarray
+    read: Callable[[str], np.ndarray]  # gives the tokens [taps, N, C] of an image with this SHA-256
+    digests: Sequence[str]  # SHA-256 of each image, n of them
+    masks: np.ndarray  # their ground truth, packed, uint8 [n, S * S / 8]
 
     def batches(self, order: Sequence[int], batch_size: int) -> Iterator[TokenBatch]:
         """The images with the indices `order`, on the backbone's device."""
@@ -109,30 +112,12 @@ def token_source(
     digests, masks = _fingerprints_and_masks(images, backbone.image_size)
     # All processes share the work, and then those of a machine what its own disk still lacks.
     for part in dict.fromkeys([(rank(), world_size()), (local_rank(), local_world_size())]):
-        _fill(cache, digests, encoded, options.batch_size, *part)
+        encoded.fill(cache, digests, options.batch_size, *part)
         barrier()
     read = cache.read
     if len(set(digests)) * cache.image_bytes * local_world_size() <= options.cache_memory * GIB:
         read = {digest: np.array(cache.read(digest)) for digest in set(digests)}.__getitem__
     return CachedTokens(backbone, read, digests, masks)
-
-
-def _fill(
-    cache: TokenCache, digests: Sequence[str], source: EncodedTokens, batch_size: int, part: int, parts: int
-) -> None:
-    """Encode what the cache lacks; of several parts, one, which depends on nothing but the images."""
-    missing = set(cache.missing(digests))
-    if not missing:
-        logger.info("the patch tokens of all %d images are in %s", len(digests), cache.folder)
-        return
-    logger.info("%s", cache.reserve(len(missing)))
-    first = {digest: i for i, digest in reversed(list(enumerate(digests))) if digest in missing}
-    own = sorted(index for digest, index in first.items() if int(digest, 16) % parts == part)
-    with progress(total=len(own), unit="image", desc="encoding") as bar:
-        for batch in source.batches(own, batch_size):
-            for position, index in enumerate(batch.indices):
-                cache.write(digests[index], batch.tokens[:, position])
-            bar.update(len(batch.indices))
 
 
 def _fingerprints_and_masks(images: Sequence[ImageSet], size: int) -> tuple[list[str], np.ndarray]:

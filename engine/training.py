@@ -40,14 +40,7 @@ FREE = {
 
 @dataclass(kw_only=True, eq=False)
 class Training(ABC):
-    """A method's part of a training: what is trained, its batches, and the two halves of its steps.
-
-    Attributes:
-        options: resolved.
-        images: of the data sets to train on, n in all.
-        text: text features of every image's class [n, D, 2].
-        trained: the module whose parameters are optimised, by `optimizer`.
-    """
+    """A method's part of a training: what is trained, its batches, and the two halves of its steps."""
 
     method: ClassVar[str]  # its name in checkpoints
     file: ClassVar[str]  # a checkpoint's name, {} its epoch
@@ -55,12 +48,12 @@ class Training(ABC):
     optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
-    options: TrainingOptions
+    options: TrainingOptions  # resolved
     backbone: Backbone
     fidelity: Fidelity
-    images: Sequence[ImageSet]
-    text: Tensor
-    trained: nn.Module
+    images: Sequence[ImageSet]  # of the data sets to train on, n in all
+    text: Tensor  # text features of every image's class [n, D, 2]
+    trained: nn.Module  # what is optimised
     optimizer: torch.optim.Optimizer = field(init=False)
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
@@ -96,7 +89,7 @@ class Training(ABC):
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
         """What a test needs of an epoch; `entries` are the method's own."""
         arguments = plain_record(self.options)
-        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes", "shot")}
+        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes")}
         return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,25 +120,24 @@ class Training(ABC):
         count, starts = len(self.text), self.batch_starts
         shuffled = not self.fidelity.unshuffled_training
         batches = iter(self.batches(epoch, epoch_order(count, self.options.seed, epoch, shuffled=shuffled)))
-        in_step: list[dict[str, float]] = []
-        for number, start in enumerate(starts):
-            batch = next(batches, None)  # of several processes, the last batch may have no image for this one
-            part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
-            wanted = min(self.accumulate, len(starts) - number + len(in_step))
-            losses = self.forward_backward(batch, 1 / wanted, part)
-            if losses is None:
-                step = (epoch - 1) * self.steps_per_epoch + number // self.accumulate + 1
-                paths = [str(part.root / entry.img_path) for part in self.images for entry in part.entries]
-                files = ", ".join(paths[index] for index in batch.indices)
-                raise UserError(
-                    f"the loss of step {step} is not finite, on {files}: {self.remedy}, and with --precision fp16 or "
-                    "bf16 try fp32; the checkpoint of the epoch before is kept"
-                )
-            in_step.append(losses)
-            if len(in_step) == wanted:
-                self.step()
-                yield {name: sum(one[name] for one in in_step) / wanted for name in losses}
-                in_step = []
+        for step in range(self.steps_per_epoch):
+            in_step = starts[step * self.accumulate :][: self.accumulate]
+            losses: list[dict[str, float]] = []
+            for start in in_step:
+                batch = next(batches, None)  # of several processes, the last batch may have no image for this one
+                part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
+                found = self.forward_backward(batch, 1 / len(in_step), part)
+                if found is None:
+                    number = (epoch - 1) * self.steps_per_epoch + step + 1
+                    paths = [one.root / entry.img_path for one in self.images for entry in one.entries]
+                    files = ", ".join(str(paths[index]) for index in batch.indices)
+                    raise UserError(
+                        f"the loss of step {number} is not finite, on {files}: {self.remedy}, and with --precision "
+                        "fp16 or bf16 try fp32; the checkpoint of the epoch before is kept"
+                    )
+                losses.append(found)
+            self.step()
+            yield {name: sum(one[name] for one in losses) / len(losses) for name in found}
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
@@ -165,28 +157,23 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
                 "--save_path, or delete it"
             )
         start_log(options.save_path / "train.log", append=options.resume)
-        state = from_main(lambda: _earlier_state(options, state_file, kind.method) if state_file.exists() else None)
+        arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
+        state = from_main(lambda: _earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
         log, trained = TrainingLog(options.save_path), 0
         if state is not None:
             log, trained = _restored(training, state, state_file)
-        _run_epochs(training, log, trained)
+        _run_epochs(training, log, trained, arguments)
 
 
-def _arguments(options: TrainingOptions) -> dict[str, Any]:
-    """The options as a state file has them; the size of a batch is that of all processes together."""
-    return plain_record(options) | {"batch_size": options.batch_size * world_size()}
-
-
-def _earlier_state(options: TrainingOptions, path: Path, method: str) -> dict[str, Any]:
+def _earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dict[str, Any]:
     state = read_checkpoint(path)
-    before = state.get("arguments")
+    before, found = state.get("arguments"), state.get("method")
     if not isinstance(before, Mapping):
         raise UserError(f"{path} is no state to resume from: it has no 'arguments'")
-    found = state.get("method")
     if found != method:
         raise UserError(f"{path} is of a training of {found}, not of {method}: choose another --save_path")
-    for key, value in _arguments(options).items():
+    for key, value in arguments.items():
         if key not in FREE and before.get(key) != value:
             together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
             raise UserError(
@@ -211,7 +198,7 @@ def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple
     return log, trained
 
 
-def _run_epochs(training: Training, log: TrainingLog, trained: int) -> None:
+def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: Mapping[str, Any]) -> None:
     options = training.options
     parameters = sum(parameter.numel() for parameter in training.trained.parameters())
     about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
@@ -239,7 +226,7 @@ def _run_epochs(training: Training, log: TrainingLog, trained: int) -> None:
             newest = options.save_path / training.newest_file
             save_checkpoint(newest, checkpoint)
         log.write()  # before the state: a run that goes on after this epoch does not write it again
-        rest = {"random_states": random_states(), "arguments": _arguments(options), "log": log.state()}
+        rest = {"random_states": random_states(), "arguments": arguments, "log": log.state()}
         save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
     logger.info("the curves are in %s", options.save_path)
     logger.info("test with --checkpoint %s", newest)
