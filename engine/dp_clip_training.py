@@ -18,7 +18,6 @@ from engine.options import DPClipTrainingOptions
 from engine.training import Training
 from models.adapter import ImageAdapter, encode_adapted
 from models.adapter_checkpoint import DP_CLIP, OPTIMIZER, settings_record
-from models.anomaly_map import adapter_upsampling
 from models.dp_clip import image_adapter_for, training_loss
 from models.fidelity import Fidelity
 from models.losses import MomentumPrototypes
@@ -26,7 +25,6 @@ from models.text import discard_text_tower
 from utils.distributed import sum_gradients, sum_over_processes
 from utils.runtime import seed_everything
 
-BETAS = (0.5, 0.999)
 DECAY = 0.5  # of the learning rate, at each milestone
 
 
@@ -38,20 +36,19 @@ class DPClipTraining(Training):
     file = "image_adapter_{}.pth"
     newest_file = "image_adapter.pth"
     optimizer_key = OPTIMIZER
+    betas = (0.5, 0.999)
     remedy = "choose a smaller --learning_rate, or --clip_gradient 1"
 
     options: DPClipTrainingOptions
     trained: ImageAdapter
 
     def __post_init__(self) -> None:
-        options = self.options
-        self.accumulate = options.accumulate
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=options.learning_rate, betas=BETAS)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, options.milestones, DECAY)
+        super().__post_init__()
+        self.accumulate = self.options.accumulate
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, self.options.milestones, DECAY)
         self.scaler = torch.amp.GradScaler(self.backbone.device.type, enabled=self.backbone.precision == "fp16")
         repeat_update = self.fidelity.repeated_prototype_update
-        self.prototypes = MomentumPrototypes(options.momentum_alpha, repeat_update=repeat_update)
-        self.upsampling = adapter_upsampling(self.backbone)
+        self.prototypes = MomentumPrototypes(self.options.momentum_alpha, repeat_update=repeat_update)
 
     @classmethod
     def prepare(cls, options: DPClipTrainingOptions) -> "DPClipTraining":

@@ -18,7 +18,7 @@ from engine.tokens import TokenBatch, TokenSource, token_source
 from engine.training import Training
 from models.adapter_checkpoint import SDP_PLUS
 from models.fidelity import Fidelity
-from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
+from models.sdp_plus import LinearAdapters, adapters_for, training_loss
 from utils.distributed import is_main, sum_over_processes
 from utils.results import Measures, mean_result, results_table, write_results
 from utils.runtime import Stopwatch, seed_everything
@@ -37,10 +37,6 @@ class SDPPlusTraining(Training):
     trained: LinearAdapters
     tokens: TokenSource
     validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # and text features [D, 2] of its classes
-
-    def __post_init__(self) -> None:
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate)
-        self.upsampling = adapter_upsampling(self.backbone)
 
     @classmethod
     def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":

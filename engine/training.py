@@ -16,6 +16,7 @@ from datasets.loader import Batch
 from engine.options import TrainingOptions, resolve
 from engine.tokens import TokenBatch
 from models.adapter_checkpoint import KEYS, checkpoint_of
+from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity
@@ -46,6 +47,7 @@ class Training(ABC):
     file: ClassVar[str]  # a checkpoint's name, {} its epoch
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
     optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
     options: TrainingOptions  # resolved
@@ -54,8 +56,11 @@ class Training(ABC):
     images: Sequence[ImageSet]  # of the data sets to train on, n in all
     text: Tensor  # text features of every image's class [n, D, 2]
     trained: nn.Module  # what is optimised
-    optimizer: torch.optim.Optimizer = field(init=False)
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate, betas=self.betas)
+        self.upsampling = adapter_upsampling(self.backbone)
 
     @classmethod
     @abstractmethod
