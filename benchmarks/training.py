@@ -22,7 +22,6 @@ from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
-from engine.tokens import token_source
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for
@@ -34,16 +33,9 @@ def train(
 ) -> tuple[SDPPlusTraining, Tensor]:
     """Get the tokens and take the steps of all epochs; returns the training and its losses."""
     fidelity = Fidelity.named("corrected")
-    tokens = token_source(options, backbone, fidelity, images)
     torch.manual_seed(0)
     training = SDPPlusTraining(
-        options=options,
-        backbone=backbone,
-        fidelity=fidelity,
-        images=images,
-        text=text,
-        trained=adapters_for(backbone),
-        tokens=tokens,
+        options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapters_for(backbone)
     )
     losses = [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
     return training, torch.tensor(losses)

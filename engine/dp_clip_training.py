@@ -11,19 +11,16 @@ from torch.utils.data import ConcatDataset
 
 from datasets.loader import Batch, empty_batch, in_batches, make_loader
 from datasets.training_images import TrainingImages
-from engine.data_sets import read_training_sets
-from engine.detectors import METHODS
-from engine.loading import adapter_settings, backbone_from_options, find_device, image_texts
+from engine.loading import adapter_settings
 from engine.options import DPClipTrainingOptions
 from engine.training import Training
 from models.adapter import ImageAdapter, encode_adapted
 from models.adapter_checkpoint import DP_CLIP, OPTIMIZER, settings_record
+from models.backbone import Backbone
 from models.dp_clip import image_adapter_for, training_loss
 from models.fidelity import Fidelity
 from models.losses import MomentumPrototypes
-from models.text import discard_text_tower
 from utils.distributed import sum_gradients, sum_over_processes
-from utils.runtime import seed_everything
 
 DECAY = 0.5  # of the learning rate, at each milestone
 
@@ -32,6 +29,7 @@ DECAY = 0.5  # of the learning rate, at each milestone
 class DPClipTraining(Training):
     """The training of an image adapter, in the precision of the backbone's tower, with the loss scaled for fp16."""
 
+    key = "dp_clip"
     method = DP_CLIP
     file = "image_adapter_{}.pth"
     newest_file = "image_adapter.pth"
@@ -50,17 +48,9 @@ class DPClipTraining(Training):
         repeat_update = self.fidelity.repeated_prototype_update
         self.prototypes = MomentumPrototypes(self.options.momentum_alpha, repeat_update=repeat_update)
 
-    @classmethod
-    def prepare(cls, options: DPClipTrainingOptions) -> "DPClipTraining":
-        fidelity = Fidelity.named(options.fidelity, "dp_clip")
-        images = read_training_sets(options)
-        backbone = backbone_from_options(options, fidelity, find_device(options.device))
-        settings = adapter_settings(options, backbone, fidelity)  # a mistake in them is told before texts are encoded
-        text = image_texts(options, METHODS["dp_clip"](), backbone, images)
-        discard_text_tower(backbone)
-        seed_everything(options.seed)
-        adapter = image_adapter_for(backbone, settings)
-        return cls(options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapter)
+    @staticmethod
+    def untrained(options: DPClipTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> ImageAdapter:
+        return image_adapter_for(backbone, adapter_settings(options, backbone, fidelity))
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch]:
         options, firsts = self.options, accumulate((len(part.entries) for part in self.images), initial=0)

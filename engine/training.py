@@ -13,19 +13,23 @@ from torch import Tensor, nn
 
 from datasets.image_set import ImageSet
 from datasets.loader import Batch
-from engine.options import TrainingOptions, resolve
+from engine.data_sets import read_training_sets, read_validation_set
+from engine.detectors import METHODS
+from engine.loading import backbone_from_options, class_texts, find_device, image_texts
+from engine.options import TrainingOptions, ValidationOptions, resolve
 from engine.tokens import TokenBatch
 from models.adapter_checkpoint import KEYS, checkpoint_of
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity
+from models.text import discard_text_tower
 from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
 from utils.results import Measures
-from utils.runtime import locked, progress, random_states, restore_random_states, start_log
+from utils.runtime import locked, progress, random_states, restore_random_states, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ FREE = {
 class Training(ABC):
     """A method's part of a training: what is trained, its batches, and the two halves of its steps."""
 
+    key: ClassVar[str]  # of the method in `METHODS`
     method: ClassVar[str]  # its name in checkpoints
     file: ClassVar[str]  # a checkpoint's name, {} its epoch
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
@@ -56,6 +61,7 @@ class Training(ABC):
     images: Sequence[ImageSet]  # of the data sets to train on, n in all
     text: Tensor  # text features of every image's class [n, D, 2]
     trained: nn.Module  # what is optimised
+    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # and text features [D, 2] of its classes
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
     def __post_init__(self) -> None:
@@ -63,9 +69,25 @@ class Training(ABC):
         self.upsampling = adapter_upsampling(self.backbone)
 
     @classmethod
-    @abstractmethod
     def prepare(cls, options: TrainingOptions) -> "Training":
         """Read and load what resolved options name, and make what is to be trained."""
+        method = METHODS[cls.key]()
+        fidelity = Fidelity.named(options.fidelity, method.system)
+        images = read_training_sets(options)
+        held_out = read_validation_set(options, images) if isinstance(options, ValidationOptions) else None
+        backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
+        trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
+        text = image_texts(options, method, backbone, images)
+        validation = held_out and (held_out, class_texts(options, method, backbone, held_out))
+        discard_text_tower(backbone)
+        parts = {"images": images, "text": text, "trained": trained, "validation": validation}
+        return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
+
+    @staticmethod
+    @abstractmethod
+    def untrained(options: TrainingOptions, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
+        """Make what is to be trained."""
 
     @abstractmethod
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch | TokenBatch]:
