@@ -29,6 +29,8 @@ from utils.arguments import (
 )
 from utils.errors import UserError
 
+BackboneT = TypeVar("BackboneT", bound="BackboneOptions")
+
 PROJECT = Path(__file__).resolve().parents[1]
 DATA_SETS = ", ".join(REGISTRY)
 DataSetName = Annotated[str, canonical_name]
@@ -286,9 +288,6 @@ class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
     epochs: PositiveInt = 20
     seed: Seed = 111
-
-
-BackboneT = TypeVar("BackboneT", bound=BackboneOptions)
 
 
 def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any) -> BackboneT:

@@ -61,7 +61,7 @@ class Training(ABC):
     images: Sequence[ImageSet]  # of the data sets to train on, n in all
     text: Tensor  # text features of every image's class [n, D, 2]
     trained: nn.Module  # what is optimised
-    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # and text features [D, 2] of its classes
+    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # text features [D, 2] of its classes
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
     def __post_init__(self) -> None:
