@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.registry import DatasetSpec
-from engine.options import AdapterOptions, ClipAdOptions
+from engine.options import AdapterOptions, ClipAdOptions, PhraseOptions, resolve
 from models.fidelity import Fidelity, System
 from utils.arguments import Options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from datasets.image_set import ImageSet
     from models.adapter_checkpoint import AdapterCheckpoint
     from models.backbone import Backbone
     from utils.evaluation_types import Detector
@@ -42,6 +43,11 @@ class Method:
     read: Callable[[Path], AdapterCheckpoint] | None = None
     # (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone
     load: Callable[[AdapterCheckpoint, Any, Backbone, Fidelity], nn.Module] | None = None
+
+    def class_texts(self, options: PhraseOptions, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
+        """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
+        own = resolve(options, images.spec, **self.defaults(images.spec))
+        return self.text_features(own, backbone, images.phrases(described=self.described, called=options.obj_name))
 
 
 def _sdp() -> Method:

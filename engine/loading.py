@@ -1,15 +1,13 @@
 """From resolved options to a device, a backbone on it, its text features, and the form of an image adapter."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-from datasets.image_set import ImageSet
-from engine.detectors import Method
-from engine.options import AdapterOptions, BackboneOptions, PhraseOptions, PromptOptions, resolve
+from engine.options import AdapterOptions, BackboneOptions, PromptOptions
 from models.adapter import AdapterSettings
 from models.adapter_checkpoint import AdapterCheckpoint, mismatches, settings_record
 from models.backbone import Backbone, load_backbone
@@ -64,21 +62,6 @@ def text_features(
             cache = options.cache_dir / "text"
             features[class_name] = class_text_features(backbone, prompts, phrase, choice, cache)
     return features
-
-
-def class_texts(options: PhraseOptions, method: Method, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
-    """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
-    own = resolve(options, images.spec, **method.defaults(images.spec))
-    return method.text_features(own, backbone, images.phrases(described=method.described, called=options.obj_name))
-
-
-def image_texts(options: PhraseOptions, method: Method, backbone: Backbone, images: Sequence[ImageSet]) -> Tensor:
-    """Text features [n, D, 2] of every image's class, one data set after another."""
-    texts = []
-    for part in images:
-        of_classes = class_texts(options, method, backbone, part)
-        texts += [of_classes[entry.cls_name] for entry in part.entries]
-    return torch.stack(texts)
 
 
 def adapter_settings(

@@ -12,7 +12,7 @@ from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
-from engine.loading import backbone_from_options, class_texts, find_device, warn_of_differences
+from engine.loading import backbone_from_options, find_device, warn_of_differences
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, read_facts, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
@@ -73,7 +73,7 @@ def _test(options: TestOptions, method: Method) -> None:
         said = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
         logger.info(said, options.batch_size)
     with stopwatch("text"):
-        texts = [class_texts(options, method, backbone, images) for images in data_sets]
+        texts = [method.class_texts(options, backbone, images) for images in data_sets]
     discard_text_tower(backbone)
 
     summary = Summary(options.save_path, method.name)

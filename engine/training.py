@@ -15,7 +15,7 @@ from datasets.image_set import ImageSet
 from datasets.loader import Batch
 from engine.data_sets import read_training_sets, read_validation_set
 from engine.detectors import METHODS
-from engine.loading import backbone_from_options, class_texts, find_device, image_texts
+from engine.loading import backbone_from_options, find_device
 from engine.options import TrainingOptions, ValidationOptions, resolve
 from engine.tokens import TokenBatch
 from models.adapter_checkpoint import KEYS, checkpoint_of
@@ -78,10 +78,13 @@ class Training(ABC):
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
         trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
-        text = image_texts(options, method, backbone, images)
-        validation = held_out and (held_out, class_texts(options, method, backbone, held_out))
+        texts = []
+        for part in images:
+            of_classes = method.class_texts(options, backbone, part)
+            texts += [of_classes[entry.cls_name] for entry in part.entries]
+        validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
         discard_text_tower(backbone)
-        parts = {"images": images, "text": text, "trained": trained, "validation": validation}
+        parts = {"images": images, "text": torch.stack(texts), "trained": trained, "validation": validation}
         return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
 
     @staticmethod
