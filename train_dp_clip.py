@@ -10,7 +10,7 @@ train.log in --save_path.
 
 from collections.abc import Sequence
 
-from engine.training_options import DPClipTrainingOptions
+from engine.options import DPClipTrainingOptions
 from utils.arguments import parse
 from utils.errors import run
 

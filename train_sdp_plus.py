@@ -9,7 +9,7 @@ Leaves a checkpoint epoch_N.pth for test_sdp_plus.py, curves of loss and validat
 
 from collections.abc import Sequence
 
-from engine.training_options import SDPPlusTrainingOptions
+from engine.options import SDPPlusTrainingOptions
 from utils.arguments import parse
 from utils.errors import run
 

@@ -14,11 +14,11 @@ import torch
 from harness import medians, print_ratios, start, timed
 from torch import Tensor
 
+from datasets.image_set import ImageSet
 from datasets.registry import get_spec
-from engine.data_sets import TrainingSet, read_test_split
+from engine.data_sets import read_test_split
+from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
-from engine.tokens import token_source
-from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for
@@ -32,20 +32,13 @@ WAYS = {
 
 
 def train(
-    options: SDPPlusTrainingOptions, backbone: Backbone, images: TrainingSet, text: Tensor, epochs: int
+    options: SDPPlusTrainingOptions, backbone: Backbone, images: list[ImageSet], text: Tensor, epochs: int
 ) -> tuple[SDPPlusTraining, Tensor]:
     """Get the tokens and take the steps of all epochs; returns the training and its losses."""
     fidelity = Fidelity.named("corrected")
-    tokens = token_source(options, backbone, fidelity, images)
     torch.manual_seed(0)
     training = SDPPlusTraining(
-        options=options,
-        backbone=backbone,
-        fidelity=fidelity,
-        images=images,
-        text=text,
-        trained=adapters_for(backbone),
-        tokens=tokens,
+        options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapters_for(backbone)
     )
     losses = [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
     return training, torch.tensor(losses)
@@ -80,7 +73,7 @@ def main() -> None:
     spec = get_spec("demo")
     demo = read_test_split(spec, spec.folder)
     stride = len(demo.entries) // args.images
-    images = TrainingSet([replace(demo, entries=demo.entries[::stride][: args.images])])
+    images = [replace(demo, entries=demo.entries[::stride][: args.images])]
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_backbone(args.model, Path(folder))
         embed_dim = backbone.clip.visual.output_dim

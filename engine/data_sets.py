@@ -2,58 +2,24 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import accumulate, chain
+from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
-
-from torch.utils.data import ConcatDataset
 
 from data.build import ensure_meta
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
-from datasets.meta import Entry, read_meta
+from datasets.meta import read_meta
 from datasets.registry import DatasetSpec, get_spec
-from datasets.training_images import TrainingImages
-from engine.options import DataSetsOptions, ReadingOptions
-from engine.training_options import TrainingDataOptions, ValidationOptions
+from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, is_main, rank, world_size
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The images of data sets, one after another."""
-
-    parts: list[ImageSet]
-
-    @cached_property
-    def images(self) -> list[tuple[ImageSet, Entry]]:
-        """Each image's data set, and its entry there."""
-        return [(part, entry) for part in self.parts for entry in part.entries]
-
-    def file(self, index: int) -> Path:
-        """The file of an image."""
-        part, entry = self.images[index]
-        return part.root / entry.img_path
-
-    def dataset(self, image_size: int) -> ConcatDataset:
-        """The images and masks, read when asked for."""
-        return ConcatDataset(AnomalyDataset(part, image_size) for part in self.parts)
-
-    def augmented(self, image_size: int, seed: int, epoch: int, *, augmented: bool) -> ConcatDataset:
-        """The images and masks as DP-CLIP is trained on them in an epoch, see `TrainingImages`."""
-        firsts = accumulate((len(part.entries) for part in self.parts), initial=0)
-        return ConcatDataset(
-            TrainingImages(images=part, image_size=image_size, first=first, augmented=augmented, seed=seed, epoch=epoch)
-            for part, first in zip(self.parts, firsts, strict=False)
-        )
 
 
 def read_data_sets(options: DataSetsOptions) -> list[ImageSet]:
@@ -63,21 +29,20 @@ def read_data_sets(options: DataSetsOptions) -> list[ImageSet]:
     return _read_test_splits(options, "dataset", "data_path", "meta", "classes")
 
 
-def read_training_set(options: TrainingDataOptions, seed: int) -> TrainingSet:
-    """Read the data sets to train on; a few of their images if `--shot` says so, drawn by `seed`."""
+def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
+    """Read the data sets to train on."""
     parts = _read_test_splits(options, "train_dataset", "train_dataset_dir", "train_meta", "train_classes")
     if len({part.root.resolve() for part in parts}) < len(parts):
         raise UserError("--train_dataset_dir names one folder twice")
-    parts = [_with_masks(part) for part in parts]
-    return TrainingSet([_few(part, options.shot, seed) if options.shot else part for part in parts])
+    return [_trainable(part, options) for part in parts]
 
 
-def read_validation_set(options: ValidationOptions, training: TrainingSet) -> ImageSet | None:
+def read_validation_set(options: ValidationOptions, training: Sequence[ImageSet]) -> ImageSet | None:
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
     images = read_test_split(get_spec(options.test_dataset), options.test_dataset_dir, classes=options.test_classes)
-    trained_on = {(part.root.resolve(), entry.img_path) for part, entry in training.images}
+    trained_on = {(part.root.resolve(), entry.img_path) for part in training for entry in part.entries}
     both = next((e.img_path for e in images.entries if (images.root.resolve(), e.img_path) in trained_on), None)
     if both is not None:
         raise UserError(
@@ -127,23 +92,18 @@ def read_test_split(
     return ImageSet(spec, root, [entry for name in test if name in (classes or test) for entry in test[name]])
 
 
-def _with_masks(images: ImageSet) -> ImageSet:
-    """The images whose ground truth is known: normal ones, and anomalous ones with a mask; others are counted."""
+def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
+    """The images with known ground truth: normal ones, and anomalous ones with a mask; a few if `--shot` says so."""
     known = [entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)]
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
     if len(known) < len(images.entries):
         unknown = len(images.entries) - len(known)
         logger.warning("left out of the training for want of a label or a mask: %d images in %s", unknown, images.root)
+    if options.shot is not None:
+        classes = {name: list(group) for name, group in groupby(known, key=lambda entry: entry.cls_name)}
+        known = list(chain.from_iterable(draw(classes, options.shot, options.seed).values()))
     return replace(images, entries=known)
-
-
-def _few(images: ImageSet, shot: int, seed: int) -> ImageSet:
-    """A few images of each class and label."""
-    classes: dict[str, list[Entry]] = {}
-    for entry in images.entries:
-        classes.setdefault(entry.cls_name, []).append(entry)
-    return replace(images, entries=list(chain.from_iterable(draw(classes, shot, seed).values())))
 
 
 def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:

@@ -2,30 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import ConcatDataset
 
 from datasets.loader import Batch, empty_batch, in_batches, make_loader
-from engine.data_sets import read_training_set
-from engine.detectors import METHODS
-from engine.loading import adapter_settings, backbone_from_options, find_device
-from engine.training import Training, image_texts
-from engine.training_options import DPClipTrainingOptions
+from datasets.training_images import TrainingImages
+from engine.loading import adapter_settings
+from engine.options import DPClipTrainingOptions
+from engine.training import Training
 from models.adapter import ImageAdapter, encode_adapted
-from models.adapter_checkpoint import DP_CLIP, KEYS, OPTIMIZER, checkpoint_of, settings_record
-from models.anomaly_map import adapter_upsampling
-from models.checkpoints import load_into
+from models.adapter_checkpoint import DP_CLIP, OPTIMIZER, settings_record
+from models.backbone import Backbone
 from models.dp_clip import image_adapter_for, training_loss
 from models.fidelity import Fidelity
 from models.losses import MomentumPrototypes
-from models.text import discard_text_tower
-from utils.arguments import plain_record
 from utils.distributed import sum_gradients, sum_over_processes
-from utils.runtime import seed_everything
 
-BETAS = (0.5, 0.999)
 DECAY = 0.5  # of the learning rate, at each milestone
 
 
@@ -33,44 +29,42 @@ DECAY = 0.5  # of the learning rate, at each milestone
 class DPClipTraining(Training):
     """The training of an image adapter, in the precision of the backbone's tower, with the loss scaled for fp16."""
 
+    key = "dp_clip"
     method = DP_CLIP
     file = "image_adapter_{}.pth"
     newest_file = "image_adapter.pth"
+    optimizer_key = OPTIMIZER
+    betas = (0.5, 0.999)
     remedy = "choose a smaller --learning_rate, or --clip_gradient 1"
 
     options: DPClipTrainingOptions
     trained: ImageAdapter
 
     def __post_init__(self) -> None:
-        options = self.options
-        self.accumulate = options.accumulate
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=options.learning_rate, betas=BETAS)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, options.milestones, DECAY)
+        super().__post_init__()
+        self.accumulate = self.options.accumulate
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, self.options.milestones, DECAY)
         self.scaler = torch.amp.GradScaler(self.backbone.device.type, enabled=self.backbone.precision == "fp16")
         repeat_update = self.fidelity.repeated_prototype_update
-        self.prototypes = MomentumPrototypes(options.momentum_alpha, repeat_update=repeat_update)
-        self.upsampling = adapter_upsampling(self.backbone)
+        self.prototypes = MomentumPrototypes(self.options.momentum_alpha, repeat_update=repeat_update)
 
-    @classmethod
-    def prepare(cls, options: DPClipTrainingOptions) -> "DPClipTraining":
-        fidelity = Fidelity.named(options.fidelity, "dp_clip")
-        images = read_training_set(options, options.seed)
-        backbone = backbone_from_options(options, fidelity, find_device(options.device))
-        settings = adapter_settings(options, backbone, fidelity)  # a mistake in them is told before texts are encoded
-        text = image_texts(options, METHODS["dp_clip"].load(), backbone, images)
-        discard_text_tower(backbone)
-        seed_everything(options.seed)
-        adapter = image_adapter_for(backbone, settings)
-        return cls(options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapter)
+    @staticmethod
+    def untrained(options: DPClipTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> ImageAdapter:
+        return image_adapter_for(backbone, adapter_settings(options, backbone, fidelity))
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch]:
-        size, seed, augmented = self.backbone.image_size, self.options.seed, not self.options.no_augmentation
+        options, firsts = self.options, accumulate((len(part.entries) for part in self.images), initial=0)
+        settings = {"image_size": self.backbone.image_size, "augmented": not options.no_augmentation}
+        datasets = [
+            TrainingImages(images=part, first=first, seed=options.seed, epoch=epoch, **settings)
+            for part, first in zip(self.images, firsts, strict=False)
+        ]
         return make_loader(
-            self.images.augmented(size, seed, epoch, augmented=augmented),
-            in_batches(order, self.options.batch_size),
-            self.options.num_workers,
+            ConcatDataset(datasets),
+            in_batches(order, options.batch_size),
+            options.num_workers,
             pin_memory=self.backbone.device.type == "cuda",
-            seed=seed,
+            seed=options.seed,
         )
 
     def forward_backward(self, batch: Batch | None, share: float, part: float) -> dict[str, float] | None:
@@ -107,15 +101,13 @@ class DPClipTraining(Training):
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": settings_record(self.trained.settings)}
-        entries |= {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes", "shot")}
-        return checkpoint_of(DP_CLIP, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
+        return super().checkpoint(epoch, **entries, shot=self.options.shot)
 
     def state_dict(self) -> dict[str, Any]:  # the optimiser's is in the checkpoint
         return {name: getattr(self, name).state_dict() for name in ("scheduler", "scaler", "prototypes")}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        load_into(self.trained, state[KEYS[DP_CLIP]], path, "the image adapter")
-        self.optimizer.load_state_dict(state[OPTIMIZER])
+        super().restore(state, path)
         self.scaler.load_state_dict(state["scaler"])
         if not self.fidelity.resume_starts_anew:
             self.scheduler.load_state_dict(state["scheduler"])

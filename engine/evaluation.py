@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
 from datasets.loader import Batch
-from engine.options import EvaluationOptions, TestOptions, bootstrap_of
+from engine.options import EvaluationOptions, TestOptions
 from page.page import HtmlReport
 from utils.distributed import in_turn, is_main
 from utils.errors import UserError
@@ -57,7 +57,7 @@ def evaluate_and_report(
         classes=len(images.phrases()),
         description={**description, **origin(device)},
         remarks=remarks,
-        bootstrap=bootstrap_of(options, options.seed),
+        bootstrap=options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed),
     )
     if is_main():
         for name in OF_AN_EARLIER_RUN:
@@ -102,8 +102,7 @@ def evaluate(
     stopwatch: Stopwatch,
     writers: Sequence[Writer] = (),
     image_scores: Mapping[str, float] | None = None,
-    legacy_pro: bool = False,
-    bootstrap: Bootstrap | None = None,
+    **measuring: Any,
 ) -> Iterator[ClassResult]:
     """Run a detector over images and measure it class by class.
 
@@ -118,7 +117,7 @@ def evaluate(
             processes, of waiting for the others' predictions.
         writers: are given each image and each class, but not the end; the caller calls `finish`.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
-        legacy_pro, bootstrap: also compute PRO by 200 thresholds, and measure draws of each class's images.
+        measuring: what else to measure of each class, `legacy_pro` and `bootstrap` of `measure_class`.
 
     Yields:
         A class's result as soon as its last image is done.
@@ -146,8 +145,14 @@ def evaluate(
                 for writer in map_writers:
                     writer.class_maps(maps, scores)
             with stopwatch("measures"):
-                options = {"legacy_pro": legacy_pro, "bootstrap": bootstrap}
-                result = measure_class(_rows(maps, scores), maps.maps, maps.masks, maps.has_mask, **options)
+                known = [None if np.isnan(value) else float(value) for value in maps.text_prob]
+                rows = [
+                    ImageScore(sample.img_path, name, sample.anomaly, float(score), probability, float(highest))
+                    for sample, score, probability, highest in zip(
+                        maps.samples, scores, known, maps.map_max, strict=True
+                    )
+                ]
+                result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, **measuring)
             del maps  # before the next class's are made
             with stopwatch("output"):
                 for writer in writers:
@@ -217,12 +222,3 @@ def _collect(
             for writer in writers:
                 writer.image(image)
     return ClassMaps(samples, maps, masks, has_mask, text_prob, map_max, map_min)
-
-
-def _rows(maps: ClassMaps, scores: np.ndarray) -> list[ImageScore]:
-    """Make the rows of scores.csv of a class with image scores [n]."""
-    known = [None if np.isnan(value) else float(value) for value in maps.text_prob]
-    return [
-        ImageScore(sample.img_path, sample.cls_name, sample.anomaly, float(scores[i]), known[i], float(maps.map_max[i]))
-        for i, sample in enumerate(maps.samples)
-    ]

@@ -2,21 +2,21 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-from engine.options import DEFAULT_ADAPT_WEIGHT, AdapterOptions, BackboneOptions, PromptOptions
+from engine.options import AdapterOptions, BackboneOptions, PromptOptions
 from models.adapter import AdapterSettings
-from models.adapter_checkpoint import AdapterCheckpoint
+from models.adapter_checkpoint import AdapterCheckpoint, mismatches, settings_record
 from models.backbone import Backbone, load_backbone
 from models.dual_path import STAGES
-from models.fidelity import Fidelity
+from models.fidelity import Fidelity, FidelityName
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
-from utils.arguments import as_given
+from utils.arguments import as_given, plain_record
 from utils.distributed import first_of_machine_first, local_rank, world_size
 from utils.errors import UserError
 
@@ -46,32 +46,14 @@ def find_device(name: str) -> torch.device:
 
 def backbone_from_options(options: BackboneOptions, fidelity: Fidelity, device: torch.device) -> Backbone:
     """Load the backbone of resolved options onto `device`."""
-    return load_backbone(
-        model=options.model,
-        pretrained=options.pretrained,
-        image_size=options.image_size,
-        features_list=options.features_list,
-        fidelity=fidelity,
-        device=device,
-        precision=options.precision,
-        compile=options.compile,
-    )
+    given = {field.name: getattr(options, field.name) for field in fields(BackboneOptions)}
+    return load_backbone(**given | {"fidelity": fidelity, "device": device})
 
 
-def clip_ad_text_features(options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str]) -> dict[str, Tensor]:
-    """CLIP-AD's text features [D, 2] of every class; `options` are resolved `ClipAdOptions`, too."""
-    choice = RepVecChoice(options.rep_vec, options.dbscan_eps, options.dbscan_min_samples)
-    return _text_features(options, backbone, phrases, choice)
-
-
-def dp_clip_text_features(options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str]) -> dict[str, Tensor]:
-    """DP-CLIP's text features [D, 2] of every class, means in float32 whatever the precision of the image tower."""
-    return _text_features(options, replace(backbone, precision="fp32"), phrases, RepVecChoice("mean"))
-
-
-def _text_features(
+def text_features(
     options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str], choice: RepVecChoice
 ) -> dict[str, Tensor]:
+    """Text features [D, 2] of every class, from its phrase in the prompts; `options` are resolved."""
     prompts = read_prompts(options.prompts)
     features: dict[str, Tensor] = {}
     with first_of_machine_first():
@@ -86,20 +68,18 @@ def adapter_settings(
     options: AdapterOptions, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None = None
 ) -> AdapterSettings:
     """The form of an image adapter: as the checkpoint records it, else as the options say, else as published."""
-    first_quarter = list(range(len(backbone.clip.visual.transformer.resblocks) // STAGES))
-    values = {"image_adapt_layers": first_quarter, "relu": False, "grn": True}
-    values["image_adapt_weight"] = DEFAULT_ADAPT_WEIGHT
+    first_quarter = range(len(backbone.clip.visual.transformer.resblocks) // STAGES)
+    published = settings_record(AdapterSettings(features_list=backbone.features_list, adapt_layers=first_quarter))
     recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
-    for name, published in values.items():
-        wanted, trained = getattr(options, name), recorded.get(name)
-        wanted = list(wanted) if isinstance(wanted, tuple) else wanted
-        if None not in (wanted, trained) and wanted != trained:
+    given = {name: value for name, value in plain_record(options).items() if name in published and value is not None}
+    for name, value in given.items():
+        if recorded.get(name, value) != value:
             raise UserError(
-                f"--{name} is {as_given(wanted)}, but {checkpoint.path} was trained with {as_given(trained)}: leave "
-                "the option out"
+                f"--{name} is {as_given(value)}, but {checkpoint.path} was trained with {as_given(recorded[name])}: "
+                "leave the option out"
             )
-        values[name] = next(value for value in (wanted, trained, published) if value is not None)
-    layers, last = values["image_adapt_layers"], max(backbone.features_list)
+    settings = published | recorded | given
+    layers, last = settings["image_adapt_layers"], max(backbone.features_list)
     if max(layers, default=-1) >= last:
         beyond = f"{max(layers)} is not one of the blocks 0 to {last - 1}, which come before the last tap"
         raise UserError(f"--image_adapt_layers: {beyond}")
@@ -108,8 +88,16 @@ def adapter_settings(
     return AdapterSettings(
         features_list=backbone.features_list,
         adapt_layers=tuple(sorted(layers)),
-        adapt_weight=values["image_adapt_weight"],
-        relu=values["relu"],
-        grn=values["grn"],
+        adapt_weight=settings["image_adapt_weight"],
+        relu=settings["relu"],
+        grn=settings["grn"],
         grn_over_batch=fidelity.grn_over_batch,
     )
+
+
+def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
+    """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
+    for mismatch in mismatches(checkpoint, backbone):
+        logger.warning("%s", mismatch)
+    if fidelity != checkpoint.fidelity:
+        logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)

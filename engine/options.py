@@ -6,7 +6,7 @@ imported here, so that `--help` and mistakes are answered at once.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
@@ -29,19 +29,19 @@ from utils.arguments import (
 )
 from utils.errors import UserError
 
-if TYPE_CHECKING:
-    from utils.measures.bootstrap import Bootstrap
+BackboneT = TypeVar("BackboneT", bound="BackboneOptions")
 
 PROJECT = Path(__file__).resolve().parents[1]
 DATA_SETS = ", ".join(REGISTRY)
-DEFAULT_ADAPT_WEIGHT = 0.1
 DataSetName = Annotated[str, canonical_name]
 NAME = {"choices": REGISTRY, "metavar": "NAME"}  # of an option that is a DataSetName
 
-# The help of options whose default depends on the program.
+# The help of options that several programs have, {} their default.
 DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}})"
 FIDELITY = "compute as the authors' released code does, or as the paper describes; default: {}"
 CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
+FOLDERS = "their folders, in this order (default: data/NAME)"
+LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 
 
@@ -60,11 +60,8 @@ class DataSetsOptions(Options):
     """The data sets."""
 
     dataset: tuple[DataSetName, ...] = required(f"one or more of {DATA_SETS}; folder is for images of your own", **NAME)
-    data_path: tuple[Path, ...] | None = option("their folders, in this order (default: data/NAME)", metavar="DIR")
-    meta: tuple[Path, ...] | None = option(
-        "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built",
-        metavar="FILE",
-    )
+    data_path: tuple[Path, ...] | None = option(FOLDERS, metavar="DIR")
+    meta: tuple[Path, ...] | None = option(LISTS, metavar="FILE")
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
@@ -97,7 +94,7 @@ class PromptOptions(Options):
     cache_dir: Path = option("where sentence embeddings are kept", PROJECT / ".cache")
 
 
-class ObjectNameOptions(Options):
+class PhraseOptions(PromptOptions):
     """What the sentences call a class."""
 
     obj_name: Text | None = option("call every class this in the prompts, not its phrase")
@@ -122,7 +119,7 @@ class AdapterOptions(Options):
         metavar="LAYER",
     )
     image_adapt_weight: Share | None = option(
-        f"share of the adapted tokens in what goes on, from 0 to 1 (default: {DEFAULT_ADAPT_WEIGHT})", metavar="WEIGHT"
+        "share of the adapted tokens in what goes on, from 0 to 1 (default: 0.1)", metavar="WEIGHT"
     )
     relu: bool | None = option("end the projections in a LeakyReLU (default: no)")
     grn: bool | None = option("normalise responses, which purifies channels (default: yes)")
@@ -156,15 +153,11 @@ class OutputOptions(MeasureOptions):
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
 
 
-class TestOptions(
-    DataSetsOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, OutputOptions, SeedOptions
-):
+class TestOptions(DataSetsOptions, ReadingOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions):
     """What every test has, beside its method's own options."""
 
 
-class ExaminationOptions(
-    DataSetOptions, ReadingOptions, BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions
-):
+class ExaminationOptions(DataSetOptions, ReadingOptions, BackboneOptions, PhraseOptions, ClipAdOptions):
     """The options of doctor.py: those of the run that is to be examined."""
 
     dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
@@ -210,41 +203,111 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
         return f"--{given[0]} goes with --maps" if given and not self.maps else None
 
 
-def bootstrap_of(options: MeasureOptions, seed: int) -> "Bootstrap | None":
-    """How intervals are to be made, None if they are not asked for."""
-    from utils.measures.bootstrap import Bootstrap  # which belongs to the measures, and those take long to import
+class TrainingDataOptions(Options):
+    """What is trained on."""
 
-    return None if options.bootstrap is None else Bootstrap(options.bootstrap, options.confidence, seed)
+    train_dataset: tuple[DataSetName, ...] = required(f"train on the test split of these: {DATA_SETS}", **NAME)
+    train_dataset_dir: tuple[Path, ...] | None = option(FOLDERS, metavar="DIR")
+    train_classes: tuple[str, ...] | None = option("train on these classes only (default: all)", metavar="CLASS")
+    train_meta: tuple[Path, ...] | None = option(LISTS, metavar="FILE")
+    shot: PositiveInt | None = option(
+        "take K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py does (default: all)",
+        metavar="K",
+    )
 
 
-BackboneT = TypeVar("BackboneT", bound=BackboneOptions)
+class ValidationOptions(Options):
+    """What a training is validated on."""
+
+    test_dataset: DataSetName | None = option(
+        "validate on it after every checkpoint; none of its images may be trained on (default: none)", **NAME
+    )
+    test_dataset_dir: Path | None = option("its folder (default: data/NAME)")
+    test_classes: tuple[str, ...] | None = option("validate on these classes only", metavar="CLASS")
+
+
+class EpochOptions(Options):
+    """How long is trained, and what is kept."""
+
+    save_path: Path = required("folder for checkpoints, curves and the log")
+    epochs: PositiveInt = option("passes over the images", 5)
+    save_freq: PositiveInt = option("epochs between two checkpoints, and validations", 1)
+    print_freq: PositiveInt = option("epochs between two lines of the loss in the log", 1)
+    resume: bool = flag("go on with the training in --save_path, if there is one")
+
+
+class TokenOptions(Options):
+    """The cache of patch tokens; it lies in the prompts' `cache_dir`."""
+
+    no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
+    cache_precision: Literal["fp16", "fp32"] = option(
+        "how tokens are kept in --cache_dir; fp32 takes twice the space", "fp16"
+    )
+    cache_memory: NonNegativeFloat = option(
+        "tokens that take no more are held in memory, others mapped from the disk", 4.0, metavar="GIB"
+    )
+
+
+class OptimisationOptions(Options):
+    """How DP-CLIP's image adapter is optimised."""
+
+    short_for: ClassVar = {
+        "--amp": ("precision", "bf16", "mixed precision, short for --precision bf16; with fp16, the loss is scaled")
+    }
+    learning_rate: PositiveFloat = option("of Adam", 5e-4)
+    milestones: tuple[PositiveInt, ...] = option(
+        "steps after which the learning rate is halved (default: 16000 32000)", (16000, 32000), metavar="STEP"
+    )
+    decoupling_weight: NonNegativeFloat = option("weight of the decoupling loss", 0.1, metavar="WEIGHT")
+    momentum_alpha: Share = option("share of a prototype that an update keeps, from 0 to 1", 0.999, metavar="ALPHA")
+    accumulate: PositiveInt = option(
+        "batches a step, by their mean gradient; losses and prototypes stay each batch's own", 1, metavar="K"
+    )
+    clip_gradient: PositiveFloat | None = option("shorten longer gradients to this (default: no)", metavar="LENGTH")
+    activation_checkpointing: bool = flag(
+        "keep the blocks' inputs, compute the rest again: less memory, the same result"
+    )
+    no_augmentation: bool = flag("train on the images as they are tested")
+
+
+class TrainingOptions(TrainingDataOptions, ReadingOptions, BackboneOptions, PhraseOptions, EpochOptions, SeedOptions):
+    """What every training has, beside its method's own options."""
+
+
+class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, TokenOptions):
+    """A training of SDP+'s adapters."""
+
+    learning_rate: PositiveFloat = option("of Adam", 1e-4)
+
+
+class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):
+    """A training of DP-CLIP's image adapter."""
+
+    batch_size: PositiveInt = 3
+    fidelity: FidelityName = option(FIDELITY.format("released"), "released")
+    prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
+    epochs: PositiveInt = 20
+    seed: Seed = 111
 
 
 def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any) -> BackboneT:
-    """Fill options that were left open; those that were given, and those that a program does not have, are left alone.
+    """Give options that were left open the values that preset and data set have under the options' names.
 
     Args:
-        options: of any program with a backbone.
         spec: the data set that prompts and maps are for; None to leave them open.
         defaults: what comes before the values of preset and data set, unless it is None.
-
-    Raises:
-        UserError: a model without a preset came without weights.
     """
     preset = find_preset(options.model)
     values: dict[str, Any] = {"fidelity": "corrected"}
     if preset is not None:
         options = replace(options, model=preset.model)
-        values = {name: getattr(preset, name) for name in ("pretrained", "image_size", "features_list")}
-        values["fidelity"] = preset.clip_ad_fidelity
+        values = vars(preset) | {"fidelity": preset.clip_ad_fidelity}
     elif options.pretrained is None:
         from models.backbone import check_servable, read_config  # which import open_clip, and that takes seconds
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")
     if spec is not None:
-        values |= {name: getattr(spec, name) for name in ("domain", "dbscan_eps", "dbscan_min_samples", "smoothing")}
-        values["prompts"] = spec.domain
+        values |= vars(spec) | {"prompts": spec.domain}
     values |= {name: value for name, value in defaults.items() if value is not None}
-    open_ = {name: value for name, value in values.items() if getattr(options, name, "absent") is None}
-    return replace(options, **open_)
+    return replace(options, **{name: values.get(name) for name, value in vars(options).items() if value is None})

@@ -16,8 +16,8 @@ from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
-from engine.detectors import METHODS, warn_of_differences
-from engine.loading import backbone_from_options, find_device
+from engine.detectors import METHODS
+from engine.loading import backbone_from_options, find_device, warn_of_differences
 from engine.options import resolve
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
@@ -76,7 +76,7 @@ class Predictor:
     """
 
     def __init__(self, options: PredictionOptions) -> None:
-        method = METHODS[options.method].load()
+        method = METHODS[options.method]()
         if method.read is None and options.checkpoint is not None:
             raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
         if method.read is not None and options.checkpoint is None:

@@ -49,7 +49,7 @@ class PredictionOptions(
     CalibrationOptions,
     BackboneOptions,
     PromptOptions,
-    *METHOD_OPTIONS,
+    *dict.fromkeys(METHOD_OPTIONS.values()),
     SeedOptions,
     ReadingOptions,
     PredictionOutputOptions,

@@ -1,75 +1,47 @@
 """Training of SDP+'s linear adapters, on patch tokens, with a validation after each checkpoint."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.image_set import ImageSet
-from engine.data_sets import evaluation_loader, read_training_set, read_validation_set
+from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
 from engine.evaluation import evaluate
-from engine.loading import backbone_from_options, find_device
-from engine.options import resolve
-from engine.tokens import TokenBatch, TokenSource, token_source
-from engine.training import Training, class_texts, image_texts
-from engine.training_options import SDPPlusTrainingOptions
-from models.adapter_checkpoint import KEYS, SDP_PLUS, checkpoint_of
-from models.checkpoints import load_into
+from engine.options import SDPPlusTrainingOptions, resolve
+from engine.tokens import TokenBatch, token_source
+from engine.training import Training
+from models.adapter_checkpoint import SDP_PLUS
+from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.sdp_plus import LinearAdapters, adapter_upsampling, adapters_for, training_loss
-from utils.arguments import plain_record
+from models.sdp_plus import LinearAdapters, adapters_for, training_loss
 from utils.distributed import is_main, sum_over_processes
 from utils.results import Measures, Run, mean_result, results_table, write_results
-from utils.runtime import Stopwatch, seed_everything
+from utils.runtime import Stopwatch
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
 class SDPPlusTraining(Training):
-    """The training of linear adapters.
+    """The training of linear adapters."""
 
-    Attributes:
-        tokens: the images' patch tokens.
-        validation: what to validate on, if on anything, and text features [D, 2] of its classes.
-    """
-
+    key = "sdp_plus"
     method = SDP_PLUS
     file = "epoch_{}.pth"
 
     options: SDPPlusTrainingOptions
     trained: LinearAdapters
-    tokens: TokenSource
-    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate)
-        self.upsampling = adapter_upsampling(self.backbone)
+        super().__post_init__()
+        self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images)
 
-    @classmethod
-    def prepare(cls, options: SDPPlusTrainingOptions) -> "SDPPlusTraining":
-        method, fidelity = METHODS["sdp_plus"].load(), Fidelity.named(options.fidelity)
-        images = read_training_set(options, options.seed)
-        held_out = read_validation_set(options, images)
-        backbone = backbone_from_options(options, fidelity, find_device(options.device))
-        text = image_texts(options, method, backbone, images)
-        seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
-        return cls(
-            options=options,
-            backbone=backbone,
-            fidelity=fidelity,
-            images=images,
-            text=text,
-            tokens=token_source(options, backbone, fidelity, images),
-            trained=adapters_for(backbone),
-            validation=held_out and (held_out, class_texts(options, method, backbone, held_out)),
-        )
+    @staticmethod
+    def untrained(options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> LinearAdapters:
+        return adapters_for(backbone)
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[TokenBatch]:
         return self.tokens.batches(order, self.options.batch_size)
@@ -84,23 +56,12 @@ class SDPPlusTraining(Training):
             (share * part * loss).backward()
         return {"loss": sum_over_processes(part * loss.detach()).item()}
 
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        origin = {name: plain_record(self.options)[name] for name in ("train_dataset", "train_classes")}
-        return checkpoint_of(SDP_PLUS, self.trained, self.backbone, self.options.fidelity, epoch, **origin)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        load_into(self.trained, state[KEYS[SDP_PLUS]], path, "the adapters")
-        self.optimizer.load_state_dict(state["optimizer"])
-
     def validate(self, epoch: int) -> Measures | None:
         """Write all measures to validation/epoch_N, and give their means; of several processes, the main one does."""
         if self.validation is None:
             return None
         images, text = self.validation
-        method = METHODS["sdp_plus"].load()
+        method = METHODS[self.key]()
         own = resolve(self.options, images.spec, **method.defaults(images.spec))
         detector = method.detector(own, self.backbone, self.fidelity, self.trained, text)
         loader = evaluation_loader(images, self.backbone, own, own.seed)

@@ -1,7 +1,6 @@
 """Test a method on data sets: from the options to everything that a test leaves in its folder."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 from datasets.image_set import ImageSet
 from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
-from engine.detectors import METHODS, Method, warn_of_differences
+from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, find_device, warn_of_differences
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
@@ -41,7 +40,7 @@ def test(options: TestOptions, key: str) -> None:
     with locked(folder):
         start_log(folder / "test.log")
         seed_everything(options.seed)
-        _test(replace(options, save_path=folder), METHODS[key].load())
+        _test(replace(options, save_path=folder), METHODS[key]())
 
 
 def _test(options: TestOptions, method: Method) -> None:
@@ -50,7 +49,8 @@ def _test(options: TestOptions, method: Method) -> None:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
     stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(options, method)
-    options = resolve(options, fidelity=checkpoints[0] and checkpoints[0].fidelity)
+    first = next(iter(checkpoints.values()))
+    options = resolve(options, fidelity=first and first.fidelity)
     fidelity = Fidelity.named(options.fidelity, method.system)
     device = find_device(options.device)
     with stopwatch("data set"):
@@ -60,59 +60,9 @@ def _test(options: TestOptions, method: Method) -> None:
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
         backbone = backbone_from_options(options, fidelity, device)
-        trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints]
-    _warn(options, checkpoints, backbone, data_sets, fidelity)
-    with stopwatch("text"):
-        texts = []
-        for images, own in zip(data_sets, resolved, strict=True):
-            phrases = images.phrases(described=method.described, called=own.obj_name)
-            texts.append(method.text_features(own, backbone, phrases))
-    discard_text_tower(backbone)
-
-    summary = Summary(options.save_path, method.name)
-    for checkpoint, parts in zip(checkpoints, trained, strict=True):
-        folder = options.save_path / (f"epoch_{_epoch(checkpoint)}" if len(checkpoints) > 1 else "")
-        for images, own, text in zip(data_sets, resolved, texts, strict=True):
-            name = images.spec.name
-            own = replace(own, save_path=folder / (name if len(data_sets) > 1 else ""))
-            detector = method.detector(own, backbone, fidelity, parts, text)
-            about = {"method": method.name, "dataset": name, **_origin(own, name, backbone, fidelity, checkpoint)}
-            results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
-            if is_main():
-                summary.add(_epoch(checkpoint), name, results)
-    if is_main() and len(checkpoints) * len(data_sets) > 1:
-        logger.info("%s, means over the classes\n%s", method.name, summary.table())
-        logger.info("the tables are in %s", options.save_path / "summary.md")
-
-
-def _read_checkpoints(options: TestOptions, method: Method) -> list[AdapterCheckpoint | None]:
-    """Read the checkpoints, in the order of their epochs; None alone for a method without."""
-    if method.read is None:
-        return [None]
-    paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
-    checkpoints = sorted((method.read(path) for path in paths), key=_epoch)
-    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in checkpoints}) > 1:
-        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
-    if len({_epoch(checkpoint) for checkpoint in checkpoints}) < len(checkpoints):
-        raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
-    return checkpoints
-
-
-def _epoch(checkpoint: AdapterCheckpoint | None) -> int:
-    """The epoch after which a checkpoint was written; 0 where that is not known."""
-    return 0 if checkpoint is None else checkpoint.origin.get("epoch", 0)
-
-
-def _warn(
-    options: TestOptions,
-    checkpoints: Sequence[AdapterCheckpoint | None],
-    backbone: Backbone,
-    data_sets: Sequence[ImageSet],
-    fidelity: Fidelity,
-) -> None:
-    """Say where a test departs from the training, or does not show what it seems to."""
+        trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints.values()]
     seen: dict[str, None] = {}  # once for all epochs of a training
-    for checkpoint in filter(None, checkpoints):
+    for checkpoint in filter(None, checkpoints.values()):
         warn_of_differences(checkpoint, backbone, options.fidelity)
         for images in data_sets:
             seen |= dict.fromkeys(seen_in_training(checkpoint, images.spec.name, images.phrases()))
@@ -121,18 +71,49 @@ def _warn(
     if fidelity.grn_over_batch:
         said = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
         logger.info(said, options.batch_size)
+    with stopwatch("text"):
+        texts = [method.class_texts(options, backbone, images) for images in data_sets]
+    discard_text_tower(backbone)
+
+    summary = Summary(options.save_path, method.name)
+    for (epoch, checkpoint), parts in zip(checkpoints.items(), trained, strict=True):
+        folder = options.save_path / (f"epoch_{epoch}" if len(checkpoints) > 1 else "")
+        for images, own, text in zip(data_sets, resolved, texts, strict=True):
+            own = replace(own, save_path=folder / (images.spec.name if len(data_sets) > 1 else ""))
+            detector = method.detector(own, backbone, fidelity, parts, text)
+            about = {"method": method.name, **_origin(own, images, backbone, fidelity, checkpoint)}
+            results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
+            if is_main():
+                summary.add(epoch, images.spec.name, results)
+    if is_main() and len(checkpoints) * len(data_sets) > 1:
+        logger.info("%s, means over the classes\n%s", method.name, summary.table())
+        logger.info("the tables are in %s", options.save_path / "summary.md")
+
+
+def _read_checkpoints(options: TestOptions, method: Method) -> dict[int, AdapterCheckpoint | None]:
+    """Read the checkpoints: epoch, 0 if it is not known -> checkpoint, in order; None alone for a method without."""
+    if method.read is None:
+        return {0: None}
+    paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
+    checkpoints = [method.read(path) for path in paths]
+    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in checkpoints}) > 1:
+        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
+    by_epoch = {checkpoint.origin.get("epoch", 0): checkpoint for checkpoint in checkpoints}
+    if len(by_epoch) < len(checkpoints):
+        raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
+    return dict(sorted(by_epoch.items()))
 
 
 def _origin(
-    options: TestOptions, data_set: str, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None
+    options: TestOptions, images: ImageSet, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
     """Describe how the figures were made; of options with several values, the one for this test."""
-    arguments = plain_record(options)
-    for key in ("data_path", "meta"):
-        arguments[key] = dict(zip(options.dataset, arguments[key] or (), strict=False)).get(data_set)
-    arguments["dataset"] = data_set
-    weights = backbone.weights
+    arguments, weights = plain_record(options), backbone.weights
+    place = options.dataset.index(images.spec.name)
+    for key in ("dataset", "data_path", "meta"):
+        arguments[key] = arguments[key] and arguments[key][place]
     origin = {
+        "dataset": images.spec.name,
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
         "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},

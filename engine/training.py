@@ -13,20 +13,23 @@ from torch import Tensor, nn
 
 from datasets.image_set import ImageSet
 from datasets.loader import Batch
-from engine.data_sets import TrainingSet
-from engine.detectors import Method
-from engine.options import resolve
+from engine.data_sets import read_training_sets, read_validation_set
+from engine.detectors import METHODS
+from engine.loading import backbone_from_options, find_device
+from engine.options import TrainingOptions, ValidationOptions, resolve
 from engine.tokens import TokenBatch
-from engine.training_options import TrainingOptions
+from models.adapter_checkpoint import KEYS, checkpoint_of
+from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
-from models.checkpoints import read_checkpoint, save_checkpoint
+from models.checkpoints import load_into, read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity
+from models.text import discard_text_tower
 from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
 from utils.results import Measures
-from utils.runtime import locked, progress, random_states, restore_random_states, start_log
+from utils.runtime import locked, progress, random_states, restore_random_states, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
@@ -42,33 +45,52 @@ FREE = {
 
 @dataclass(kw_only=True, eq=False)
 class Training(ABC):
-    """A method's part of a training: what is trained, its batches, and the two halves of its steps.
+    """A method's part of a training: what is trained, its batches, and the two halves of its steps."""
 
-    Attributes:
-        options: resolved.
-        images: what is trained on, n images.
-        text: text features of every image's class [n, D, 2].
-        trained: the module whose parameters are optimised, by `optimizer`.
-    """
-
+    key: ClassVar[str]  # of the method in `METHODS`
     method: ClassVar[str]  # its name in checkpoints
     file: ClassVar[str]  # a checkpoint's name, {} its epoch
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
+    optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
-    options: TrainingOptions
+    options: TrainingOptions  # resolved
     backbone: Backbone
     fidelity: Fidelity
-    images: TrainingSet
-    text: Tensor
-    trained: nn.Module
-    optimizer: torch.optim.Optimizer = field(init=False)
+    images: Sequence[ImageSet]  # of the data sets to train on, n in all
+    text: Tensor  # text features of every image's class [n, D, 2]
+    trained: nn.Module  # what is optimised
+    validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # text features [D, 2] of its classes
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate, betas=self.betas)
+        self.upsampling = adapter_upsampling(self.backbone)
+
     @classmethod
-    @abstractmethod
     def prepare(cls, options: TrainingOptions) -> "Training":
         """Read and load what resolved options name, and make what is to be trained."""
+        method = METHODS[cls.key]()
+        fidelity = Fidelity.named(options.fidelity, method.system)
+        images = read_training_sets(options)
+        held_out = read_validation_set(options, images) if isinstance(options, ValidationOptions) else None
+        backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
+        trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
+        texts = []
+        for part in images:
+            of_classes = method.class_texts(options, backbone, part)
+            texts += [of_classes[entry.cls_name] for entry in part.entries]
+        validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
+        discard_text_tower(backbone)
+        parts = {"images": images, "text": torch.stack(texts), "trained": trained, "validation": validation}
+        return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
+
+    @staticmethod
+    @abstractmethod
+    def untrained(options: TrainingOptions, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
+        """Make what is to be trained."""
 
     @abstractmethod
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch | TokenBatch]:
@@ -94,17 +116,20 @@ class Training(ABC):
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    @abstractmethod
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """What a test needs of an epoch."""
+    def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
+        """What a test needs of an epoch; `entries` are the method's own."""
+        arguments = plain_record(self.options)
+        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes")}
+        return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs of the optimisation beside the checkpoint."""
+        return {self.optimizer_key: self.optimizer.state_dict()}
 
-    @abstractmethod
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Go on from a checkpoint and what `state_dict` gave, both read from `path`."""
+        load_into(self.trained, state[KEYS[self.method]], path, "the adapters in training")
+        self.optimizer.load_state_dict(state[self.optimizer_key])
 
     def validate(self, epoch: int) -> Measures | None:
         """Measure what is trained after an epoch; None if there is nothing to validate on."""
@@ -125,45 +150,30 @@ class Training(ABC):
         count, starts = len(self.text), self.batch_starts
         shuffled = not self.fidelity.unshuffled_training
         batches = iter(self.batches(epoch, epoch_order(count, self.options.seed, epoch, shuffled=shuffled)))
-        in_step: list[dict[str, float]] = []
-        for number, start in enumerate(starts):
-            batch = next(batches, None)  # of several processes, the last batch may have no image for this one
-            part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
-            wanted = min(self.accumulate, len(starts) - number + len(in_step))
-            losses = self.forward_backward(batch, 1 / wanted, part)
-            if losses is None:
-                step = (epoch - 1) * self.steps_per_epoch + number // self.accumulate + 1
-                files = ", ".join(str(self.images.file(index)) for index in batch.indices)
-                raise UserError(
-                    f"the loss of step {step} is not finite, on {files}: {self.remedy}, and with --precision fp16 or "
-                    "bf16 try fp32; the checkpoint of the epoch before is kept"
-                )
-            in_step.append(losses)
-            if len(in_step) == wanted:
-                self.step()
-                yield {name: sum(one[name] for one in in_step) / wanted for name in losses}
-                in_step = []
+        for step in range(self.steps_per_epoch):
+            in_step = starts[step * self.accumulate :][: self.accumulate]
+            losses: list[dict[str, float]] = []
+            for start in in_step:
+                batch = next(batches, None)  # of several processes, the last batch may have no image for this one
+                part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
+                found = self.forward_backward(batch, 1 / len(in_step), part)
+                if found is None:
+                    number = (epoch - 1) * self.steps_per_epoch + step + 1
+                    paths = [one.root / entry.img_path for one in self.images for entry in one.entries]
+                    files = ", ".join(str(paths[index]) for index in batch.indices)
+                    raise UserError(
+                        f"the loss of step {number} is not finite, on {files}: {self.remedy}, and with --precision "
+                        "fp16 or bf16 try fp32; the checkpoint of the epoch before is kept"
+                    )
+                losses.append(found)
+            self.step()
+            yield {name: sum(one[name] for one in losses) / len(losses) for name in found}
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
     """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
     return order[rank() :: world_size()]
-
-
-def class_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
-    """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
-    own = resolve(options, images.spec, **method.defaults(images.spec))
-    return method.text_features(own, backbone, images.phrases(described=method.described, called=options.obj_name))
-
-
-def image_texts(options: TrainingOptions, method: Method, backbone: Backbone, images: TrainingSet) -> Tensor:
-    """Text features [n, D, 2] of every image's class."""
-    texts = []
-    for part in images.parts:
-        of_classes = class_texts(options, method, backbone, part)
-        texts += [of_classes[entry.cls_name] for entry in part.entries]
-    return torch.stack(texts)
 
 
 def train(options: TrainingOptions, kind: type[Training]) -> None:
@@ -177,28 +187,23 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
                 "--save_path, or delete it"
             )
         start_log(options.save_path / "train.log", append=options.resume)
-        state = from_main(lambda: _earlier_state(options, state_file, kind.method) if state_file.exists() else None)
+        arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
+        state = from_main(lambda: _earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
         log, trained = TrainingLog(options.save_path, [], []), 0
         if state is not None:
             log, trained = _restored(training, state, state_file)
-        _run_epochs(training, log, trained)
+        _run_epochs(training, log, trained, arguments)
 
 
-def _arguments(options: TrainingOptions) -> dict[str, Any]:
-    """The options as a state file has them; the size of a batch is that of all processes together."""
-    return plain_record(options) | {"batch_size": options.batch_size * world_size()}
-
-
-def _earlier_state(options: TrainingOptions, path: Path, method: str) -> dict[str, Any]:
+def _earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dict[str, Any]:
     state = read_checkpoint(path)
-    before = state.get("arguments")
+    before, found = state.get("arguments"), state.get("method")
     if not isinstance(before, Mapping):
         raise UserError(f"{path} is no state to resume from: it has no 'arguments'")
-    found = state.get("method")
     if found != method:
         raise UserError(f"{path} is of a training of {found}, not of {method}: choose another --save_path")
-    for key, value in _arguments(options).items():
+    for key, value in arguments.items():
         if key not in FREE and before.get(key) != value:
             together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
             raise UserError(
@@ -223,7 +228,7 @@ def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple
     return log, trained
 
 
-def _run_epochs(training: Training, log: TrainingLog, trained: int) -> None:
+def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: Mapping[str, Any]) -> None:
     options = training.options
     parameters = sum(parameter.numel() for parameter in training.trained.parameters())
     about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
@@ -251,7 +256,7 @@ def _run_epochs(training: Training, log: TrainingLog, trained: int) -> None:
             newest = options.save_path / training.newest_file
             save_checkpoint(newest, checkpoint)
         log.write()  # before the state: a run that goes on after this epoch does not write it again
-        rest = {"random_states": random_states(), "arguments": _arguments(options), "log": log.state()}
+        rest = {"random_states": random_states(), "arguments": arguments, "log": log.state()}
         save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
     logger.info("the curves are in %s", options.save_path)
     logger.info("test with --checkpoint %s", newest)

@@ -47,7 +47,7 @@ def test_a_reader_and_an_entry_give_a_data_set_its_list(guide, tmp_path, monkeyp
 
 
 def test_one_entry_gives_a_method_everything_that_a_test_writes(guide, bolts, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine.testing, "METHODS", {**METHODS, "brightness": guide["ENTRY"]})
+    monkeypatch.setattr(engine.testing, "METHODS", {**METHODS, "brightness": guide["brightness"]})
     options = engine.options.TestOptions(
         dataset=("mvtec",), data_path=(bolts,), model="demo", num_workers=0, save_path=tmp_path, save_maps=True
     )

@@ -10,9 +10,9 @@ import torch
 
 import test_dp_clip
 import train_dp_clip
-from engine.data_sets import read_training_set
+from engine.data_sets import read_training_sets
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import DPClipTrainingOptions
+from engine.options import DPClipTrainingOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
 from utils.arguments import parse
 from utils.errors import UserError
@@ -170,7 +170,7 @@ def test_several_data_sets_and_lists_train_together(bolts, cogs, model, tmp_path
 
 def test_few_shots_are_those_that_are_drawn_for_a_file(bolts, tmp_path):
     read = parse(DPClipTrainingOptions, None, options(bolts, [], tmp_path, "--shot", "1"))
-    drawn = [(entry.cls_name, entry.anomaly) for _, entry in read_training_set(read, read.seed).images]
+    drawn = [(entry.cls_name, entry.anomaly) for entry in read_training_sets(read)[0].entries]
     assert drawn == [("bolt", 0), ("bolt", 1), ("nut", 0), ("nut", 1)]
 
 

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-import engine.dp_clip_training
-import engine.sdp_plus_training
 import engine.testing
 import engine.tokens
+import engine.training
 import test_sdp
 import train_dp_clip
 import train_sdp_plus
 from tests import small_data, tiny_clip
 from utils.errors import run
 
-RUN_CODE = {test_sdp: engine.testing, train_sdp_plus: engine.sdp_plus_training, train_dp_clip: engine.dp_clip_training}
+RUN_CODE = {test_sdp: engine.testing, train_sdp_plus: engine.training, train_dp_clip: engine.training}
 LAST_IMAGE = Path("nut/test/square/002.png")
 LAST_MASK = Path("nut/ground_truth/square/002_mask.png")
 

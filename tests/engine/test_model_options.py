@@ -9,8 +9,9 @@ import torch
 import engine.loading
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
-from engine.loading import backbone_from_options, clip_ad_text_features, find_device
-from engine.options import BackboneOptions, ClipAdOptions, ObjectNameOptions, PromptOptions, resolve
+from engine.detectors import METHODS
+from engine.loading import backbone_from_options, find_device
+from engine.options import BackboneOptions, ClipAdOptions, PhraseOptions, resolve
 from engine.prediction_options import PredictionOptions
 from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 CORRECTED = Fidelity.named("corrected")
 
 
-class Given(BackboneOptions, ObjectNameOptions, PromptOptions, ClipAdOptions):
+class Given(BackboneOptions, PhraseOptions, ClipAdOptions):
     """What the command lines here are read into."""
 
 
@@ -187,7 +188,7 @@ def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
     args = resolved(*tiny, *options, "--cache_dir", str(tmp_path))
     backbone = backbone_from_options(args, CORRECTED, CPU)
     prompts = read_prompts("medical")
-    features = clip_ad_text_features(args, backbone, {"isic": "skin", "headct": "head ct"})
+    features = METHODS["sdp"]().text_features(args, backbone, {"isic": "skin", "headct": "head ct"})
     assert list(features) == ["isic", "headct"]
     for name, phrase in (("isic", "skin"), ("headct", "head ct")):
         expected = class_text_features(backbone, prompts, phrase, RepVecChoice("dbscan", 1.9, 3), None)
@@ -195,7 +196,7 @@ def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
     assert len(list((tmp_path / "text").iterdir())) == 2
     assert warnings_of() == ""
 
-    clip_ad_text_features(replace(args, dbscan_eps=1e-6, dbscan_min_samples=1000), backbone, {"isic": "skin"})
+    METHODS["sdp"]().text_features(replace(args, dbscan_eps=1e-6, dbscan_min_samples=1000), backbone, {"isic": "skin"})
     assert warnings_of().count("no cluster among 180 sentences") == 1
 
 
@@ -205,7 +206,7 @@ def test_obj_name_stands_for_every_class(bottle, tmp_path, tiny, caplog):
     images = read_test_split(get_spec("folder"), bottle.parent)
     images = replace(images, entries=[*images.entries, replace(images.entries[0], cls_name="nut")])
     backbone = backbone_from_options(args, CORRECTED, CPU)
-    features = clip_ad_text_features(args, backbone, images.phrases(called=args.obj_name))
+    features = METHODS["sdp"]().text_features(args, backbone, images.phrases(called=args.obj_name))
     assert torch.equal(features["bottle"], features["nut"])
     assert len(list(Path(tmp_path, "cache", "text").iterdir())) == 1
     assert "class nut is called 'part' in the prompts" in caplog.text

@@ -18,9 +18,8 @@ import train_dp_clip
 import train_sdp_plus
 from datasets.loader import Batch
 from datasets.meta import Entry
-from engine.data_sets import TrainingSet
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import DPClipTrainingOptions
+from engine.options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp_plus import SDPPlus, adapters_for
@@ -111,7 +110,7 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
             options=settings,
             backbone=tower,
             fidelity=Fidelity.named("released", "dp_clip"),
-            images=TrainingSet([]),
+            images=[],
             text=torch.stack(list(text.values())),
             trained=adapter,
         )
