@@ -12,5 +12,6 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r
 
 ruff check .
 ruff format --check .
+unset PYTHONDONTWRITEBYTECODE # or every process that the tests start would compile all modules anew
 processes=$(($(getconf _NPROCESSORS_ONLN) + 1)) # one more than there are cores, as tests also wait
 python -m pytest --numprocesses "$((processes < 4 ? processes : 4))" --dist loadfile --no-loadscope-reorder "$@"
