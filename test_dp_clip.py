@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.registry import Domain
-from engine.options import FIDELITY, PROMPTS, AdapterOptions, TestOptions
+from engine.options import DEFAULT_MODEL, FIDELITY, MODEL, PROMPTS, AdapterOptions, TestOptions
 from models.fidelity import FidelityName
 from utils.arguments import Seed, option, parse, required
 from utils.errors import run
@@ -25,8 +25,9 @@ class DPClipOptions(TestOptions, AdapterOptions):
         "image adapters, of train_dp_clip.py or of the authors; several epochs of one give a curve", metavar="FILE"
     )
     domain: Domain | None = option("how maps are smoothed and images scored; default: by the data set")
+    model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
-    prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
+    prompts: str | None = option(PROMPTS.format("the checkpoint's, else dp_clip"))
     seed: Seed = 111
 
 

@@ -2,25 +2,32 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.options import AdapterOptions, BackboneOptions, PromptOptions
+from engine.options import OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
 from models.adapter import AdapterSettings
 from models.adapter_checkpoint import AdapterCheckpoint, mismatches, settings_record
 from models.backbone import Backbone, load_backbone
 from models.dual_path import STAGES
-from models.fidelity import Fidelity, FidelityName
+from models.fidelity import Fidelity
+from models.presets import preset_name
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
 from utils.arguments import as_given, plain_record
 from utils.distributed import first_of_machine_first, local_rank, world_size
 from utils.errors import UserError
+from utils.files import write_json
 
 logger = logging.getLogger(__name__)
+
+OF_A_BACKBONE = ("pretrained", "image_size", "features_list")  # options that mean one model only
 
 
 def find_device(name: str) -> torch.device:
@@ -95,9 +102,40 @@ def adapter_settings(
     )
 
 
-def warn_of_differences(checkpoint: AdapterCheckpoint, backbone: Backbone, fidelity: FidelityName) -> None:
-    """Warn where a backbone or a fidelity is not that of a checkpoint's training."""
-    for mismatch in mismatches(checkpoint, backbone):
-        logger.warning("%s", mismatch)
-    if fidelity != checkpoint.fidelity:
-        logger.warning("%s was trained in %s fidelity", checkpoint.path, checkpoint.fidelity)
+def as_trained(checkpoint: AdapterCheckpoint | None, options: PromptOptions) -> dict[str, Any]:
+    """What a checkpoint was trained with, for `resolve` to fill in options that were left open.
+
+    Prompts that are not to be had here, or have changed, are written from the checkpoint into the cache.
+    """
+    if checkpoint is None:
+        return {}
+    values = checkpoint.options
+    if options.model is not None and preset_name(options.model) != values.get("model"):
+        values = {name: value for name, value in values.items() if name not in OF_A_BACKBONE}
+    name = values.get("prompts")
+    if options.prompts is None and name in checkpoint.prompts:
+        prompts = checkpoint.prompts[name]
+        with suppress(UserError):
+            if read_prompts(name) == prompts:
+                return values
+        values["prompts"] = str(options.cache_dir / "prompts" / f"{prompts.sha256}.json")
+        write_json(Path(values["prompts"]), prompts.record())
+        logger.info("the prompts are those that %s was trained with, in %s", checkpoint.path, values["prompts"])
+    return values
+
+
+def differences(
+    checkpoint: AdapterCheckpoint | None, backbone: Backbone, options: PromptOptions, given: PromptOptions
+) -> list[str]:
+    """In what the backbone and options, resolved and as given, differ from a checkpoint's training, a sentence each."""
+    if checkpoint is None:
+        return []
+    found, recorded, known = mismatches(checkpoint, backbone), checkpoint.options, checkpoint.prompts
+    for name in {"fidelity", *OF_A_DETECTOR} - {"prompts"}:
+        trained, used = recorded.get(name), getattr(options, name, None)
+        if None not in (trained, used) and trained != used:
+            found.append(f"{checkpoint.path} was trained with --{name} {trained}, and is used with {used}")
+    by_domain = given.prompts is None and recorded.get("prompts") is None and options.prompts not in known
+    if known and not by_domain and read_prompts(options.prompts) not in known.values():
+        found.append(f"{checkpoint.path} was trained with the prompts {', '.join(known)}, and is used with others")
+    return found

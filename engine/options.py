@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
-from models.presets import PRESETS, find_preset
+from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import prompt_files
 from models.representative import RepVec
 from utils.arguments import (
@@ -25,6 +25,7 @@ from utils.arguments import (
     Text,
     flag,
     option,
+    plain_record,
     required,
 )
 from utils.errors import UserError
@@ -36,11 +37,17 @@ DATA_SETS = ", ".join(REGISTRY)
 DataSetName = Annotated[str, canonical_name]
 NAME = {"choices": REGISTRY, "metavar": "NAME"}  # of an option that is a DataSetName
 
+# What a detector depends on beside its fidelity and its backbone.
+OF_A_DETECTOR = ("prompts", "obj_name", "rep_vec", "dbscan_eps", "dbscan_min_samples", "smoothing")
+OF_A_DETECTOR += ("smoothing",)
+
 # The help of options that several programs have, {} their default.
 DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}})"
 FIDELITY = "compute as the authors' released code does, or as the paper describes; default: {}"
 CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else corrected"
 FOLDERS = "their folders, in this order (default: data/NAME)"
+MODEL = f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON; default: {{}}"
+DEFAULT_MODEL = "vit-l-14-336"
 LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 
@@ -75,7 +82,7 @@ class ReadingOptions(Options):
 class BackboneOptions(Options):
     """The frozen CLIP, and how it is run."""
 
-    model: str = option(f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON", "vit-l-14-336")
+    model: str | None = option(MODEL.format(DEFAULT_MODEL))
     pretrained: str | None = option("an open_clip tag, or a state dict (.safetensors, .pt); default: the preset's")
     image_size: PositiveInt | None = option("side of the input in pixels; default: the preset's or the model's own")
     features_list: tuple[PositiveInt, ...] | None = option(
@@ -103,7 +110,7 @@ class PhraseOptions(PromptOptions):
 class ClipAdOptions(Options):
     """How SDP and SDP+ sum up the sentences, and smooth the maps."""
 
-    rep_vec: RepVec = option("how the sentences of a state become one vector", "mean")
+    rep_vec: RepVec | None = option("how the sentences of a state become one vector; default: mean")
     dbscan_eps: PositiveFloat | None = option("radius of --rep_vec dbscan; default: the data set's")
     dbscan_min_samples: PositiveInt | None = option("core size of --rep_vec dbscan; default: the data set's")
     smoothing: NonNegativeFloat | None = option(
@@ -297,12 +304,13 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
         spec: the data set that prompts and maps are for; None to leave them open.
         defaults: what comes before the values of preset and data set, unless it is None.
     """
+    options = replace(options, model=options.model or defaults.get("model") or DEFAULT_MODEL)
     preset = find_preset(options.model)
-    values: dict[str, Any] = {"fidelity": "corrected"}
+    values: dict[str, Any] = {"fidelity": "corrected", "rep_vec": "mean"}
     if preset is not None:
         options = replace(options, model=preset.model)
         values = vars(preset) | {"fidelity": preset.clip_ad_fidelity}
-    elif options.pretrained is None:
+    elif options.pretrained is None and defaults.get("pretrained") is None:
         from models.backbone import check_servable, read_config  # which import open_clip, and that takes seconds
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
@@ -311,3 +319,11 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
         values |= vars(spec) | {"prompts": spec.domain}
     values |= {name: value for name, value in defaults.items() if value is not None}
     return replace(options, **{name: values.get(name) for name, value in vars(options).items() if value is None})
+
+
+def trained_options(options: TrainingOptions) -> dict[str, Any]:
+    """The resolved options of a training that its checkpoints record; None is left open."""
+    preset, found = find_preset(options.model), plain_record(options)
+    pretrained = None if preset is not None and preset.pretrained == options.pretrained else options.pretrained
+    of_detector = {name: found[name] for name in OF_A_DETECTOR if name in found}
+    return {"model": preset_name(options.model), "pretrained": pretrained, **of_detector}

@@ -1,6 +1,5 @@
 """Predict photographs of a user's own, with a calibration on normal ones."""
 
-import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
-from engine.loading import backbone_from_options, find_device, warn_of_differences
+from engine.loading import as_trained, backbone_from_options, differences, find_device
 from engine.options import resolve
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
@@ -83,7 +82,8 @@ class Predictor:
             raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
         checkpoint = method.read and method.read(options.checkpoint)
         spec = replace(get_spec("folder"), domain=options.domain)
-        options = resolve(options, spec, **method.defaults(spec), fidelity=checkpoint and checkpoint.fidelity)
+        given = options
+        options = resolve(options, spec, **method.defaults(spec) | as_trained(checkpoint, options))
         fidelity = Fidelity.named(options.fidelity, method.system)
         if fidelity.grn_over_batch and options.batch_size > 1:
             logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
@@ -92,8 +92,8 @@ class Predictor:
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
         text = method.text_features(options, backbone, {options.object: options.object})
-        if checkpoint is not None:
-            warn_of_differences(checkpoint, backbone, options.fidelity)
+        for difference in differences(checkpoint, backbone, options, given):
+            logger.warning("%s", difference)
         self.options, self.backbone = options, backbone
         self.detector = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
@@ -105,7 +105,7 @@ class Predictor:
             "features_list": list(backbone.features_list),
             "fidelity": options.fidelity,
             "precision": options.precision,
-            "prompts_sha256": hashlib.sha256(repr(prompts).encode()).hexdigest(),
+            "prompts_sha256": prompts.sha256,
             "phrases": [options.object],
             **method.record(options, trained),
         }

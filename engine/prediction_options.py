@@ -4,7 +4,16 @@ from pathlib import Path
 
 from datasets.registry import Domain
 from engine.detectors import METHOD_OPTIONS, METHODS, idle_option
-from engine.options import CLIP_AD_FIDELITY, FIDELITY, BackboneOptions, PromptOptions, ReadingOptions, SeedOptions
+from engine.options import (
+    CLIP_AD_FIDELITY,
+    DEFAULT_MODEL,
+    FIDELITY,
+    MODEL,
+    BackboneOptions,
+    PromptOptions,
+    ReadingOptions,
+    SeedOptions,
+)
 from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
@@ -56,6 +65,7 @@ class PredictionOptions(
 ):
     """The options of predict.py."""
 
+    model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
 
     def mistake(self) -> str | None:

@@ -11,7 +11,7 @@ from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
-from engine.loading import backbone_from_options, find_device, warn_of_differences
+from engine.loading import as_trained, backbone_from_options, differences, find_device
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
@@ -49,8 +49,8 @@ def _test(options: TestOptions, method: Method) -> None:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
     stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(options, method)
-    first = next(iter(checkpoints.values()))
-    options = resolve(options, fidelity=first and first.fidelity)
+    given = options
+    options = resolve(options, **as_trained(next(iter(checkpoints.values())), options))
     fidelity = Fidelity.named(options.fidelity, method.system)
     device = find_device(options.device)
     with stopwatch("data set"):
@@ -61,16 +61,16 @@ def _test(options: TestOptions, method: Method) -> None:
     with stopwatch("model"):
         backbone = backbone_from_options(options, fidelity, device)
         trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints.values()]
-    seen: dict[str, None] = {}  # once for all epochs of a training
+    said: dict[str, None] = {}  # once for all epochs of a training
     for checkpoint in filter(None, checkpoints.values()):
-        warn_of_differences(checkpoint, backbone, options.fidelity)
-        for images in data_sets:
-            seen |= dict.fromkeys(seen_in_training(checkpoint, images.spec.name, images.phrases()))
-    for sentence in seen:
+        for images, own in zip(data_sets, resolved, strict=True):
+            said |= dict.fromkeys(differences(checkpoint, backbone, own, given))
+            said |= dict.fromkeys(seen_in_training(checkpoint, images.spec.name, images.phrases()))
+    for sentence in said:
         logger.warning("%s", sentence)
     if fidelity.grn_over_batch:
-        said = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
-        logger.info(said, options.batch_size)
+        note = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
+        logger.info(note, options.batch_size)
     with stopwatch("text"):
         texts = [method.class_texts(options, backbone, images) for images in data_sets]
     discard_text_tower(backbone)
@@ -96,8 +96,11 @@ def _read_checkpoints(options: TestOptions, method: Method) -> dict[int, Adapter
         return {0: None}
     paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
     checkpoints = [method.read(path) for path in paths]
-    if options.fidelity is None and len({checkpoint.fidelity for checkpoint in checkpoints}) > 1:
-        raise UserError("--checkpoint names files trained in different fidelities: test them in separate runs")
+    for one, first in ((one, checkpoints[0]) for one in checkpoints):
+        open_ = (name for name in first.options | one.options if getattr(options, name, None) is None)
+        if name := next((name for name in open_ if first.options.get(name) != one.options.get(name)), None):
+            files = f"--checkpoint {first.path} and {one.path} were trained with different --{name}"
+            raise UserError(f"{files}: test them in separate runs, or give the option")
     by_epoch = {checkpoint.origin.get("epoch", 0): checkpoint for checkpoint in checkpoints}
     if len(by_epoch) < len(checkpoints):
         raise UserError("--checkpoint names two files of one epoch: test them in separate runs")

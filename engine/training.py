@@ -16,13 +16,14 @@ from datasets.loader import Batch
 from engine.data_sets import read_training_sets, read_validation_set
 from engine.detectors import METHODS
 from engine.loading import backbone_from_options, find_device
-from engine.options import TrainingOptions, ValidationOptions, resolve
+from engine.options import TrainingOptions, ValidationOptions, resolve, trained_options
 from engine.tokens import TokenBatch
 from models.adapter_checkpoint import KEYS, checkpoint_of
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, save_checkpoint
 from models.fidelity import Fidelity
+from models.prompts import read_prompts
 from models.text import discard_text_tower
 from utils.arguments import as_given, plain_record
 from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
@@ -62,6 +63,7 @@ class Training(ABC):
     text: Tensor  # text features of every image's class [n, D, 2]
     trained: nn.Module  # what is optimised
     validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # text features [D, 2] of its classes
+    prompts: Mapping[str, Any] = field(default_factory=dict)  # ensembles that the texts are of, by name, for the record
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
 
     def __post_init__(self) -> None:
@@ -82,10 +84,12 @@ class Training(ABC):
         for part in images:
             of_classes = method.class_texts(options, backbone, part)
             texts += [of_classes[entry.cls_name] for entry in part.entries]
+        names = (resolve(options, part.spec, **method.defaults(part.spec)).prompts for part in images)
+        prompts = {name: read_prompts(name).record() for name in dict.fromkeys(names)}
         validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
         discard_text_tower(backbone)
         parts = {"images": images, "text": torch.stack(texts), "trained": trained, "validation": validation}
-        return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
+        return cls(options=options, backbone=backbone, fidelity=fidelity, prompts=prompts, **parts)
 
     @staticmethod
     @abstractmethod
@@ -120,6 +124,7 @@ class Training(ABC):
         """What a test needs of an epoch; `entries` are the method's own."""
         arguments = plain_record(self.options)
         entries |= {name: arguments[name] for name in ("train_dataset", "train_classes")}
+        entries |= {"options": trained_options(self.options), "prompts": self.prompts}
         return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:

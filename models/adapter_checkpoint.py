@@ -11,6 +11,8 @@ from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint
 from models.fidelity import FidelityName
+from models.presets import preset_name
+from models.prompts import PromptEnsemble, parse_prompts
 from utils.errors import UserError
 from utils.files import sha256_of
 
@@ -20,6 +22,12 @@ SDP_PLUS, DP_CLIP = "SDP+", "DP-CLIP"  # as files and results name the methods
 KEYS = {SDP_PLUS: "linear_layers", DP_CLIP: "image_adapter"}  # where in a file the authors keep the adapters
 OPTIMIZER = "image_optimizer"  # and DP-CLIP's the optimiser
 ORIGIN = ("epoch", "method", "fidelity", "settings", "backbone", "train_dataset", "train_classes", "shot")
+ORIGIN += ("options", "prompts")
+RECORDS = {  # of which kinds what a training records must be
+    "backbone": {"name": str, "image_size": int, "features_list": list},
+    "options": {"model": str, "pretrained": str | None, "prompts": str | None, "obj_name": str | None},
+    "prompts": {},
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,22 @@ class AdapterCheckpoint:
     state: Mapping[str, Tensor]  # the adapters' state dict
     fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
     origin: Mapping[str, Any]  # what the file says of the training, see `ORIGIN`
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the training, by name, that whatever uses the adapters takes as well unless told otherwise."""
+        found, backbone = {"fidelity": self.fidelity}, self.origin.get("backbone")
+        if backbone is not None:
+            blocks = tuple(backbone["features_list"])
+            found |= {"model": preset_name(backbone["name"]), "features_list": blocks}
+            found["image_size"] = backbone["image_size"]
+        return found | self.origin.get("options", {})
+
+    @property
+    def prompts(self) -> dict[str, PromptEnsemble]:
+        """The prompt ensembles of the training, by the name or path under which it knew them."""
+        recorded = self.origin.get("prompts", {}).items()
+        return {name: parse_prompts(content, f"{self.path}: prompts {name}") for name, content in recorded}
 
 
 def checkpoint_of(
@@ -89,6 +113,10 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     if method == DP_CLIP:
         entries = {"epoch": 0, "settings": {}} | entries
         _check_types(path, entries["epoch"], entries["settings"])
+    for name, kinds in RECORDS.items():
+        record = entries.get(name, {})
+        if not isinstance(record, Mapping) or not all(isinstance(record.get(k), kinds[k]) for k in kinds if record):
+            raise UserError(f"{path}: '{name}' is {str(record)[:100]}, not what a training records")
     origin = {name: entries[name] for name in ORIGIN if name in entries}
     fidelity = origin.get("fidelity", "released")
     if fidelity not in ("released", "corrected"):
@@ -111,9 +139,11 @@ def _check_types(path: Path, epoch: Any, settings: Any) -> None:
 def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) -> M:
     """Load adapters into an untrained module for a backbone, in evaluation mode; a `UserError` if they do not fit."""
     here = " ".join(map(str, backbone.features_list))
-    trained = checkpoint.origin.get("backbone")
-    blocks = trained.get("features_list") if isinstance(trained, Mapping) else None
-    if blocks is not None and tuple(blocks) != backbone.features_list:
+    trained, known = checkpoint.options, preset_name(backbone.name)
+    blocks, model = trained.get("features_list", backbone.features_list), trained.get("model", known)
+    if model != known and not (blocks == backbone.features_list and _fits(checkpoint, module)):
+        raise UserError(f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out")
+    if blocks != backbone.features_list:
         there = " ".join(map(str, blocks))
         raise UserError(
             f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
@@ -126,14 +156,19 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     return module.eval().requires_grad_(False)
 
 
+def _fits(checkpoint: AdapterCheckpoint, module: nn.Module) -> bool:
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    return shapes == {name: value.shape for name, value in checkpoint.state.items() if isinstance(value, Tensor)}
+
+
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
-    trained = checkpoint.origin.get("backbone")
+    trained = checkpoint.origin.get("backbone", {})
     here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
     return [
         f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
         for key, value in here.items()
-        if isinstance(trained, Mapping) and trained.get(key, value) != value
+        if trained.get(key, value) != value
     ]
 
 

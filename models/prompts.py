@@ -1,8 +1,10 @@
 """The prompt ensemble: every template filled with every state phrase, for what a class is called."""
 
+import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 
@@ -25,6 +27,15 @@ class PromptEnsemble:
         )
         return normal, anomalous
 
+    @property
+    def sha256(self) -> str:
+        """Tells one ensemble from another."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """The ensemble as a file of it may hold it, see `parse_prompts`."""
+        return {"sha256": self.sha256, **{name: list(phrases) for name, phrases in asdict(self).items()}}
+
 
 def prompt_files() -> list[str]:
     """Names of the ensembles that come with the project."""
@@ -41,12 +52,17 @@ def read_prompts(name_or_path: str) -> PromptEnsemble:
         raise UserError(f"--prompts {name_or_path}: neither one of {', '.join(known)} nor a readable file") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+    return parse_prompts(content, str(path))
+
+
+def parse_prompts(content: Any, where: str) -> PromptEnsemble:
+    """Take an ensemble from the content of a file; `where` names the place in messages."""
     keys = [field.name for field in fields(PromptEnsemble)]
     for key in keys:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
-            raise UserError(f"{path}: '{key}' must be a list of phrases")
+            raise UserError(f"{where}: '{key}' must be a list of phrases")
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, str) or entry.count("{}") != 1:
-                raise UserError(f"{path}: entry {number} of '{key}' must be a string with one {{}} in it")
+                raise UserError(f"{where}: entry {number} of '{key}' must be a string with one {{}} in it")
     return PromptEnsemble(**{key: tuple(content[key]) for key in keys})

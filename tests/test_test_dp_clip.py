@@ -137,7 +137,7 @@ def test_batch_size_matters_in_released_fidelity_only(sets, model, training, tmp
     assert (relative_error(four, one) < ROUNDING) == (fidelity == "corrected")
     log = (tmp_path / "4" / "test.log").read_text()
     assert ("the figures hold for --batch_size 4" in log) == (fidelity == "released")
-    assert ("was trained in released fidelity" in log) == (fidelity == "corrected")
+    assert ("was trained with --fidelity released" in log) == (fidelity == "corrected")
 
 
 def test_a_class_has_the_same_figures_whatever_else_is_tested(sets, model, training, tmp_path):
@@ -245,7 +245,7 @@ def test_files_that_cannot_be_tested_together_are_refused(sets, model, training,
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(training / "image_adapter_6.pth"))
     other = read_checkpoint(training / "image_adapter_1.pth") | {"fidelity": "corrected"}
     torch.save(other, tmp_path / "other.pth")
-    with pytest.raises(UserError, match="trained in different fidelities"):
+    with pytest.raises(UserError, match="were trained with different --fidelity"):
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(tmp_path / "other.pth"))
 
 

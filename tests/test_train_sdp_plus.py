@@ -237,7 +237,7 @@ def test_testing_follows_the_checkpoint(cogs, model, checkpoint, tmp_path):
 def test_another_fidelity_than_the_checkpoints_is_warned_of(cogs, model, checkpoint, tmp_path, warnings_of):
     results = evaluate(cogs, model, checkpoint, tmp_path, "--fidelity", "corrected")
     assert results["fidelity"]["name"] == "corrected"
-    assert "was trained in released fidelity" in (tmp_path / "test.log").read_text()
+    assert "was trained with --fidelity released" in (tmp_path / "test.log").read_text()
 
 
 def test_testing_on_what_was_trained_on_is_warned_of(bolts, model, checkpoint, tmp_path):
