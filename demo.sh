@@ -32,16 +32,17 @@ python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --vi
 
 echo "== SDP+ and DP-CLIP, trained on five classes and tested on the others"
 rm -rf "$SAVE_PATH/sdp_plus_training" "$SAVE_PATH/dp_clip_training"
-held_out=(--dataset demo --model demo --classes $TEST_CLASSES)
+held_out=(--dataset demo --classes $TEST_CLASSES)
 train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
 python train_sdp_plus.py "${train[@]}" --epochs 40 --learning_rate 0.0005 --save_freq 40 \
   --save_path "$SAVE_PATH/sdp_plus_training"
-known=(--prompts industrial)   # the sentences that the demonstration CLIP was trained on; it knows not DP-CLIP's own
-python train_dp_clip.py "${train[@]}" "${known[@]}" --epochs 5 --save_freq 5 --save_path "$SAVE_PATH/dp_clip_training"
-python test_sdp.py "${held_out[@]}" --save_path "$SAVE_PATH/held_out/sdp" "$@"
+# With the sentences that the demonstration CLIP was trained on; it knows not DP-CLIP's own.
+python train_dp_clip.py "${train[@]}" --prompts industrial --epochs 5 --save_freq 5 \
+  --save_path "$SAVE_PATH/dp_clip_training"
+python test_sdp.py "${held_out[@]}" --model demo --save_path "$SAVE_PATH/held_out/sdp" "$@"
 python test_sdp_plus.py "${held_out[@]}" --checkpoint "$SAVE_PATH/sdp_plus_training/epoch_40.pth" \
   --save_path "$SAVE_PATH/held_out/sdp_plus" --visualization "$@"
-python test_dp_clip.py "${held_out[@]}" "${known[@]}" --checkpoint "$SAVE_PATH/dp_clip_training/image_adapter.pth" \
+python test_dp_clip.py "${held_out[@]}" --checkpoint "$SAVE_PATH/dp_clip_training/image_adapter.pth" \
   --save_path "$SAVE_PATH/held_out/dp_clip" --visualization "$@"
 
 echo

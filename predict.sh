@@ -21,7 +21,8 @@ METHOD=${METHOD:-sdp}                     # sdp, sdp_plus or dp_clip
 CHECKPOINT=${CHECKPOINT:-}                # trained adapters, for sdp_plus and dp_clip
 
 # ---- Backbone ------------------------------------------------------------------------------------------------
-MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+MODEL=${MODEL:-}                          # a preset, an open_clip model name or a config JSON; empty: the checkpoint's,
+                                          # or vit-l-14-336
 PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
 
 # ---- Run -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ SAVE_PATH=${SAVE_PATH:-results/dp_clip}   # results go there
 CHECKPOINT=${CHECKPOINT:-results/dp_clip_training/on_visa/image_adapter.pth}
 
 # ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
-MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+MODEL=${MODEL:-}                          # a preset, an open_clip model name or a config JSON; empty: the checkpoint's
 PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
 FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
 IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)

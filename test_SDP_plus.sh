@@ -20,7 +20,7 @@ ON_VISA=${ON_VISA:-results/sdp_plus_training/on_visa/epoch_5.pth}
 ON_MVTEC=${ON_MVTEC:-results/sdp_plus_training/on_mvtec/epoch_5.pth}
 
 # ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
-MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
+MODEL=${MODEL:-}                          # a preset, an open_clip model name or a config JSON; empty: the checkpoint's
 PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; empty: the preset's
 FEATURES_LIST=${FEATURES_LIST:-}          # tapped blocks, like "6 12 18 24"; empty: the preset's
 IMAGE_SIZE=${IMAGE_SIZE:-}                # side of the input in pixels; empty: the preset's (518)
@@ -30,9 +30,9 @@ FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the ch
 # MODEL=vit-b-16-plus-240
 
 # ---- Method --------------------------------------------------------------------------------------------------
-REP_VEC=${REP_VEC:-mean}                  # mean, pca, kde, dbscan or mean_shift
+REP_VEC=${REP_VEC:-}                      # mean, pca, kde, dbscan or mean_shift; empty: the checkpoint's
 SMOOTHING=${SMOOTHING:-}                  # sigma of the Gaussian filter in pixels; empty: the data set's (8, for VisA 2)
-PROMPTS=${PROMPTS:-}                      # industrial, medical or a JSON file; empty: by the data set's domain
+PROMPTS=${PROMPTS:-}                      # industrial, medical or a JSON file; empty: the checkpoint's
 
 # ---- Run -----------------------------------------------------------------------------------------------------
 BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not depend on it

@@ -136,7 +136,7 @@ def test_checkpoints_trained_otherwise_are_not_tested_together(trained, bolts, m
     cache = ["--cache_dir", str(tmp_path / "cache")]
     train_dp_clip.main([*data, *model, *cache, "--save_path", str(tmp_path / "run")])
     both = [str(trained["dp_clip"]), str(tmp_path / "run" / "image_adapter_2.pth")]
-    with pytest.raises(UserError, match="were trained with different --(image_size|features_list)"):
+    with pytest.raises(UserError, match=r"were trained with different --(image_size|features_list)"):
         evaluate("dp_clip", cogs, trained["dp_clip"], tmp_path / "out", "--checkpoint", *both)
 
 
