@@ -286,6 +286,11 @@ class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, 
 
     learning_rate: PositiveFloat = option("of Adam", 1e-4)
 
+    def mistake(self) -> str | None:
+        """Say which option would do nothing."""
+        idle = next((name for name in ("test_dataset_dir", "test_classes") if getattr(self, name)), None)
+        return f"--{idle} goes with --test_dataset" if idle and self.test_dataset is None else None
+
 
 class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):
     """A training of DP-CLIP's image adapter."""

@@ -155,6 +155,15 @@ def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, more, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("more", [["--test_classes", "nut"], ["--test_dataset_dir", "."]])
+def test_what_is_for_a_validation_is_refused_without_one(bolts, model, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as stop:
+        train_sdp_plus.main(options(bolts, model, tmp_path / "run", *more))
+    assert stop.value.code == 2
+    assert f"error: {more[0]} goes with --test_dataset" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_files_before_the_step(bolts, model, tmp_path, monkeypatch):
     out = tmp_path / "run"
     train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
