@@ -131,7 +131,7 @@ def differences(
     if checkpoint is None:
         return []
     found, recorded, known = mismatches(checkpoint, backbone), checkpoint.options, checkpoint.prompts
-    for name in {"fidelity", *OF_A_DETECTOR} - {"prompts"}:
+    for name in sorted({"fidelity", *OF_A_DETECTOR} - {"prompts"}):
         trained, used = recorded.get(name), getattr(options, name, None)
         if None not in (trained, used) and trained != used:
             found.append(f"{checkpoint.path} was trained with --{name} {trained}, and is used with {used}")
