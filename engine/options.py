@@ -39,7 +39,6 @@ NAME = {"choices": REGISTRY, "metavar": "NAME"}  # of an option that is a DataSe
 
 # What a detector depends on beside its fidelity and its backbone.
 OF_A_DETECTOR = ("prompts", "obj_name", "rep_vec", "dbscan_eps", "dbscan_min_samples", "smoothing")
-OF_A_DETECTOR += ("smoothing",)
 
 # The help of options that several programs have, {} their default.
 DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}})"
