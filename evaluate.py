@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if options.maps:
         measure_maps(options)
-    elif options.compare and is_main():  # which is no work to share, as the next is not
+    elif options.compare:
         compare_runs(options)
-    elif is_main():
+    elif is_main():  # which is no work to share
         path = write_published(options.published)
         print(f"{path.read_text(encoding='utf-8')}\nwritten to {path}")
 

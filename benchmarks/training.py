@@ -46,8 +46,7 @@ def train(
 
 def step_shares(training: SDPPlusTraining, repeats: int) -> str:
     """Say how a step on tokens at hand divides into its matrix products and the rest."""
-    size = training.options.batch_size
-    batch = next(training.tokens.batches(range(size), size))
+    batch = next(training.tokens(range(training.options.batch_size)))
     layer = training.trained.fc[0]
     gradient = torch.randn(*batch.tokens.shape[1:3], layer.out_features)
 

@@ -59,13 +59,8 @@ class DPClipTraining(Training):
             TrainingImages(images=part, first=first, seed=options.seed, epoch=epoch, **settings)
             for part, first in zip(self.images, firsts, strict=False)
         ]
-        return make_loader(
-            ConcatDataset(datasets),
-            in_batches(order, options.batch_size),
-            options.num_workers,
-            pin_memory=self.backbone.device.type == "cuda",
-            seed=options.seed,
-        )
+        reading = {"num_workers": options.num_workers, "pin_memory": self.backbone.device.type == "cuda"}
+        return make_loader(ConcatDataset(datasets), in_batches(order, options.batch_size), seed=options.seed, **reading)
 
     def forward_backward(self, batch: Batch | None, share: float, part: float) -> dict[str, float] | None:
         batch = batch or empty_batch(self.backbone.image_size)

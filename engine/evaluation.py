@@ -48,7 +48,6 @@ def evaluate_and_report(
     Args:
         description: how the measures come about; the command and the environment are added.
         to_picture: see `HtmlReport`; None for no page.
-        writers: what else is to be written.
     """
     run = Run(
         folder=options.save_path,
@@ -64,20 +63,10 @@ def evaluate_and_report(
             (run.folder / name).unlink(missing_ok=True)
     page = [] if to_picture is None else [HtmlReport(run, to_picture)]
     writers = [ResultsWriter(run, device, stopwatch), *page, *writers]
-    evaluation = evaluate(
-        detector,
-        loader,
-        images.entries,
-        device=device,
-        stopwatch=stopwatch,
-        writers=writers,
-        image_scores=image_scores,
-        legacy_pro=options.legacy_pro,
-        bootstrap=run.bootstrap,
-    )
+    running = {"device": device, "stopwatch": stopwatch, "writers": writers, "image_scores": image_scores}
+    measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap}
     try:
-        with logging_redirect_tqdm():
-            results = list(evaluation)
+        results = list(evaluate(detector, loader, images.entries, **running, **measuring))
     finally:  # the classes that a run finished before it was stopped are written as well
         with stopwatch("output"):
             messages = [writer.finish() for writer in writers]
@@ -109,7 +98,6 @@ def evaluate(
     Several processes share the batches: each predicts its own, and the main one measures, writes and yields.
 
     Args:
-        detector, device: the method, and where it computes.
         loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
             batch from the r-th on.
         samples: the images, those of a class one after another.
@@ -130,12 +118,10 @@ def evaluate(
     batches = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
     predicted = (ImageMap(*fields) for batch in batches for fields in zip(*batch, strict=True))
-    with progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
+    with logging_redirect_tqdm(), progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
         images = iter(bar)
-        for name, group in groupby(samples, key=lambda sample: sample.cls_name):
+        for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
-            if maps is None:
-                return  # not the main process: its images went there
             bar.set_postfix_str(name)
             if image_scores is None:
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
@@ -145,20 +131,16 @@ def evaluate(
                 for writer in map_writers:
                     writer.class_maps(maps, scores)
             with stopwatch("measures"):
-                known = [None if np.isnan(value) else float(value) for value in maps.text_prob]
-                rows = [
-                    ImageScore(sample.img_path, name, sample.anomaly, float(score), probability, float(highest))
-                    for sample, score, probability, highest in zip(
-                        maps.samples, scores, known, maps.map_max, strict=True
-                    )
-                ]
+                known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
+                columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
+                rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
                 result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, **measuring)
             del maps  # before the next class's are made
             with stopwatch("output"):
                 for writer in writers:
                     writer.class_done(result)
             yield result
-        next(images, None)  # there is none, but other processes wait for this to be seen
+        next(images, None)  # in this others hand over all of theirs, and the main process sees that none is left
 
 
 def _predict(
@@ -189,16 +171,14 @@ def _predict(
 
 def _collect(
     samples: Sequence[Sample], images: Iterator[ImageMap], keep: bool, writers: Sequence[Writer], stopwatch: Stopwatch
-) -> ClassMaps | None:
-    """Gather a class's images, and its maps if they are to be kept or measured; None where there are no images."""
+) -> ClassMaps:
+    """Gather a class's images, and its maps if they are to be kept or measured."""
     n = len(samples)
     rows = n if keep or any(sample.mask_path for sample in samples) else 0
     has_mask = np.zeros(n, bool)
     text_prob, map_max, map_min = np.empty((3, n))
     for i, sample in enumerate(samples):
-        image = next(images, None)
-        if image is None:
-            return None
+        image = next(images)
         scores, probability = image.anomaly_map, image.text_prob
         map_max[i], map_min[i] = scores.max(), scores.min()  # which pass NaN on
         text_prob[i] = np.nan if probability is None else probability

@@ -102,11 +102,16 @@ class PredictionWriter:
             logger.warning("%s", found)
             row = {"error": str(found)}
         else:
-            row = self._scores(found)
+            row, size = found.scores, found.photograph.size
+            if self.calibration is not None:
+                score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
+                row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
+            if self.pixel_threshold is not None:
+                row["regions"] = anomalous_regions(found.anomaly_map, self.pixel_threshold, size)
             if self.options.save_maps:
                 save_map(self.folder / "maps" / f"{name}.npy", found.anomaly_map)
             if self.options.save_masks:
-                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, found.photograph.size)
+                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, size)
                 save_png(self.folder / "masks" / f"{name}.png", mask)
             self._write_thumbnail(path, found)
             if not self.options.no_overlays:
@@ -130,24 +135,20 @@ class PredictionWriter:
         counted = [row | {"regions": len(row["regions"])} if "regions" in row else row for row in rows]
         write_csv(self.folder / "scores.csv", [*columns, "error"], counted)
         predicted = [row for row in rows if row.get("error") is None]
-        failed = len(rows) - len(predicted)
-        anomalous = sum(row.get("is_anomalous", False) for row in rows)
+        failed, anomalous = len(rows) - len(predicted), sum(row.get("is_anomalous", False) for row in rows)
         verdict = f", {anomalous} of them anomalous" if self.calibration else ""
         logger.info("%d images predicted%s; %d could not be", len(predicted), verdict, failed)
-        self._fill_page(predicted)
+        # The page has all images that a small picture was kept of.
+        kept = [(row, thumbnail) for row in predicted if (thumbnail := self._read_thumbnail(row["image_path"]))]
+        if kept:
+            shown, self.page.thumbnails = map(list, zip(*kept, strict=True))
+            name, keys = self.page.run.title, ("score" if self.calibration else "map_max", "text_prob", "map_max")
+            images = [ImageScore(row["image_path"], name, None, *(row[key] for key in keys)) for row in shown]
+            p_values = [row["p_value"] for row in shown] if self.calibration else None
+            self.page.class_done(ClassResult(name, images, {}, []), p_values, self.scale)
         for message in filter(None, [self.page.finish(), f"results are in {self.folder}"]):
             logger.info("%s", message)
         return 1 if failed else 0
-
-    def _scores(self, prediction: Prediction) -> Row:
-        row: Row = prediction.scores
-        if self.calibration is not None:
-            score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
-            row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
-        if self.pixel_threshold is not None:
-            size = prediction.photograph.size
-            row["regions"] = anomalous_regions(prediction.anomaly_map, self.pixel_threshold, size)
-        return row
 
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
@@ -160,19 +161,6 @@ class PredictionWriter:
         if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
             self.scale = scale
             self._write_settings()
-
-    def _fill_page(self, rows: Sequence[Row]) -> None:
-        """Give the page all images that a small picture was kept of."""
-        kept = [(row, thumbnail) for row in rows if (thumbnail := self._read_thumbnail(row["image_path"]))]
-        if not kept:
-            return
-        shown, self.page.thumbnails = map(list, zip(*kept, strict=True))
-        name, score = self.page.run.title, "score" if self.calibration else "map_max"
-        images = [
-            ImageScore(row["image_path"], name, None, row[score], row["text_prob"], row["map_max"]) for row in shown
-        ]
-        p_values = [row["p_value"] for row in shown] if self.calibration else None
-        self.page.class_done(ClassResult(name, images, {}, []), p_values, self.scale)
 
     def _write_settings(self) -> None:
         scale = {} if self.scale is None else {SCALE: asdict(self.scale)}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
@@ -17,7 +16,7 @@ from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
 from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
-from utils.distributed import rank, world_size
+from utils.distributed import is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures.bootstrap import Bootstrap
@@ -42,7 +41,7 @@ def measure_maps(options: EvaluationOptions) -> None:
         start_log(folder / "evaluate.log")
         with stopwatch("data set"):
             images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes)
-            loader = _map_loader(images, options.maps, options, share=slice(rank(), None, world_size()))
+            loader = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         evaluate_and_report(
             SavedMaps(),
@@ -59,9 +58,10 @@ def measure_maps(options: EvaluationOptions) -> None:
         )
 
 
-def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions, share: slice) -> ErrorRaisingLoader:
+def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions) -> ErrorRaisingLoader:
+    """Load the maps of a data set, or this process's share of them, one by one."""
     dataset = SavedMapDataset(images, find_maps(maps, images.entries), options.map_size)
-    return make_loader(dataset, in_batches(range(len(dataset)), 1)[share], options.num_workers)
+    return make_loader(dataset, in_batches(range(len(dataset)), 1)[rank() :: world_size()], options.num_workers)
 
 
 def compare_runs(options: EvaluationOptions) -> None:
@@ -77,6 +77,8 @@ def compare_runs(options: EvaluationOptions) -> None:
         a, b = (read_run(run) for run in options.compare)
         check_same_images(a.folder, a.kinds, b.folder, b.kinds)
         results, notes = _measure(a, b, options, bootstrap)
+        if not is_main():
+            return
         about = {}
         for name, run in (("A", a), ("B", b)):
             said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
@@ -95,8 +97,10 @@ def _measure(
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes
-    with logging_redirect_tqdm():
-        results = [_from_maps(run, images, options, bootstrap) for run in (a, b)]
+    results = []
+    for run in (a, b):
+        loader, known = _map_loader(images, run.maps, options), {"image_scores": run.scores, "bootstrap": bootstrap}
+        results.append(list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known)))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
             sizes = [" x ".join(map(str, result.map_shape)) for result in (first, second)]
@@ -119,9 +123,3 @@ def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[Clas
         found = measure_class(images, no_maps, no_maps.astype(bool), has_mask, bootstrap=bootstrap)
         results.append(replace(found, measures={key: found.measures[key] for key in IMAGE_MEASURES}, notes=[]))
     return results
-
-
-def _from_maps(run: SavedRun, images: ImageSet, options: EvaluationOptions, bootstrap: Bootstrap) -> list[ClassResult]:
-    loader = _map_loader(images, run.maps, options, share=slice(None))
-    keywords = {"image_scores": run.scores, "bootstrap": bootstrap}
-    return list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **keywords))

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
@@ -44,7 +43,7 @@ class SDPPlusTraining(Training):
         return adapters_for(backbone)
 
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[TokenBatch]:
-        return self.tokens.batches(order, self.options.batch_size)
+        return self.tokens(order)
 
     def forward_backward(self, batch: TokenBatch | None, share: float, part: float) -> dict[str, float] | None:
         loss = torch.zeros((), device=self.text.device)
@@ -65,15 +64,13 @@ class SDPPlusTraining(Training):
         own = resolve(self.options, images.spec, **method.defaults(images.spec))
         detector = method.detector(own, self.backbone, self.fidelity, self.trained, text)
         loader = evaluation_loader(images, self.backbone, own, own.seed)
-        with logging_redirect_tqdm():
-            device = self.backbone.device
-            results = list(evaluate(detector, loader, images.entries, device=device, stopwatch=Stopwatch()))
+        device, entries = self.backbone.device, images.entries
+        results = list(evaluate(detector, loader, entries, device=device, stopwatch=Stopwatch()))
         if not is_main():
             return {}
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
         logger.info("%s\n%s", title, results_table(results))
-        description = {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}
-        folder, classes = self.options.save_path / "validation" / f"epoch_{epoch}", len(results)
-        run = Run(folder=folder, title=title, images=len(images.entries), classes=classes, description=description)
-        write_results(run, results)
+        about = {"title": title, "description": {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}}
+        folder = self.options.save_path / "validation" / f"epoch_{epoch}"
+        write_results(Run(folder=folder, images=len(entries), classes=len(results), **about), results)
         return mean_result(results).measures

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.image_set import ImageSet
-from datasets.loader import Batch
+from datasets.loader import Batch, in_batches
 from engine.data_sets import read_training_sets, read_validation_set
 from engine.detectors import METHODS
 from engine.loading import backbone_from_options, find_device
@@ -65,8 +65,10 @@ class Training(ABC):
     validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # text features [D, 2] of its classes
     prompts: Mapping[str, Any] = field(default_factory=dict)  # ensembles that the texts are of, by name, for the record
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
+    epoch: int = field(default=0, init=False)  # the last that an earlier run did
 
     def __post_init__(self) -> None:
+        self.log = TrainingLog(self.options.save_path, [], [])
         self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate, betas=self.betas)
         self.upsampling = adapter_upsampling(self.backbone)
 
@@ -80,16 +82,14 @@ class Training(ABC):
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
         trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
-        texts = []
-        for part in images:
-            of_classes = method.class_texts(options, backbone, part)
-            texts += [of_classes[entry.cls_name] for entry in part.entries]
+        texts = [(part, method.class_texts(options, backbone, part)) for part in images]
+        text = torch.stack([of_classes[entry.cls_name] for part, of_classes in texts for entry in part.entries])
         names = (resolve(options, part.spec, **method.defaults(part.spec)).prompts for part in images)
         prompts = {name: read_prompts(name).record() for name in dict.fromkeys(names)}
         validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
         discard_text_tower(backbone)
-        parts = {"images": images, "text": torch.stack(texts), "trained": trained, "validation": validation}
-        return cls(options=options, backbone=backbone, fidelity=fidelity, prompts=prompts, **parts)
+        parts = {"images": images, "text": text, "trained": trained, "validation": validation, "prompts": prompts}
+        return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
 
     @staticmethod
     @abstractmethod
@@ -141,29 +141,23 @@ class Training(ABC):
         return None
 
     @property
-    def batch_starts(self) -> range:
-        """The number of each batch's first image in an epoch; a batch has `batch_size` images of each process."""
-        return range(0, len(self.text), self.options.batch_size * world_size())
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Each of as many batches as are accumulated."""
-        return -(-len(self.batch_starts) // self.accumulate)
+    def sizes(self) -> list[Sequence[int]]:
+        """How many images, of all processes together, the batches of each step of an epoch have."""
+        batches = in_batches(range(len(self.text)), self.options.batch_size * world_size())
+        return in_batches([len(batch) for batch in batches], self.accumulate)
 
     def steps(self, epoch: int) -> Iterator[dict[str, float]]:
         """Take the steps of an epoch, and give the loss of each and its parts, the mean over its batches."""
-        count, starts = len(self.text), self.batch_starts
         shuffled = not self.fidelity.unshuffled_training
-        batches = iter(self.batches(epoch, epoch_order(count, self.options.seed, epoch, shuffled=shuffled)))
-        for step in range(self.steps_per_epoch):
-            in_step = starts[step * self.accumulate :][: self.accumulate]
+        batches = iter(self.batches(epoch, epoch_order(len(self.text), self.options.seed, epoch, shuffled=shuffled)))
+        for step, sizes in enumerate(self.sizes, start=1):
             losses: list[dict[str, float]] = []
-            for start in in_step:
+            for size in sizes:
                 batch = next(batches, None)  # of several processes, the last batch may have no image for this one
-                part = 0.0 if batch is None else len(batch.indices) / min(starts.step, count - start)
-                found = self.forward_backward(batch, 1 / len(in_step), part)
+                part = 0.0 if batch is None else len(batch.indices) / size
+                found = self.forward_backward(batch, 1 / len(sizes), part)
                 if found is None:
-                    number = (epoch - 1) * self.steps_per_epoch + step + 1
+                    number = (epoch - 1) * len(self.sizes) + step
                     paths = [one.root / entry.img_path for one in self.images for entry in one.entries]
                     files = ", ".join(str(paths[index]) for index in batch.indices)
                     raise UserError(
@@ -195,10 +189,9 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
         arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
         state = from_main(lambda: _earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
-        log, trained = TrainingLog(options.save_path, [], []), 0
         if state is not None:
-            log, trained = _restored(training, state, state_file)
-        _run_epochs(training, log, trained, arguments)
+            _restore(training, state, state_file)
+        _run_epochs(training, arguments)
 
 
 def _earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dict[str, Any]:
@@ -218,30 +211,28 @@ def _earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dic
     return state
 
 
-def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple[TrainingLog, int]:
-    """Restore a training; gives its log, and after how many epochs it goes on."""
+def _restore(training: Training, state: Mapping[str, Any], path: Path) -> None:
     try:
         training.restore(state, path)
         restore_random_states(state["random_states"])
-        log, trained = TrainingLog(training.options.save_path, **state["log"]), int(state["epoch"])
+        training.log, training.epoch = TrainingLog(training.log.folder, **state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise UserError(f"{path} is no state to resume from ({reason}): start anew without it") from error
-    logger.info("going on after epoch %d", trained)
-    return log, trained
+    logger.info("going on after epoch %d", training.epoch)
 
 
-def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: Mapping[str, Any]) -> None:
-    options = training.options
+def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
+    options, log = training.options, training.log
     parameters = sum(parameter.numel() for parameter in training.trained.parameters())
     about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
     logger.info("%s, in %s fidelity", about, options.fidelity)
     newest = options.save_path / (training.newest_file or STATE)
-    for epoch in range(trained + 1, options.epochs + 1):
+    for epoch in range(training.epoch + 1, options.epochs + 1):
         is_last = epoch == options.epochs
-        bar = progress(training.steps(epoch), total=training.steps_per_epoch, unit="step", desc=f"epoch {epoch}")
+        bar = progress(training.steps(epoch), total=len(training.sizes), unit="step", desc=f"epoch {epoch}")
         for losses in bar:
             log.add_step(epoch, **losses)
             bar.set_postfix_str(f"loss {losses['loss']:.3f}")
@@ -254,8 +245,7 @@ def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: M
         if is_last or epoch % options.save_freq == 0:
             newest = options.save_path / training.file.format(epoch)
             save_checkpoint(newest, checkpoint)
-            measures = training.validate(epoch)
-            if measures is not None:
+            if (measures := training.validate(epoch)) is not None:
                 log.add_validation(epoch, measures)
         if training.newest_file is not None:
             newest = options.save_path / training.newest_file

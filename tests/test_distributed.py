@@ -135,6 +135,16 @@ def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
     assert ("waiting" in one["seconds"], "waiting" in other["seconds"]) == (False, name != "test_sdp_plus")
 
 
+def test_a_comparison_of_two_runs_with_maps_is_shared(runs, tmp_path):
+    folders = [str(runs / run / "test_sdp") for run in ("alone", "together")]
+    options = ["--bootstrap", "20", "--num_workers", "0", "--save_path", str(tmp_path)]
+    codes, output = run_shared(2, lambda: evaluate.main(["--compare", *folders, *options]))
+    assert codes == [0, 0], output
+    differences = json.loads((tmp_path / "compare.json").read_text())["mean"]
+    assert {key: one["difference"] for key, one in differences.items()} == dict.fromkeys(differences, 0)
+    assert "auroc_px" in differences
+
+
 def test_a_prediction_leaves_the_same_files_bit_for_bit(runs):
     folders = [runs / run / "predict" for run in ("alone", "together")]
     assert_same_files(*folders, {".npy", ".png", ".csv", ".jsonl", ".html", ".json"})

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,6 @@ import torch
 import test_sdp_plus
 import train_sdp_plus
 from engine.sdp_plus_training import SDPPlusTraining
-from engine.tokens import CachedTokens
 from engine.training import epoch_order
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
@@ -167,18 +165,18 @@ def test_what_is_for_a_validation_is_refused_without_one(bolts, model, tmp_path,
 def test_a_loss_that_is_not_finite_stops_with_step_and_files_before_the_step(bolts, model, tmp_path, monkeypatch):
     out = tmp_path / "run"
     train_sdp_plus.main(options(bolts, model, out, "--epochs", "1"))
-    before, batches, trainings = trained(out), CachedTokens.batches, []
+    before, batches, trainings = trained(out), SDPPlusTraining.batches, []
 
     def spoilt(*arguments):
         for batch in batches(*arguments):
-            yield replace(batch, tokens=batch.tokens * torch.nan)
+            yield batch._replace(tokens=batch.tokens * torch.nan)
 
     def prepared(options):
         trainings.append(prepare(options))
         return trainings[0]
 
     prepare = SDPPlusTraining.prepare
-    monkeypatch.setattr(CachedTokens, "batches", spoilt)
+    monkeypatch.setattr(SDPPlusTraining, "batches", spoilt)
     monkeypatch.setattr(SDPPlusTraining, "prepare", prepared)
     with pytest.raises(UserError, match=r"the loss of step 4 is not finite, on .*/test/.*\.png") as caught:
         train_sdp_plus.main(options(bolts, model, out, "--resume"))

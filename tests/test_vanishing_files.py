@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import engine.testing
-import engine.tokens
 import engine.training
 import test_sdp
 import train_dp_clip
 import train_sdp_plus
+from engine.sdp_plus_training import SDPPlusTraining
 from tests import small_data, tiny_clip
 from utils.errors import run
 
@@ -72,14 +72,14 @@ def test_a_file_that_was_listed_and_is_gone_is_named(options, tmp_path, capsys, 
 
 
 def test_tokens_that_go_while_a_training_reads_them_are_named(options, tmp_path, capsys, monkeypatch):
-    real = engine.tokens.CachedTokens.batches
+    real = SDPPlusTraining.batches
 
     def batches_after_the_mishap(*arguments):
         for path in (tmp_path / "cache" / "tokens").rglob("*.safetensors"):
             path.unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(engine.tokens.CachedTokens, "batches", batches_after_the_mishap)
+    monkeypatch.setattr(SDPPlusTraining, "batches", batches_after_the_mishap)
     arguments = [*options[train_sdp_plus], "--cache_memory", "0"]
     assert_one_sentence(lambda: train_sdp_plus.main(arguments), "is gone or damaged; start again", capsys)
 
