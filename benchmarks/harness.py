@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -112,8 +112,5 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> tuple[Re
     Linux counts from what the calling process holds on: measure before that has loaded anything large.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-        return executor.submit(_weighed, function, arguments).result()
-
-
-def _weighed(function: Callable[..., Result], arguments: Sequence[Any]) -> tuple[Result, float]:
-    return function(*arguments), peak_memory_mib(torch.device("cpu"))["host"]
+        result = executor.submit(function, *arguments).result()
+        return result, executor.submit(peak_memory_mib, torch.device("cpu")).result()["host"]

@@ -121,30 +121,20 @@ def loader_table(repeats: int, count: int = 24) -> str:
     for suffix in ("png", "jpg"):
         with tempfile.TemporaryDirectory() as folder:
             entries = [Entry(f"{i}.{suffix}", "", "photograph", "", 0) for i in range(count)]
-            images = ImageSet(get_spec("folder"), Path(folder), entries)
-            for entry in entries:
+            images = AnomalyDataset(ImageSet(get_spec("folder"), Path(folder), entries), INPUT_SIDE)
+            paths = [Path(folder, entry.img_path) for entry in entries]
+            for path in paths:
                 picture = cv2.resize(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), (PHOTOGRAPH_SIDE,) * 2)
                 noise = rng.integers(-6, 7, picture.shape)
-                cv2.imwrite(str(images.root / entry.img_path), np.clip(picture + noise, 0, 255).astype(np.uint8))
-            ways = {"decoding alone, one process": partial(decode, images)}
-            ways |= {f"loader, {workers} workers": partial(load, images, workers) for workers in (0, 1, 2)}
+                cv2.imwrite(str(path), np.clip(picture + noise, 0, 255).astype(np.uint8))
+            ways = {"decoding alone, one process": lambda paths=paths: deque(map(load_rgb, paths), maxlen=0)}
+            loaders = [make_loader(images, in_batches(range(count), 4), num_workers=workers) for workers in (0, 1, 2)]
+            ways |= {f"loader, {loader.num_workers} workers": partial(deque, loader, maxlen=0) for loader in loaders}
             seconds = medians(ways, repeats)
             alone = seconds["decoding alone, one process"]
             rows += [(suffix, way, count / value, alone / value) for way, value in seconds.items()]
     headers = ("", "", "images a second", "of decoding alone")
     return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
-
-
-def decode(images: ImageSet) -> None:
-    """Decode the images, one after the other."""
-    for entry in images.entries:
-        load_rgb(images.root / entry.img_path)
-
-
-def load(images: ImageSet, workers: int) -> None:
-    """Read the images through the loader."""
-    batches = in_batches(range(len(images.entries)), 4)
-    deque(make_loader(AnomalyDataset(images, INPUT_SIDE), batches, num_workers=workers), maxlen=0)
 
 
 def main() -> None:

@@ -5,17 +5,24 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from demo.scene import Array, Scene, cloud, hue, inside, plane
 
 
-def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
-    """A point on the part, well away from the picture's edge."""
-    x, y = plane(scene.size)
-    allowed = (scene.part > 0.99) & (np.maximum(np.abs(x), np.abs(y)) < 112)
-    spots = np.flatnonzero(allowed)
+def _point(allowed: NDArray[np.bool_], reach: float, rng: np.random.Generator) -> tuple[float, float] | None:
+    """A point that is allowed, in [S, S], and within `reach` of the picture's middle; None if there is none."""
+    x, y = plane(len(allowed))
+    spots = np.flatnonzero(allowed & (np.maximum(np.abs(x), np.abs(y)) < reach))
+    if not len(spots):
+        return None
     at = spots[int(rng.random() * len(spots))]
     return float(x.flat[at]), float(y.flat[at])
+
+
+def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
+    """A point on the part, well away from the picture's edge."""
+    return _point(scene.part > 0.99, 112, rng)
 
 
 def _lines(size: int, paths: list[Array], width: float) -> Array:
@@ -121,15 +128,13 @@ def dent(scene: Scene, rng: np.random.Generator) -> Scene:
 
 def broken(scene: Scene, rng: np.random.Generator) -> Scene:
     """A piece is broken off at the outline, or out of the middle where the part has no outline in view."""
-    x, y = plane(scene.size)
     solid = (scene.part > 0.5).astype(np.uint8)
     rim = solid - cv2.erode(solid, np.ones((3, 3), np.uint8))
-    spots = np.flatnonzero((rim > 0) & (np.maximum(np.abs(x), np.abs(y)) < 118))
-    on_rim = len(spots) > 0
-    at = spots[int(rng.random() * len(spots))] if on_rim else 0
-    x0, y0 = (float(x.flat[at]), float(y.flat[at])) if on_rim else _place(scene, rng)
+    on_rim = _point(rim > 0, 118, rng)
+    x0, y0 = on_rim or _place(scene, rng)
     radius = rng.uniform(12, 28) if on_rim else rng.uniform(10, 20)
     jag = 0.22 * cloud(rng, scene.size, 0.9 * radius) + 0.12 * cloud(rng, scene.size, 0.35 * radius)
+    x, y = plane(scene.size)
     distance = np.hypot(x - np.float32(x0), y - np.float32(y0)) - np.float32(radius) * (1 + jag)
     edge = np.exp(-((np.clip(distance, 0, None) / 2) ** 2)) * scene.part
     frayed = scene.painted(np.clip(scene.albedo * np.float32(rng.uniform(0.6, 1.25)), 0, 1), 0.6 * edge)

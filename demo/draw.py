@@ -3,7 +3,6 @@
 python demo/draw.py
 """
 
-import argparse
 import fcntl
 import json
 import logging
@@ -12,13 +11,12 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
 if not __package__:
-    sys.path[0] = str(PROJECT)
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 from PIL import Image
@@ -27,7 +25,7 @@ from tqdm import tqdm
 from datasets.meta import Entry, Meta, write_meta
 from datasets.registry import get_spec
 from demo.render import CLASSES, DEFECTS, drawing_processes, render
-from utils.arguments import non_negative_int, positive_int
+from utils.arguments import NonNegativeInt, Options, PositiveInt, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
 
@@ -36,18 +34,27 @@ META = "meta.json"
 MARKER = "generated.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Options):
     """What a demo set is made from; the same recipe gives the same bytes."""
 
-    seed: int = 0  # of everything random
-    train: int = 10  # sound images of each class for training
-    normal: int = 12  # sound test images of each class
-    anomalous: int = 20  # faulty test images of each class, shared out among its kinds of defect
-    size: int = 256  # width and height in pixels
+    seed: NonNegativeInt = option("of everything random", 0)
+    train: PositiveInt = option("sound training images a class", 10)
+    normal: PositiveInt = option("sound test images a class", 12)
+    anomalous: PositiveInt = option("faulty test images a class, shared out among its kinds of defect", 20)
+    size: PositiveInt = option("width and height in pixels", 256)
 
 
-def generate(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> bool:
+STANDARD = Recipe()
+
+
+class DrawingOptions(Recipe):
+    """How it is drawn."""
+
+    root: Path = option("folder to write to", get_spec("demo").folder)
+    workers: PositiveInt = option("processes to draw with", 2)
+
+
+def generate(root: Path, recipe: Recipe = STANDARD, workers: int = 2) -> bool:
     """Draw the demo set into the folder `root`, unless it is there already; returns whether it had to be drawn.
 
     The set is drawn in a folder beside `root` and moved there when it is whole, by one process at a time: another that
@@ -139,21 +146,10 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("--root", type=Path, default=get_spec("demo").folder, help="folder to write to")
-    add("--seed", type=non_negative_int, default=Recipe.seed, help="of everything random")
-    add("--train", type=positive_int, default=Recipe.train, help="sound training images a class")
-    add("--normal", type=positive_int, default=Recipe.normal, help="sound test images a class")
-    shared_out = "faulty test images a class, shared out among its kinds of defect"
-    add("--anomalous", type=positive_int, default=Recipe.anomalous, help=shared_out)
-    add("--workers", type=positive_int, default=2, help="processes to draw with")
-    args = vars(parser.parse_args())
-    root, workers = args.pop("root"), args.pop("workers")
+    recipe = asdict(parse(DrawingOptions, __doc__, None))
+    root, workers = recipe.pop("root"), recipe.pop("workers")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    if not generate(root, Recipe(**args), workers):
+    if not generate(root, Recipe(**recipe), workers):
         print(f"{root} holds this demo set already")
 
 

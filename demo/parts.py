@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from demo.scene import Array, Scene, cloud, hue, inside, mix, plane, posed_plane, table
+from demo.scene import Array, Scene, cloud, hue, inside, mix, plane, posed_plane, specimen, table
 
 
 def _bevel(distance: Array, width: float, rise: float) -> Array:
@@ -19,28 +19,23 @@ def _bevel(distance: Array, width: float, rise: float) -> Array:
 
 def washer(rng: np.random.Generator, size: int) -> Scene:
     """One or two turned metal rings of one kind."""
-    layouts = ([(0, 0, 1.0)], [(-58, -36, 0.6), (58, 36, 0.6)])
-    layout = layouts[int(rng.integers(2))]
+    layout = ([(0, 0, 1.0)], [(-58, -36, 0.6), (58, 36, 0.6)])[int(rng.integers(2))]
     u, v = posed_plane(rng, size, np.pi, 6)
     outer, bore = rng.uniform(82, 100), rng.uniform(0.34, 0.54)
     colour = hue(rng, 0.35, 0.75, 0.06) * np.float32([[1, 1, 1], [1.15, 0.95, 0.65]][int(rng.integers(2))])
     rise, flute = rng.uniform(2, 4.5), rng.uniform(0.02, 0.06)
-    lathe = rng.standard_normal(600).astype(np.float32)
-    lathe = np.convolve(lathe, np.ones(2) / 2, "same").astype(np.float32)
+    lathe = np.convolve(rng.standard_normal(600).astype(np.float32), np.ones(2) / 2, "same").astype(np.float32)
     distance = np.full((size, size), 1e3, np.float32)
     radius = np.zeros((size, size), np.float32)
     for x, y, scale in layout:
-        dx, dy = u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5)
-        round_ = np.hypot(dx, dy)
+        round_ = np.hypot(u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5))
         ring = np.maximum(round_ - outer * scale, bore * outer * scale - round_)
         radius = np.where(ring < distance, round_, radius)
         distance = np.minimum(distance, ring)
     grooves = np.interp(radius * 4, np.arange(600), lathe).astype(np.float32)
     wear = 1 + flute * grooves + 0.06 * cloud(rng, size, 40) + 0.03 * cloud(rng, size, 2.5)
-    ground = table(rng, size)
-    albedo = np.clip(colour * wear[..., None], 0, 1)
     height = _bevel(distance, 5, rise) + 0.08 * grooves
-    return Scene(albedo, height.astype(np.float32), inside(distance), ground, 0.65)
+    return specimen(colour * wear[..., None], height, table(rng, size), 0.65, inside(distance))
 
 
 def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -53,16 +48,16 @@ def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     number = np.round(turn)
     flank = np.clip(3.2 * (0.27 - np.abs(turn - number)) + 0.5, 0, 1)
     flank = flank * flank * (3 - 2 * flank)
-    gone = number % teeth == rng.integers(teeth)
-    stump = rng.uniform(0, 0.3)
-    flank = np.where(gone & missing, stump * flank, flank)
+    gone = (number % teeth == rng.integers(teeth)) & missing
+    flank = np.where(gone, rng.uniform(0, 0.3) * flank, flank)
     distance = (round_ - (outer - depth + depth * flank)) * 0.8
     bore = outer * rng.uniform(0.16, 0.26)
     key = np.maximum(np.abs(u) - bore * 0.28, np.abs(v - bore) - bore * 0.3)
     distance = np.maximum(distance, np.maximum(bore - round_, -key))
     holes, orbit = int(rng.choice([0, 4, 5, 6])), outer * 0.5
     if holes:
-        sector = (angle / (2 * np.pi) * holes - np.round(angle / (2 * np.pi) * holes)) * 2 * np.pi / holes
+        turn = angle / (2 * np.pi) * holes
+        sector = (turn - np.round(turn)) * 2 * np.pi / holes
         hole = np.hypot(round_ * np.cos(sector) - orbit, round_ * np.sin(sector))
         distance = np.maximum(distance, outer * 0.12 - hole)
     hub = inside(round_ - bore * 1.7, 4)
@@ -71,8 +66,7 @@ def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     wear = 1 + 0.07 * cloud(rng, size, 50) + 0.03 * cloud(rng, size, 3, 2)
     ground = table(rng, size)
     height = _bevel(distance, 3.5, 3) + 2 * hub + 2 * rim + 0.05 * cloud(rng, size, 3)
-    albedo = np.clip(colour * wear[..., None], 0, 1)
-    return Scene(albedo, height.astype(np.float32), inside(distance), ground, rng.uniform(0.2, 0.6))
+    return specimen(colour * wear[..., None], height, ground, rng.uniform(0.2, 0.6), inside(distance))
 
 
 def _lettering(word: str, size: int, at: tuple[float, float], scale: float) -> Array:
@@ -104,24 +98,18 @@ def tablet(rng: np.random.Generator, size: int) -> Scene:
     round_ = np.hypot(np.maximum(np.abs(u) - reach, 0), v)
     distance = round_ - radius
     first, second = hue(rng, 0.45, 0.78, 0.18), hue(rng, 0.45, 0.78, 0.25)
-    albedo = np.broadcast_to(first, (size, size, 3))
-    style = int(rng.integers(3))
-    halves, grains = inside(u, 1.5)[..., None], cloud(rng, size, 5)
-    if style == 1:
-        albedo = first * halves + second * (1 - halves)
-    elif style == 2:
-        grain = np.clip(2 * grains - 2.2, 0, 1)[..., None]
-        albedo = first * (1 - 0.6 * grain) + 0.6 * second * grain
+    style, halves = int(rng.integers(3)), inside(u, 1.5)[..., None]
+    grain = np.clip(2 * cloud(rng, size, 5) - 2.2, 0, 1)[..., None]
+    speckled = first * (1 - 0.6 * grain) + 0.6 * second * grain
+    albedo = (first, first * halves + second * (1 - halves), speckled)[style]
     dome = np.sqrt(np.clip(1 - (round_ / radius) ** 2 * 0.9, 0, 1))
     height = rng.uniform(14, 24) * dome + 0.12 * cloud(rng, size, 4, 2)
     line = np.exp(-((u / rng.uniform(2.2, 3.4)) ** 2))
     height = height - rng.uniform(1.5, 3.5) * line * inside(distance + 4, 4)
     height = height - rng.uniform(0.8, 1.6) * _imprint(rng, u, v)
-    rim = np.exp(-(((distance + radius * 0.16) / 2.5) ** 2))
-    height = height - rng.choice([0.0, 1.5]) * rim
+    height = height - rng.choice([0.0, 1.5]) * np.exp(-(((distance + radius * 0.16) / 2.5) ** 2))
     wear = 1 + 0.04 * cloud(rng, size, 40) + 0.035 * cloud(rng, size, 4, 2)
-    albedo = np.clip(albedo * wear[..., None], 0, 1).astype(np.float32)
-    return Scene(albedo, height.astype(np.float32), inside(distance), table(rng, size), rng.uniform(0.05, 0.4))
+    return specimen(albedo * wear[..., None], height, table(rng, size), rng.uniform(0.05, 0.4), inside(distance))
 
 
 class _Board:
@@ -197,11 +185,9 @@ def circuit(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
         _component(board, rng, *at, fitted=not (missing and place == 0))
     board.lay(0.85 * silk, np.float32([0.8, 0.8, 0.78]), 0.3)
     wear = 1 + 0.05 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 2.5)
-    turn = cv2.getRotationMatrix2D(
-        (size / 2, size / 2), rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.95, 1.15)
-    )
+    angle, scale = rng.uniform(-9, 9) + 90 * rng.integers(4), rng.uniform(0.95, 1.15)
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), angle, scale)
     turn[:, 2] += rng.uniform(-8, 8, 2) * size / 256
-    albedo = cv2.warpAffine(board.albedo, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
-    height = cv2.warpAffine(board.height, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
-    albedo = np.clip(albedo * wear[..., None], 0, 1)
-    return Scene(albedo, height, np.ones((size, size), np.float32), table(rng, size), 0.45)
+    views = (board.albedo, board.height)
+    albedo, height = (cv2.warpAffine(view, turn, (size, size), borderMode=cv2.BORDER_REFLECT) for view in views)
+    return specimen(albedo * wear[..., None], height, table(rng, size), 0.45)

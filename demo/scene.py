@@ -84,6 +84,12 @@ class Camera:
         return np.rint(np.clip(picture + self.noise, 0, 1) * 255).astype(np.uint8)
 
 
+def specimen(albedo: Array, height: Array, ground: Array, gloss: float, part: Array | None = None) -> Scene:
+    """Make a scene of a part, which fills the picture unless its silhouette `part` is given; see `Scene`."""
+    part = np.ones(height.shape, np.float32) if part is None else part
+    return Scene(np.clip(albedo, 0, 1).astype(np.float32), height.astype(np.float32), part, ground, gloss)
+
+
 def mix(under: Array, over: Array, cover: Array) -> Array:
     """Lay a colour over another ([3] or [S, S, 3] each) with opacity `cover` [S, S], 0 to 1."""
     return under * (1 - cover[..., None]) + over * cover[..., None]

@@ -7,12 +7,7 @@ state gives the same surface with and without the piece that is left out.
 import cv2
 import numpy as np
 
-from demo.scene import Array, Scene, cloud, hue, inside, mix, posed_plane
-
-
-def _whole(albedo: Array, height: Array, ground: Array, gloss: float) -> Scene:
-    part = np.ones(height.shape, np.float32)
-    return Scene(np.clip(albedo, 0, 1).astype(np.float32), height.astype(np.float32), part, ground, gloss)
+from demo.scene import Array, Scene, cloud, hue, inside, mix, posed_plane, specimen
 
 
 def _per_cell(rng: np.random.Generator, cells: Array, spread: float) -> Array:
@@ -29,8 +24,7 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     u, v = u + sway * cloud(rng, size, 70), v + sway * cloud(rng, size, 70)
     warp, weft = np.floor(u / pitch), np.floor(v / pitch)
     across, along = u / pitch - warp - 0.5, v / pitch - weft - 0.5
-    step = 1 if bind > 2 else bind - 1
-    on_top = (warp + step * weft) % bind < max(1, bind // 2)
+    on_top = (warp + weft) % bind < bind // 2
     warp_colour, weft_colour = hue(rng, 0.25, 0.7, 0.35), hue(rng, 0.25, 0.7, 0.35)
     warp_shade, weft_shade = _per_cell(rng, warp, 0.08), _per_cell(rng, weft, 0.08)
     gone = warp == np.floor(rng.uniform(-60, 60) / pitch)
@@ -39,15 +33,13 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     ground = hue(rng, 0.05, 0.2, 0.1)
     fuzz = 1 + 0.08 * cloud(rng, size, 2.5)
     on_top &= ~gone
-    warp_height = np.cos(np.pi * across) * (0.75 + 0.25 * np.cos(np.pi * along))
-    weft_height = np.cos(np.pi * along) * (0.75 + 0.25 * np.cos(np.pi * across))
-    height = np.where(on_top, warp_height, weft_height)
+    width, length = np.where(on_top, (across, along), (along, across))  # places on the thread that is seen
+    height = np.cos(np.pi * width) * (0.75 + 0.25 * np.cos(np.pi * length))
     albedo = np.where(on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None])
-    depth = np.where(on_top, across, along)
-    albedo = albedo * (fuzz * (1 - 1.2 * depth**2))[..., None]
+    albedo = albedo * (fuzz * (1 - 1.2 * width**2))[..., None]
     bare = gone.astype(np.float32) * np.clip(np.abs(along) * 2.2, 0.25, 1)
     albedo = albedo * (1 - 0.6 * bare)[..., None]
-    return _whole(albedo, 1.6 * (height - 0.5 * bare), ground, 0.05)
+    return specimen(albedo, 1.6 * (height - 0.5 * bare), ground, 0.05)
 
 
 def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -68,16 +60,14 @@ def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     )[shape]
     ink = inside(distance, 1.2)
     base, first, second = hue(rng, 0.55, 0.9, 0.2), hue(rng, 0.15, 0.6, 0.5), hue(rng, 0.15, 0.6, 0.5)
-    modulus = int(rng.integers(1, 4))
-    use_second = ((column + row) % modulus == 0)[..., None]
+    colour = np.where(((column + row) % int(rng.integers(1, 4)) == 0)[..., None], first, second)
     wear = 1 + 0.06 * cloud(rng, size, 60) + 0.03 * cloud(rng, size, 3)
     crinkle = 1.5 * cloud(rng, size, 50, 2)
     missed = (column == np.floor(rng.uniform(-70, 70) / pitch)) & (row == np.floor(rng.uniform(-70, 70) / pitch))
     ground = hue(rng, 0.1, 0.3, 0.1)
-    ghost = rng.uniform(0, 0.25)  # a faint rest of the ink that failed to take
-    ink = np.where(missed & missing, np.float32(ghost) * ink, ink)
-    colour = np.where(use_second, first, second)
-    return _whole(mix(base, colour, ink) * wear[..., None], crinkle, ground, 0.35)
+    ghost = np.float32(rng.uniform(0, 0.25))  # a faint rest of the ink that failed to take
+    ink = np.where(missed & missing, ghost * ink, ink)
+    return specimen(mix(base, colour, ink) * wear[..., None], crinkle, ground, 0.35)
 
 
 def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -89,8 +79,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
         grain = rng.standard_normal((wide, wide), dtype=np.float32)
         width = 2 * round(length / 2) + 1
         streaks += np.float32(weight * np.sqrt(width)) * cv2.blur(grain, (width, 1))
-    angle = rng.uniform(0, 180)
-    turn = cv2.getRotationMatrix2D((wide / 2, wide / 2), angle, 1)
+    turn = cv2.getRotationMatrix2D((wide / 2, wide / 2), rng.uniform(0, 180), 1)
     turn[:, 2] += (size - wide) / 2
     streaks = cv2.warpAffine(streaks, turn, (size, size), flags=cv2.INTER_LINEAR)
     colour = hue(rng, 0.35, 0.65, 0.08)
@@ -112,7 +101,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     else:
         height = height + 0.35 * radius * head
     albedo = colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None]
-    return _whole(albedo, height, ground, 0.7)
+    return specimen(albedo, height, ground, 0.7)
 
 
 def wood(rng: np.random.Generator, size: int) -> Scene:
@@ -120,7 +109,7 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
     u, v = posed_plane(rng, size, np.pi, 30)
     seam_width = rng.uniform(70, 130)
     plank = np.floor(u / seam_width)
-    seam = np.abs(u - (np.round(u / seam_width)) * seam_width)
+    seam = np.abs(u - np.round(u / seam_width) * seam_width)
     offset = 900 * _per_cell(rng, plank, 0.5)
     bend = 9 * cloud(rng, size, 110) + 2 * cloud(rng, size, 40)
     rings = u + bend + offset + v * np.float32(rng.uniform(-0.15, 0.15))
@@ -130,17 +119,15 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
         pull = np.exp(-(((u - cx) / (2.2 * radius)) ** 2 + ((v - cy) / (3.5 * radius)) ** 2))
         rings = rings + np.float32(rng.choice([-1, 1]) * 3.5 * radius) * pull
     period = rng.uniform(9, 20)
-    phase = rings / period - np.floor(rings / period)
-    late = phase**3
+    late = (rings / period % 1) ** 3
     streak = cloud(rng, size, 3.5) * 0.6 + np.sin(rings * 2.1) * 0.5
     light = np.float32([0.72, 0.52, 0.33]) * hue(rng, 0.7, 1.15, 0.08)
-    dark = light * np.float32([0.55, 0.5, 0.45])
     grain = np.clip(rng.uniform(0.5, 0.9) * late + 0.12 * streak, 0, 1)
-    albedo = mix(light, dark, grain) * _per_cell(rng, plank, 0.07)[..., None]
+    albedo = mix(light, light * np.float32([0.55, 0.5, 0.45]), grain) * _per_cell(rng, plank, 0.07)[..., None]
     groove = inside(seam - 1.2, 1.5)
     ground = hue(rng, 0.05, 0.15, 0.1)
     albedo = albedo * (1 - 0.6 * groove)[..., None]
-    return _whole(albedo, 0.15 * streak - 1.2 * groove - 0.3 * late, ground, 0.12)
+    return specimen(albedo, 0.15 * streak - 1.2 * groove - 0.3 * late, ground, 0.12)
 
 
 def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
@@ -162,24 +149,21 @@ def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     colour = colour * np.stack([_per_cell(rng, number, vary) for _ in range(3)], -1)
     colour = colour * (1 + 0.05 * cloud(rng, size, 14) + 0.06 * cloud(rng, size, 2.5))[..., None]
     grout = hue(rng, 0.3, 0.8, 0.06) * (1 + 0.08 * cloud(rng, size, 2.5))[..., None]
-    missed = (column == np.floor(rng.uniform(-70, 70) / pitch / ratio)) & (
-        row == np.floor(rng.uniform(-70, 70) / pitch)
-    )
+    missed = column == np.floor(rng.uniform(-70, 70) / pitch / ratio)
+    missed &= (row == np.floor(rng.uniform(-70, 70) / pitch)) & missing
     rough = cloud(rng, size, 7, 2)
     ground = hue(rng, 0.1, 0.3, 0.1)
     height = glaze * (1.6 + 0.25 * cloud(rng, size, 30)) * np.clip(-distance / 4, 0.2, 1)
-    bare = (missed & missing) * inside(distance, 1.5)
-    glaze = glaze * (1 - bare)
+    bare = missed * glaze
     height = height * (1 - bare) + bare * (0.4 * rough - 0.5)
-    return _whole(mix(grout, colour, glaze), height, ground, 0.3)
+    return specimen(mix(grout, colour, glaze * (1 - bare)), height, ground, 0.3)
 
 
 def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """Grained leather with a stitched seam; `missing`: a stitch of the seam is missing."""
     grain = rng.uniform(10, 18)
-    creases = [np.abs(cloud(rng, size, grain * k)) for k in (1.0, 1.2, 0.8)]
-    pebble = np.minimum(np.minimum(creases[0], creases[1]), creases[2])
-    pebble = 1 - np.exp(-3.5 * pebble)
+    creases = np.min([np.abs(cloud(rng, size, grain * k)) for k in (1.0, 1.2, 0.8)], axis=0)
+    pebble = 1 - np.exp(-3.5 * creases)
     colour = hue(rng, 0.18, 0.55, 0.12) * np.float32([1.25, 0.95, 0.75])
     u, v = posed_plane(rng, size, np.pi, 60)
     v = v + 4 * cloud(rng, size, 150)
@@ -188,14 +172,12 @@ def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     x = np.abs(u - (number + 0.5) * pitch)
     reach, width = pitch * 0.32, rng.uniform(3.0, 4.5)
     distance = np.hypot(np.maximum(x - reach, 0), v) - width
-    thread = inside(distance, 1.2)
-    thread_height = 1.5 * np.sqrt(np.clip(-distance / width, 0, 1))
     trough = np.exp(-((v / 7) ** 2))
     thread_colour = hue(rng, 0.3, 0.85, 0.25) * (1 + 0.15 * np.sin(2.2 * (u + v)))[..., None]
-    missed = number == np.floor(rng.uniform(-80, 80) / pitch)
+    sewn = ~((number == np.floor(rng.uniform(-80, 80) / pitch)) & missing)
+    thread, thread_height = sewn * inside(distance, 1.2), sewn * (1.5 * np.sqrt(np.clip(-distance / width, 0, 1)))
     tone = 1 + 0.08 * cloud(rng, size, 80) + 0.04 * cloud(rng, size, 3)
     ground = hue(rng, 0.5, 0.8, 0.1)
-    thread, thread_height = thread * ~(missed & missing), thread_height * ~(missed & missing)
     albedo = mix(colour * (tone * (0.72 + 0.28 * pebble))[..., None], thread_colour, thread)
     height = 1.1 * pebble * (1 - thread) + thread_height - 1.8 * trough
-    return _whole(albedo, height, ground, 0.2)
+    return specimen(albedo, height, ground, 0.2)

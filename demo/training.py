@@ -18,6 +18,7 @@ from datasets.registry import get_spec
 from demo.captions import Captions, draw_names, encode
 from demo.network import build, write_weights
 from demo.objective import Batch, backward, loss_weights
+from demo.options import DemoTrainingOptions
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
 from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
@@ -38,24 +39,9 @@ AUROCS = ("pixel_auroc", "image_auroc")
 SMOOTHING = 0.05  # weight of a new step in the running mean that is drawn of the loss
 
 
-def train(
-    *,
-    output: Path,
-    config: Path,
-    steps: int,
-    pairs: int,
-    validation_pairs: int,
-    batch: int,
-    lr: float,
-    sentences: int,
-    seed: int,
-    threads: int,
-    validate_every: int,
-) -> None:
-    """Render the pictures, train the model of `config`, and write weights and record into `output`.
-
-    The options are those of `demo/train.py`, which says what they mean.
-    """
+def train(options: DemoTrainingOptions) -> None:
+    """Render the pictures, train the model of the options' `config`, and write weights and record into `output`."""
+    config, seed, steps, threads = options.config, options.seed, options.steps, options.threads
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
@@ -65,12 +51,12 @@ def train(
         raise UserError(f"{config}: layers must be a multiple of 4, image_size one of patch_size")
     taps_after = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
     captions = Captions(read_prompts("industrial"), architecture["text_cfg"]["context_length"])
-    pool = render_pool(seed, pairs, size, threads, most=MOST_DEFECTS)
-    held_out = render_pool(seed + 1, validation_pairs, size, threads, most=1)
+    pool = render_pool(seed, options.pairs, size, threads, most=MOST_DEFECTS)
+    held_out = render_pool(seed + 1, options.validation_pairs, size, threads, most=1)
     clip = build(architecture, captions, pool)
     readers = LinearAdapters(STAGES, architecture["vision_cfg"]["width"], architecture["embed_dim"])
-    optimiser, schedule = _make_optimiser(clip, readers, lr, steps)
-    stream = batches(pool, batch, np.random.default_rng([seed, 1]))
+    optimiser, schedule = _make_optimiser(clip, readers, options.lr, steps)
+    stream = batches(pool, options.batch, np.random.default_rng([seed, 1]))
     rows: list[Row] = []
     began = time.monotonic()
     with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as executor:
@@ -82,7 +68,7 @@ def train(
             shares = F.avg_pool2d(masks[:, None], patch).flatten(1)  # [B, N]
             general = torch.from_numpy(rng.random(len(classes)) < GENERAL_SHARE)
             with torch.autocast("cpu", torch.bfloat16):
-                text = encode(clip, [captions.draw(name, sentences, rng) for name in draw_names(rng)])
+                text = encode(clip, [captions.draw(name, options.sentences, rng) for name in draw_names(rng)])
             optimiser.zero_grad()
             learnt = Batch(images, shares, classes, general)
             parts = backward(clip, readers, text, taps_after, learnt, loss_weights(step), executor)
@@ -90,13 +76,13 @@ def train(
             optimiser.step()
             schedule.step()
             bar.set_postfix(patch=f"{parts['patch']:.3f}", state=f"{parts['state']:.3f}")
-            is_validated = step % validate_every == 0 or step == steps
+            is_validated = step % options.validate_every == 0 or step == steps
             measured = _validate(clip, captions, held_out, taps_after) if is_validated else dict.fromkeys(AUROCS)
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **measured})
             if is_validated:
                 bar.write(f"step {step}: {measured}")
-                write_weights(clip, captions, architecture["text_cfg"]["vocab_size"], output)
-                _write_record(rows, output)
+                write_weights(clip, captions, architecture["text_cfg"]["vocab_size"], options.output)
+                _write_record(rows, options.output)
 
 
 def _make_optimiser(
