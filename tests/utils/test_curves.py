@@ -44,7 +44,7 @@ def test_few_scores_give_the_whole_curves(normal, anomalous):
     precision, recall, _ = precision_recall_curve(labels, scores)
     np.testing.assert_allclose(curves.pr.x, recall[-2::-1])  # without the point (0, 1), which is no threshold's
     np.testing.assert_allclose(curves.pr.y, precision[-2::-1])
-    assert step_area(curves.pr) == pytest.approx(ranking_measures(normal, anomalous).ap)
+    assert step_area(curves.pr) == pytest.approx(ranking_measures(normal, anomalous)["ap"])
     assert curves.pro is None
 
 
@@ -61,8 +61,8 @@ def test_many_scores_are_thinned_to_points_of_the_whole_curves():
     assert drawn[-1] == (1, 1)
     assert 2 * POINTS < len(drawn) <= 3 * POINTS + 3
     measures = ranking_measures(normal, anomalous)
-    assert auc(curves.roc.x, curves.roc.y) == pytest.approx(measures.auroc, abs=1e-3)
-    assert step_area(curves.pr) == pytest.approx(measures.ap, abs=1e-2)
+    assert auc(curves.roc.x, curves.roc.y) == pytest.approx(measures["auroc"], abs=1e-3)
+    assert step_area(curves.pr) == pytest.approx(measures["ap"], abs=1e-2)
 
 
 @pytest.mark.parametrize("kinds", [("few", 8, 1e-12), ("many", 96, 2e-3)], ids=lambda kinds: kinds[0])
@@ -70,9 +70,9 @@ def test_the_area_under_the_pro_curve_is_pro(kinds):
     _, size, tolerance = kinds
     maps, masks = (np.ascontiguousarray(each[:, :size, :size]) for each in many_pixels())
     masks[0, 2:5, 3:5] = masks[1, 6, 6] = True
-    measures = pixel_measures(maps, masks)
-    pro = measures.curves.pro
-    assert auc(pro.x, pro.y) / FPR_LIMIT == pytest.approx(measures.pro, abs=tolerance)
+    measures, curves = pixel_measures(maps, masks)
+    pro = curves.pro
+    assert auc(pro.x, pro.y) / FPR_LIMIT == pytest.approx(measures["pro"], abs=tolerance)
     assert (pro.x[0], pro.y[0]) == (0, 0)
     assert pro.x[-1] == FPR_LIMIT
     assert (np.diff(pro.x) >= 0).all()
@@ -97,5 +97,5 @@ def test_one_kind_of_item_has_no_curves():
     assert ranking_curves(np.array([1.0]), np.array([])) is None
     assert ranking_curves(np.array([]), np.array([1.0])) is None
     maps, masks = np.zeros((1, 4, 4), np.float32), np.zeros((1, 4, 4), bool)
-    assert pixel_measures(maps.copy(), masks).curves is None
-    assert pixel_measures(maps, ~masks).curves is None
+    assert pixel_measures(maps.copy(), masks)[1] is None
+    assert pixel_measures(maps, ~masks)[1] is None

@@ -39,13 +39,10 @@ def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
     return Curves(roc, Curve(recall, true / (true + false)))
 
 
-def pixel_curves(split: SplitScores) -> Curves | None:
-    """Draw ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
-    normal, anomalous = split.normal, np.ascontiguousarray(split.anomalous)
-    curves = ranking_curves(normal, anomalous)
-    if curves is None:
-        return None
-    overlap = mean_overlap(split, _thresholds(normal, anomalous), side="right")
+def pixel_curves(split: SplitScores) -> Curves:
+    """Draw ROC, PR and PRO of a class's pixels, which are normal and anomalous ones."""
+    curves = ranking_curves(split.normal, split.anomalous)
+    overlap = mean_overlap(split, _thresholds(split.normal, split.anomalous), side="right")
     rate, overlap = curves.roc.x, np.append(0, overlap[::-1])
     inside = rate < FPR_LIMIT
     last = np.interp(FPR_LIMIT, rate, overlap)
