@@ -19,7 +19,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
-from models.anomaly_map import kernel_matrix, upsampling_matrix
+from models.anomaly_map import gaussian_matrix, upsampling_matrix
 from models.dp_clip import DPClipLoss, anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
@@ -51,7 +51,7 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
     images = torch.randn(batch, 3, size, size)
     text = F.normalize(torch.randn(batch, visual.proj.shape[1], 2), dim=1)
     upsampling = upsampling_matrix(visual.grid_size[0], size, align_corners=True)
-    blurred_upsampling = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
+    blurred_upsampling = upsampling @ gaussian_matrix(visual.grid_size[0], 1.0, 7)
 
     def train(plain: bool = False, activation_checkpointing: bool = False) -> Tensor:
         visual.requires_grad_(plain)

@@ -14,7 +14,7 @@ from models.anomaly_map import (
     PATCH_TEMPERATURE,
     adapter_upsampling,
     anomalous_probabilities,
-    kernel_matrix,
+    gaussian_matrix,
     min_max,
     resample,
 )
@@ -23,8 +23,8 @@ from models.linear import use_fastest_kernels
 from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
 from utils.evaluation_types import Prediction
 
-# Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
-SMOOTHING = {"industrial": (7, 1.0), "medical": (9, 1.5)}
+# Gaussian filter on the grid of tokens, by domain: standard deviation in tokens, window in tokens.
+SMOOTHING = {"industrial": (1.0, 7), "medical": (1.5, 9)}
 
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
@@ -96,7 +96,7 @@ class DPClip:
     domain: str  # "industrial" or "medical", which decides how maps are smoothed and images scored
 
     def __post_init__(self) -> None:
-        blur = kernel_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
+        blur = gaussian_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
         self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from models.adapter import GRN, AdaptedFeatures, ImageAdapter, encode_adapted
-from models.anomaly_map import adapter_upsampling, kernel_matrix, resample
+from models.anomaly_map import adapter_upsampling, gaussian_matrix, resample
 from models.backbone import Backbone
 from models.dp_clip import DPClip, training_loss
 from models.losses import MomentumPrototypes
@@ -163,10 +163,10 @@ def test_a_map_is_the_sum_of_blurred_token_scores_written_out(backbone, text):
 
 
 @pytest.mark.parametrize("size, window, sigma", [(12, 7, 1.0), (37, 9, 1.5), (5, 9, 1.5)])
-def test_kernel_matrix_is_the_blur_of_torchvision(size, window, sigma):
+def test_gaussian_matrix_of_a_window_is_the_blur_of_torchvision(size, window, sigma):
     image = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0))
     expected = gaussian_blur(image, [window, window], [sigma, sigma])
-    assert relative_error(resample(image, kernel_matrix(size, window, sigma)), expected) < ROUNDING
+    assert relative_error(resample(image, gaussian_matrix(size, sigma, window)), expected) < ROUNDING
 
 
 def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
