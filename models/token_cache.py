@@ -1,7 +1,5 @@
 """Patch tokens of a frozen tower on the disk: each image is encoded once, whatever is trained on it afterwards."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Collection
@@ -16,7 +14,7 @@ from torch import Tensor
 from models.backbone import Backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
-from utils.checked_arrays import has_array, read_array, write_array
+from utils.checked_arrays import digest_of, has_array, read_array, write_array
 from utils.errors import UserError
 from utils.files import remove_old_temporary_files
 
@@ -56,8 +54,7 @@ class TokenCache:
             "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
             "stored": [precision, "with a digest"],
         }
-        key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
-        self.folder = folder / key[:32]
+        self.folder = folder / digest_of(origin)[:32]
 
     @property
     def image_bytes(self) -> int:
@@ -66,8 +63,7 @@ class TokenCache:
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""
-        is_there = {digest: has_array(self._path(digest), self.shape, self.dtype) for digest in digests}
-        return [digest for digest, found in is_there.items() if not found]
+        return [one for one in dict.fromkeys(digests) if not has_array(self._path(one), self.shape, self.dtype)]
 
     def reserve(self, images: int) -> str:
         """Say what the tokens of this many more images take, and refuse a disk that has not as much.
