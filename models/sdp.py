@@ -55,12 +55,10 @@ class SDP:
     reads_ori = False  # whether `maps` needs the original path's tokens
 
     def __post_init__(self) -> None:
-        size, device = self.backbone.image_size, self.backbone.device
-        if self.smoothing > size:  # the maps would become flat
-            raise UserError(
-                f"--smoothing {self.smoothing:g} is wider than the image of {size} pixels; choose a smaller one"
-            )
-        self.filter = gaussian_matrix(size, self.smoothing).to(device)  # [S, S]
+        size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
+        if sigma > size:  # the maps would become flat
+            raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
+        self.filter = gaussian_matrix(size, sigma).to(device)  # [S, S]
         upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
         self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
 

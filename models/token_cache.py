@@ -44,6 +44,7 @@ class TokenCache:
         self.dtype = np.dtype(DTYPES[precision])
         width = backbone.clip.visual.proj.shape[0]
         self.shape = (len(backbone.features_list), backbone.grid**2, width)  # taps, N, C
+        self.image_bytes = math.prod(self.shape) * self.dtype.itemsize  # that one image's tokens take
         origin = {
             "weights": backbone.weights.sha256,
             "activation": backbone.activation,
@@ -55,11 +56,6 @@ class TokenCache:
             "stored": [precision, "with a digest"],
         }
         self.folder = folder / digest_of(origin)[:32]
-
-    @property
-    def image_bytes(self) -> int:
-        """Space that one image's tokens take."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""

@@ -15,7 +15,6 @@ from utils.measures.regions import split_scores
 # What the measures are called in the results, and here and in the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
 IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
-LEGACY_PRO = "aupro_200"
 
 
 def pixel_measures(
@@ -41,24 +40,18 @@ def pixel_measures(
 
 def measure_class(
     images: list[ImageScore],
-    maps: np.ndarray,
-    masks: np.ndarray,
-    has_mask: np.ndarray,
+    maps: np.ndarray,  # float32 [n, H, W], or [0, H, W] where there is no mask
+    masks: np.ndarray,  # bool, of the shape of the maps
+    has_mask: np.ndarray,  # bool [n], whether an image's mask is known
     *,
-    legacy_pro: bool = False,
-    bootstrap: Bootstrap | None = None,
+    legacy_pro: bool = False,  # whether to compute PRO by 200 thresholds, too
+    bootstrap: Bootstrap | None = None,  # how to make draws; None for none
 ) -> ClassResult:
-    """Measure a class of n images; the maps are used up, and so are the masks.
-
-    Args:
-        maps: float32 [n, H, W], or [0, H, W] where there is no mask.
-        masks, has_mask: bool, of the shape of the maps, and [n], whether an image's mask is known.
-        legacy_pro, bootstrap: also compute PRO by 200 thresholds, and make draws.
-    """
+    """Measure a class of n images; the maps are used up, and so are the masks."""
     name = images[0].class_name
     label = np.array([-1 if image.label is None else image.label for image in images])
     scores = np.array([image.score for image in images])
-    of_pixels = PIXEL_MEASURES | ({LEGACY_PRO: "legacy_pro"} if legacy_pro else {})
+    of_pixels = PIXEL_MEASURES | ({"aupro_200": "legacy_pro"} if legacy_pro else {})
     measures: dict[str, float | None] = dict.fromkeys(of_pixels)
     notes, draws, curves = [], {}, None
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
