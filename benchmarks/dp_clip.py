@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import gaussian_matrix, upsampling_matrix
-from models.dp_clip import DPClipLoss, anomaly_maps, training_loss
+from models.dp_clip import anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
@@ -58,11 +58,14 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
         visual.zero_grad()
         adapter.zero_grad()
         if plain:
-            losses = plain_losses(plain_features(visual, adapter, images), text, labels, masks)
+            classification, segmentation, decoupling = plain_losses(
+                plain_features(visual, adapter, images), text, labels, masks
+            )
+            total = classification + segmentation + DECOUPLING_WEIGHT * decoupling
         else:
             features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
-            losses = training_loss(features, text, labels, masks, upsampling, MomentumPrototypes(0.999))
-        total = DPClipLoss(*losses).total(DECOUPLING_WEIGHT)
+            rest = text, labels, masks, upsampling, MomentumPrototypes(0.999), DECOUPLING_WEIGHT
+            total = training_loss(features, *rest)["loss"]
         total.backward()
         return total.detach()
 

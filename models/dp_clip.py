@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,18 +40,6 @@ def anomalous_logits(seg: Tensor, text: Tensor) -> Tensor:
     return PATCH_TEMPERATURE * (seg @ (text[..., 1:] - text[..., :1]))[..., 0]
 
 
-class DPClipLoss(NamedTuple):
-    """Parts of a batch's loss: of the image label, of the pixels and of the decoupling (not weighted)."""
-
-    classification: Tensor
-    segmentation: Tensor
-    decoupling: Tensor
-
-    def total(self, decoupling_weight: float) -> Tensor:
-        """What is minimised."""
-        return self.classification + self.segmentation + decoupling_weight * self.decoupling
-
-
 def training_loss(
     features: AdaptedFeatures,
     text: Tensor,  # of each image's class [B, D, 2], unit columns
@@ -60,8 +47,12 @@ def training_loss(
     masks: Tensor,  # ground truth, bool [B, S, S]
     upsampling: Tensor,  # from tokens to pixels [S, g]
     prototypes: MomentumPrototypes,
-) -> DPClipLoss:
-    """Loss of a batch; its means are shown to the prototypes, whose update is left to the caller."""
+    decoupling_weight: float,
+) -> dict[str, Tensor]:
+    """Loss of a batch and its parts, of the image label, of the pixels and of the decoupling (not weighted).
+
+    The batch's means are shown to the prototypes, whose update is left to the caller.
+    """
     anomalous = token_labels(masks, upsampling.shape[1])
     segmentation = decoupling = features.det.new_zeros(())
     for seg in features.seg:
@@ -73,7 +64,9 @@ def training_loss(
             decoupling = decoupling + decoupling_loss(means, prototypes.values)
             prototypes.see(means)
     similarity = (features.det[:, None] @ text)[:, 0]  # [B, 2]
-    return DPClipLoss(F.cross_entropy(similarity, labels), segmentation, decoupling)
+    classification = F.cross_entropy(similarity, labels)
+    total = classification + segmentation + decoupling_weight * decoupling
+    return {"loss": total, "classification": classification, "segmentation": segmentation, "decoupling": decoupling}
 
 
 def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
