@@ -78,8 +78,7 @@ def measure_class(
     elif weights is not None:
         known = label >= 0
         as_pixels = (values[known, None, None] for values in (scores, label == 1))  # a pixel each
-        every_score = len(images)  # is a threshold
-        draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], every_score))
+        draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], thresholds=len(images)))
     return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:])
 
 
