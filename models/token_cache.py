@@ -90,9 +90,7 @@ class TokenCache:
         if not np.isfinite(largest):
             raise UserError("the backbone gave patch tokens that are not finite; check its weights and --precision")
         if largest > np.finfo(self.dtype).max:
-            raise UserError(
-                f"patch tokens as large as {largest:g} do not fit half precision; use --cache_precision fp32"
-            )
+            raise UserError(f"patch tokens up to {largest:g} do not fit half precision; use --cache_precision fp32")
         write_array(self._path(digest), values.astype(self.dtype))
 
     def read(self, digest: str) -> np.ndarray:

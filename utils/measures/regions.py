@@ -93,5 +93,4 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
 
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
     """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
-    mask = np.where(anomaly_map > threshold, np.uint8(255), np.uint8(0))
-    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return cv2.resize(255 * (anomaly_map > threshold).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
