@@ -22,8 +22,8 @@ Values = dict[str, np.ndarray]  # measure -> its value for each draw
 
 def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
     """Measure each draw from its images."""
-    rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights]
-    return {name: np.array([getattr(row, name) for row in rows]) for name in NAMES}
+    rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))[0] for row in weights]
+    return {name: np.array([row[name] for row in rows]) for name in NAMES}
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def baseline_aurocs(images: list[np.ndarray], masks: list[np.ndarray]) -> dict[s
     aurocs = {}
     for name, baseline in BASELINES.items():
         scores = np.stack([baseline(grey) for grey in greys])
-        aurocs[name] = ranking_measures(scores[~anomalous], scores[anomalous]).auroc
+        aurocs[name] = ranking_measures(scores[~anomalous], scores[anomalous])["auroc"]
     return aurocs
 
 

@@ -19,8 +19,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
-from models.anomaly_map import kernel_matrix, upsampling_matrix
-from models.dp_clip import DPClipLoss, anomaly_maps, training_loss
+from models.anomaly_map import gaussian_matrix, upsampling_matrix
+from models.dp_clip import anomaly_maps, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
@@ -51,18 +51,21 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
     images = torch.randn(batch, 3, size, size)
     text = F.normalize(torch.randn(batch, visual.proj.shape[1], 2), dim=1)
     upsampling = upsampling_matrix(visual.grid_size[0], size, align_corners=True)
-    blurred_upsampling = upsampling @ kernel_matrix(visual.grid_size[0], 7, 1.0)
+    blurred_upsampling = upsampling @ gaussian_matrix(visual.grid_size[0], 1.0, 7)
 
     def train(plain: bool = False, activation_checkpointing: bool = False) -> Tensor:
         visual.requires_grad_(plain)
         visual.zero_grad()
         adapter.zero_grad()
         if plain:
-            losses = plain_losses(plain_features(visual, adapter, images), text, labels, masks)
+            classification, segmentation, decoupling = plain_losses(
+                plain_features(visual, adapter, images), text, labels, masks
+            )
+            total = classification + segmentation + DECOUPLING_WEIGHT * decoupling
         else:
             features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
-            losses = training_loss(features, text, labels, masks, upsampling, MomentumPrototypes(0.999))
-        total = DPClipLoss(*losses).total(DECOUPLING_WEIGHT)
+            rest = text, labels, masks, upsampling, MomentumPrototypes(0.999), DECOUPLING_WEIGHT
+            total = training_loss(features, *rest)["loss"]
         total.backward()
         return total.detach()
 

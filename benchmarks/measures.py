@@ -7,7 +7,6 @@ The plain way is what the evaluation scripts of this field do: scikit-learn's fu
 by a loop over 200 thresholds and over the regions. It has no exact PRO to compare with; the tests do.
 """
 
-from dataclasses import astuple
 from statistics import median
 
 import cv2
@@ -65,8 +64,8 @@ def ours(maps: np.ndarray, masks: np.ndarray) -> Values:
     """Measure by `utils.measures`, which takes the maps' buffer."""
     labels, image_scores = masks.any((1, 2)), maps.max((1, 2))
     image = ranking_measures(image_scores[~labels], image_scores[labels])
-    pixel = pixel_measures(maps, masks, legacy_pro=True)
-    return pixel.auroc, pixel.ap, pixel.f1_max, pixel.pro, pixel.legacy_pro, *astuple(image)
+    pixel, _ = pixel_measures(maps, masks, legacy_pro=True)
+    return *pixel.values(), *image.values()
 
 
 def plain(maps: np.ndarray, masks: np.ndarray) -> Values:

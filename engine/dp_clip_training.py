@@ -71,15 +71,15 @@ class DPClipTraining(Training):
             encode_adapted, self.trained, images, activation_checkpointing=self.options.activation_checkpointing
         )
         text = self.text[batch.indices]
-        loss = training_loss(features, text, labels, masks, self.upsampling, self.prototypes)
-        total = loss.total(self.options.decoupling_weight)
-        if batch.indices and not total.isfinite():
+        weight = self.options.decoupling_weight
+        found = training_loss(features, text, labels, masks, self.upsampling, self.prototypes, weight)
+        if batch.indices and not found["loss"].isfinite():
             return None
-        self.scaler.scale(share * part * total).backward()
+        self.scaler.scale(share * part * found["loss"]).backward()
         self.prototypes.update()
-        losses = torch.stack([total, *loss]).detach()
+        losses = torch.stack([*found.values()]).detach()
         losses = sum_over_processes(part * losses if batch.indices else torch.zeros_like(losses))
-        return dict(zip(("loss", *loss._fields), losses.tolist(), strict=True))
+        return dict(zip(found, losses.tolist(), strict=True))
 
     def step(self) -> None:
         """As in `Training`; gradients that overflow in fp16 are dropped, and the loss is scaled less from then on."""

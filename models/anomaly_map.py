@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from models.backbone import Backbone
-from utils.errors import UserError
 
 PATCH_TEMPERATURE = 100.0  # of the adapters' logits
 
@@ -28,24 +27,14 @@ def adapter_upsampling(backbone: Backbone) -> Tensor:
     return upsampling_matrix(backbone.grid, backbone.image_size, align_corners=True).to(backbone.device)
 
 
-def gaussian_matrix(size: int, sigma: float) -> Tensor:
+def gaussian_matrix(size: int, sigma: float, window: int | None = None) -> Tensor:
     """Gaussian filter of `size` samples, float32 [size, size], as `scipy.ndimage.gaussian_filter`'s defaults.
 
-    `sigma` is in samples: below 0.1 nothing is filtered, as the window is one sample, and beyond `size`, where the
-    signal would become flat, it is refused.
+    `sigma` is in samples: below 0.1 nothing is filtered, as the window is one sample. With an odd `window` it is that
+    of `torchvision.transforms.functional.gaussian_blur`, which mirrors the signal without its last sample.
     """
-    if sigma > size:
-        raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
-    return torch.from_numpy(gaussian_filter(np.eye(size), (sigma, 0)).astype(np.float32))
-
-
-def kernel_matrix(size: int, window: int, sigma: float) -> Tensor:
-    """Gaussian filter of a fixed window, float32 [size, size], as `torchvision.transforms.functional.gaussian_blur`.
-
-    `window`, which is odd, and `sigma` are in samples; beyond the border the signal is mirrored without its last one.
-    """
-    matrix = gaussian_filter(np.eye(size), (sigma, 0), mode="mirror", radius=window // 2)
-    return torch.from_numpy(matrix.astype(np.float32))
+    settings = {} if window is None else {"mode": "mirror", "radius": window // 2}
+    return torch.from_numpy(gaussian_filter(np.eye(size), (sigma, 0), **settings).astype(np.float32))
 
 
 def resample(maps: Tensor, matrix: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from models.anomaly_map import (
     PATCH_TEMPERATURE,
     adapter_upsampling,
     anomalous_probabilities,
-    kernel_matrix,
+    gaussian_matrix,
     min_max,
     resample,
 )
@@ -23,8 +22,8 @@ from models.linear import use_fastest_kernels
 from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
 from utils.evaluation_types import Prediction
 
-# Gaussian filter on the grid of tokens, by domain: window in tokens, standard deviation in tokens.
-SMOOTHING = {"industrial": (7, 1.0), "medical": (9, 1.5)}
+# Gaussian filter on the grid of tokens, by domain: standard deviation in tokens, window in tokens.
+SMOOTHING = {"industrial": (1.0, 7), "medical": (1.5, 9)}
 
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
@@ -41,18 +40,6 @@ def anomalous_logits(seg: Tensor, text: Tensor) -> Tensor:
     return PATCH_TEMPERATURE * (seg @ (text[..., 1:] - text[..., :1]))[..., 0]
 
 
-class DPClipLoss(NamedTuple):
-    """Parts of a batch's loss: of the image label, of the pixels and of the decoupling (not weighted)."""
-
-    classification: Tensor
-    segmentation: Tensor
-    decoupling: Tensor
-
-    def total(self, decoupling_weight: float) -> Tensor:
-        """What is minimised."""
-        return self.classification + self.segmentation + decoupling_weight * self.decoupling
-
-
 def training_loss(
     features: AdaptedFeatures,
     text: Tensor,  # of each image's class [B, D, 2], unit columns
@@ -60,8 +47,12 @@ def training_loss(
     masks: Tensor,  # ground truth, bool [B, S, S]
     upsampling: Tensor,  # from tokens to pixels [S, g]
     prototypes: MomentumPrototypes,
-) -> DPClipLoss:
-    """Loss of a batch; its means are shown to the prototypes, whose update is left to the caller."""
+    decoupling_weight: float,
+) -> dict[str, Tensor]:
+    """Loss of a batch and its parts, of the image label, of the pixels and of the decoupling (not weighted).
+
+    The batch's means are shown to the prototypes, whose update is left to the caller.
+    """
     anomalous = token_labels(masks, upsampling.shape[1])
     segmentation = decoupling = features.det.new_zeros(())
     for seg in features.seg:
@@ -73,7 +64,9 @@ def training_loss(
             decoupling = decoupling + decoupling_loss(means, prototypes.values)
             prototypes.see(means)
     similarity = (features.det[:, None] @ text)[:, 0]  # [B, 2]
-    return DPClipLoss(F.cross_entropy(similarity, labels), segmentation, decoupling)
+    classification = F.cross_entropy(similarity, labels)
+    total = classification + segmentation + decoupling_weight * decoupling
+    return {"loss": total, "classification": classification, "segmentation": segmentation, "decoupling": decoupling}
 
 
 def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:
@@ -96,7 +89,7 @@ class DPClip:
     domain: str  # "industrial" or "medical", which decides how maps are smoothed and images scored
 
     def __post_init__(self) -> None:
-        blur = kernel_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
+        blur = gaussian_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
         self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
 
     @torch.inference_mode()

@@ -1,5 +1,7 @@
 """What SDP+ and DP-CLIP minimise: segmentation losses, and DP-CLIP's feature decoupling with its prototypes."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,14 +60,14 @@ def decoupling_loss(means: Tensor, prototypes: Tensor | None) -> Tensor:
     return torch.linalg.vecdot(means, prototypes.flip(0)).square().mean()
 
 
+@dataclass(eq=False)
 class MomentumPrototypes:
     """Prototypes of normal and anomalous tokens, which exist from the first batch with both kinds on."""
 
-    def __init__(self, momentum: float, *, repeat_update: bool = False) -> None:
-        self.momentum = momentum  # share of a prototype that an update keeps, in [0, 1]
-        self.repeat_update = repeat_update  # towards the last means, after a batch that had none
-        self.values: Tensor | None = None  # unit rows normal and anomalous [2, D]
-        self.seen: Tensor | None = None  # the means [2, D] that the next update moves towards
+    momentum: float  # share of a prototype that an update keeps, in [0, 1]
+    repeat_update: bool = False  # towards the last means, after a batch that had none
+    values: Tensor | None = None  # unit rows normal and anomalous [2, D]
+    seen: Tensor | None = None  # the means [2, D] that the next update moves towards
 
     def see(self, means: Tensor) -> None:
         """Note a tap's means [2, D] for the next update; the first ones become the prototypes at once."""

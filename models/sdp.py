@@ -15,6 +15,7 @@ from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_ma
 from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
+from utils.errors import UserError
 from utils.evaluation_types import Prediction
 
 IMAGE_TEMPERATURE = 100.0
@@ -54,8 +55,10 @@ class SDP:
     reads_ori = False  # whether `maps` needs the original path's tokens
 
     def __post_init__(self) -> None:
-        size, device = self.backbone.image_size, self.backbone.device
-        self.filter = gaussian_matrix(size, self.smoothing).to(device)  # [S, S]
+        size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
+        if sigma > size:  # the maps would become flat
+            raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
+        self.filter = gaussian_matrix(size, sigma).to(device)  # [S, S]
         upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
         self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
 

@@ -1,7 +1,5 @@
 """Text features of a class: its sentences through CLIP's text tower, summed up in one vector a state."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from models.attention import run_block
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
-from utils.checked_arrays import read_array, write_array
+from utils.checked_arrays import digest_of, read_array, write_array
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -41,18 +39,16 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
     """Embeddings [n, D] from the cache, or encoded and put there; a damaged file counts as none."""
     if cache_dir is None:
         return encode_sentences(backbone, sentences).cpu().numpy()
-    key = json.dumps(
-        {
-            "weights": backbone.weights.sha256,
-            "text_cfg": backbone.text_config,
-            "activation": backbone.activation,
-            "precision": backbone.precision,
-            "device": backbone.device.type,
-            "open_clip": open_clip.__version__,
-            "sentences": sentences,
-        }
-    )
-    path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    origin = {
+        "weights": backbone.weights.sha256,
+        "text_cfg": backbone.text_config,
+        "activation": backbone.activation,
+        "precision": backbone.precision,
+        "device": backbone.device.type,
+        "open_clip": open_clip.__version__,
+        "sentences": sentences,
+    }
+    path = cache_dir / f"{digest_of(origin)}.safetensors"
     embeddings = read_array(path, (len(sentences), backbone.clip.visual.output_dim), np.dtype(np.float32))
     if embeddings is not None:
         return embeddings

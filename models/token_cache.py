@@ -1,7 +1,5 @@
 """Patch tokens of a frozen tower on the disk: each image is encoded once, whatever is trained on it afterwards."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Collection
@@ -16,7 +14,7 @@ from torch import Tensor
 from models.backbone import Backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
-from utils.checked_arrays import has_array, read_array, write_array
+from utils.checked_arrays import digest_of, has_array, read_array, write_array
 from utils.errors import UserError
 from utils.files import remove_old_temporary_files
 
@@ -46,6 +44,7 @@ class TokenCache:
         self.dtype = np.dtype(DTYPES[precision])
         width = backbone.clip.visual.proj.shape[0]
         self.shape = (len(backbone.features_list), backbone.grid**2, width)  # taps, N, C
+        self.image_bytes = math.prod(self.shape) * self.dtype.itemsize  # that one image's tokens take
         origin = {
             "weights": backbone.weights.sha256,
             "activation": backbone.activation,
@@ -56,18 +55,11 @@ class TokenCache:
             "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
             "stored": [precision, "with a digest"],
         }
-        key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
-        self.folder = folder / key[:32]
-
-    @property
-    def image_bytes(self) -> int:
-        """Space that one image's tokens take."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        self.folder = folder / digest_of(origin)[:32]
 
     def missing(self, digests: Collection[str]) -> list[str]:
         """Which images, by their SHA-256, have no tokens yet; each is named once."""
-        is_there = {digest: has_array(self._path(digest), self.shape, self.dtype) for digest in digests}
-        return [digest for digest, found in is_there.items() if not found]
+        return [one for one in dict.fromkeys(digests) if not has_array(self._path(one), self.shape, self.dtype)]
 
     def reserve(self, images: int) -> str:
         """Say what the tokens of this many more images take, and refuse a disk that has not as much.
@@ -98,9 +90,7 @@ class TokenCache:
         if not np.isfinite(largest):
             raise UserError("the backbone gave patch tokens that are not finite; check its weights and --precision")
         if largest > np.finfo(self.dtype).max:
-            raise UserError(
-                f"patch tokens as large as {largest:g} do not fit half precision; use --cache_precision fp32"
-            )
+            raise UserError(f"patch tokens up to {largest:g} do not fit half precision; use --cache_precision fp32")
         write_array(self._path(digest), values.astype(self.dtype))
 
     def read(self, digest: str) -> np.ndarray:

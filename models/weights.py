@@ -141,12 +141,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if "token_embedding.rows" in state:
         rows, ids, size = (state.pop(f"token_embedding.{name}", None) for name in ("rows", "ids", "size"))
         try:
-            state["token_embedding.weight"] = rows.new_zeros(int(size), rows.shape[1])
-            state["token_embedding.weight"][ids.long()] = rows
+            state["token_embedding.weight"] = rows.new_zeros(int(size), rows.shape[1]).index_copy(0, ids.long(), rows)
         except (AttributeError, TypeError, IndexError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: token_embedding.rows, token_embedding.ids and token_embedding.size do not fit together"
-            ) from error
+            raise UserError(f"{path}: token_embedding.rows, .ids and .size do not fit together") from error
     return state
 
 

@@ -118,12 +118,7 @@ def _class_content(result: ClassResult, bootstrap: Bootstrap | None) -> dict[str
 
 
 def _curves_content(curves: Curves | None) -> dict[str, list[list[float]] | None] | None:
-    if curves is None:
-        return None
-    return {
-        name: curve and [np.round(values, CURVE_DIGITS).tolist() for values in (curve.x, curve.y)]
-        for name, curve in vars(curves).items()
-    }
+    return curves and {name: None if xy is None else np.round(xy, CURVE_DIGITS).tolist() for name, xy in curves.items()}
 
 
 def _scores_and_labels(result: ClassResult) -> tuple[np.ndarray, np.ndarray]:

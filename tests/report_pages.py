@@ -35,7 +35,7 @@ def class_result(name: str, labels: Sequence[int | None], scores: Sequence[float
         for i, (label, score) in enumerate(zip(labels, scores, strict=True))
     ]
     parts = [np.array([s for label, s in zip(labels, scores, strict=True) if label == kind]) for kind in (0, 1)]
-    auroc = ranking_measures(*parts).auroc
+    auroc = ranking_measures(*parts)["auroc"]
     notes = [] if auroc is not None else ["no image measures: a label is missing"]
     return ClassResult(name, images, {"auroc_px": None, "auroc_sp": auroc}, notes)
 

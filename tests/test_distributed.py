@@ -240,7 +240,8 @@ def test_a_program_that_does_not_share_its_work_refuses_to_run_several_times(mon
     monkeypatch.setattr("utils.distributed.start", dist.HashStore)
     monkeypatch.setattr("signal.signal", lambda *arguments: None)
     monkeypatch.setattr("sys.argv", ["a/doctor.py"])
-    monkeypatch.setattr("utils.errors._leave", sys.exit)
+    monkeypatch.setattr("atexit._run_exitfuncs", lambda: None)
+    monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit) as caught:
         run(lambda: pytest.fail("it ran"))
     assert caught.value.code == 2

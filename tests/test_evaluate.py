@@ -76,7 +76,7 @@ def test_measures_are_those_of_the_maps(data, maps, tmp_path):
         scores = np.stack(list(own.values()))
         found = content["classes"][name]
         assert found["auroc_px"] == pytest.approx(roc_auc_score(masks.ravel(), scores.ravel()), abs=1e-12)
-        assert found["aupro"] == pixel_measures(scores.copy(), masks).pro
+        assert found["aupro"] == pixel_measures(scores.copy(), masks)[0]["pro"]
         labels = [0 if "/good/" in path else 1 for path in own]
         assert found["ap_sp"] == pytest.approx(average_precision_score(labels, scores.max((1, 2))), abs=1e-12)
     assert content["complete"] is True

@@ -90,29 +90,23 @@ def plain_record(options: Options) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(options), default=str))
 
 
-def _checked(kind: type, holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
-    """A type of numbers for which a condition holds; others are refused with what is `said` of them."""
+def _checked(kind: Callable[[str], Any], holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
+    """A type of values for which a condition holds; others are refused with what is `said` of them."""
 
-    def number(text: str) -> Any:
+    def checked(text: str) -> Any:
         with suppress(ValueError):
             value = kind(text)
             if holds(value):
                 return value
         raise argparse.ArgumentTypeError(f"'{text}' is not {said}")
 
-    return number
+    return checked
 
 
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
 non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
 positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
-
-
-def _non_empty(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty")
-    return text.strip()
 
 
 PositiveInt = Annotated[int, positive_int]
@@ -124,7 +118,7 @@ FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
 Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a number between 0 and 100")]
 Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
-Text = Annotated[str, _non_empty]  # that is more than space
+Text = Annotated[str, _checked(str.strip, bool, "a text of more than space")]
 
 
 def as_given(value: object) -> str:

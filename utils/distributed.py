@@ -126,16 +126,13 @@ def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
 
 
 def in_turn(
-    items: Iterable[T], error_type: type[Exception], waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    items: Iterable[T],  # this process's, none of them None
+    error_type: type[Exception],  # of errors that other processes' items may raise; the main one raises them in turn
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,  # in which to wait for another process's item
 ) -> Iterator[T]:
     """Yield all items in the main process: its own first one, the first of process 1, and so on, then the seconds.
 
     The other processes hand their items over and yield none. Of a process's items, no more than one is under way.
-
-    Args:
-        items: this process's, none of them None.
-        error_type: of errors that another process's items may raise; the main process raises them in their turn.
-        waiting: a context to wait in for another process's item.
     """
     if not is_main():
         try:

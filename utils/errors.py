@@ -40,13 +40,21 @@ def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
 
 
 def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
+    """Do this process's work and end it without the interpreter's and the libraries' own clearing up.
+
+    In that, a library's thread could abort a process whose work was done, and `torchrun` would call the run failed.
+    """
+    code = 1
     try:
         _share_work(main, parallel=parallel)
     except SystemExit as ending:
-        _leave(ending.code)
+        code = ending.code
     except BaseException:
         traceback.print_exc()
-        _leave(1)
+    atexit._run_exitfuncs()  # of Python: worker processes, temporary folders, the log
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
@@ -77,17 +85,6 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
             _stop("error: another process of this run is gone or late; see what torchrun says of it", 1)
         _report(error)
         raise
-
-
-def _leave(code: int) -> NoReturn:
-    """End this process once Python's part is done, without the interpreter's and the libraries' own clearing up.
-
-    In that, a library's thread could abort a process whose work was done, and `torchrun` would call the run failed.
-    """
-    atexit._run_exitfuncs()  # of Python: worker processes, temporary folders, the log
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _report(error: BaseException) -> None:

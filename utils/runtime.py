@@ -151,9 +151,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 def git_commit(folder: Path) -> str | None:
     """Find the commit of the checkout that `folder` is in, with "+" where files differ from it; None outside of one."""
-    git = ("git", "-C", str(folder))
-    commit, changes = _output(*git, "rev-parse", "HEAD"), _output(*git, "status", "--porcelain", "-uno")
-    return None if commit is None or changes is None else commit + ("+" if changes else "")
+    return _output("git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
 
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:

@@ -70,10 +70,10 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
         batch = torch.stack([image_transform(image, size) for image in images])
         found = detector.predict(batch, [name] * len(pairs))
         maps, anomalous = found.maps.numpy(), np.stack(masks)
-        pixel.append(ranking_measures(maps[~anomalous], maps[anomalous]).auroc)
+        pixel.append(ranking_measures(maps[~anomalous], maps[anomalous])["auroc"])
         scores = detector.image_scores(found.text_prob.numpy(), maps.max((1, 2)), maps.min((1, 2)))
         faulty = np.array([defect is not None for defect, _ in kinds])
-        image.append(ranking_measures(scores[~faulty], scores[faulty]).auroc)
+        image.append(ranking_measures(scores[~faulty], scores[faulty])["auroc"])
         baselines.append(list(baseline_aurocs([resize_rgb(image, size) for image in images], masks).values()))
     assert np.mean(pixel) > 0.9
     assert np.mean(pixel) > np.mean(baselines, axis=0).max() + 0.1

@@ -95,7 +95,7 @@ def test_presets_cannot_be_changed_by_a_run():
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--rep_vec", "median"], "invalid choice: 'median'"),
         (["--dbscan_eps", "0"], "'0' is not a number above 0"),
-        (["--obj_name", " "], "it is empty"),
+        (["--obj_name", " "], "' ' is not a text of more than space"),
         (["--dbscan_min_samples", "1.5"], "'1.5' is not a whole number"),
     ],
 )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from models.adapter import GRN, AdaptedFeatures, ImageAdapter, encode_adapted
-from models.anomaly_map import adapter_upsampling, kernel_matrix, resample
+from models.anomaly_map import adapter_upsampling, gaussian_matrix, resample
 from models.backbone import Backbone
 from models.dp_clip import DPClip, training_loss
 from models.losses import MomentumPrototypes
@@ -75,11 +75,11 @@ def test_five_training_steps_meet_the_goldens(backbone, dp_clip_golden, text, ac
         features = encode_adapted(
             backbone.clip.visual, adapter, tiny_clip.images(), activation_checkpointing=activation_checkpointing
         )
-        loss = training_loss(features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes)
-        total = loss.total(0.1)
+        loss = training_loss(features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes, 0.1)
+        total, *parts = loss.values()
         total.backward()
         norm = torch.stack([parameter.grad.norm() for parameter in adapter.parameters()]).norm()
-        steps.append([value.item() for value in (*loss, total, norm)])
+        steps.append([value.item() for value in (*parts, total, norm)])
         optimizer.step()
         prototypes.update()
     expected = dp_clip_golden["train_cls_seg_dec_total_gradnorm"]
@@ -163,10 +163,10 @@ def test_a_map_is_the_sum_of_blurred_token_scores_written_out(backbone, text):
 
 
 @pytest.mark.parametrize("size, window, sigma", [(12, 7, 1.0), (37, 9, 1.5), (5, 9, 1.5)])
-def test_kernel_matrix_is_the_blur_of_torchvision(size, window, sigma):
+def test_gaussian_matrix_of_a_window_is_the_blur_of_torchvision(size, window, sigma):
     image = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0))
     expected = gaussian_blur(image, [window, window], [sigma, sigma])
-    assert relative_error(resample(image, kernel_matrix(size, window, sigma)), expected) < ROUNDING
+    assert relative_error(resample(image, gaussian_matrix(size, sigma, window)), expected) < ROUNDING
 
 
 def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
@@ -191,11 +191,12 @@ def test_training_loss_is_its_definition_written_out(backbone, text):
     images, masks = tiny_clip.images(), tiny_clip.masks()
     features = encode(backbone, tiny_adapter.load(backbone), images)
     both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
-    loss = training_loss(features, both, labels, masks, adapter_upsampling(backbone), MomentumPrototypes(0.999))
-    for found, expected in zip(loss, plain_losses(features, both, labels, masks), strict=True):
+    upsampling, prototypes = adapter_upsampling(backbone), MomentumPrototypes(0.999)
+    total, *parts = training_loss(features, both, labels, masks, upsampling, prototypes, 0.25).values()
+    for found, expected in zip(parts, plain_losses(features, both, labels, masks), strict=True):
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
-    expected = loss.classification + loss.segmentation + 0.25 * loss.decoupling
-    assert float(loss.total(0.25)) == pytest.approx(float(expected))
+    expected = parts[0] + parts[1] + 0.25 * parts[2]
+    assert float(total) == pytest.approx(float(expected))
 
 
 def test_a_batch_of_normal_images_has_no_decoupling_loss(backbone, text):
@@ -208,8 +209,9 @@ def test_a_batch_of_normal_images_has_no_decoupling_loss(backbone, text):
         torch.zeros(2, 96, 96, dtype=torch.bool),
         adapter_upsampling(backbone),
         prototypes,
+        0.1,
     )
-    assert loss.decoupling == 0
+    assert loss["decoupling"] == 0
     assert prototypes.values is None
 
 

@@ -62,9 +62,9 @@ def brute_force(data: Path, name: str, row: np.ndarray, seed: int, shift: float)
     labels = np.array(["/good/" not in ordered[i] for i in index])
     image_scores = scores.max((1, 2))
     image = ranking_measures(image_scores[~labels], image_scores[labels])
-    pixel = pixel_measures(scores, masks)
-    values = (pixel.auroc, pixel.f1_max, pixel.ap, pixel.pro, image.auroc, image.f1_max, image.ap)
-    return dict(zip((*PIXEL_MEASURES, *IMAGE_MEASURES), values, strict=True))
+    pixel, _ = pixel_measures(scores, masks)
+    of_pixels = {key: pixel[name] for key, name in PIXEL_MEASURES.items()}
+    return of_pixels | {key: image[name] for key, name in IMAGE_MEASURES.items()}
 
 
 def test_differences_are_paired_draw_by_draw(data, runs, tmp_path):

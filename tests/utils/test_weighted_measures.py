@@ -1,7 +1,5 @@
 """The measures of draws against measuring the images drawn, one draw after another."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,8 +23,8 @@ def pixels_one_by_one(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) 
     """[B, 4], each row measured on the maps repeated as often as they were drawn; NaN where undefined."""
     rows = []
     for row in weights:
-        found = pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))
-        rows.append([getattr(found, name) for name in NAMES])
+        found, _ = pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))
+        rows.append([found[name] for name in NAMES])
     return np.array(rows, dtype=float)
 
 
@@ -82,7 +80,7 @@ def test_images_of_random_draws(decimals):
     drawn = measures_of_draws(*as_pixels, weights[:, known])
     for i, row in enumerate(weights):
         normal, anomalous = (np.repeat(scores[labels == value], row[labels == value]) for value in (0, 1))
-        expected = dataclasses.astuple(ranking_measures(normal, anomalous))
+        expected = tuple(ranking_measures(normal, anomalous).values())
         assert tuple(drawn[name][i] for name in NAMES[:3]) == pytest.approx(expected, rel=1e-12)
 
 

@@ -49,8 +49,7 @@ class Bootstrap:
     def interval(self, values: np.ndarray) -> tuple[float, float]:
         """Compute the percentile interval of a measure's values [resamples]."""
         outside = (1 - self.confidence / 100) / 2
-        low, high = np.quantile(values, [outside, 1 - outside])
-        return float(low), float(high)
+        return tuple(np.quantile(values, [outside, 1 - outside]).tolist())
 
     def __str__(self) -> str:
         return (
@@ -60,7 +59,11 @@ class Bootstrap:
 
 
 def measures_of_draws(
-    maps: np.ndarray, masks: np.ndarray, weights: np.ndarray, thresholds: int = THRESHOLDS, progress: str | None = None
+    maps: np.ndarray,  # finite scores [n, H, W]
+    masks: np.ndarray,  # which are anomalous, one at least: bool [n, H, W]
+    weights: np.ndarray,  # how often each draw has each image: int [B, n]
+    thresholds: int = THRESHOLDS,
+    progress: str | None = None,  # what a progress bar is called; None shows none
 ) -> dict[str, np.ndarray]:
     """Compute the values [B] of each measure, as fractions, in B draws, each of normal and anomalous scores.
 
@@ -71,11 +74,6 @@ def measures_of_draws(
     scores between them were equal: the curves are exact in that many points, and straight between them. That moves the
     set's own AUROC by at most 1 / (2 thresholds); what it changes was measured to be far below an interval's own noise
     (benchmarks/README.md). With fewer everything is exact.
-
-    Args:
-        maps, masks: finite scores [n, H, W], and bool [n, H, W] which are anomalous: one at least.
-        weights: int [B, n], how often each draw has each image.
-        progress: what a progress bar is called; None shows none.
     """
     low, high = _groups(np.sort(maps[masks]), thresholds)  # [K]
     normal_above, normal_at_least = np.zeros((2, len(maps), low.size), np.int32)  # each image's by `high`, `low`

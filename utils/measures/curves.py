@@ -1,7 +1,5 @@
 """Points of the curves behind the measures: each exact, and few enough to draw."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from utils.measures.pro import FPR_LIMIT, mean_overlap
@@ -9,22 +7,11 @@ from utils.measures.regions import SplitScores
 
 POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
 
-
-@dataclass(frozen=True)
-class Curve:
-    """Points [k] of a curve as fractions, by falling threshold; an item is positive if its score reaches it."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-
-@dataclass(frozen=True)
-class Curves:
-    """The curves of one set of scores."""
-
-    roc: Curve  # true-positive over false-positive rate, from (0, 0) to (1, 1)
-    pr: Curve  # precision over recall; average precision is the area of the steps that have them at their right end
-    pro: Curve | None = None  # mean overlap over false-positive rate, from (0, 0) to the rate 0.3; None for images
+# Rows x and y [2, k] of a curve's points as fractions, by falling threshold, which positive items' scores reach:
+# "roc", true-positive over false-positive rate, from (0, 0) to (1, 1);
+# "pr", precision over recall: average precision is the area of the steps that have them at their right end;
+# "pro", mean overlap over false-positive rate, from (0, 0) to the rate 0.3; None for images.
+Curves = dict[str, np.ndarray | None]
 
 
 def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
@@ -35,21 +22,18 @@ def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
     false = normal.size - np.searchsorted(normal, falling, side="left")
     true = anomalous.size - np.searchsorted(anomalous, falling, side="left")
     recall = true / anomalous.size
-    roc = Curve(np.append(0, false / normal.size), np.append(0, recall))
-    return Curves(roc, Curve(recall, true / (true + false)))
+    roc = np.stack([np.append(0, false / normal.size), np.append(0, recall)])
+    return {"roc": roc, "pr": np.stack([recall, true / (true + false)]), "pro": None}
 
 
-def pixel_curves(split: SplitScores) -> Curves | None:
-    """Draw ROC, PR and PRO of a class's pixels; None without anomalous or without normal ones."""
-    normal, anomalous = split.normal, np.ascontiguousarray(split.anomalous)
-    curves = ranking_curves(normal, anomalous)
-    if curves is None:
-        return None
-    overlap = mean_overlap(split, _thresholds(normal, anomalous), side="right")
-    rate, overlap = curves.roc.x, np.append(0, overlap[::-1])
+def pixel_curves(split: SplitScores) -> Curves:
+    """Draw ROC, PR and PRO of a class's pixels, which are normal and anomalous ones."""
+    curves = ranking_curves(split.normal, split.anomalous)
+    overlap = mean_overlap(split, _thresholds(split.normal, split.anomalous), side="right")
+    rate, overlap = curves["roc"][0], np.append(0, overlap[::-1])
     inside = rate < FPR_LIMIT
     last = np.interp(FPR_LIMIT, rate, overlap)
-    return Curves(curves.roc, curves.pr, Curve(np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)))
+    return curves | {"pro": np.stack([np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)])}
 
 
 def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:

@@ -19,15 +19,13 @@ FPR_LIMIT = 0.3
 LEGACY_STEPS = 200
 
 
-def exact_pro(split: SplitScores) -> float | None:
-    """Integrate PRO(FPR) over all distinct thresholds, straight between them; None without regions or normal pixels.
+def exact_pro(split: SplitScores) -> float:
+    """Integrate PRO(FPR) over all distinct thresholds, straight between them, of regions and normal pixels.
 
     A pixel of a region of n pixels raises PRO by 1 / (n R), along a ramp over the false positives that its threshold
     adds. The area under the sum of all ramps is the sum of the areas under each, so no curve has to be built.
     """
     normal = split.normal
-    if not normal.size or not split.regions:
-        return None
     limit = FPR_LIMIT * normal.size  # of false positives
     total = 0.0
     for block in blocks(split.anomalous.size):
@@ -50,11 +48,9 @@ def legacy_pro(split: SplitScores) -> float | None:
 
     200 thresholds equally spaced from the least to the greatest score; points with a false-positive rate of 0.3 or more
     are dropped and the remaining rates rescaled to [0, 1]. Unlike `exact_pro`, it changes under a monotone map of the
-    scores. None where that is None, or fewer than two different rates remain.
+    scores. None where fewer than two different rates remain.
     """
     normal, anomalous = split.normal, split.anomalous
-    if not normal.size or not split.regions:
-        return None
     low, high = min(normal[0], anomalous[0]), max(normal[-1], anomalous[-1])
     step = (high - low) / LEGACY_STEPS
     if not 0 < step < np.inf:

@@ -5,35 +5,28 @@ scores lie above and below; F1-max is a maximum over them. So sorting the normal
 ones up in them gives all, without a loop over thresholds.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from utils.measures.regions import blocks
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """How well scores tell two labels apart, as fractions; all None if there is one label only."""
+def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float | None]:
+    """Measure how well finite scores rank the anomalous items [P] above the normal ones [N], in fractions.
 
-    auroc: float | None  # area under the ROC curve, ties count half
-    ap: float | None  # average precision, the sum of (R_n - R_{n-1}) P_n over the distinct thresholds
-    f1_max: float | None  # the greatest F1 over the distinct thresholds
-
-
-def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
-    """Measure how well finite scores rank the anomalous items [P] above the normal ones [N]."""
+    `auroc` is the area under the ROC curve, where ties count half; `ap` the sum of (R_n - R_{n-1}) P_n over the
+    distinct thresholds, and `f1_max` the greatest F1 over them. All are None if there is one label only.
+    """
     for name, scores in (("normal", normal), ("anomalous", anomalous)):
         if not np.isfinite(scores).all():
             raise ValueError(f"the {name} score {np.flatnonzero(~np.isfinite(scores))[0]} is not finite")
     return sorted_ranking(np.sort(normal, axis=None), np.sort(anomalous, axis=None))
 
 
-def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
+def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float | None]:
     """Measure as `ranking_measures` does, from scores that ascend."""
     negatives, positives = normal.size, anomalous.size
     if not negatives or not positives:
-        return Ranking(None, None, None)
+        return dict.fromkeys(("auroc", "ap", "f1_max"))
     twice_below = 0  # pairs of an anomalous score and a normal one below it, twice; ties add one
     precision_sum = f1_max = 0.0
     for block in blocks(positives):
@@ -46,7 +39,8 @@ def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
         predicted = true_positives + negatives - below
         precision_sum += float(np.sum(true_positives / predicted))
         f1_max = max(f1_max, float(np.max(2 * true_positives / (predicted + positives))))
-    return Ranking(twice_below / (2 * negatives * positives), precision_sum / positives, f1_max)
+    auroc = twice_below / (2 * negatives * positives)
+    return {"auroc": auroc, "ap": precision_sum / positives, "f1_max": f1_max}
 
 
 def misranked(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

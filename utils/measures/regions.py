@@ -15,7 +15,7 @@ class SplitScores:
     """The pixel scores of a class, split by its masks."""
 
     normal: np.ndarray  # float32 [N], ascending; a view of the buffer that the maps stood in
-    anomalous: np.ndarray  # float32 [P], ascending; not contiguous
+    anomalous: np.ndarray  # float32 [P], ascending
     region_size: np.ndarray  # float32 [P], pixels of the region that each anomalous score lies in; not contiguous
     regions: int  # how many there are in all images
 
@@ -24,7 +24,7 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
     """Split maps float32 [n, H, W] (C-contiguous, writable) by masks bool [n, H, W]; DESTROYS the maps.
 
     The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
-    the maps is 8 bytes for each anomalous pixel, and the memory for one image.
+    the maps is 12 bytes for each anomalous pixel, and the memory for one image.
     A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
     """
     if maps.dtype != np.float32 or masks.dtype != np.bool_:
@@ -54,7 +54,7 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
     normal = scores[:normal_end]
     normal.sort()
     anomalous.sort()
-    return SplitScores(normal, anomalous.real, anomalous.imag, regions)
+    return SplitScores(normal, anomalous.real.copy(), anomalous.imag, regions)
 
 
 def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -93,5 +93,4 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
 
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
     """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
-    mask = np.where(anomaly_map > threshold, np.uint8(255), np.uint8(0))
-    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return cv2.resize(255 * (anomaly_map > threshold).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
