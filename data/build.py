@@ -34,7 +34,7 @@ def build_meta(
     of `check`; `options` are the layout's.
     """
     root = _existing(spec, Path(root)).resolve()
-    layout = LAYOUTS[spec.layout]
+    layout = LAYOUTS[spec.name]
     expected = f"expected is {layout.expected}"
     try:
         found = layout.read(root, **options)
@@ -81,7 +81,7 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:
     """The folder of a data set, which is drawn into it if it is not there and can be drawn."""
-    layout = LAYOUTS[spec.layout]
+    layout = LAYOUTS[spec.name]
     if layout.drawn_by is not None and not root.exists():
         logger.info("there is no folder %s: drawing the data set", root)
         importlib.import_module(layout.drawn_by).generate(root)
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     title = "data sets, and what is expected in their folders"
     builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
     for spec in REGISTRY.values():
-        expected = LAYOUTS[spec.layout].expected
+        expected = LAYOUTS[spec.name].expected
         builder = builders.add_parser(spec.name, prog=None if name is None else parser.prog, help=expected)
         builder.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
         builder.set_defaults(spec=spec)
@@ -117,12 +117,12 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
         what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
         add("--no_check", action="store_true", help=what)
-        for option, text in LAYOUTS[spec.layout].options.items():
+        for option, text in LAYOUTS[spec.name].options.items():
             add(f"--{option}", help=text)
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     published = args.spec.published
-    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
+    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.name].options}
     meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(counts_table(meta, published))
     if published is None:
