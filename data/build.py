@@ -18,7 +18,7 @@ if not __package__:
 
 from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
-from datasets.meta import Meta, find_meta, is_json_lines, meta_path, read_meta, write_meta
+from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from utils.errors import UserError, run
 
@@ -56,13 +56,12 @@ def build_meta(
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
     write_meta(out, checked.meta)
     try:
-        meta = read_meta(out, root)
+        read_meta(out, root)
     except UserError:
         out.unlink(missing_ok=True)  # or it would stop every later run, too
         raise
     logger.info("wrote %s", out)
-    if spec.published is None:
-        _warn_of_unlisted(root, out, meta)
+    _warn_of_unlisted(spec, root, out)
     return out
 
 
@@ -74,8 +73,7 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
         logger.info("%s has no meta.json: building it", root)
         return build_meta(spec, root)
     logger.info("reading %s as it is; delete it if the data set has changed", path)
-    if spec.published is None:
-        _warn_of_unlisted(root, path, read_meta(path, root))
+    _warn_of_unlisted(spec, root, path)
     return path
 
 
@@ -91,8 +89,8 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
     return root
 
 
-def _warn_of_unlisted(root: Path, path: Path, meta: Meta) -> None:
-    for problem in check_unlisted(root, path, meta):
+def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
+    for problem in check_unlisted(root, path, read_meta(path, root)) if spec.published is None else ():
         logger.warning("%s; %s", problem.what, problem.remedy)
 
 
