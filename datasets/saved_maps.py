@@ -73,15 +73,22 @@ def load_map(path: Path) -> np.ndarray:
     what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie. A file that cannot be read,
     or is not one map of finite numbers, is a `UserError` with its name.
     """
+    suffix, mode = path.suffix.lower(), "F"
     try:
-        values = _values(path)
-    except UserError:
-        raise
+        if suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        elif suffix in (".tiff", ".tif"):
+            values = tifffile.imread(path)
+        else:
+            with Image.open(path, formats=["PNG"]) as image:
+                mode, values = image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise UserError(f"cannot read the map {path}: it is not a PNG file") from error
     except Exception as error:  # broken files make the decoders raise almost anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the map {path}: {' '.join(reason.split())}") from error
+    if mode not in _GREY_MODES and not mode.startswith("I;16"):
+        raise UserError(f"the map {path} is a picture in {mode}, not in grey: its values are lost")
     if values.dtype.kind not in "biuf":
         raise UserError(f"the map {path} holds no real numbers but {values.dtype}")
     shape, values = values.shape, values.squeeze() if values.ndim > 2 else values
@@ -93,18 +100,6 @@ def load_map(path: Path) -> np.ndarray:
         y, x = np.argwhere(~np.isfinite(values))[0]
         raise UserError(f"the map {path} has a value that is not finite in float32, in row {y}, column {x}")
     return values
-
-
-def _values(path: Path) -> np.ndarray:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if suffix in (".tiff", ".tif"):
-        return tifffile.imread(path)
-    with Image.open(path, formats=["PNG"]) as image:
-        if image.mode not in _GREY_MODES and not image.mode.startswith("I;16"):
-            raise UserError(f"the map {path} is a picture in {image.mode}, not in grey: its values are lost")
-        return np.asarray(image)
 
 
 @dataclass(frozen=True)
