@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from datasets.loader import Item, ItemDataset
+from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
@@ -112,11 +112,11 @@ class SavedMapDataset(ItemDataset):
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
-    def read(self, index: int, entry: Entry) -> Item:
-        values = torch.from_numpy(load_map(self.maps[index]))[None]
+    def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
+        values = torch.from_numpy(load_map(self.maps[number]))[None]
         if self.map_size is not None:
             values = resize(values, [self.map_size, self.map_size], antialias=True)
-        return Item(values, self.images.read_mask(entry, tuple(values.shape[1:])), index, entry)
+        return values, self.images.read_mask(entry, tuple(values.shape[1:]))
 
 
 class SavedMaps:
