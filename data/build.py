@@ -18,7 +18,7 @@ if not __package__:
 
 from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
 from data.layouts import LAYOUTS
-from datasets.meta import Meta, find_meta, is_json_lines, meta_path, read_meta, write_meta
+from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from utils.errors import UserError, run
 
@@ -34,7 +34,7 @@ def build_meta(
     of `check`; `options` are the layout's.
     """
     root = _existing(spec, Path(root)).resolve()
-    layout = LAYOUTS[spec.layout]
+    layout = LAYOUTS[spec.name]
     expected = f"expected is {layout.expected}"
     try:
         found = layout.read(root, **options)
@@ -56,13 +56,12 @@ def build_meta(
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
     write_meta(out, checked.meta)
     try:
-        meta = read_meta(out, root)
+        read_meta(out, root)
     except UserError:
         out.unlink(missing_ok=True)  # or it would stop every later run, too
         raise
     logger.info("wrote %s", out)
-    if spec.published is None:
-        _warn_of_unlisted(root, out, meta)
+    _warn_of_unlisted(spec, root, out)
     return out
 
 
@@ -74,14 +73,13 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
         logger.info("%s has no meta.json: building it", root)
         return build_meta(spec, root)
     logger.info("reading %s as it is; delete it if the data set has changed", path)
-    if spec.published is None:
-        _warn_of_unlisted(root, path, read_meta(path, root))
+    _warn_of_unlisted(spec, root, path)
     return path
 
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:
     """The folder of a data set, which is drawn into it if it is not there and can be drawn."""
-    layout = LAYOUTS[spec.layout]
+    layout = LAYOUTS[spec.name]
     if layout.drawn_by is not None and not root.exists():
         logger.info("there is no folder %s: drawing the data set", root)
         importlib.import_module(layout.drawn_by).generate(root)
@@ -91,8 +89,8 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
     return root
 
 
-def _warn_of_unlisted(root: Path, path: Path, meta: Meta) -> None:
-    for problem in check_unlisted(root, path, meta):
+def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
+    for problem in check_unlisted(root, path, read_meta(path, root)) if spec.published is None else ():
         logger.warning("%s; %s", problem.what, problem.remedy)
 
 
@@ -106,7 +104,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     title = "data sets, and what is expected in their folders"
     builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
     for spec in REGISTRY.values():
-        expected = LAYOUTS[spec.layout].expected
+        expected = LAYOUTS[spec.name].expected
         builder = builders.add_parser(spec.name, prog=None if name is None else parser.prog, help=expected)
         builder.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
         builder.set_defaults(spec=spec)
@@ -117,12 +115,12 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
         what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
         add("--no_check", action="store_true", help=what)
-        for option, text in LAYOUTS[spec.layout].options.items():
+        for option, text in LAYOUTS[spec.name].options.items():
             add(f"--{option}", help=text)
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     published = args.spec.published
-    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.layout].options}
+    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.name].options}
     meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(counts_table(meta, published))
     if published is None:

@@ -39,7 +39,7 @@ def check_data_set(
     Without a `meta_file` that lists its images, the folder's own is taken or, without one, what a run would list. Only
     `classes` are looked at, if they are given.
     """
-    path, layout = meta_file, LAYOUTS[spec.layout]
+    path, layout = meta_file, LAYOUTS[spec.name]
     expected = f"expected is {layout.expected}"
     try:
         if not root.is_dir():

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -29,23 +29,15 @@ logger = logging.getLogger(__name__)
 LABELS = {"normal": 0, "anomalous": 1}
 
 
-def draw(classes: Mapping[str, Iterable[Entry]], shot: int, seed: int) -> dict[str, list[Entry]]:
-    """Draw `shot` images of each class and label, or all of them where there are fewer; unlabelled are passed over.
+def draw(entries: Iterable[Entry], shot: int, seed: int) -> list[Entry]:
+    """Draw `shot` images of each label from a class, or all of them where there are fewer; unlabelled are passed over.
 
-    Images are ranked by a hash of the seed and their path, and the first are drawn. So a draw does not
-    depend on the order of the entries or on other classes, and is a part of the draw of a larger `shot`.
-    Of each class normal images come before anomalous ones, each by path.
+    Images are ranked by a hash of the seed and their path, and the first are drawn. So a draw does not depend on the
+    order of the entries, and is a part of the draw of a larger `shot`. Normal images come first, each label's by path.
     """
-
-    def rank(entry: Entry) -> bytes:
-        return hashlib.sha256(f"{seed} {entry.img_path}".encode()).digest()
-
-    drawn = {}
-    for name, entries in classes.items():
-        entries = sorted(entries, key=rank)
-        groups = ([entry for entry in entries if entry.anomaly == label][:shot] for label in LABELS.values())
-        drawn[name] = [entry for group in groups for entry in sorted(group, key=lambda entry: entry.img_path)]
-    return drawn
+    ranked = sorted(entries, key=lambda entry: hashlib.sha256(f"{seed} {entry.img_path}".encode()).digest())
+    groups = ([entry for entry in ranked if entry.anomaly == label][:shot] for label in LABELS.values())
+    return [entry for group in groups for entry in sorted(group, key=lambda entry: entry.img_path)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
     classes = dict(sorted(read_meta(meta, root)[args.split].items()))
-    drawn = draw(classes, args.shot, args.seed)
+    drawn = {name: draw(entries, args.shot, args.seed) for name, entries in classes.items()}
     if not any(drawn.values()):
         raise UserError(f"{meta} has no labelled images in its {args.split} split, so none can be drawn")
     out = args.out or meta_path(root, f"{args.shot}-shot.jsonl")

@@ -143,8 +143,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            if missing := [name for name in columns if name not in reader.fieldnames]:
-                raise UserError(f"{path} has no column '{missing[0]}'; it needs {', '.join(columns)}")
+            for name in columns:
+                if (count := reader.fieldnames.count(name)) != 1:
+                    found = "no column" if count == 0 else f"{count} columns"
+                    raise UserError(f"{path} has {found} '{name}'; it needs {', '.join(columns)}, each once")
             for row in reader:
                 values = [row[name] for name in columns]
                 if None in values:

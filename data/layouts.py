@@ -163,8 +163,8 @@ ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_
 ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
 HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
 
-LAYOUTS: Mapping[str, Layout] = {
-    "mvtec": Layout(read_mvtec, MVTEC),
+LAYOUTS: Mapping[str, Layout] = {  # of each data set
+    **dict.fromkeys(("mvtec", "mpdd"), Layout(read_mvtec, MVTEC)),
     "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
     "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
     "folder": Layout(read_folder, FOLDER),

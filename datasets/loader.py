@@ -2,14 +2,14 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
@@ -18,50 +18,43 @@ from datasets.transforms import image_transform
 from utils.errors import UserError
 
 
-@dataclass(frozen=True)
-class Item:
-    """One image."""
-
-    image: torch.Tensor  # float32 [3, S, S]
-    mask: torch.Tensor | None  # bool [S, S], None where no mask is known
-    index: int  # which entry it is
-    entry: Entry
-
-
 class Batch(NamedTuple):
-    """Images of one batch; a tuple, so that a loader can put its tensors into page-locked memory."""
+    """Images of one batch, or a single one, then without the axis B; a tuple, as loaders stack and pin its tensors."""
 
     images: torch.Tensor  # float32 [B, 3, S, S]
     masks: torch.Tensor  # bool [B, S, S], all false where no mask is known
-    has_mask: torch.Tensor  # bool [B], where a mask is known
-    indices: list[int]  # which entries they are
-    entries: list[Entry]
+    has_mask: torch.Tensor | bool  # bool [B], where a mask is known
+    indices: torch.Tensor | int  # int64 [B], which images they are
 
 
 def empty_batch(image_size: int) -> Batch:
     """A batch without an image."""
-    nothing = torch.zeros(0, image_size, image_size, dtype=torch.bool)
-    return Batch(torch.zeros(0, 3, image_size, image_size), nothing, torch.zeros(0, dtype=torch.bool), [], [])
+    images, masks = torch.zeros(0, 3, image_size, image_size), torch.zeros(0, image_size, image_size, dtype=torch.bool)
+    return Batch(images, masks, torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
 
 
 @dataclass(frozen=True)
 class ItemDataset(Dataset):
-    """The items of a set of images, each read when asked for, by a subclass's `read` (see `AnomalyDataset`).
+    """The images of a set one by one, each read when asked for, by a subclass's `read` (see `AnomalyDataset`).
 
-    What a user can mend (a missing or broken file) is returned instead of the item, not raised: a worker's exception
+    What a user can mend (a missing or broken file) is returned instead of the image, not raised: a worker's exception
     would reach the user wrapped in two tracebacks.
     """
 
     images: ImageSet
+    first: int = field(default=0, kw_only=True)  # number of the first image, where sets are counted through
 
     def __len__(self) -> int:
         return len(self.images.entries)
 
-    def __getitem__(self, index: int) -> Item | UserError:
+    def __getitem__(self, index: int) -> Batch | UserError:
+        number = self.first + index
         try:
-            return self.read(index, self.images.entries[index])
+            image, mask = self.read(self.images.entries[index], number)
         except UserError as error:
             return error
+        known = mask is not None
+        return Batch(image, mask if known else torch.zeros(image.shape[1:], dtype=torch.bool), known, number)
 
 
 @dataclass(frozen=True)
@@ -70,24 +63,15 @@ class AnomalyDataset(ItemDataset):
 
     image_size: int
 
-    def read(self, index: int, entry: Entry) -> Item:
+    def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
         image = image_transform(load_rgb(self.images.root / entry.img_path), self.image_size)
-        return Item(image, self.images.read_mask(entry, (self.image_size, self.image_size)), index, entry)
+        return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 
-def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
-    """Stack items to a batch; the first error among them takes its place."""
-    if errors := [item for item in items if isinstance(item, UserError)]:
-        return errors[0]
-    images = torch.stack([item.image for item in items])
-    unknown = torch.zeros(images.shape[-2:], dtype=torch.bool)
-    return Batch(
-        images,
-        torch.stack([unknown if item.mask is None else item.mask for item in items]),
-        torch.tensor([item.mask is not None for item in items]),
-        [item.index for item in items],
-        [item.entry for item in items],
-    )
+def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
+    """Stack images to a batch; the first error among them takes its place."""
+    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
 
 
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -115,27 +99,16 @@ class ErrorRaisingLoader(DataLoader):
 
 
 def make_loader(
-    dataset: Dataset,
-    batches: Sequence[Sequence[int]],
-    num_workers: int = 0,
-    *,
-    collate_fn: Callable[[list[Any]], Any] = collate,
-    pin_memory: bool = False,
-    seed: int = 0,
+    dataset: Dataset, batches: Sequence[Sequence[int]], num_workers: int = 0, *, seed: int = 0, **options: Any
 ) -> ErrorRaisingLoader:
     """Load the items of a dataset in batches, given as their indices; errors come up in iterating.
 
-    `seed` is that of the workers' random numbers; torch's global generator is left untouched.
+    `seed` is that of the workers' random numbers; torch's global generator is left untouched. Further `options` are
+    those of `DataLoader`.
     """
-    return ErrorRaisingLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        pin_memory=pin_memory,
-        worker_init_fn=end_quietly,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    options = {"collate_fn": collate, "worker_init_fn": end_quietly, **options}
+    generator = torch.Generator().manual_seed(seed)
+    return ErrorRaisingLoader(dataset, batch_sampler=batches, num_workers=num_workers, generator=generator, **options)
 
 
 def end_quietly(worker_id: int) -> None:

@@ -35,7 +35,7 @@ class Entry:
 
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
 _META_KEYS = {field.name: field.name for field in fields(Entry)}  # what a file calls the fields of `Entry`
-_LINE_KEYS = {"img_path": "image_path", "mask_path": "mask_path", "cls_name": "class_name", "anomaly": "label"}
+_LINE_KEYS = {"img_path": "image_path", "anomaly": "label", "cls_name": "class_name", "mask_path": "mask_path"}
 
 
 def find_meta(root: Path) -> Path | None:
@@ -69,17 +69,17 @@ def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entr
     """
     if is_json_lines(path):
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
-        write_text(path, "".join(_line(entry) + "\n" for entry in entries))
+        write_text(path, "".join(f"{json.dumps(_line(entry), ensure_ascii=False)}\n" for entry in entries))
         return
     splits = {split: meta.get(split, {}).items() for split in SPLITS}
     write_json(path, {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits})
 
 
-def _line(entry: Entry) -> str:
-    """An entry in DP-CLIP's form: labels as floats, no mask path for an image without a mask."""
-    label = {} if entry.anomaly is None else {"label": float(entry.anomaly)}
-    mask = {"mask_path": entry.mask_path} if entry.mask_path else {}
-    return json.dumps({"image_path": entry.img_path, **label, "class_name": entry.cls_name, **mask}, ensure_ascii=False)
+def _line(entry: Entry) -> dict[str, Any]:
+    """An entry in DP-CLIP's form: labels as floats, and nothing where there is no label or no mask."""
+    values = {key: getattr(entry, name) for name, key in _LINE_KEYS.items()}
+    values["label"] = None if entry.anomaly is None else float(entry.anomaly)
+    return {key: value for key, value in values.items() if value not in (None, "")}
 
 
 def path_problem(path: str, root: Path) -> str | None:

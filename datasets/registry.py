@@ -32,7 +32,6 @@ class DatasetSpec:
     """One data set."""
 
     name: str  # what `--dataset` calls it
-    layout: str  # the folder layout, by its name in `data.layouts`
     domain: Domain  # which prompt file its classes are described with by default
     published: Published | None = None  # the complete test split's size, None for a user's own data
     _: KW_ONLY
@@ -60,31 +59,25 @@ class DatasetSpec:
 
 
 _SPECS = (
-    DatasetSpec("mvtec", "mvtec", "industrial", Published(15, 467, 1258)),
+    DatasetSpec("mvtec", "industrial", Published(15, 467, 1258)),
     DatasetSpec(
-        "visa",
-        "visa",
-        "industrial",
-        Published(12, 962, 1200),
-        dbscan_eps=1.5,
-        dbscan_min_samples=25,
-        smoothing_sdp_plus=2.0,
+        "visa", "industrial", Published(12, 962, 1200), dbscan_eps=1.5, dbscan_min_samples=25, smoothing_sdp_plus=2.0
     ),
-    DatasetSpec("mpdd", "mvtec", "industrial", Published(6, 176, 282)),
-    DatasetSpec("btad", "btad", "industrial", Published(3, 451, 290)),
-    DatasetSpec("brain", "brain", "medical", Published(1, 640, 3075)),
-    DatasetSpec("liver", "liver", "medical", Published(1, 833, 660)),
-    DatasetSpec("retina", "retina", "medical", Published(1, 1041, 764)),
-    DatasetSpec("colondb", "colondb", "medical", Published(1, 0, 380)),
-    DatasetSpec("cvc_clinicdb", "cvc_clinicdb", "medical", Published(1, 0, 612), alias="clinicdb"),
-    DatasetSpec("cvc300", "cvc300", "medical", Published(1, 0, 60)),
+    DatasetSpec("mpdd", "industrial", Published(6, 176, 282)),
+    DatasetSpec("btad", "industrial", Published(3, 451, 290)),
+    DatasetSpec("brain", "medical", Published(1, 640, 3075)),
+    DatasetSpec("liver", "medical", Published(1, 833, 660)),
+    DatasetSpec("retina", "medical", Published(1, 1041, 764)),
+    DatasetSpec("colondb", "medical", Published(1, 0, 380)),
+    DatasetSpec("cvc_clinicdb", "medical", Published(1, 0, 612), alias="clinicdb"),
+    DatasetSpec("cvc300", "medical", Published(1, 0, 60)),
     # Its masks can be JPEG, which is not black where it should be.
-    DatasetSpec("kvasir", "kvasir", "medical", Published(1, 0, 1000), mask_threshold=127),
-    DatasetSpec("isic", "isic", "medical", Published(1, 0, 379)),
-    DatasetSpec("headct", "headct", "medical", Published(1, 100, 100)),
-    DatasetSpec("brainmri", "brainmri", "medical", Published(1, 98, 155)),
-    DatasetSpec("demo", "demo", "industrial", smoothing=2.0),
-    DatasetSpec("folder", "folder", "industrial"),
+    DatasetSpec("kvasir", "medical", Published(1, 0, 1000), mask_threshold=127),
+    DatasetSpec("isic", "medical", Published(1, 0, 379)),
+    DatasetSpec("headct", "medical", Published(1, 100, 100)),
+    DatasetSpec("brainmri", "medical", Published(1, 98, 155)),
+    DatasetSpec("demo", "industrial", smoothing=2.0),
+    DatasetSpec("folder", "industrial"),
 )
 _PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
 REGISTRY: Mapping[str, DatasetSpec] = {spec.name: replace(spec, **_PHRASES.get(spec.name, {})) for spec in _SPECS}

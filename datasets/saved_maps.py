@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
-from datasets.loader import Item, ItemDataset
+from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
@@ -73,15 +73,22 @@ def load_map(path: Path) -> np.ndarray:
     what float64 or integers above 2^24 tell apart beyond float32's precision becomes a tie. A file that cannot be read,
     or is not one map of finite numbers, is a `UserError` with its name.
     """
+    suffix, mode = path.suffix.lower(), "F"
     try:
-        values = _values(path)
-    except UserError:
-        raise
+        if suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        elif suffix in (".tiff", ".tif"):
+            values = tifffile.imread(path)
+        else:
+            with Image.open(path, formats=["PNG"]) as image:
+                mode, values = image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise UserError(f"cannot read the map {path}: it is not a PNG file") from error
     except Exception as error:  # broken files make the decoders raise almost anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the map {path}: {' '.join(reason.split())}") from error
+    if mode not in _GREY_MODES and not mode.startswith("I;16"):
+        raise UserError(f"the map {path} is a picture in {mode}, not in grey: its values are lost")
     if values.dtype.kind not in "biuf":
         raise UserError(f"the map {path} holds no real numbers but {values.dtype}")
     shape, values = values.shape, values.squeeze() if values.ndim > 2 else values
@@ -95,18 +102,6 @@ def load_map(path: Path) -> np.ndarray:
     return values
 
 
-def _values(path: Path) -> np.ndarray:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if suffix in (".tiff", ".tif"):
-        return tifffile.imread(path)
-    with Image.open(path, formats=["PNG"]) as image:
-        if image.mode not in _GREY_MODES and not image.mode.startswith("I;16"):
-            raise UserError(f"the map {path} is a picture in {image.mode}, not in grey: its values are lost")
-        return np.asarray(image)
-
-
 @dataclass(frozen=True)
 class SavedMapDataset(ItemDataset):
     """Maps [1, H, W] in the place of images, with the masks that are known, each at the map's own size.
@@ -117,11 +112,11 @@ class SavedMapDataset(ItemDataset):
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
-    def read(self, index: int, entry: Entry) -> Item:
-        values = torch.from_numpy(load_map(self.maps[index]))[None]
+    def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
+        values = torch.from_numpy(load_map(self.maps[number]))[None]
         if self.map_size is not None:
             values = resize(values, [self.map_size, self.map_size], antialias=True)
-        return Item(values, self.images.read_mask(entry, tuple(values.shape[1:])), index, entry)
+        return values, self.images.read_mask(entry, tuple(values.shape[1:]))
 
 
 class SavedMaps:

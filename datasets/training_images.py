@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from datasets.images import load_rgb
-from datasets.loader import Item, ItemDataset
+from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from datasets.transforms import image_transform
 
@@ -75,21 +75,19 @@ class Augmentation:
 class TrainingImages(ItemDataset):
     """Images, each normal or with a mask, as they are trained on in one epoch, whatever the batch and the worker.
 
-    An image's augmentation depends on the seed, the epoch and its number, which is the items' index.
+    An image's augmentation depends on the seed, the epoch and its number.
     """
 
     image_size: int  # side S in pixels
-    first: int  # number of the first image, where several data sets are counted through
     augmented: bool
     seed: int
     epoch: int
 
-    def read(self, index: int, entry: Entry) -> Item:
-        number = self.first + index
+    def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         augmentation = Augmentation.draw(self.seed, self.epoch, number) if self.augmented else Augmentation()
         colours = augmentation.recolour(load_rgb(self.images.root / entry.img_path))
         image = augmentation.move(image_transform(colours, self.image_size))
         mask = self.images.read_mask(entry, (self.image_size, self.image_size), nearest=True)
         if entry.anomaly != 0:
             mask = augmentation.move(mask[None].float())[0] != 0
-        return Item(image, mask, number, entry)
+        return image, mask

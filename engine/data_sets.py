@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 
 from data.build import ensure_meta
@@ -101,8 +101,8 @@ def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
         unknown = len(images.entries) - len(known)
         logger.warning("left out of the training for want of a label or a mask: %d images in %s", unknown, images.root)
     if options.shot is not None:
-        classes = {name: list(group) for name, group in groupby(known, key=lambda entry: entry.cls_name)}
-        known = list(chain.from_iterable(draw(classes, options.shot, options.seed).values()))
+        classes = groupby(known, key=lambda entry: entry.cls_name)
+        known = [entry for _, group in classes for entry in draw(group, options.shot, options.seed)]
     return replace(images, entries=known)
 
 

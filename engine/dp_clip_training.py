@@ -43,6 +43,7 @@ class DPClipTraining(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.accumulate = self.options.accumulate
+        self.labels = torch.tensor([int(entry.anomaly != 0) for part in self.images for entry in part.entries])
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, self.options.milestones, DECAY)
         self.scaler = torch.amp.GradScaler(self.backbone.device.type, enabled=self.backbone.precision == "fp16")
         repeat_update = self.fidelity.repeated_prototype_update
@@ -66,19 +67,18 @@ class DPClipTraining(Training):
         batch = batch or empty_batch(self.backbone.image_size)
         device = self.text.device
         images, masks = (values.to(device, non_blocking=True) for values in (batch.images, batch.masks))
-        labels = torch.tensor([int(entry.anomaly != 0) for entry in batch.entries], dtype=torch.int64, device=device)
         features = self.backbone.run_image_tower(
             encode_adapted, self.trained, images, activation_checkpointing=self.options.activation_checkpointing
         )
-        text = self.text[batch.indices]
+        text, labels = self.text[batch.indices], self.labels[batch.indices].to(device)
         weight = self.options.decoupling_weight
         found = training_loss(features, text, labels, masks, self.upsampling, self.prototypes, weight)
-        if batch.indices and not found["loss"].isfinite():
+        if len(images) and not found["loss"].isfinite():
             return None
         self.scaler.scale(share * part * found["loss"]).backward()
         self.prototypes.update()
         losses = torch.stack([*found.values()]).detach()
-        losses = sum_over_processes(part * losses if batch.indices else torch.zeros_like(losses))
+        losses = sum_over_processes(part * losses if len(images) else torch.zeros_like(losses))
         return dict(zip(found, losses.tolist(), strict=True))
 
     def step(self) -> None:

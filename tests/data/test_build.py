@@ -133,7 +133,7 @@ def help_of(capsys, *arguments):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_data_set_has_help_of_its_own(capsys, name):
     shown = help_of(capsys, name)
-    assert f"Write meta.json for {name}. Expected in its folder: {LAYOUTS[get_spec(name).layout].expected}." in shown
+    assert f"Write meta.json for {name}. Expected in its folder: {LAYOUTS[name].expected}." in shown
     assert "--root" in shown
     assert ("--split_csv" in shown) == (name == "visa")
 
@@ -141,7 +141,7 @@ def test_every_data_set_has_help_of_its_own(capsys, name):
 def test_the_help_names_every_data_set_and_its_layout(capsys):
     shown = help_of(capsys)
     for spec in REGISTRY.values():
-        assert f"{spec.name} {LAYOUTS[spec.layout].expected}" in shown
+        assert f"{spec.name} {LAYOUTS[spec.name].expected}" in shown
 
 
 def test_a_data_set_may_be_called_as_the_papers_do(capsys):
@@ -156,12 +156,12 @@ def test_wrong_arguments_are_refused(arguments):
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if LAYOUTS[get_spec(name).layout].drawn_by is None])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if LAYOUTS[name].drawn_by is None])
 def test_a_wrong_folder_is_refused_with_the_expected_layout(tmp_path, name):
     with pytest.raises(UserError) as refused:
         main([name, "--root", str(tmp_path / "nowhere")])
     assert str(refused.value).startswith(f"there is no folder {tmp_path / 'nowhere'}: put the data set there")
-    assert str(refused.value).endswith(LAYOUTS[get_spec(name).layout].expected)
+    assert str(refused.value).endswith(LAYOUTS[name].expected)
 
 
 @pytest.mark.parametrize("make", [ensure_meta, build_meta])

@@ -13,8 +13,8 @@ from utils.errors import UserError
 
 def test_every_data_set_has_a_builder_that_can_be_run_and_imported():
     for spec in REGISTRY.values():
-        assert callable(LAYOUTS[spec.layout].read)
-        assert LAYOUTS[spec.layout].expected
+        assert callable(LAYOUTS[spec.name].read)
+        assert LAYOUTS[spec.name].expected
 
 
 def test_mvtec(tmp_path, warnings_of):

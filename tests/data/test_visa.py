@@ -67,6 +67,7 @@ def test_visa_with_another_split_file(tmp_path):
     [
         (None, "cannot read .*1cls.csv: No such file or directory; expected is CLASS/Data/Images"),
         ("object,split,label,image\n", "1cls.csv has no column 'mask'"),
+        ("object,split,label,image,mask,image\n", "1cls.csv has 2 columns 'image'"),
         (VISA_HEADER + "candle,test,normal\n", "1cls.csv, line 2: too few values"),
         (VISA_HEADER + "candle,val,normal,a.JPG,\n", "1cls.csv, line 2: 'val, normal'"),
         (VISA_HEADER + "candle,test,bad,a.JPG,\n", "1cls.csv, line 2: 'test, bad'"),

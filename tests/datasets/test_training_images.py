@@ -113,34 +113,34 @@ def test_the_mask_moves_with_its_image(folder):
         draw = Augmentation.draw(0, 1, number)
         item = images(folder, first=number)[0]
         plain = replace(draw, brightness=1.0, contrast=1.0, saturation=1.0)
-        red = plain.move(images(folder, augmented=False)[0].image)[0]
+        red = plain.move(images(folder, augmented=False)[0].images)[0]
         sure = (red == black) | (red == white)  # not the blurred edge, nor what comes in from outside
         assert sure.float().mean() > 0.3
-        assert torch.equal(item.mask[sure], red[sure] == white)
+        assert torch.equal(item.masks[sure], red[sure] == white)
 
 
 def test_an_image_is_the_same_whatever_is_read_before_it(folder):
     one, other = images(folder, epoch=3), images(folder, epoch=3)
     other[0]
-    assert torch.equal(one[1].image, other[1].image)
-    assert not torch.equal(images(folder, epoch=4)[1].image, one[1].image)
+    assert torch.equal(one[1].images, other[1].images)
+    assert not torch.equal(images(folder, epoch=4)[1].images, one[1].images)
 
 
 def test_numbers_are_counted_through_data_sets(folder):
     together, second = images(folder, (BAD, BAD, GOOD)), images(folder, (GOOD,), first=2)
-    assert second[0].index == together[2].index == 2
-    assert torch.equal(second[0].image, together[2].image)
+    assert second[0].indices == together[2].indices == 2
+    assert torch.equal(second[0].images, together[2].images)
 
 
 def test_without_augmentation_an_image_is_as_it_is_tested(folder):
     item = images(folder, augmented=False)[0]
-    assert torch.equal(item.image, image_transform(Image.open(folder / "bad.png"), SIZE))
-    rows, columns = item.mask.nonzero().T
+    assert torch.equal(item.images, image_transform(Image.open(folder / "bad.png"), SIZE))
+    rows, columns = item.masks.nonzero().T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 21, 9, 28)
 
 
 def test_a_normal_image_has_an_empty_mask(folder):
-    assert not images(folder)[1].mask.any()
+    assert not images(folder)[1].masks.any()
 
 
 def test_a_missing_file_is_an_error_in_the_items_place(folder):

@@ -151,8 +151,7 @@ def test_maps_take_what_is_measured():
             images=torch.zeros(batch_size, 3, 128, 128),
             masks=masks,
             has_mask=torch.ones(batch_size, dtype=torch.bool),
-            indices=list(range(start, start + batch_size)),
-            entries=entries[start : start + batch_size],
+            indices=torch.arange(start, start + batch_size),
         )
         for start in range(0, images, batch_size)
     ]

@@ -16,8 +16,10 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from datasets.image_set import ImageSet
 from datasets.loader import Batch
 from datasets.meta import Entry
+from datasets.registry import get_spec
 from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
 from models.dp_clip import DPClip
@@ -103,14 +105,14 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
     assert relative_error(other.maps, one.maps) < ROUNDING
     settings = DPClipTrainingOptions(train_dataset=("folder",), save_path=Path(), milestones=())
     entries = [Entry(name, "", name, "", 1) for name in CLASSES]
-    batch = Batch(tiny_clip.images(), tiny_clip.masks(), torch.ones(2, dtype=torch.bool), [0, 1], entries)
+    batch = Batch(tiny_clip.images(), tiny_clip.masks(), torch.ones(2, dtype=torch.bool), torch.arange(2))
     gradients = []
     for tower in (backbone, compiled):
         training = DPClipTraining(
             options=settings,
             backbone=tower,
             fidelity=Fidelity.named("released", "dp_clip"),
-            images=[],
+            images=[ImageSet(get_spec("folder"), Path(), entries)],
             text=torch.stack(list(text.values())),
             trained=adapter,
         )
