@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -61,8 +61,7 @@ class ClassMaps:
     map_min: np.ndarray  # [n]
 
 
-@dataclass(frozen=True, slots=True)  # as there are as many as images
-class ImageScore:
+class ImageScore(NamedTuple):
     """One row of scores.csv; what is not known is None."""
 
     image_path: str
