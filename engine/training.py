@@ -190,7 +190,7 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
         arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
         state = from_main(lambda: _earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
-        log, trained = TrainingLog(options.save_path, [], []), 0
+        log, trained = TrainingLog([], []), 0
         if state is not None:
             log, trained = _restored(training, state, state_file)
         _run_epochs(training, log, trained, arguments)
@@ -218,7 +218,7 @@ def _restored(training: Training, state: Mapping[str, Any], path: Path) -> tuple
     try:
         training.restore(state, path)
         restore_random_states(state["random_states"])
-        log, trained = TrainingLog(training.options.save_path, **state["log"]), int(state["epoch"])
+        log, trained = TrainingLog(**state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -238,7 +238,7 @@ def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: M
         is_last = epoch == options.epochs
         bar = progress(training.steps(epoch), total=training.steps_per_epoch, unit="step", desc=f"epoch {epoch}")
         for losses in bar:
-            log.add_step(epoch, **losses)
+            log.steps.append({"step": len(log.steps) + 1, "epoch": epoch, **losses})
             bar.set_postfix_str(f"loss {losses['loss']:.3f}")
         if is_last or epoch % options.print_freq == 0:
             means = ", ".join(f"{name} {log.epoch_mean(epoch, name):.4f}" for name in losses)
@@ -251,12 +251,12 @@ def _run_epochs(training: Training, log: TrainingLog, trained: int, arguments: M
             save_checkpoint(newest, checkpoint)
             measures = training.validate(epoch)
             if measures is not None:
-                log.add_validation(epoch, measures)
+                log.validations.append({"epoch": epoch, **measures})
         if training.newest_file is not None:
             newest = options.save_path / training.newest_file
             save_checkpoint(newest, checkpoint)
-        log.write()  # before the state: a run that goes on after this epoch does not write it again
-        rest = {"random_states": random_states(), "arguments": arguments, "log": log.state()}
+        log.write(options.save_path)  # before the state: a run that goes on after this epoch does not write it again
+        rest = {"random_states": random_states(), "arguments": arguments, "log": vars(log)}
         save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
     logger.info("the curves are in %s", options.save_path)
     logger.info("test with --checkpoint %s", newest)
