@@ -152,20 +152,16 @@ const heads = COLUMNS.map(({ key, title, hint, className, order, down }) => {
     order ? make("button", { onclick }, title) : title);
 });
 
-function showDirection() {
-  heads.forEach((head) => head.removeAttribute("aria-sort"));
-  const sorted = heads[COLUMNS.findIndex((column) => column.key === state.sort.key)];
-  sorted.setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
-}
-
 function showRows() {
   const query = at("query").value.toLowerCase();
   const wanted = at("outcome").value;
-  const { order } = COLUMNS.find((column) => column.key === state.sort.key);
+  const sorted = COLUMNS.findIndex((column) => column.key === state.sort.key);
+  heads.forEach((head) => head.removeAttribute("aria-sort"));
+  heads[sorted].setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
   const sign = state.sort.down ? -1 : 1;
   rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
     && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
-  rows.sort((a, b) => sign * order(a, b));
+  rows.sort((a, b) => sign * COLUMNS[sorted].order(a, b));
 
   const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, pages - 1);
@@ -214,7 +210,6 @@ function showAll() {
   showHistogram();
   showCounts(counts, rates);
   showCurves(rates);
-  showDirection();
   showRows();
 }
 
