@@ -10,8 +10,7 @@ from torch import Tensor
 from utils.measures.curves import Curves
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a detector says of a batch."""
 
     maps: Tensor  # float32 [B, H, W], higher where more anomalous
@@ -37,8 +36,7 @@ class Sample(Protocol):
     anomaly: int | None  # 0 or 1; None where no label is known
 
 
-@dataclass(frozen=True)
-class ImageMap:
+class ImageMap(NamedTuple):
     """An image and its map."""
 
     sample: Sample
@@ -48,8 +46,7 @@ class ImageMap:
     text_prob: float | None  # in [0, 1]; None of a method that gives none
 
 
-@dataclass(frozen=True)
-class ClassMaps:
+class ClassMaps(NamedTuple):
     """The maps of a class's n images."""
 
     samples: Sequence[Sample]
