@@ -68,7 +68,7 @@ class Training(ABC):
     epoch: int = field(default=0, init=False)  # the last that an earlier run did
 
     def __post_init__(self) -> None:
-        self.log = TrainingLog(self.options.save_path, [], [])
+        self.log = TrainingLog([], [])
         self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate, betas=self.betas)
         self.upsampling = adapter_upsampling(self.backbone)
 
@@ -215,7 +215,7 @@ def _restore(training: Training, state: Mapping[str, Any], path: Path) -> None:
     try:
         training.restore(state, path)
         restore_random_states(state["random_states"])
-        training.log, training.epoch = TrainingLog(training.log.folder, **state["log"]), int(state["epoch"])
+        training.log, training.epoch = TrainingLog(**state["log"]), int(state["epoch"])
     except torch.OutOfMemoryError:  # a RuntimeError, but not the file's fault
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -234,7 +234,7 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
         is_last = epoch == options.epochs
         bar = progress(training.steps(epoch), total=len(training.sizes), unit="step", desc=f"epoch {epoch}")
         for losses in bar:
-            log.add_step(epoch, **losses)
+            log.steps.append({"step": len(log.steps) + 1, "epoch": epoch, **losses})
             bar.set_postfix_str(f"loss {losses['loss']:.3f}")
         if is_last or epoch % options.print_freq == 0:
             means = ", ".join(f"{name} {log.epoch_mean(epoch, name):.4f}" for name in losses)
@@ -246,12 +246,12 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
             newest = options.save_path / training.file.format(epoch)
             save_checkpoint(newest, checkpoint)
             if (measures := training.validate(epoch)) is not None:
-                log.add_validation(epoch, measures)
+                log.validations.append({"epoch": epoch, **measures})
         if training.newest_file is not None:
             newest = options.save_path / training.newest_file
             save_checkpoint(newest, checkpoint)
-        log.write()  # before the state: a run that goes on after this epoch does not write it again
-        rest = {"random_states": random_states(), "arguments": arguments, "log": log.state()}
+        log.write(options.save_path)  # before the state: a run that goes on after this epoch does not write it again
+        rest = {"random_states": random_states(), "arguments": arguments, "log": vars(log)}
         save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
     logger.info("the curves are in %s", options.save_path)
     logger.info("test with --checkpoint %s", newest)

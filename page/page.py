@@ -5,7 +5,6 @@ import hashlib
 import html
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,7 +14,6 @@ import numpy as np
 from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
-from utils.measures.bootstrap import Bootstrap
 from utils.measures.curves import Curves, ranking_curves
 from utils.measures.ranking import misranked
 from utils.pictures import ColourScale, class_scale, fitted
@@ -41,6 +39,7 @@ class HtmlReport(Writer):
         self.run, self.to_picture, self.threshold = run, to_picture, threshold
         self.thumbnails: list[Thumbnail] = []  # of the class that is not done
         self.results: list[ClassResult] = []
+        self.classes: list[dict[str, Any]] = []  # what the page says of the results
         self.rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
 
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
@@ -59,24 +58,31 @@ class HtmlReport(Writer):
 
         Its images may have `p_values`; the colours' `scale` is that of the class by default.
         """
-        scores, labels = _scores_and_labels(result)
+        scores = np.array([image.score for image in result.images])
+        labels = np.array([image.label for image in result.images], float)  # NaN where there is none
         wrong = misranked(scores, labels)
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
-        share = max(1, MAX_PICTURES * len(worst) // self.run.images)
-        shown = set(worst[:share] if self.run.images > MAX_PICTURES else worst)  # which have a picture
+        shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
-            misses = None if np.isnan(wrong[i]) else float(wrong[i])
-            row = asdict(score) | {"class": len(self.results), "misranked": misses}
-            del row["class_name"]
+            row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             if p_values is not None:
-                row["p_value"] = float(p_values[i])
+                row["p_value"] = p_values[i]
             if i in shown:
                 image, heat = map(_base64, (thumbnail.image, heat_map(thumbnail.scores, scale)))
                 row["picture"] = {"image": image, "heat": heat, "outline": thumbnail.outline}
             rows.append(_json(row))
+        about = {
+            "name": result.name,
+            "measures": result.measures,
+            "intervals": intervals(self.run.bootstrap, result),
+            "notes": result.notes,
+            "pixel_curves": _points(result.pixel_curves),
+            "image_curves": _points(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
+        }
         self.rows += rows  # at once, for the page of a run that is stopped on the way
+        self.classes.append(about)
         self.results.append(result)
         self.thumbnails.clear()
 
@@ -90,7 +96,7 @@ class HtmlReport(Writer):
             "notes": run.notes,
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),
-            "classes": [_class_content(result, run.bootstrap) for result in self.results],
+            "classes": self.classes,
         }
         title, about = run.heading(len(self.results)), json.dumps(run.description, indent=2, default=str)
         filled_in = {"title": html.escape(title), "about": html.escape(about)}
@@ -105,26 +111,9 @@ class HtmlReport(Writer):
         return f"to look at them, open {run.folder / PAGE} in a browser"
 
 
-def _class_content(result: ClassResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
-    scores, labels = _scores_and_labels(result)
-    return {
-        "name": result.name,
-        "measures": result.measures,
-        "intervals": intervals(bootstrap, result),
-        "notes": result.notes,
-        "pixel_curves": _curves_content(result.pixel_curves),
-        "image_curves": _curves_content(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
-    }
-
-
-def _curves_content(curves: Curves | None) -> dict[str, list[list[float]] | None] | None:
+def _points(curves: Curves | None) -> dict[str, list[list[float]] | None] | None:
+    """Give the x and the y of each curve that there is."""
     return curves and {name: None if xy is None else np.round(xy, CURVE_DIGITS).tolist() for name, xy in curves.items()}
-
-
-def _scores_and_labels(result: ClassResult) -> tuple[np.ndarray, np.ndarray]:
-    """Give the scores [n] of a class, and its labels [n] with -1 where there is none."""
-    labels = [-1 if image.label is None else image.label for image in result.images]
-    return np.array([image.score for image in result.images]), np.array(labels)
 
 
 def _json(content: Any) -> str:

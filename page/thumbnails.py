@@ -1,7 +1,7 @@
 """Small pictures for the page: an image as JPEG, its map as a transparent PNG, its ground truth as an SVG path."""
 
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +19,7 @@ HEAT_LEVELS = 64  # so many colours, from invisible on
 OUTLINE_SIDE = 512  # units of an outline's coordinates
 
 
-@dataclass(frozen=True)
-class Thumbnail:
+class Thumbnail(NamedTuple):
     """What the page shows of an image."""
 
     image: bytes  # JPEG

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -10,8 +10,7 @@ from torch import Tensor
 from utils.measures.curves import Curves
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What a detector says of a batch."""
 
     maps: Tensor  # float32 [B, H, W], higher where more anomalous
@@ -37,8 +36,7 @@ class Sample(Protocol):
     anomaly: int | None  # 0 or 1; None where no label is known
 
 
-@dataclass(frozen=True)
-class ImageMap:
+class ImageMap(NamedTuple):
     """An image and its map."""
 
     sample: Sample
@@ -48,8 +46,7 @@ class ImageMap:
     text_prob: float | None  # in [0, 1]; None of a method that gives none
 
 
-@dataclass(frozen=True)
-class ClassMaps:
+class ClassMaps(NamedTuple):
     """The maps of a class's n images."""
 
     samples: Sequence[Sample]
@@ -61,8 +58,7 @@ class ClassMaps:
     map_min: np.ndarray  # [n]
 
 
-@dataclass(frozen=True, slots=True)  # as there are as many as images
-class ImageScore:
+class ImageScore(NamedTuple):
     """One row of scores.csv; what is not known is None."""
 
     image_path: str

@@ -3,11 +3,10 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tabulate import tabulate
 
@@ -98,8 +97,8 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
     lines += [f"- {note}" for note in [*run.notes, *notes(results)]]
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
-    rows = (asdict(image) for result in results for image in result.images)
-    write_csv(run.folder / "scores.csv", [column.name for column in fields(ImageScore)], rows)
+    rows = (image._asdict() for result in results for image in result.images)
+    write_csv(run.folder / "scores.csv", ImageScore._fields, rows)
 
 
 def notes(results: Sequence[ClassResult]) -> list[str]:
@@ -109,16 +108,15 @@ def notes(results: Sequence[ClassResult]) -> list[str]:
 
 def mean_result(results: Sequence[ClassResult]) -> ClassResult:
     """Average each measure over the classes for which it is defined, in each bootstrap draw [resamples], too."""
-    keys = dict.fromkeys(key for result in results for key in result.draws)
-    draws = {key: np.mean([result.draws[key] for result in results if key in result.draws], axis=0) for key in keys}
-    return ClassResult(MEAN, [], mean_of([result.measures for result in results]), [], draws)
+    measures, draws = (mean_of([getattr(result, kind) for result in results]) for kind in ("measures", "draws"))
+    return ClassResult(MEAN, [], measures, [], draws)
 
 
-def mean_of(rows: Sequence[Measures]) -> dict[str, float | None]:
-    """Average each measure over the rows for which it is defined; None if there is none."""
+def mean_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average each measure, or its draws, over the rows for which it is defined; None if there is none."""
     means = {}
-    for key in rows[0]:
-        values = [value for row in rows if (value := row[key]) is not None]
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if row.get(key) is not None]
         means[key] = sum(values) / len(values) if values else None
     return means
 
@@ -143,8 +141,8 @@ def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_column: int = 0) -> str:
     """Make a Markdown table of text, one column aligned to the left and the others to the right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    alignment = ["left" if i == text_column else "right" for i in range(len(headers))]
-    return tabulate(cells, headers, tablefmt="github", disable_numparse=True, colalign=alignment)
+    alignment = ["right"] * text_column + ["left"]  # of the first columns
+    return tabulate(cells, headers, "github", disable_numparse=True, stralign="right", colalign=alignment)
 
 
 def percent(value: float | None, interval: tuple[float, float] | None = None, sign: str = "") -> str:

@@ -9,7 +9,7 @@ const LABELS = new Map([[0, "normal"], [1, "anomalous"], [null, "unlabelled"]]);
 const at = (id) => document.getElementById(id);
 
 const data = JSON.parse(at("data").textContent);
-const images = data.images.map((image, index) => ({ ...image, index, className: data.classes[image.class].name }));
+const { images } = data;
 const labelled = images.some((image) => image.label !== null);
 const several = data.classes.length > 1;
 const range = scoreRange(images);
@@ -24,7 +24,8 @@ const state = { chosen: several ? null : 0, threshold: start.value, page: 0, vie
 const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
 
-const inClass = () => images.filter((image) => state.chosen === null || image.class === state.chosen);
+const chosenClass = () => data.classes[state.chosen]; // undefined while all are shown
+const inClass = () => images.filter((image) => !chosenClass() || image.class_name === chosenClass().name);
 const byLabel = (some) => [...LABELS]
   .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
   .filter(({ scores }) => scores.length);
@@ -82,8 +83,8 @@ function fillMeasures() {
 }
 
 function showCurves({ Recall: recall, Precision: precision, "False-positive rate": falsePositive }) {
-  const one = state.chosen !== null;
-  const measures = one ? data.classes[state.chosen].measures : data.mean;
+  const one = chosenClass();
+  const measures = one?.measures ?? data.mean;
   const here = (x, y) => (one && x !== null && y !== null ? [x, y] : null);
   const roc = { curve: "roc", name: "AUROC", xLabel: "false-positive rate", yLabel: "recall", xMax: 1 };
   const pr = { curve: "pr", name: "AP", xLabel: "recall", yLabel: "precision", xMax: 1, steps: true };
@@ -132,7 +133,7 @@ const COLUMNS = [
   { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
     cell: (image) => link(image.image_path, () => view(image)) },
   several && { key: "class", title: "Class",
-    cell: (image) => image.className, order: by((image) => image.className) },
+    cell: (image) => image.class_name, order: by((image) => image.class_name) },
   labelled && { key: "label", title: "Label", down: true,
     cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1) },
   { key: "outcome", title: "Outcome", cell: chip, order: by((image) => Object.keys(OUTCOMES).indexOf(outcome(image))) },
@@ -144,28 +145,23 @@ const COLUMNS = [
   some("p_value") && figure("p_value", "p-value", "", small),
 ].filter(Boolean);
 
-function showHead() {
-  document.querySelector("#images thead tr").replaceChildren(...COLUMNS.map((column) => {
-    const className = column.className === "number" ? "number" : "";
-    const cell = make("th", { scope: "col", className, title: column.hint ?? "" });
-    const onclick = () => sortBy(column);
-    cell.append(column.order ? make("button", { onclick }, column.title) : column.title);
-    if (state.sort.key === column.key) {
-      cell.firstChild.dataset.direction = state.sort.down ? "down" : "up";
-      cell.ariaSort = state.sort.down ? "descending" : "ascending";
-    }
-    return cell;
-  }));
-}
+const heads = COLUMNS.map(({ key, title, hint, className, order, down }) => {
+  const turned = () => (key === state.sort.key ? !state.sort.down : Boolean(down));
+  const onclick = () => set({ sort: { key, down: turned() }, page: 0 });
+  return make("th", { scope: "col", className: className === "number" ? "number" : "", title: hint ?? "" },
+    order ? make("button", { onclick }, title) : title);
+});
 
 function showRows() {
   const query = at("query").value.toLowerCase();
   const wanted = at("outcome").value;
-  const { order } = COLUMNS.find((column) => column.key === state.sort.key);
+  const sorted = COLUMNS.findIndex((column) => column.key === state.sort.key);
+  heads.forEach((head) => head.removeAttribute("aria-sort"));
+  heads[sorted].setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
   const sign = state.sort.down ? -1 : 1;
   rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
     && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
-  rows.sort((a, b) => sign * order(a, b) || a.index - b.index);
+  rows.sort((a, b) => sign * COLUMNS[sorted].order(a, b));
 
   const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, pages - 1);
@@ -186,7 +182,7 @@ function view(image) {
     : make("p", { className: "quiet" }, "The page holds no picture of this image."));
   at("viewer-name").textContent = image.image_path;
   const numbers = COLUMNS.filter((column) => column.className === "number");
-  const facts = [["Class", image.className], ["Label", LABELS.get(image.label)], ["Outcome", chip(image)],
+  const facts = [["Class", image.class_name], ["Label", LABELS.get(image.label)], ["Outcome", chip(image)],
     ...numbers.map(({ title, cell }) => [title, cell(image)])];
   at("viewer-facts").replaceChildren(
     ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
@@ -214,7 +210,6 @@ function showAll() {
   showHistogram();
   showCounts(counts, rates);
   showCurves(rates);
-  showHead();
   showRows();
 }
 
@@ -238,11 +233,6 @@ function setThreshold(value) {
 function setOpacity(value) {
   at("opacity").value = at("viewer-opacity").value = value;
   document.documentElement.style.setProperty("--opacity", value / 100);
-}
-
-function sortBy({ key, down }) {
-  set({ sort: { key, down: key === state.sort.key ? !state.sort.down : Boolean(down) }, page: 0 });
-  document.querySelector("#images th[aria-sort] button").focus();
 }
 
 function turn(pages) {
@@ -294,6 +284,7 @@ at("viewer").addEventListener("keydown", ({ target, key }) => {
 });
 addEventListener("resize", soon);
 
+document.querySelector("#images thead tr").append(...heads);
 fillControls();
 fillMeasures();
 setOpacity(100);

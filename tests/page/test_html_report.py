@@ -54,9 +54,9 @@ def test_page_holds_every_image_with_its_scores_and_pictures(tmp_path):
     assert data["threshold"] is None
     assert data["mean"] == {"auroc_px": None, "auroc_sp": 1.0}
     row = data["images"][1]
-    assert {key: row[key] for key in ("image_path", "class", "label", "score", "text_prob", "map_max")} == {
+    assert {key: row[key] for key in ("image_path", "class_name", "label", "score", "text_prob", "map_max")} == {
         "image_path": "bolt/1.png",
-        "class": 0,
+        "class_name": "bolt",
         "label": 1,
         "score": 1.5,
         "text_prob": 0.5,
