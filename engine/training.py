@@ -241,6 +241,11 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
             rate = training.optimizer.param_groups[0]["lr"]
             logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
 
+        if not all(parameter.isfinite().all() for parameter in training.trained.parameters()):
+            raise UserError(
+                f"after epoch {epoch} the trained parameters are not finite: {training.remedy}; the checkpoint of the "
+                "epoch before is kept"
+            )
         checkpoint = training.checkpoint(epoch)
         if is_last or epoch % options.save_freq == 0:
             newest = options.save_path / training.file.format(epoch)

@@ -10,6 +10,7 @@ import torch
 
 import test_dp_clip
 import train_dp_clip
+import train_sdp_plus
 from engine.data_sets import read_training_sets
 from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
@@ -203,6 +204,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_
     monkeypatch.undo()
     train_dp_clip.main(options(bolts, model, out, "--resume"))
     assert trained(out)["epoch"] == 2
+
+
+@pytest.mark.parametrize("program", [train_dp_clip, train_sdp_plus])
+def test_a_training_that_diverges_in_its_last_step_leaves_no_such_checkpoint(bolts, model, tmp_path, program):
+    """One step an epoch: the loss before it is finite, and the parameters after it are not."""
+    out, one_step = tmp_path / "run", ["--batch_size", "10", "--epochs", "1"]
+    with pytest.raises(UserError, match=r"after epoch 1 the trained parameters are not finite: choose a smaller"):
+        program.main(options(bolts, model, out, *one_step, "--learning_rate", "1e308"))
+    assert not list(out.glob("*.pth"))
 
 
 @pytest.mark.parametrize(
