@@ -96,7 +96,7 @@ class DPClipTraining(Training):
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": settings_record(self.trained.settings)}
-        return super().checkpoint(epoch, **entries, shot=self.options.shot)
+        return super().checkpoint(epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:  # the optimiser's is in the checkpoint
         return {name: getattr(self, name).state_dict() for name in ("scheduler", "scaler", "prototypes")}

@@ -123,7 +123,7 @@ class Training(ABC):
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
         """What a test needs of an epoch; `entries` are the method's own."""
         arguments = plain_record(self.options)
-        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes")}
+        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes", "shot")}
         entries |= {"options": trained_options(self.options), "prompts": self.prompts}
         return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 

@@ -48,6 +48,7 @@ def test_training_leaves_everything_it_should(bolts, cogs, model, tmp_path):
     assert same_adapters(trained(out), trained(out, "epoch_3.pth"))
     assert not same_adapters(trained(out), trained(out, "epoch_2.pth"))
     assert trained(out, "epoch_2.pth")["fidelity"] == "corrected"
+    assert trained(out, "epoch_2.pth")["shot"] is None
     with (out / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["2", "3"]
