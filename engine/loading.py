@@ -109,7 +109,8 @@ def as_trained(checkpoint: AdapterCheckpoint | None, options: PromptOptions) -> 
     """
     if checkpoint is None:
         return {}
-    values = checkpoint.options
+    known = ("fidelity", "model", *OF_A_BACKBONE, *OF_A_DETECTOR)
+    values = {name: value for name, value in checkpoint.options.items() if name in known and value is not None}
     if options.model is not None and preset_name(options.model) != values.get("model"):
         values = {name: value for name, value in values.items() if name not in OF_A_BACKBONE}
     name = values.get("prompts")
@@ -132,7 +133,8 @@ def differences(
         return []
     found, recorded, known = mismatches(checkpoint, backbone), checkpoint.options, checkpoint.prompts
     for name in sorted({"fidelity", *OF_A_DETECTOR} - {"prompts"}):
-        trained, used = recorded.get(name), getattr(options, name, None)
+        trained = recorded.get(name)
+        used = getattr(options, "object" if name == "obj_name" and hasattr(options, "object") else name, None)
         if None not in (trained, used) and trained != used:
             found.append(f"{checkpoint.path} was trained with --{name} {trained}, and is used with {used}")
     by_domain = given.prompts is None and recorded.get("prompts") is None and options.prompts not in known

@@ -313,7 +313,7 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
     values: dict[str, Any] = {"fidelity": "corrected", "rep_vec": "mean"}
     if preset is not None:
         options = replace(options, model=preset.model)
-        values = vars(preset) | {"fidelity": preset.clip_ad_fidelity}
+        values |= vars(preset) | {"fidelity": preset.clip_ad_fidelity}
     elif options.pretrained is None and defaults.get("pretrained") is None:
         from models.backbone import check_servable, read_config  # which import open_clip, and that takes seconds
 
@@ -329,5 +329,7 @@ def trained_options(options: TrainingOptions) -> dict[str, Any]:
     """The resolved options of a training that its checkpoints record; None is left open."""
     preset, found = find_preset(options.model), plain_record(options)
     pretrained = None if preset is not None and preset.pretrained == options.pretrained else options.pretrained
+    if pretrained is not None and Path(pretrained).is_file():
+        pretrained = str(Path(pretrained).resolve())
     of_detector = {name: found[name] for name in OF_A_DETECTOR if name in found}
     return {"model": preset_name(options.model), "pretrained": pretrained, **of_detector}

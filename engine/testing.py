@@ -50,7 +50,8 @@ def _test(options: TestOptions, method: Method) -> None:
     stopwatch = Stopwatch()
     checkpoints = _read_checkpoints(options, method)
     given = options
-    options = resolve(options, **as_trained(next(iter(checkpoints.values())), options))
+    fullest = max(checkpoints.values(), key=lambda one: len(one.options) if one else 0)  # of those that agree
+    options = resolve(options, **as_trained(fullest, options))
     fidelity = Fidelity.named(options.fidelity, method.system)
     device = find_device(options.device)
     with stopwatch("data set"):
@@ -97,8 +98,9 @@ def _read_checkpoints(options: TestOptions, method: Method) -> dict[int, Adapter
     paths = options.checkpoint if isinstance(options.checkpoint, tuple) else [options.checkpoint]
     checkpoints = [method.read(path) for path in paths]
     for one, first in ((one, checkpoints[0]) for one in checkpoints):
-        open_ = (name for name in first.options | one.options if getattr(options, name, None) is None)
-        if name := next((name for name in open_ if first.options.get(name) != one.options.get(name)), None):
+        recorded = first.options.keys() & one.options.keys()  # by both: the authors' files record next to nothing
+        differing = (name for name in sorted(recorded) if first.options[name] != one.options[name])
+        if name := next((name for name in differing if getattr(options, name, None) is None), None):
             files = f"--checkpoint {first.path} and {one.path} were trained with different --{name}"
             raise UserError(f"{files}: test them in separate runs, or give the option")
     by_epoch = {checkpoint.origin.get("epoch", 0): checkpoint for checkpoint in checkpoints}

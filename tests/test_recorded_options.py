@@ -41,7 +41,7 @@ def evaluate(method: str, cogs: Path, checkpoint: Path, out: Path, *more: str) -
     main = {"dp_clip": test_dp_clip, "sdp_plus": test_sdp_plus}[method].main
     data = ["--dataset", "mvtec", "--data_path", str(cogs), "--num_workers", "0", "--checkpoint", str(checkpoint)]
     main([*data, "--save_path", str(out), "--cache_dir", str(out / "cache"), "--no_report", *more])
-    return json.loads((out / "results.json").read_text())
+    return json.loads((out / "results.json").read_text()) if (out / "results.json").exists() else {}
 
 
 @pytest.mark.parametrize("method", ["dp_clip", "sdp_plus"])
@@ -129,6 +129,8 @@ def test_predictions_take_what_the_checkpoint_was_trained_with(method, trained, 
     assert settings["image_size"] == 96
     ensemble = next(iter(torch.load(checkpoint, weights_only=True)["prompts"].values()))
     assert settings["prompts_sha256"] == ensemble["sha256"]
+    log = (tmp_path / "predict.log").read_text()
+    assert ("was trained with --obj_name thing, and is used with object" in log) == (method == "sdp_plus")
 
 
 def test_checkpoints_trained_otherwise_are_not_tested_together(trained, cogs, tmp_path):
@@ -138,6 +140,19 @@ def test_checkpoints_trained_otherwise_are_not_tested_together(trained, cogs, tm
     both = [str(trained["dp_clip"]), str(tmp_path / "other.pth")]
     with pytest.raises(UserError, match=r"were trained with different --obj_name"):
         evaluate("dp_clip", cogs, trained["dp_clip"], tmp_path / "out", "--checkpoint", *both)
+
+
+def test_a_file_without_a_record_is_tested_together_with_one_that_has_one(trained, cogs, tmp_path):
+    """As the first epochs of a training that an earlier version began, and the authors' files, have none."""
+    content = torch.load(trained["dp_clip"], weights_only=True)
+    early = {key: content[key] for key in ("epoch", "image_adapter", "settings", "backbone")}
+    torch.save(early, tmp_path / "early.pth")
+    torch.save({key: value for key, value in content.items() if key != "digest"} | {"epoch": 2}, tmp_path / "late.pth")
+    both = [str(tmp_path / f"{name}.pth") for name in ("early", "late")]
+    evaluate("dp_clip", cogs, trained["dp_clip"], tmp_path / "out", "--checkpoint", *both)
+    found = json.loads((tmp_path / "out" / "epoch_2" / "results.json").read_text())
+    alone = evaluate("dp_clip", cogs, trained["dp_clip"], tmp_path / "alone")
+    assert found["mean"] == alone["mean"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_presets_fill_in_what_was_left_open(name, expected):
     assert backbone_part(resolved(*(["--model", name] if name else []))) == expected
 
 
+@pytest.mark.parametrize("model", ["vit-l-14-336", "demo"])
+def test_sentences_are_summed_up_by_their_mean_unless_told_otherwise(model):
+    assert resolved("--model", model).rep_vec == "mean"
+    assert resolved("--model", model, "--rep_vec", "pca").rep_vec == "pca"
+
+
 def test_what_the_user_gave_is_kept():
     given = ["--pretrained", "own.pt", "--image_size", "336", "--features_list", "3", "9"]
     for fidelity in ("released", "corrected"):
