@@ -70,7 +70,7 @@ def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
     """Refuse open_clip's settings, found at `place`, with a `mean` or `std` of images that is not CLIP's."""
     for name, usual in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
         value = preprocessing.get(name) or usual
-        if value not in (tuple(usual), list(usual)):
+        if tuple(value) != tuple(usual):
             raise UserError(
                 f"{place}: trained on images normalised by another {name} than CLIP's, {value}, "
                 "which the image transform here does not do; choose other weights"

@@ -45,7 +45,8 @@ def parse_json(text: str | bytes, kind: type[T], place: str) -> T:
     Refused are keys given twice, of which one would be lost, numbers that are not finite, and 200 levels or more.
     """
     with _refusing(place):
-        json.loads(text, object_pairs_hook=_check_keys, parse_float=_check_finite, parse_constant=_check_finite)
+        numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _check_finite)
+        json.loads(text, object_pairs_hook=_check_keys, **numbers)
         return _adapter(kind).validate_json(text, strict=True)
 
 
