@@ -38,7 +38,7 @@ from tests.forked import run_forked
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import run
 
-CPU_SECONDS = 100  # of a run; one that does its work takes some two
+CPU_SECONDS = 60  # of a run; one that does its work takes some two
 MEMORY = 6 << 30  # bytes of a run, beside those of this process
 LONG = (
     "epochs",
@@ -224,7 +224,7 @@ class Ground:
         """Yield runs without end: each value of each option once, in an order by the seed, then pairs of options."""
         rng, singles, by_base = random.Random(seed), [], []
         for program, base in self.bases:
-            options = {option.dest: option for option in options_of(program, base)}
+            options = {_name(option): option for option in options_of(program, base)}
             values = {name: list(self.values_of(program, option)) for name, option in options.items()}
             by_base.append((program, base, values))
             singles.append(Case(program, base, (), nonsense=False))
@@ -290,6 +290,10 @@ def _run_program(case: Case, folder: Path) -> int | None:
     return importlib.import_module(case.program).main()
 
 
+def _name(option: argparse.Action) -> str:
+    return option.option_strings[0].removeprefix("--") if option.option_strings else option.dest
+
+
 def _kind(option: argparse.Action) -> type:
     """Of which type an option's values are, by what becomes of the text 1."""
     for text in ("1", "0.5"):
@@ -303,8 +307,8 @@ def options_of(program: str, base: Values) -> list[argparse.Action]:
     parsers: list[argparse.ArgumentParser] = []
     parse = argparse.ArgumentParser.parse_known_args
 
-    class Parsed(Exception):
-        """Ends the program."""
+    class Parsed(BaseException):
+        """Ends the program, whatever it catches."""
 
     def recorded(self: argparse.ArgumentParser, *arguments: Any, **settings: Any) -> Any:
         parsers.append(self)

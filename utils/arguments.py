@@ -122,9 +122,9 @@ PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
 FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
 Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a number between 0 and 100")]
-Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")]
+Rate = Annotated[float, _checked(float, lambda value: 1e-9 <= value < 1, "a number from 1e-9 to less than 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
-Text = Annotated[str, _checked(str.strip, bool, "a text of more than space")]
+Text = Annotated[str, _checked(str.strip, str.encode, "a text in UTF-8, of more than space")]
 
 
 def as_given(value: object) -> str:
