@@ -100,6 +100,7 @@ class Predictor:
             "method": options.method,
             "checkpoint_sha256": checkpoint and checkpoint.sha256,
             "weights_sha256": backbone.weights.sha256,
+            "config_sha256": backbone.config_sha256,
             "activation": backbone.activation,
             "image_size": backbone.image_size,
             "features_list": list(backbone.features_list),

@@ -114,6 +114,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Describe how the figures were made; of options with several values, the one for this test."""
     arguments, weights = plain_record(options), backbone.weights
+    of_backbone = ("name", "config_sha256", "image_size", "features_list", "activation")
     place = options.dataset.index(images.spec.name)
     for key in ("dataset", "data_path", "meta"):
         arguments[key] = arguments[key] and arguments[key][place]
@@ -121,7 +122,7 @@ def _origin(
         "dataset": images.spec.name,
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
-        "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},
+        "backbone": {key: getattr(backbone, key) for key in of_backbone},
         "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
     }
     if checkpoint is not None:

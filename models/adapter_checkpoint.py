@@ -73,6 +73,7 @@ def checkpoint_of(
         "backbone": {
             "name": backbone.name,
             "weights_sha256": backbone.weights.sha256,
+            "config_sha256": backbone.config_sha256,
             "image_size": backbone.image_size,
             "features_list": list(backbone.features_list),
         },
@@ -164,7 +165,8 @@ def _fits(checkpoint: AdapterCheckpoint, module: nn.Module) -> bool:
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
     trained = checkpoint.origin.get("backbone", {})
-    here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
+    here = {"weights_sha256": backbone.weights.sha256}
+    here |= {"config_sha256": backbone.config_sha256, "image_size": backbone.image_size}
     return [
         f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
         for key, value in here.items()
