@@ -12,9 +12,10 @@ from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint
 from models.fidelity import FidelityName
 from models.presets import preset_name
-from models.prompts import PromptEnsemble, parse_prompts
+from models.prompts import PromptEnsemble
 from utils.errors import UserError
 from utils.files import sha256_of
+from utils.json_files import validate
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -54,7 +55,7 @@ class AdapterCheckpoint:
     def prompts(self) -> dict[str, PromptEnsemble]:
         """The prompt ensembles of the training, by the name or path under which it knew them."""
         recorded = self.origin.get("prompts", {}).items()
-        return {name: parse_prompts(content, f"{self.path}: prompts {name}") for name, content in recorded}
+        return {name: validate(content, PromptEnsemble, f"{self.path}: prompts {name}") for name, content in recorded}
 
 
 def checkpoint_of(

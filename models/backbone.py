@@ -1,18 +1,19 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import open_clip
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
+from pydantic import with_config
 from torch import Tensor
+from typing_extensions import Required, TypedDict
 
 from models.checkpoints import check_fit, load_into
 from models.dual_path import STAGES
@@ -21,6 +22,7 @@ from models.linear import use_fastest_kernels
 from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
 from utils.checked_arrays import digest_of
 from utils.errors import UserError
+from utils.json_files import read_json, validate
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,20 @@ _TOWERS = (
     ("image", "vision_cfg", CLIPVisionCfg, (*_OF_BOTH, *_OF_IMAGES, "pool_type")),
     ("text", "text_cfg", CLIPTextCfg, (*_OF_BOTH, *_OF_TEXT, "proj_type", "pool_type")),
 )
+
+
+def _object_of(kind: type) -> Any:
+    """The type of a JSON object with open_clip's settings of a tower and no others, null where it has no value."""
+    hints = {name: hint | None for name, hint in get_type_hints(kind).items()}
+    return with_config({"extra": "forbid"})(TypedDict(kind.__name__, hints, total=False))
+
+
+@with_config({"extra": "allow"})  # which are for open_clip to look at
+class _Config(TypedDict, total=False):
+    embed_dim: Required[int]
+    vision_cfg: Required[_object_of(CLIPVisionCfg)]
+    text_cfg: Required[_object_of(CLIPTextCfg)]
+    quick_gelu: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,23 +139,10 @@ def read_config(model: str) -> dict[str, Any]:
         if model not in open_clip.list_models():
             raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")
         return open_clip.get_model_config(model)
-    try:
-        config = json.loads(Path(model).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--model {model}: not a readable JSON file ({error})") from error
-    if isinstance(config, dict):
-        if isinstance(config.get("preprocess_cfg"), dict):
-            check_normalisation(config["preprocess_cfg"], f"--model {model}")
-        config = config.get("model_cfg", config)
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
-    for _, part, known, _ in _TOWERS:
-        if not isinstance(config[part], dict):
-            raise UserError(f"--model {model}: {part} must be a JSON object")
-        unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
-        if unknown:
-            raise UserError(f"--model {model}: open_clip knows no '{unknown[0]}' in {part}")
-    return config
+    content = read_json(Path(model), dict[str, Any], "--model")
+    if isinstance(content.get("preprocess_cfg"), dict):
+        check_normalisation(content["preprocess_cfg"], f"--model {model}")
+    return validate(content.get("model_cfg", content), _Config, f"--model {model}")
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
@@ -174,8 +177,6 @@ def check_servable(
                     f"--model {model}: its {tower} tower has {name}={config[part][name]}, which is not CLIP's plain "
                     "transformer; choose a ViT of open_clip such as ViT-L-14-336"
                 )
-    if not isinstance(config.get("quick_gelu", False), bool):
-        raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch, depth = vision["patch_size"], vision["layers"]
     size = vision["image_size"] if image_size is None else image_size
     if not isinstance(patch, int) or patch < 1 or not isinstance(size, int):
@@ -184,9 +185,7 @@ def check_servable(
         nearest = max(1, round(size / patch)) * patch
         raise UserError(f"--image_size {size} is not a multiple of the patch size {patch} of {model}; try {nearest}")
     if size > LARGEST_GRID * patch:
-        raise UserError(
-            f"--image_size {size}: {model} would have more than {LARGEST_GRID} patches of {patch} on a side"
-        )
+        raise UserError(f"--image_size {size}: {model} takes no more than {LARGEST_GRID} patches of {patch} a side")
     if not isinstance(depth, int) or depth < 1 or depth % STAGES:
         raise UserError(f"--model {model} has {depth} blocks, which do not divide into {STAGES} equal stages")
     if features_list is None:

@@ -29,7 +29,7 @@ PREFIX = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")  # of `DataParallel` and
 
 
 class _Beside:
-    """Stands for what trainings save beside tensors, whose own reader could be made to run code, and is not looked at."""
+    """Stands for what trainings save beside tensors, whose own reader could be led to run code."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments

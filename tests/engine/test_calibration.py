@@ -89,6 +89,8 @@ def test_a_saved_calibration_is_read_again(tmp_path):
     "change",
     [
         {"map_max": [1.0]},
+        {"map_max": [1.0, 2.0]},
+        {"text_prob": [0.1, 0.2, "0.3"]},
         {"map_max": "no"},
         {"rate": 0},
         {"rate": "often"},
@@ -105,7 +107,9 @@ def test_a_damaged_calibration_is_one_sentence(tmp_path, change):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"origin": ' * 300 + b"}" * 300, None]
+)
 def test_what_is_no_calibration_is_one_sentence(tmp_path, content):
     if content is not None:
         (tmp_path / "c.json").write_bytes(content)
