@@ -127,7 +127,7 @@ def _check_values(content: Any, path: Path) -> None:
         if isinstance(value, Tensor):
             if value.dtype not in PLAIN or value.layout != torch.strided or value.is_meta or value.is_nested:
                 kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
-                raise UserError(f"{path}: the tensor '{name}' is none of plain numbers ({kind}); save it as float32")
+                raise UserError(f"{path}: the tensor '{name}' is no plain one ({kind}); save it dense, as float32")
             storage = value.untyped_storage()
             place, announced = storage.data_ptr(), max(storage.nbytes(), value.nbytes)
             storages[place] = max(storages.get(place, 0), announced)
