@@ -22,8 +22,8 @@ from utils.files import atomic_open
 DIGEST = "digest"  # entry of our own files
 MS_DOS_FOLDER = 0x10  # attribute of a record
 DEEPEST = 50  # lists and mappings within each other
-PLAIN = {getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64", "bool", "uint8")}
-PLAIN |= {getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)}
+PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainings keep a state dict
 PREFIX = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")  # of `DataParallel` and `torch.compile`, before or in a key
 
@@ -43,8 +43,8 @@ def _number(kind: _Beside, content: bytes) -> Any:
     return np.frombuffer(content, str(kind.arguments[0]))[0].item()
 
 
-_NUMPY = {f"numpy.{core}.multiarray.scalar": _number for core in ("core", "_core")} | {"numpy.dtype": _Beside}
-BESIDE = [(stand_in, name) for name, stand_in in (_NUMPY | {"argparse.Namespace": _Beside}).items()]
+BESIDE = [(_number, "numpy.core.multiarray.scalar"), (_number, "numpy._core.multiarray.scalar")]
+BESIDE += [(_Beside, "numpy.dtype"), (_Beside, "argparse.Namespace")]
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

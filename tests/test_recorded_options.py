@@ -99,7 +99,7 @@ def test_an_option_that_says_otherwise_is_warned_of(method, more, said, trained,
 
 
 def test_another_domains_sentences_are_that_domains(bolts, cogs, model, tmp_path, monkeypatch):
-    """Prompts that a training left open stay open: each data set's are those of its domain, as the training had them."""
+    """Prompts that a training left open stay open: each data set's are its domain's, as the training had them."""
     data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0", "--epochs", "1"]
     cache = ["--cache_dir", str(tmp_path / "cache")]
     train_sdp_plus.main([*data, *model, *cache, "--save_path", str(tmp_path / "run")])
@@ -138,7 +138,7 @@ def edited(path: Path, **others) -> dict:
 
 def test_a_wrong_backbone_is_said_before_its_weights_are_looked_for(trained, cogs, monkeypatch, tmp_path):
     monkeypatch.setattr(models.backbone, "find_weights", lambda *_: pytest.fail("they were looked for"))
-    with pytest.raises(UserError, match="was trained with .*; give --model"):
+    with pytest.raises(UserError, match=r"was trained with .*; give --model"):
         evaluate("sdp_plus", cogs, trained["sdp_plus"], tmp_path, "--model", "vit-l-14-336")
     path = tmp_path / "authors.pth"
     torch.save({"linear_layers": {"fc.0.weight": torch.zeros(640, 896)}}, path)
