@@ -179,15 +179,20 @@ def test_an_image_that_only_b_has_is_named(runs, tmp_path):
 
 
 def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
-    with pytest.raises(UserError, match="is no folder of a run: cannot read"):
+    with pytest.raises(UserError, match="is no folder of a run: there is no "):
         compare(runs / "a", tmp_path / "nowhere", tmp_path / "out")
     b = copy_of(runs, "b", tmp_path)
     path = b / "results.json"
     whole = path.read_text()
     for text, message in (
         ("{", "not valid JSON"),
-        ("[]", "no 'classes'"),
+        ("[]", r"results\.json: should be a valid dictionary|results\.json: should be an object"),
+        ("[" * 100_000, "not valid JSON"),
         (whole.replace('"complete": true', '"complete": false'), "not finished"),
+        (whole.replace('"complete": true', '"complete": 1'), r"results\.json, complete: should be a valid boolean"),
+        (whole.replace('"maps": ', '"maps": 3, "was": '), r"results\.json, arguments/maps: should be a valid string"),
+        (whole.replace('"mean": ', '"mean": [], "was": ', 1), r"results\.json, mean: should be an object"),
+        (whole.replace('"method": ', '"method": "SDP", "method": ', 1), "the key 'method' is there twice"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
