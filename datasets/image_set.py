@@ -1,6 +1,6 @@
 """The images of one data set, to be tested or trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ class ImageSet:
     spec: DatasetSpec
     root: Path
     entries: list[Entry]
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know of the images
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""

@@ -92,7 +92,7 @@ class Calibration:
 def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     """Read what `Calibration.save` wrote, for predictions of the same origin."""
     calibration = read_json(path, Calibration, "--calibration")
-    before = calibration.origin
+    before = {"config_sha256": origin.get("config_sha256")} | calibration.origin  # earlier versions left it out
     for key, value in origin.items():
         if before.get(key) != value:
             mismatch = f"was made with {key} {as_given(before.get(key))}, and this run has {as_given(value)}"

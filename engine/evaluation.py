@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
-from utils.results import ResultsWriter, Run, notes, origin, results_table
+from utils.results import ResultsWriter, Run, notes_of, origin, results_table
 from utils.runtime import Stopwatch, progress
 
 OF_AN_EARLIER_RUN = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
@@ -39,7 +39,7 @@ def evaluate_and_report(
     to_picture: Callable[[ImageMap], np.ndarray] | None,
     writers: Sequence[Writer] = (),
     image_scores: Mapping[str, float] | None = None,
-    remarks: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> list[ClassResult]:
     """Run the evaluation loop (see `evaluate`), write to the options' `save_path`, log and return the results.
 
@@ -48,15 +48,17 @@ def evaluate_and_report(
     Args:
         description: how the measures come about; the command and the environment are added.
         to_picture: see `HtmlReport`; None for no page.
+        notes: what to say below the table, after the notes on the images.
     """
+    bootstrap = options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed)
     run = Run(
         folder=options.save_path,
         title=title,
         images=len(images.entries),
         classes=len(images.phrases()),
         description={**description, **origin(device)},
-        remarks=remarks,
-        bootstrap=options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed),
+        notes=[*images.notes, *notes, *([f"in brackets: {bootstrap}"] if bootstrap else [])],
+        bootstrap=bootstrap,
     )
     if is_main():
         for name in OF_AN_EARLIER_RUN:
@@ -73,7 +75,7 @@ def evaluate_and_report(
     if not is_main():
         return results
     logger.info("%s\n%s", run.title, results_table(results, run.bootstrap))
-    for note in [*run.notes, *notes(results)]:
+    for note in [*run.notes, *notes_of(results)]:
         logger.info("note: %s", note)
     seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.items())
     logger.info("%d images, %.1f a second (%s)", run.images, run.images / stopwatch.until_predicted, seconds)

@@ -91,7 +91,7 @@ class PredictionWriter:
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
-        about = {"title": f"{options.method}: {options.object}", "description": settings, "remarks": [remark]}
+        about = {"title": f"{options.method}: {options.object}", "description": settings, "notes": [remark]}
         run = Run(folder=self.folder, images=len(paths), classes=1, **about)
         self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
 

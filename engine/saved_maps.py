@@ -54,7 +54,7 @@ def measure_maps(options: EvaluationOptions) -> None:
             stopwatch=stopwatch,
             to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
             image_scores=scores,
-            remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+            notes=[MAXIMUM_IS_SCORE] if scores is None else [],
         )
 
 

@@ -71,6 +71,7 @@ class SDPPlusTraining(Training):
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
         logger.info("%s\n%s", title, results_table(results))
         about = {"title": title, "description": {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}}
+        about["notes"] = images.notes
         folder = self.options.save_path / "validation" / f"epoch_{epoch}"
         write_results(Run(folder=folder, images=len(entries), classes=len(results), **about), results)
         return mean_result(results).measures

@@ -11,7 +11,7 @@ from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
-from engine.loading import as_trained, backbone_from_options, differences, find_device
+from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, write_published
 from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
@@ -57,6 +57,7 @@ def _test(options: TestOptions, method: Method) -> None:
     with stopwatch("data set"):
         data_sets = read_data_sets(options)
     resolved = [resolve(options, images.spec, **method.defaults(images.spec)) for images in data_sets]
+    resolved = [with_trained_prompts(own, fullest, given) for own in resolved]
     for own in resolved:
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
@@ -73,7 +74,7 @@ def _test(options: TestOptions, method: Method) -> None:
         note = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
         logger.info(note, options.batch_size)
     with stopwatch("text"):
-        texts = [method.class_texts(options, backbone, images) for images in data_sets]
+        texts = [method.class_texts(own, backbone, images) for images, own in zip(data_sets, resolved, strict=True)]
     discard_text_tower(backbone)
 
     summary = Summary(options.save_path, method.name)
@@ -114,6 +115,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Describe how the figures were made; of options with several values, the one for this test."""
     arguments, weights = plain_record(options), backbone.weights
+    of_backbone = ("name", "config_sha256", "image_size", "features_list", "activation")
     place = options.dataset.index(images.spec.name)
     for key in ("dataset", "data_path", "meta"):
         arguments[key] = arguments[key] and arguments[key][place]
@@ -121,7 +123,7 @@ def _origin(
         "dataset": images.spec.name,
         "arguments": arguments,
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
-        "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},
+        "backbone": {key: getattr(backbone, key) for key in of_backbone},
         "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
     }
     if checkpoint is not None:

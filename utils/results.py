@@ -29,13 +29,8 @@ class Run:
     images: int  # how many there will be
     classes: int
     description: Mapping[str, Any]  # how the measures came about: method, arguments and so on, see `origin`
-    remarks: Sequence[str] = ()  # notes on the whole, above those of the classes
+    notes: list[str] = field(default_factory=list)  # below the table, above those of the classes; it may still grow
     bootstrap: Bootstrap | None = None  # what draws are made with, for the intervals
-
-    @property
-    def notes(self) -> list[str]:
-        """List the remarks, and what the intervals are."""
-        return [*self.remarks, *([f"in brackets: {self.bootstrap}"] if self.bootstrap else [])]
 
     def heading(self, done: int) -> str:
         """Give the title, with a warning where only some classes are done."""
@@ -95,13 +90,13 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
         content["intervals"] = {**asdict(run.bootstrap), "mean": intervals(run.bootstrap, mean), "classes": by_class}
     write_json(run.folder / "results.json", content)
     lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
-    lines += [f"- {note}" for note in [*run.notes, *notes(results)]]
+    lines += [f"- {note}" for note in [*run.notes, *notes_of(results)]]
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
     rows = (image._asdict() for result in results for image in result.images)
     write_csv(run.folder / "scores.csv", ImageScore._fields, rows)
 
 
-def notes(results: Sequence[ClassResult]) -> list[str]:
+def notes_of(results: Sequence[ClassResult]) -> list[str]:
     """List the classes' notes, each with its class."""
     return [f"{result.name}: {note}" for result in results for note in result.notes]
 

@@ -103,6 +103,19 @@ def test_a_depth_that_has_no_four_equal_stages_is_refused(layers):
     assert f"has {layers} blocks, which do not divide into 4 equal stages" in refusal(changed({"layers": layers}))
 
 
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_a_tower_of_too_many_blocks_is_never_built(tower):
+    said = refusal(changed(**{tower: {"layers": 10**9}}))
+    assert f"its {'image' if tower == 'vision' else 'text'} tower has 1000000000 blocks, more than 1000" in said
+
+
+@pytest.mark.parametrize("where", ["option", "config"])
+def test_a_grid_of_too_many_patches_is_refused(where):
+    size = 20000 * 8
+    said = refusal(changed({"image_size": size}), size if where == "option" else None)
+    assert said == "--image_size 160000: tiny takes no more than 512 patches of 8 a side"
+
+
 @pytest.mark.parametrize(
     "features_list, said",
     [
@@ -145,9 +158,10 @@ def test_a_wrong_config_file_is_refused(tmp_path, content, said):
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
-def test_a_config_file_with_another_normalisation_is_refused(tmp_path, name):
+@pytest.mark.parametrize("value", [[0.5, 0.5, 0.5], 0.5, "0.5", {"0": 0.5}])
+def test_a_config_file_with_another_normalisation_is_refused(tmp_path, name, value):
     path = tmp_path / "model.json"
-    path.write_text(json.dumps({"model_cfg": tiny_clip.config(), "preprocess_cfg": {name: [0.5, 0.5, 0.5]}}))
+    path.write_text(json.dumps({"model_cfg": tiny_clip.config(), "preprocess_cfg": {name: value}}))
     with pytest.raises(UserError, match=f"trained on images normalised by another {name} than CLIP's"):
         read_config(str(path))
 
