@@ -180,7 +180,8 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     assert len(lines(out)) == 2
     monkeypatch.undo()
     with (out / "scores.jsonl").open("a") as file:
-        file.write('{"image_path": "half a li')
+        file.write(f'{"[" * 100_000}\n{{"image_path": ["{bolts}"], "text_prob": 0.5, "map_max": 1}}\n')
+        file.write('{"image_path": "a.png", "text_prob": "high", "map_max": 1}\n{"image_path": "half a li')
     log = (out / "predict.log").read_text()
     with pytest.raises(UserError, match="holds a prediction already"):
         run(model, out, bolts / "bolt" / "test")
@@ -194,6 +195,14 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
         assert overlay.read_bytes() == other.read_bytes()
     monkeypatch.setattr(PredictionWriter, "write", None)  # nothing is left to do
     assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"colour_scale": 3}', '{"method": 1, "method": 2}'])
+def test_settings_that_are_damaged_are_refused(bolts, model, tmp_path, content):
+    (tmp_path / "scores.jsonl").touch()
+    (tmp_path / "predict.json").write_text(content)
+    with pytest.raises(UserError, match=r"predict\.json.*; nothing can go on here: delete the folder"):
+        run(model, tmp_path, bolts, "--resume")
 
 
 def test_images_that_failed_are_tried_again(junk, model, tmp_path):
