@@ -4,7 +4,6 @@ python demo/draw.py
 """
 
 import fcntl
-import json
 import logging
 import shutil
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,6 +28,7 @@ from demo.render import CLASSES, DEFECTS, drawing_processes, render
 from utils.arguments import NonNegativeInt, Options, PositiveInt, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
+from utils.json_files import read_json
 
 VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
@@ -92,7 +93,7 @@ def _is_there(root: Path, recipe: Recipe) -> bool:
     """Whether `root` holds the whole set; anything but a demo set in it is refused."""
     marker = root / MARKER
     if marker.is_file():
-        return json.loads(marker.read_text(encoding="utf-8")) == {"version": VERSION, **asdict(recipe)}
+        return read_json(marker, dict[str, Any]) == {"version": VERSION, **asdict(recipe)}
     if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*CLASSES, META}):
         raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
     return False
