@@ -45,16 +45,8 @@ class SavedRun:
 
 def read_run(folder: Path) -> SavedRun:
     """Read the results of a finished run."""
-    path = folder / "results.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder} is no folder of a run: cannot read {path} ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
-        raise UserError(f"{path} is not what a run writes: it has no 'classes'")
-    if content.get("complete") is not True:
+    content = read_results(folder / "results.json")
+    if content.get("finished", content.get("complete")) is not True:  # as it was called before
         raise UserError(f"the run in {folder} is not finished: run it again to its end")
     kinds: dict[str, tuple[str, int | None]] = {}
     scores: dict[str, float] = {}
@@ -65,6 +57,19 @@ def read_run(folder: Path) -> SavedRun:
             raise UserError(f"{where}: the label '{label}' is not 0, 1 or empty")
         kinds[image], scores[image] = (name, labels[label]), _finite(score, where)
     return SavedRun(folder, content, kinds, scores)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read a run's results.json, which has classes."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path.parent} is no folder of a run: cannot read {path} ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
+        raise UserError(f"{path} is not what a run writes: it has no 'classes'")
+    return content
 
 
 def check_same_images(a: Path, kinds_a: Kinds, b: Path, kinds_b: Kinds) -> None:
