@@ -53,8 +53,8 @@ def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool =
     ]
     if said:
         raise UserError(
-            f"{path.parent} holds results of other settings, {some_of(said)}: choose another --save_path, or replace them "
-            "with --overwrite"
+            f"{path.parent} holds results of other settings, {some_of(said)}: choose another --save_path, or "
+            "replace them with --overwrite"
         )
 
 

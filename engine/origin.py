@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from datasets.image_set import ImageSet
+from datasets.registry import Published
 from engine.options import PromptOptions
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
@@ -33,15 +34,16 @@ def run_on(
     bootstrap: Bootstrap | None = None,
 ) -> Run:
     """Make what the files of a run on a data set say of it; command and environment join the `description`."""
+    own = Published.count(len(images.phrases()), [entry.anomaly for entry in images.entries])
     return Run(
         folder=folder,
         title=title,
         images=len(images.entries),
-        classes=len(images.phrases()),
+        classes=own.classes,
         description={**description, **origin(device)},
         notes=[*images.notes, *notes, *([f"in brackets: {bootstrap}"] if bootstrap else [])],
         bootstrap=bootstrap,
-        whole=astuple(images.whole),
+        whole=astuple(images.whole or own),
         made_with=made_with,
     )
 

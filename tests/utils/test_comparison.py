@@ -187,7 +187,8 @@ def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
     for text, message in (
         ("{", "not valid JSON"),
         ("[]", "no 'classes'"),
-        (whole.replace('"complete": true', '"complete": false'), "not finished"),
+        (whole.replace('"finished": true', '"finished": false'), "not finished"),
+        (whole.replace('"finished": true', '"complete": false'), "not finished"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
