@@ -72,9 +72,9 @@ def _settings(content: Mapping[str, Any], resume: bool) -> dict[str, Any]:
 
 def remove_results(folder: Path) -> None:
     """Remove the results of an earlier run, but for the maps and pictures of single images."""
+    shutil.rmtree(folder / CLASSES, ignore_errors=True)  # first, as results.json says of which settings they are
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CLASSES, ignore_errors=True)
 
 
 @dataclass

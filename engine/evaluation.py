@@ -60,6 +60,7 @@ def evaluate_and_report(
     bootstrap = options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed)
     about = {"title": title, "description": description, "made_with": made_with, "notes": notes}
     run = run_on(images, folder=options.save_path, device=device, bootstrap=bootstrap, **about)
+    resume = resume and (run.folder / "results.json").exists()
     if is_main() and not resume:
         remove_results(run.folder)
     page = [] if to_picture is None else [HtmlReport(run, to_picture)]

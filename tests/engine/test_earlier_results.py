@@ -182,6 +182,14 @@ def test_a_class_whose_images_or_file_changed_is_computed_again(data, model, tmp
     assert results["classes"] == run(data, model, tmp_path / "again")["classes"]
 
 
+def test_classes_without_the_results_that_say_their_settings_are_not_kept(data, model, tmp_path, monkeypatch):
+    given = count_images(monkeypatch)
+    before = run(data, model, tmp_path / "out")
+    (tmp_path / "out" / "results.json").unlink()
+    assert run(data, model, tmp_path / "out", "--resume", "--smoothing", "2")["mean"] != before["mean"]
+    assert given == ["bolt", "cog", "nut"] * 2
+
+
 def test_what_is_written_must_be_the_same_to_go_on(data, model, tmp_path):
     break_off(data, model, tmp_path / "out")
     with pytest.raises(UserError, match=r"save_maps \(False there, True here\)"):
