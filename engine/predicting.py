@@ -18,6 +18,7 @@ from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
 from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import resolve
+from engine.origin import describe, made_with, notes_on
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
 from models.fidelity import Fidelity
@@ -54,7 +55,7 @@ def predict(options: PredictionOptions) -> int:
             "environment": environment(predictor.backbone.device),
             "git_commit": git_commit(Path(__file__).parent),
         }
-        writer = PredictionWriter(predictor.options, settings, paths, calibration)
+        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
         if calibration is not None:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
@@ -97,6 +98,10 @@ class Predictor:
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
         self.options, self.backbone = options, backbone
+        described = describe(options, backbone, fidelity, checkpoint)
+        self.notes = [made_with(described), *notes_on(spec.name, described)]
+        for note in self.notes:
+            logger.info("note: %s", note)
         self.detector = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
             "method": options.method,

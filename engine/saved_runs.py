@@ -42,20 +42,30 @@ class Intervals(TypedDict):
 
 
 @with_config({"extra": "allow"})
-class Results(TypedDict, total=False):
-    """What a results.json must hold, and of which type that is which is looked at again."""
+class Description(TypedDict, total=False):
+    """How results were made, as results.json and compare.json say it; of which type is what is looked at again."""
 
-    method: Required[str]
-    dataset: Required[str]
-    complete: Required[bool]
-    mean: Required[dict[str, float | None]]
+    method: str
+    dataset: str
     classes: Required[dict[str, dict[str, Any]]]
-    intervals: Intervals
+    finished: bool
+    complete: bool  # as `finished` was called before
     arguments: Arguments
     fidelity: dict[str, Any]
     backbone: dict[str, Any]
     weights: dict[str, Any]
+    prompts: dict[str, Any]
     checkpoint: dict[str, Any]
+
+
+@with_config({"extra": "allow"})
+class Results(Description, total=False):
+    """What a results.json holds."""
+
+    method: Required[str]
+    dataset: Required[str]
+    mean: Required[dict[str, float | None]]
+    intervals: Intervals
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def read_run(folder: Path) -> SavedRun:
     if not path.is_file():
         raise UserError(f"{folder} is no folder of a run: there is no {path}")
     content = read_json(path, Results)
-    if not content["complete"]:
+    if not content.get("finished", content.get("complete")):
         raise UserError(f"the run in {folder} is not finished: run it again to its end")
     kinds: dict[str, tuple[str, int | None]] = {}
     scores: dict[str, float] = {}

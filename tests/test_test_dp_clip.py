@@ -71,7 +71,7 @@ def test_several_data_sets_are_tested_in_one_call_with_one_table(sets, model, tr
     more = ["--visualization", "--save_maps", "--legacy_pro"]
     results = run(sets, names, model, tmp_path, training / "image_adapter.pth", *more)
     assert results["method"] == "DP-CLIP"
-    assert results["complete"] is True
+    assert results["finished"] is True
     assert results["fidelity"]["name"] == "released"
     assert results["fidelity"]["grn_over_batch"] is True
     assert results["checkpoint"]["epoch"] == 6

@@ -38,7 +38,7 @@ def runs(data, tmp_path_factory) -> Path:
 
 def compare(a: Path, b: Path, out: Path, *options: str) -> dict:
     arguments = ["--compare", str(a), str(b), "--save_path", str(out), "--num_workers", "0"]
-    evaluate.main([*arguments, "--bootstrap", str(DRAWS), *options])
+    evaluate.main([*arguments, "--bootstrap", str(DRAWS), "--overwrite", *options])
     return json.loads((out / "compare.json").read_text())
 
 
@@ -188,11 +188,12 @@ def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
         ("{", "not valid JSON"),
         ("[]", r"results\.json: should be a valid dictionary|results\.json: should be an object"),
         ("[" * 100_000, "not valid JSON"),
-        (whole.replace('"complete": true', '"complete": false'), "not finished"),
-        (whole.replace('"complete": true', '"complete": 1'), r"results\.json, complete: should be a valid boolean"),
+        (whole.replace('"finished": true', '"finished": 1'), r"results\.json, finished: should be a valid boolean"),
         (whole.replace('"maps": ', '"maps": 3, "was": '), r"results\.json, arguments/maps: should be a valid string"),
         (whole.replace('"mean": ', '"mean": [], "was": ', 1), r"results\.json, mean: should be an object"),
         (whole.replace('"method": ', '"method": "SDP", "method": ', 1), "the key 'method' is there twice"),
+        (whole.replace('"finished": true', '"finished": false'), "not finished"),
+        (whole.replace('"finished": true', '"complete": false'), "not finished"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
@@ -215,6 +216,15 @@ def test_the_ground_truth_may_be_elsewhere_but_must_be_of_these_images(data, run
     (moved / "bolt" / "test" / "good" / "001.png").unlink()
     with pytest.raises(UserError, match=r"bolt/test/good/001\.png is in .*a, not in .*moved"):
         compare(runs / "a", runs / "b", tmp_path / "out", "--data_path", str(moved))
+
+
+def test_a_comparison_of_other_runs_is_kept(runs, tmp_path):
+    compare(runs / "a", runs / "b", tmp_path)
+    before = (tmp_path / "compare.json").read_bytes()
+    with pytest.raises(UserError, match=r"holds results of other settings, compare \(.*a .*b there, .*b .*a here\)"):
+        arguments = ["--compare", str(runs / "b"), str(runs / "a"), "--save_path", str(tmp_path)]
+        evaluate.main([*arguments, "--bootstrap", str(DRAWS), "--num_workers", "0"])
+    assert (tmp_path / "compare.json").read_bytes() == before
 
 
 def test_maps_of_two_sizes_are_compared_at_one(data, runs, tmp_path):
