@@ -25,7 +25,7 @@ from tqdm import tqdm
 from datasets.meta import Entry, Meta, write_meta
 from datasets.registry import get_spec
 from demo.render import CLASSES, DEFECTS, drawing_processes, render
-from utils.arguments import NonNegativeInt, Options, PositiveInt, option, parse
+from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
 from utils.json_files import read_json
@@ -52,7 +52,7 @@ class DrawingOptions(Recipe):
     """How it is drawn."""
 
     root: Path = option("folder to write to", get_spec("demo").folder)
-    workers: PositiveInt = option("processes to draw with", 2)
+    workers: ProcessCount = option("processes to draw with", 2)
 
 
 def generate(root: Path, recipe: Recipe = STANDARD, workers: int = 2) -> bool:

@@ -23,6 +23,7 @@ from utils.arguments import (
     Seed,
     Share,
     Text,
+    WorkerCount,
     flag,
     option,
     plain_record,
@@ -75,7 +76,7 @@ class ReadingOptions(Options):
     """How images are read."""
 
     batch_size: PositiveInt = option("images a batch", 8)
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
 
 
 class BackboneOptions(Options):
@@ -197,7 +198,7 @@ class SavedMapOptions(Options):
     map_size: PositiveInt | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     save_path: Path | None = option(

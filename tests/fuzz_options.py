@@ -21,6 +21,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import types
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from utils.errors import run
 
 CPU_SECONDS = 60  # of a run; one that does its work takes some two
 MEMORY = 6 << 30  # bytes of a run, beside those of this process
+FILES = 512  # that a run has open, which also ends one that starts processes without end
 LONG = (
     "epochs",
     "bootstrap",
@@ -279,13 +281,14 @@ def _run_program(case: Case, folder: Path) -> int | None:
     size = (
         int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
     )
-    limits = {resource.RLIMIT_CPU: CPU_SECONDS, resource.RLIMIT_FSIZE: 1 << 30}
+    limits = {resource.RLIMIT_CPU: CPU_SECONDS, resource.RLIMIT_FSIZE: 1 << 30, resource.RLIMIT_NOFILE: FILES}
     if size:
         limits[resource.RLIMIT_AS] = size + MEMORY
     for kind, limit in limits.items():
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # which a process that the program spawns need not import
     sys.argv = [f"{case.program.rpartition('.')[2]}.py", *case.arguments]
     return importlib.import_module(case.program).main()
 

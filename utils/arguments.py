@@ -117,6 +117,8 @@ given_path = _checked(lambda text: text.strip() and Path(text), bool, "a path")
 
 PositiveInt = Annotated[int, positive_int]
 NonNegativeInt = Annotated[int, non_negative_int]
+ProcessCount = Annotated[int, _checked(int, lambda value: 1 <= value <= 256, "a whole number from 1 to 256")]
+WorkerCount = Annotated[int, _checked(int, lambda value: 0 <= value <= 256, "a whole number from 0 to 256")]
 Seed = Annotated[int, seed]
 PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
