@@ -216,7 +216,7 @@ def test_the_ground_truth_may_be_elsewhere_but_must_be_of_these_images(data, run
 def test_a_comparison_of_other_runs_is_kept(runs, tmp_path):
     compare(runs / "a", runs / "b", tmp_path)
     before = (tmp_path / "compare.json").read_bytes()
-    with pytest.raises(UserError, match=r"holds results of other settings, compare \(.*a .*b there, .*b .*a here\)"):
+    with pytest.raises(UserError, match=r"holds results of other settings, .*compare \(.*a .*b there, .*b .*a here\)"):
         evaluate.main(["--compare", str(runs / "b"), str(runs / "a"), "--save_path", str(tmp_path)])
     assert (tmp_path / "compare.json").read_bytes() == before
 
