@@ -4,7 +4,7 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -214,8 +214,11 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        given = [name for name in ("scores", "legacy_pro", "classes", "report") if getattr(self, name)]
-        return f"--{given[0]} goes with --maps" if given and not self.maps else None
+        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report")
+        if self.published:  # where all is known
+            idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
+        given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
+        return next((f"--{name} goes with --maps" for name in given), None)
 
 
 class TrainingDataOptions(Options):
