@@ -13,11 +13,12 @@ import numpy as np
 
 from datasets.image_set import ImageSet
 from datasets.registry import get_spec
-from engine.saved_runs import read_results
+from engine.saved_runs import Description
 from utils.arguments import as_given
 from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassResult, ImageScore, Writer
 from utils.files import write_text
+from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool =
     if not path.exists():
         return
     described = json.loads(json.dumps(description, default=str))
-    before, now = (_settings(content, resume) for content in (read_results(path), described))
+    before, now = (_settings(content, resume) for content in (read_json(path, Description), described))
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])

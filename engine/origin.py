@@ -53,9 +53,10 @@ def describe(
 ) -> dict[str, Any]:
     """Record what a detector is made with; `options` are resolved."""
     weights, prompts = backbone.weights, read_prompts(options.prompts)
+    of_backbone = ("name", "config_sha256", "image_size", "features_list", "activation")
     described = {
         "fidelity": {"name": options.fidelity, **asdict(fidelity)},
-        "backbone": {key: getattr(backbone, key) for key in ("name", "image_size", "features_list", "activation")},
+        "backbone": {key: getattr(backbone, key) for key in of_backbone},
         "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
         "prompts": {"name": options.prompts, "sha256": prompts.sha256},
     }

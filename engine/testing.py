@@ -13,7 +13,7 @@ from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate_and_report
-from engine.loading import as_trained, backbone_from_options, differences, find_device
+from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
@@ -69,6 +69,9 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
     with stopwatch("data set"):
         data_sets = read_data_sets(options)
     resolved = [resolve(options, images.spec, **method.defaults(images.spec)) for images in data_sets]
+    for _, checkpoint, places in checkpoints:
+        for place in places:
+            resolved[place] = with_trained_prompts(resolved[place], checkpoint, given)
     for own in resolved:
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
@@ -104,7 +107,7 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
                 check_settings(own.save_path / "results.json", about, resume=options.resume)
             tests.append((epoch, place, own, parts, about))
     with stopwatch("text"):
-        texts = [method.class_texts(options, backbone, images) for images in data_sets]
+        texts = [method.class_texts(own, backbone, images) for images, own in zip(data_sets, resolved, strict=True)]
     discard_text_tower(backbone)
 
     summary, failed = Summary(options.save_path, method.name), []
