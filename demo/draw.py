@@ -5,7 +5,6 @@ python demo/draw.py
 
 import fcntl
 import json
-import logging
 import shutil
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from demo.render import CLASSES, DEFECTS, drawing_processes, render
 from utils.arguments import NonNegativeInt, Options, PositiveInt, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
+from utils.names import log_to_terminal
 
 VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
@@ -148,7 +148,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 def main() -> None:
     recipe = asdict(parse(DrawingOptions, __doc__, None))
     root, workers = recipe.pop("root"), recipe.pop("workers")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     if not generate(root, Recipe(**recipe), workers):
         print(f"{root} holds this demo set already")
 

@@ -84,7 +84,7 @@ def compare_runs(options: EvaluationOptions) -> None:
             said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
             about[name] = {"title": run.title, "folder": str(run.folder), **said}
         text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
-        logger.info("%s", text.rstrip())
+        logger.info("the comparison:\n%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 
 
