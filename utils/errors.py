@@ -159,7 +159,7 @@ def _less_memory(error: BaseException) -> str:
     frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
     values = next((vars(found["options"]) for found in frames if hasattr(found.get("options"), "__dict__")), {})
     remedies = [f"a smaller --{name}" for name, least in LESS_MEMORY.items() if values.get(name, least) != least]
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" and "device" in values:
         remedies.append("--device cpu")
     return f"try {' or '.join(remedies)}" if remedies else "close other programs, or take a machine with more"
 
