@@ -3,7 +3,7 @@
     python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa/epoch_5.pth --dataset mvtec
     bash test_SDP_plus.sh                   # with the paper's settings, on every data set that is there
 
-Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/NAME, or in --save_path.
+Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/MODEL/NAME, or in --save_path.
 """
 
 from collections.abc import Sequence

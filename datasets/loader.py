@@ -79,12 +79,46 @@ class AnomalyDataset(ItemDataset):
         return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 
-def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
-    """Stack images to a batch; the first error among them takes its place."""
-    if error := next((item for item in items if isinstance(item, UserError)), None):
-        return error
+def stack(items: Sequence[Batch]) -> Batch:
+    """Stack images to a batch, in a process's own memory, which PyTorch's `default_collate` does not in a worker."""
     images, masks, *rest = zip(*items, strict=True)
     return Batch(torch.stack(images), torch.stack(masks), *map(torch.tensor, rest))
+
+
+def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
+    """Stack images to a batch; the first error among them takes its place."""
+    return next((item for item in items if isinstance(item, UserError)), None) or stack(items)
+
+
+class PartialBatch(NamedTuple):
+    """What could be read of a batch, None if nothing, and by its number why an image could not be."""
+
+    batch: Batch | None
+    broken: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset):
+    """The items of a dataset behind their indices, which an error in the place of an image does not say."""
+
+    items: Dataset
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch | UserError]:
+        return index, self.items[index]
+
+    def place(self, index: int) -> Path:
+        """Say where an item's image is."""
+        return self.items.place(index)
+
+
+def collate_readable(items: Sequence[tuple[int, Batch | UserError]]) -> PartialBatch:
+    """Stack the images of a batch that could be read."""
+    broken = {index: str(item) for index, item in items if isinstance(item, UserError)}
+    readable = [item for index, item in items if index not in broken]
+    return PartialBatch(stack(readable) if readable else None, broken)
 
 
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -16,7 +16,10 @@ class SDPOptions(TestOptions, ClipAdOptions):
 class SDPPlusOptions(TestOptions, ClipAdOptions):
     """What SDP+ is tested with."""
 
-    checkpoint: Path = required("trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors")
+    checkpoint: tuple[Path, ...] = required(
+        "trained adapters, of train_sdp_plus.py, of the authors, or safetensors: one for all data sets or one for each",
+        metavar="FILE",
+    )
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     prompts: str | None = option(PROMPTS.format("the checkpoint's, else those of the data set's domain"))
     rep_vec: RepVec | None = option("how a state's sentences become one vector; default: the checkpoint's, else mean")

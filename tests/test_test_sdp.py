@@ -59,7 +59,7 @@ def test_outputs_are_complete(data, model, tmp_path):
     header = (out / "results.md").read_text().splitlines()[2]
     assert [cell.strip() for cell in header.strip("|").split("|")] == [*COLUMNS[:5], "aupro_200", *COLUMNS[5:]]
     results = json.loads((out / "results.json").read_text())
-    assert results["complete"] is True
+    assert results["finished"] is True
     assert results["images"] == 10
     assert set(results["classes"]) == {"bolt", "nut"}
     assert results["fidelity"]["name"] == "released"
@@ -165,7 +165,7 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     with pytest.raises(UserError, match=r"nut/test/square/002\.png"):
         run(root, model, tmp_path / "broken", "--batch_size", "1")
     whole, broken = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "broken"))
-    assert broken["complete"] is False
+    assert broken["finished"] is False
     assert broken["classes"] == {"bolt": whole["classes"]["bolt"]}
     assert "not finished" in (tmp_path / "broken" / "results.md").read_text()
     page = (tmp_path / "broken" / "report.html").read_text(encoding="utf-8")
