@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from utils.errors import run
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tests and write their results."""
     from engine.testing_options import DPClipOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(DPClipOptions, __doc__, arguments)
     from engine.testing import test  # only now, as PyTorch takes seconds to import
 
-    test(options, "dp_clip")
+    return test(options, "dp_clip")
 
 
 if __name__ == "__main__":

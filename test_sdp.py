@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from utils.errors import run
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the test and write its results."""
     from engine.testing_options import SDPOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(SDPOptions, __doc__, arguments)
     from engine.testing import test  # only now, as PyTorch takes seconds to import
 
-    test(options, "sdp")
+    return test(options, "sdp")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from utils.errors import run
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the test and write its results."""
     from engine.testing_options import SDPPlusOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(SDPPlusOptions, __doc__, arguments)
     from engine.testing import test  # only now, as PyTorch takes seconds to import
 
-    test(options, "sdp_plus")
+    return test(options, "sdp_plus")
 
 
 if __name__ == "__main__":

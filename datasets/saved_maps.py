@@ -112,6 +112,9 @@ class SavedMapDataset(ItemDataset):
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
 
+    def place(self, index: int) -> Path:
+        return self.maps[index]
+
     def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
         values = torch.from_numpy(load_map(self.maps[number]))[None]
         if self.map_size is not None:
