@@ -181,7 +181,7 @@ def _evaluate(
     about: dict[str, Any],
     stopwatch: Stopwatch,
 ) -> tuple[Run, list[ClassResult], int]:
-    """Evaluate a detector on one data set, and write the results to `save_path`; how many files could not be, is last."""
+    """Evaluate a detector on one data set, and write the results; last, how many files have too long a name for it."""
     writers: list[ImageWriter] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))

@@ -158,10 +158,11 @@ def _less_memory(error: BaseException) -> str:
     """Say which of the run's options, that the program's `main` has, would take less memory."""
     frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
     values = next((vars(found["options"]) for found in frames if hasattr(found.get("options"), "__dict__")), {})
-    remedies = [f"a smaller --{name}" for name, least in LESS_MEMORY.items() if values.get(name, least) != least]
+    names = [f"--{name}" for name, least in LESS_MEMORY.items() if values.get(name, least) != least]
+    remedies = [f"a smaller {' or '.join(names)}"] if names else []
     if type(error).__name__ == "OutOfMemoryError" and "device" in values:
         remedies.append("--device cpu")
-    return f"try {' or '.join(remedies)}" if remedies else "close other programs, or take a machine with more"
+    return f"try {', or '.join(remedies)}" if remedies else "close other programs, or take a machine with more"
 
 
 def _stop(message: str, code: int) -> NoReturn:
