@@ -46,7 +46,8 @@ def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool =
     """
     if not path.exists():
         return
-    before, now = (_settings(content, resume) for content in (read_json(path, Description), description))
+    described = json.loads(json.dumps(description, default=str))
+    before, now = (_settings(content, resume) for content in (read_json(path, Description), described))
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])
@@ -62,7 +63,7 @@ def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool =
 def _settings(content: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     """Select what the figures depend on from a run's description or its results.json."""
     free = FREE if resume else FREE | OUTPUTS
-    arguments = content.get("arguments") or {}
+    arguments = (content.get("arguments") or {}) | (content.get("backbone") or {})  # what an option was left open for
     files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
     return {
         **{name: content.get(name) for name in ("method", "dataset")},
