@@ -6,7 +6,6 @@
 Prints the number of images beside the published ones, and warns of everything that looks wrong.
 """
 
-import argparse
 import importlib
 import logging
 import sys
@@ -20,8 +19,9 @@ from data.checks import by_kind, check, check_unlisted, counts_table, incomplete
 from data.layouts import LAYOUTS
 from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
-from utils.arguments import given_path, given_text
+from utils.arguments import Parser, given_path, given_text
 from utils.errors import UserError, run
+from utils.names import log_to_terminal, shown
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     The arguments of the command line begin with the data set's name, unless a script is for one and gives it.
     """
     command = [*([] if name is None else [name]), *(sys.argv[1:] if arguments is None else arguments)]
-    parser = argparse.ArgumentParser(description="Write meta.json, the list of a data set's images.")
+    parser = Parser(description="Write meta.json, the list of a data set's images.")
     title = "data sets, and what is expected in their folders"
     builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
     for spec in REGISTRY.values():
@@ -119,11 +119,11 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         for option, text in LAYOUTS[spec.name].options.items():
             add(f"--{option}", type=given_text, help=text)
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     published = args.spec.published
     options = {option: getattr(args, option) for option in LAYOUTS[args.spec.name].options}
     meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
-    print(counts_table(meta, published))
+    print(shown(counts_table(meta, published), keep="\n"))
     if published is None:
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
     else:

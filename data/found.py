@@ -11,6 +11,7 @@ from typing import Literal
 from datasets.images import IMAGE_SUFFIXES
 from datasets.meta import Entry, Meta
 from utils.errors import ERROR, WARNING, Level, UserError
+from utils.files import unquoted
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
 _REPLACE = "get the files anew, or take them off the list"
@@ -137,7 +138,7 @@ def _visible(folder: Path) -> list[Path]:
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Read the wanted columns of a CSV file with a header; space around names and values is dropped.
 
-    Yields the number of each line in the file, and its values in the order of `columns`.
+    Yields the number of each line in the file, and its values in the order of `columns`, as `write_csv` was given them.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -151,6 +152,6 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
                 values = [row[name] for name in columns]
                 if None in values:
                     raise UserError(f"{path}, line {reader.line_num}: too few values")
-                yield reader.line_num, [value.strip() for value in values]
+                yield reader.line_num, [unquoted(value.strip()) for value in values]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

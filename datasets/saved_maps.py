@@ -1,7 +1,6 @@
 """Anomaly maps that a run or somebody else's program saved, in the place of a method that computes them."""
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
+from utils.files import walk
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"there is no folder of maps {folder}")
     there = defaultdict(list)  # a map's path without its suffix -> the files
-    for path in (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names):
+    for path in (parent / name for parent, names in walk(folder) for name in names):
         if path.suffix.lower() in MAP_SUFFIXES:
             there[path.with_suffix("")].append(path)
     found: dict[Path, str] = {}
@@ -111,6 +111,9 @@ class SavedMapDataset(ItemDataset):
 
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
+
+    def place(self, index: int) -> Path:
+        return self.maps[index]
 
     def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
         values = torch.from_numpy(load_map(self.maps[number]))[None]

@@ -4,7 +4,6 @@ python demo/draw.py
 """
 
 import fcntl
-import logging
 import shutil
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, 
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
 from utils.json_files import read_json
+from utils.names import log_to_terminal
 
 VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
@@ -149,7 +149,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 def main() -> None:
     recipe = asdict(parse(DrawingOptions, __doc__, None))
     root, workers = recipe.pop("root"), recipe.pop("workers")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     if not generate(root, Recipe(**recipe), workers):
         print(f"{root} holds this demo set already")
 

@@ -24,6 +24,7 @@ from models.prompts import read_prompts
 from models.weights import how_to_get, local_weights
 from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
 from utils.files import sha256_of
+from utils.names import shown
 
 GIB = 1 << 30
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -91,7 +92,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
 
 
 def _say(text: str) -> None:
-    print(f"{text}\n", flush=True)
+    print(shown(f"{text}\n", keep="\n"), flush=True)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
+from utils.names import shown
 from utils.results import ResultsWriter, Run, results_table
 from utils.runtime import Stopwatch, progress
 
@@ -132,7 +133,7 @@ def evaluate(
         images = iter(bar)
         for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
-            bar.set_postfix_str(name)
+            bar.set_postfix_str(shown(name))
             if image_scores is None:
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
             else:

@@ -1,6 +1,7 @@
 """Predict photographs of a user's own, with a calibration on normal ones."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -37,7 +38,7 @@ Found = tuple[int, Prediction | UserError]  # which photograph, and what is said
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths, folder = from_main(lambda: find_photographs(options.inputs, sys.stdin)), options.save_path
+    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
     with locked(folder):
         if is_main() and not options.resume and (folder / LINES).exists():
             remedy = "go on with it by --resume, choose another --save_path, or delete it"
@@ -67,6 +68,11 @@ def predict(options: PredictionOptions) -> int:
         for index, found in predictor.predict(paths, order, "predicting"):
             writer.write(index, found)
         return writer.finish()
+
+
+def _listed() -> Iterator[str]:
+    """The lines of standard input, as names of files, which may be in any encoding."""
+    yield from map(os.fsdecode, sys.stdin.buffer)
 
 
 class Predictor:

@@ -27,7 +27,7 @@ from page.thumbnails import Thumbnail
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, write_csv, write_json, write_text
+from utils.files import atomic_open, fits, write_csv, write_json, write_text
 from utils.json_files import read_json, validate
 from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
@@ -89,6 +89,7 @@ class PredictionWriter:
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
+        self.writes_beside = options.save_maps or options.save_masks or not options.no_overlays
         self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
@@ -123,6 +124,8 @@ class PredictionWriter:
     def write(self, index: int, found: Prediction | UserError) -> None:
         """Write the results of a photograph, or why it could not be predicted."""
         path, name = self.paths[index], self.names[index]
+        if isinstance(found, Prediction) and self.writes_beside and not fits(self.folder / "overlays" / f"{name}.png"):
+            found = UserError(f"the name of {path} is too long for what is written beside it: shorten it")
         if isinstance(found, UserError):
             logger.warning("%s", found)
             row = {"error": str(found)}

@@ -94,7 +94,7 @@ def compare_runs(options: EvaluationOptions) -> None:
             about[name] = {"title": run.title, "folder": str(run.folder), **said}
         comparison = {"arguments": arguments, **compare_results(*results, bootstrap)}
         text = write_comparison(folder, comparison, about, bootstrap, notes)
-        logger.info("%s", text.rstrip())
+        logger.info("the comparison:\n%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 
 

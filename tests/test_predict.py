@@ -299,7 +299,7 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     }
     image, gone = bolts / "bolt" / "test" / "good" / "000.png", tmp_path / "gone.png"
     _, calls = record(tmp_path, "predict.sh", "-", "--cache_dir", model[5], **settings)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{image}\n{gone}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{image}\n{gone}\n".encode())))
     assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
