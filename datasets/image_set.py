@@ -1,5 +1,6 @@
 """The images of one data set, to be tested or trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class ImageSet:
     spec: DatasetSpec
     root: Path
     entries: list[Entry]
+    notes: Sequence[str] = ()  # what is known to be wrong with them, to stand below tables of results
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import unicodedata
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -53,6 +54,28 @@ def remove_old_temporary_files(folder: Path) -> None:
         with contextlib.suppress(OSError):  # another process may remove it, too
             if is_temporary(path.name) and time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is a system's, not the user's: `._0.png`, `.Trash`, `.ipynb_checkpoints`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def visible_files(folder: str | Path, *, follow_links: bool = False) -> Iterator[Path]:
+    """Give all files below a folder but the hidden ones; of links that lead to one folder, the first is followed."""
+    walked = set()
+    for parent, folders, names in os.walk(folder, followlinks=follow_links):
+        if (real := os.path.realpath(parent)) in walked:
+            folders.clear()
+            continue
+        walked.add(real)
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (Path(parent, name) for name in names if not is_hidden(name))
+
+
+def nfc(name: str) -> str:
+    """Give a name as it is compared: an umlaut is one letter, or a letter and its dots where macOS stored it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -84,7 +84,7 @@ def test_a_mask_of_another_size_and_one_in_jpeg_are_told(bottle):
     put(truth / "10_mask.jpg", 255)
     assert check(bottle.parent) == [
         said(Kind.OTHER_SIZE, "bottle/ground_truth/crack/2_mask.png (6 x 8, its image 8 x 6)"),
-        said(Kind.JPEG_MASK, "bottle/ground_truth/crack/10_mask.jpg"),
+        said(Kind.GREY_MASK, "bottle/ground_truth/crack/10_mask.jpg"),
     ]
 
 
