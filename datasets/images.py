@@ -16,14 +16,14 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
 PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
-MARKS = (".lock", "predict.json", "results.json")  # each of which says that a run wrote to a folder
+LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one
 
 
 def is_result(path: Path) -> bool:
     """Whether a run wrote a picture: `overlays/000.png.png`, say, anywhere below a folder that a run has written to."""
     of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES and not OUTPUTS.isdisjoint(path.parts)
     return (of_an_image or path.name in PLOTS) and any(
-        (parent / mark).exists() for parent in path.parents for mark in MARKS
+        (parent / log).exists() for parent in path.parents for log in LOGS
     )
 
 
