@@ -15,13 +15,13 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from data.found import Found, Kind, Note, grouped, some_of
+from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
 from data.masks import mask_notes, shared_masks
 from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
-from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
+from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 from utils.files import visible_files
 
 OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
@@ -102,7 +102,7 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
     images = (file for file in visible_files(root) if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
     below = (file.relative_to(root) for file in images if file.is_file() and not is_result(file))
     unlisted = sorted(file.as_posix() for file in below if listed.isdisjoint(map(str, (file, file.parent))))
-    what = f"images in {root} that {path or 'its layout'} does not list {some_of(unlisted)}"
+    what = f"images in {root} that {path or 'its layout'} does not list ({len(unlisted)}): {some_of(unlisted)}"
     remedy = (
         "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
         "and delete meta.json to have it built anew"
@@ -222,9 +222,10 @@ def counts_table(meta: Meta, published: Published | None) -> str:
 def incompleteness(meta: Meta, published: Published | None) -> str | None:
     """Say which part of the published test split is there; None if it is all there, or nothing was published."""
     labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
-    have = Published(len(meta["test"]), labels.count(0), labels.count(1))
+    have = Published.count(len(meta["test"]), labels)
     if published in (None, have):
         return None
-    counts = zip(astuple(have), astuple(published), ("classes", "normal images", "anomalous images"), strict=True)
+    kinds = ("classes", "normal images", "anomalous images", "unlabelled images")
+    counts = zip(astuple(have), astuple(published), kinds, strict=True)
     parts = [f"{count} of {all_} {kind}" for count, all_, kind in counts if count or all_]
     return f"a partial or different test split: {', '.join(parts)}"

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from datasets.images import IMAGE_SUFFIXES, is_result
 from datasets.meta import Entry, Meta
-from utils.errors import ERROR, WARNING, Level, UserError
+from utils.errors import ERROR, WARNING, Level, UserError, some_of
 from utils.files import is_hidden, nfc
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
@@ -25,7 +25,6 @@ _SHARED = "give each image its own, with the image's whole name: 000.png.png"
 _ABSENT = "get the rest of the data set, or see to it that the part is the one you want"
 _ODD_MODE = "images of another colour mode than nearly all of their class"
 NAMES = ("class_name", "image", "image_path", "mask")  # columns of names of files and classes
-SHOWN = 5  # places named for each kind of problem
 K = TypeVar("K", bound=Hashable)
 _MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
@@ -79,13 +78,7 @@ def grouped(notes: Iterable[tuple[K, str]]) -> list[tuple[K, str]]:
     where = defaultdict(list)
     for kind, place in notes:
         where[kind].append(place)
-    return [(kind, some_of(places)) for kind, places in where.items()]
-
-
-def some_of(where: Sequence[str]) -> str:
-    """Show how many places there are, and the first few."""
-    more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
-    return f"({len(where)}): {', '.join(where[:SHOWN])}{more}"
+    return [(kind, f"({len(places)}): {some_of(places)}") for kind, places in where.items()]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from data.found import Kind, Note, some_of
+from data.found import Kind, Note
 from datasets.images import mask_channels, mask_files, size_and_orientation
 from datasets.meta import Entry
-from utils.errors import UserError
+from utils.errors import UserError, some_of
 
 if TYPE_CHECKING:
     from datasets.image_set import ImageSet  # which needs PyTorch, and the builders' --help does not
@@ -99,5 +99,5 @@ def vanishing(images: ImageSet, size: int, *, nearest: bool = False) -> list[str
 
 def vanished(masks: Sequence[str], height: int, width: int) -> str:
     """Say that nothing is left of masks at the size they are used at."""
-    where = f"masks of which nothing is left at {width} x {height} px, so that these defects count as normal"
-    return f"{where} {some_of(masks)}"
+    what = f"masks of which nothing is left at {width} x {height} px, so that these defects count as normal"
+    return f"{what} ({len(masks)}): {some_of(masks)}"
