@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, load_rgb
+from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb
 from datasets.transforms import image_transform
 from utils.errors import UserError
-from utils.files import walk
+from utils.files import is_hidden, visible_files, walk
 
 FROM_STDIN = "-"
 PICTURE_SIDE = 1024  # pixels, of what is shown
@@ -24,12 +24,13 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
     """The images that the inputs stand for, each once, in the order of the inputs.
 
     Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
-    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each.
+    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each. What is hidden is passed over in folders
+    and patterns, and a picture that a run wrote everywhere.
 
     Files that are not there, and folders that cannot be listed, are taken over, for the results to say so, if others
     are; if none is, or an input stands for nothing, that is a `UserError`.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}  # by absolute path, so that a file counts once whatever it is called
     for text in inputs:
         if text == FROM_STDIN:
             paths = [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
@@ -38,19 +39,23 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
         elif os.path.exists(path) or not glob.has_magic(text):  # noqa: PTH110
             paths = [path]
         else:
-            paths = [path for name in sorted(_matches(text)) if (path := Path(name)).is_file()]
+            hidden = [part for part in path.parts if is_hidden(part)]  # but for what the pattern itself names
+            visible = (name for name in sorted(_matches(text)) if [*filter(is_hidden, Path(name).parts)] == hidden)
+            paths = [path for name in visible if (path := Path(name)).is_file()]
+        paths = [path for path in paths if not is_result(path)]
         if not paths:
-            raise UserError(f"there are no images in {text}: known are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        found.update(dict.fromkeys(paths))
-    if not any(map(os.path.exists, found)):
-        raise UserError(f"there is no file or folder {next(iter(found))}")
-    return list(found)
+            known = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}, and what runs wrote is passed over"
+            raise UserError(f"there are no images in {text}: {known}")
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay
+    if not any(map(os.path.exists, found.values())):
+        raise UserError(f"there is no file or folder {next(iter(found.values()))}")
+    return list(found.values())
 
 
 def _images_in(folder: Path) -> list[Path]:
     unlisted: list[Path] = []
-    folders = walk(folder, lambda error: unlisted.append(Path(error.filename)))
-    files = [parent / name for parent, names in folders for name in names if not name.startswith(".")]
+    files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
 
 

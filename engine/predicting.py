@@ -1,5 +1,6 @@
 """Predict photographs of a user's own, with a calibration on normal ones."""
 
+import hashlib
 import logging
 import os
 import sys
@@ -158,14 +159,20 @@ def _calibration(predictor: Predictor) -> Calibration | None:
     if options.normal_dir is None:
         return None
     paths = find_photographs([str(options.normal_dir)], ())
-    scores = []
+    by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
+    copies = 0
     for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
         if isinstance(found, UserError):
             logger.warning("left out of the calibration: %s", found)
         else:
-            scores.append(found.scores)
+            digest = hashlib.sha256(found.photograph.image.numpy()).digest()
+            copies += digest in by_image
+            by_image[digest] = found.scores
     if not is_main():
         return None
+    scores = list(by_image.values())
+    if copies:
+        logger.warning("--normal_dir %s holds copies, which count once: %d images", options.normal_dir, copies)
     if len(scores) < LEAST:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}

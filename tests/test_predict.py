@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -115,6 +116,27 @@ def test_few_normal_images_promise_less_and_say_so(bolts, normal, model, tmp_pat
     log = (tmp_path / "predict.log").read_text()
     assert "at most 15.4 % of normal images are called anomalous" in log
     assert "a false-alarm rate of 0.05 needs 39 normal images or more" in log
+
+
+def test_copies_of_normal_images_count_once(bolts, normal, model, tmp_path):
+    shutil.copytree(normal, tmp_path / "copied")
+    for i in range(12):
+        Image.open(normal / f"{i}.png").save(tmp_path / "copied" / f"again_{i}.bmp")
+        shutil.copy(normal / f"{i}.png", tmp_path / "copied" / f"._{i}.png")
+    run(model, tmp_path / "a", bolts / "bolt" / "test", "--normal_dir", tmp_path / "copied")
+    log = (tmp_path / "a" / "predict.log").read_text()
+    assert f"--normal_dir {tmp_path / 'copied'} holds copies, which count once: 12 images" in log
+    assert "calibrated on 12 normal images" in log
+    assert "at most 15.4 % of normal images are called anomalous" in log
+
+
+def test_results_of_earlier_runs_are_not_predicted(bolts, model, tmp_path):
+    photographs = shutil.copytree(bolts / "bolt" / "test", tmp_path / "photographs")
+    for results in ("a", "b"):
+        run(model, photographs / results, photographs, "--threshold", "0", "--save_masks")
+        assert len(table(photographs / results)) == 5
+    assert run(model, photographs / "a", photographs, "--threshold", "0", "--save_masks", "--resume") == 0
+    assert len(table(photographs / "a")) == 5
 
 
 def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -76,8 +77,13 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is a system's, not the user's: `._0.png`, `.Trash`, `.ipynb_checkpoints`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def walk(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder from `folder` down but hidden ones, once, with the names of the files in it.
+    """Yield each folder from `folder` down, once, with the names of the files in it; nothing that is hidden.
 
     Links are followed, after all that is there without them; `unlisted` is given the error of a folder that cannot be
     listed, whose name it has.
@@ -87,14 +93,24 @@ def walk(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Ite
     for start in starts:  # to which links are added
         for parent, subfolders, names in os.walk(start, onerror=unlisted):
             here = os.stat(parent)  # noqa: PTH116 - as often as there are folders
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            subfolders[:] = [name for name in subfolders if not is_hidden(name)]
             if (here.st_dev, here.st_ino) in seen:
                 subfolders.clear()
                 continue
             seen.add((here.st_dev, here.st_ino))
             links = (os.path.join(parent, name) for name in sorted(subfolders))  # noqa: PTH118
             starts += filter(os.path.islink, links)
-            yield Path(parent), names
+            yield Path(parent), [name for name in names if not is_hidden(name)]
+
+
+def visible_files(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Give all files below a folder, see `walk`."""
+    return (parent / name for parent, names in walk(folder, unlisted) for name in names)
+
+
+def nfc(name: str) -> str:
+    """Give a name as it is compared: an umlaut is one letter, or a letter and its dots where macOS stored it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from datasets.photographs import PhotographDataset, find_photographs, output_names
+from tests.builder_data import put_text
 from utils.errors import UserError
 
 
@@ -30,6 +31,45 @@ def test_files_are_taken_as_they_are_and_once(folder):
     inputs = [str(folder / "notes.txt"), str(folder), str(folder / "b.png"), str(folder / "it's [1].png")]
     found = names(find_photographs(inputs, ()), folder)
     assert found == ["notes.txt", "a.JPG", "b.png", "it's [1].png", "sub/c.tif"]
+
+
+def test_hidden_files_and_folders_stand_for_nothing(folder):
+    before = names(find_photographs([str(folder)], ()), folder)
+    for name in ("._b.png", ".ipynb_checkpoints/b-checkpoint.png", "__MACOSX/b.png", "sub/.Trash/b.png"):
+        put_text(folder / name, "")
+    assert names(find_photographs([str(folder)], ()), folder) == before
+    assert names(find_photographs([f"{folder}/**/*b*.png"], ()), folder) == ["b.png"]
+    assert len(find_photographs([f"{folder}/__MACOSX/*.png"], ())) == 1  # as it is named
+
+
+@pytest.mark.parametrize("results", ["", "out", "out/deeper"])
+@pytest.mark.parametrize("mark", ["predict.log", "test.log"])
+def test_pictures_that_a_run_wrote_are_no_photographs(folder, results, mark):
+    before = names(find_photographs([str(folder)], ()), folder)
+    for name in (mark, "overlays/b.png.png", "masks/sub/c.tif.png", "imgs/b.png.png", "contact_sheet.png"):
+        put_text(folder / results / name, "")
+    assert names(find_photographs([str(folder)], ()), folder) == before
+    everything = [f"{path}\n" for path in sorted(folder.rglob("*.*g")) if path.suffix == ".png"]
+    assert names(find_photographs(["-"], everything), folder) == [".hidden.png", "b.png", "it's [1].png"]
+    assert names(find_photographs([f"{folder}/**/*.png"], ()), folder) == ["b.png", "it's [1].png"]
+
+
+def test_folders_called_as_those_of_runs_are_photographs(folder):
+    for name in ("masks/1.png", "overlays/1.png.png", "summary.png"):
+        put_text(folder / name, "")
+    assert len(find_photographs([str(folder)], ())) == 7
+
+
+def test_a_file_counts_once_whatever_it_is_called(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    called = ["b.png", "./b.png", "sub/../b.png", str(folder / "b.png"), "sub//c.tif", "sub/c.tif"]
+    assert find_photographs(called, ()) == [Path("b.png"), Path("sub/c.tif")]
+
+
+def test_names_keep_the_space_at_their_ends(folder):
+    put_text(folder / "b.png ", "")
+    lines = [f"{folder / 'b.png'}\n", f"{folder / 'b.png '}\n"]
+    assert names(find_photographs(["-"], lines), folder) == ["b.png", "b.png "]
 
 
 def test_patterns_and_lists_are_expanded(folder):
