@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from datasets.registry import PROJECT
 from utils.errors import UserError
 from utils.files import write_json, write_text
+from utils.json_files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     the file, entry and key that are not as the form demands.
     """
     path, root = Path(path), Path(root).resolve()
-    text = _read_text(path)
+    text = read_text(path, str(path))
     read, keys = (_read_lines, _LINE_KEYS) if is_json_lines(path) else (_read_splits, _META_KEYS)
     meta: Meta = {split: {} for split in SPLITS}
     first: dict[tuple[str, str], str] = {}  # (split, image) -> where it is listed first
@@ -149,7 +150,7 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
 
 def read_findings(path: Path) -> list[Finding] | None:
     """Read what was found wrong when a list was built; None where it does not say, as JSON lines and old lists."""
-    raw = None if is_json_lines(path) else _parse(_read_text(path), str(path)).get(FINDINGS)
+    raw = None if is_json_lines(path) else _parse(read_text(path, str(path)), str(path)).get(FINDINGS)
     try:
         found = raw and [Finding(**one) for one in raw]
         if found and not all(isinstance(part, str) for one in found for part in one):
@@ -157,13 +158,6 @@ def read_findings(path: Path) -> list[Finding] | None:
     except TypeError as error:
         raise UserError(f"{path}: '{FINDINGS}' is not what a builder writes; build the list anew") from error
     return found
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
 
 
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and raw entry.

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -239,7 +240,7 @@ def test_unknown_keys_are_said_once_a_file(tmp_path, caplog):
 
 
 def test_missing_and_undecodable_files(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read .*absent\.json: No such file"):
+    with pytest.raises(UserError, match=r"absent\.json: cannot be read, No such file"):
         read_meta(tmp_path / "absent.json", tmp_path)
     (tmp_path / "meta.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(UserError, match="not UTF-8"):
@@ -432,3 +433,10 @@ def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):
     path.write_bytes(content)
     with pytest.raises(UserError):
         read_meta(path, tmp_path)
+
+
+def test_a_list_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "meta.json")
+    for read in (lambda path: read_meta(path, tmp_path), read_findings):
+        with pytest.raises(UserError, match=r"meta\.json: not a regular file"):
+            read(tmp_path / "meta.json")
