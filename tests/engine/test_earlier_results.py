@@ -103,7 +103,7 @@ def test_a_damaged_file_is_refused_and_may_be_replaced(data, model, tmp_path):
     out = tmp_path / "out"
     run(data, model, out)
     (out / "results.json").write_text("[]")
-    with pytest.raises(UserError, match="is not what a run writes"):
+    with pytest.raises(UserError, match=r"results\.json: should be "):
         run(data, model, out)
     run(data, model, out, "--overwrite")
 
