@@ -95,7 +95,7 @@ def test_another_config_under_the_same_name_is_another_setting(data, model, tmp_
     run(data, own, out)
     content["vision_cfg"]["head_width"] *= 2
     config.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"holds results of other settings, SHA-256 of the config \("):
+    with pytest.raises(UserError, match=r"holds results of other settings, config_sha256 \("):
         run(data, own, out, "--resume")
 
 
