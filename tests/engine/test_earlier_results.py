@@ -118,6 +118,8 @@ def test_the_default_folder_names_method_model_and_data_set_and_ones_own_data(da
     test_sdp.main(["--dataset", "mvtec", "--data_path", str(data), "--model", "demo", *model[4:]])
     assert (tmp_path / "results/sdp/demo/mvtec/results.md").is_file()
     assert folder_name("mvtec", tmp_path) == "mvtec"
+    with pytest.raises(UserError, match="--dataset names 1 data sets, --data_path 2 folders"):
+        test_sdp.main(["--dataset", "folder", "--data_path", str(data), str(data), *model])
 
 
 def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:
