@@ -193,7 +193,7 @@ def make_loader(
     `seed` is that of the workers' random numbers; torch's global generator is left untouched. Further `options` are
     those of `DataLoader`.
     """
-    options = {"collate_fn": collate, **options}
+    options, num_workers = {"collate_fn": collate, **options}, min(num_workers, len(batches))
     if num_workers:
         dataset = _Watched(dataset, RawArray("Q", num_workers))
         options |= {"collate_fn": partial(_pack, options["collate_fn"]), "timeout": GLANCE}

@@ -129,7 +129,7 @@ class Predictor:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
         dataset = PhotographDataset(paths, self.backbone.image_size)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
-        loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
+        loader = make_loader(dataset, batches, self.options.num_workers, collate_fn=list)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
             for batch in in_turn(map(self._predict_batch, loader), UserError):
                 yield from batch
