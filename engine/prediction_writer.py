@@ -36,6 +36,7 @@ LINES, SETTINGS = "scores.jsonl", "predict.json"
 FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 SCALE = "colour_scale"  # of the overlays, beside the settings
+AGAIN = "%d images are predicted again: their files are others than they were, or not all that is wanted is there"
 Row = dict[str, Any]  # by key, as JSON has it
 
 
@@ -55,7 +56,8 @@ class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
     The results depend on the `settings`, which must be the earlier run's. Those that are to be predicted are in
-    `order`, first those that the colour scale is taken from unless it is known.
+    `order`, first those that the colour scale is taken from unless it is known. Of an image whose file is another than
+    it was, by size and time, or of which a result is missing that is wanted now, nothing is kept.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PredictionWriter:
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
+        self.files = [_file_record(path) for path in paths]  # before they are read: what changes later is seen
         self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
@@ -86,8 +89,12 @@ class PredictionWriter:
         if self.scale is None and not options.no_overlays:
             count = min(SAMPLE, len(paths))
             self.sample = {len(paths) * k // count for k in range(count)}
-            for i in self.sample:
-                self.rows.pop(self.paths[i], None)
+        before = len(self.rows)
+        for i, path in enumerate(self.paths):
+            if path in self.rows and (i in self.sample or not self._is_done(i)):
+                del self.rows[path]
+        if before > len(self.rows):
+            logger.info(AGAIN, before - len(self.rows))
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
@@ -97,7 +104,7 @@ class PredictionWriter:
 
     def write(self, index: int, found: Prediction | UserError) -> None:
         """Write the results of a photograph, or why it could not be predicted."""
-        path, name = self.paths[index], self.names[index]
+        path = self.paths[index]
         if isinstance(found, UserError):
             logger.warning("%s", found)
             row = {"error": str(found)}
@@ -109,17 +116,16 @@ class PredictionWriter:
             if self.pixel_threshold is not None:
                 row["regions"] = anomalous_regions(found.anomaly_map, self.pixel_threshold, size)
             if self.options.save_maps:
-                save_map(self.folder / "maps" / f"{name}.npy", found.anomaly_map)
+                save_map(self._path("maps", index), found.anomaly_map)
             if self.options.save_masks:
-                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, size)
-                save_png(self.folder / "masks" / f"{name}.png", mask)
+                save_png(self._path("masks", index), full_size_mask(found.anomaly_map, self.pixel_threshold, size))
             self._write_thumbnail(path, found)
             if not self.options.no_overlays:
                 self.waiting[index] = found
         self.sample.discard(index)
         if self.waiting and not self.sample:
             self._write_overlays()
-        self.rows[path] = {"image_path": path, **row}
+        self.rows[path] = {"image_path": path, **row, "file": self.files[index]}
         try:
             with (self.folder / LINES).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
@@ -132,8 +138,10 @@ class PredictionWriter:
         columns = ["image_path", "text_prob", "map_max"]
         columns += ["score", "p_value", "is_anomalous"] if self.calibration else []
         columns += ["regions"] if self.pixel_threshold is not None else []
+        columns += ["error"]
         counted = [row | {"regions": len(row["regions"])} if "regions" in row else row for row in rows]
-        write_csv(self.folder / "scores.csv", [*columns, "error"], counted)
+        of_table = [{key: row[key] for key in columns if key in row} for row in counted]
+        write_csv(self.folder / "scores.csv", columns, of_table)
         predicted = [row for row in rows if row.get("error") is None]
         failed, anomalous = len(rows) - len(predicted), sum(row.get("is_anomalous", False) for row in rows)
         verdict = f", {anomalous} of them anomalous" if self.calibration else ""
@@ -150,13 +158,24 @@ class PredictionWriter:
             logger.info("%s", message)
         return 1 if failed else 0
 
+    def _path(self, kind: str, index: int) -> Path:
+        return self.folder / kind / f"{self.names[index]}{'.npy' if kind == 'maps' else '.png'}"
+
+    def _is_done(self, index: int) -> bool:
+        """Whether what an earlier run left of a photograph is of the file that it is now, and all that is wanted."""
+        path, options = self.paths[index], self.options
+        wanted = {"maps": options.save_maps, "masks": options.save_masks, "overlays": not options.no_overlays}
+        results = [self._path(kind, index) for kind, is_wanted in wanted.items() if is_wanted]
+        same = self.rows[path].get("file") == self.files[index]
+        return same and all(result.is_file() for result in [*results, self._thumbnail_path(path)])
+
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
         scale = self.scale or class_scale(np.stack([waiting.anomaly_map for waiting in self.waiting.values()]))
         for index, prediction in self.waiting.items():
             picture = prediction.photograph.picture.numpy()
             scores = cv2.resize(prediction.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            save_png(self.folder / "overlays" / f"{self.names[index]}.png", overlay(picture, scores, scale))
+            save_png(self._path("overlays", index), overlay(picture, scores, scale))
         self.waiting.clear()
         if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
             self.scale = scale
@@ -199,6 +218,14 @@ class PredictionWriter:
     def _thumbnail_path(self, path: str) -> Path:
         digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
         return self.folder / ".thumbnails" / f"{digest}.npz"
+
+
+def _file_record(path: Path) -> dict[str, int] | None:
+    """What tells that a file is another than it was; None where there is none."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+    return None
 
 
 def _read_rows(path: Path) -> dict[str, Row]:
