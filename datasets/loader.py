@@ -8,6 +8,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -15,6 +16,7 @@ from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.meta import Entry
 from datasets.transforms import image_transform
+from utils.distributed import rank, world_size
 from utils.errors import UserError
 
 
@@ -72,6 +74,12 @@ class AnomalyDataset(ItemDataset):
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     """Stack images to a batch; the first error among them takes its place."""
     return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]
 
 
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:

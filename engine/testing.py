@@ -1,8 +1,10 @@
 """Test a method on data sets: from the options to everything that a test leaves in its folder."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.evaluation import evaluate_and_report
+from engine.fingerprints import seen_in_training
 from engine.loading import as_trained, backbone_from_options, differences, find_device
 from engine.options import TestOptions, resolve
 from engine.published import published_numbers, write_published
-from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
+from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
@@ -64,10 +67,11 @@ def _test(options: TestOptions, method: Method) -> None:
         trained = [one and method.load(one, options, backbone, fidelity) for one in checkpoints.values()]
     said: dict[str, None] = {}  # once for all epochs of a training
     for checkpoint in filter(None, checkpoints.values()):
-        for images, own in zip(data_sets, resolved, strict=True):
+        for own in resolved:
             said |= dict.fromkeys(differences(checkpoint, backbone, own, given))
-            said |= dict.fromkeys(seen_in_training(checkpoint, images.spec.name, images.phrases()))
-    for sentence in said:
+    with stopwatch("data set"):
+        remarks = [seen_in_training(filter(None, checkpoints.values()), images) for images in data_sets]
+    for sentence in dict.fromkeys(chain(said, *remarks)):
         logger.warning("%s", sentence)
     if fidelity.grn_over_batch:
         note = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
@@ -79,11 +83,11 @@ def _test(options: TestOptions, method: Method) -> None:
     summary = Summary(options.save_path, method.name)
     for (epoch, checkpoint), parts in zip(checkpoints.items(), trained, strict=True):
         folder = options.save_path / (f"epoch_{epoch}" if len(checkpoints) > 1 else "")
-        for images, own, text in zip(data_sets, resolved, texts, strict=True):
+        for images, own, text, notes in zip(data_sets, resolved, texts, remarks, strict=True):
             own = replace(own, save_path=folder / (images.spec.name if len(data_sets) > 1 else ""))
             detector = method.detector(own, backbone, fidelity, parts, text)
             about = {"method": method.name, **_origin(own, images, backbone, fidelity, checkpoint)}
-            results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
+            results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch), notes)
             if is_main():
                 summary.add(epoch, images.spec.name, results)
     if is_main() and len(checkpoints) * len(data_sets) > 1:
@@ -137,6 +141,7 @@ def _evaluate(
     backbone: Backbone,
     about: dict[str, Any],
     stopwatch: Stopwatch,
+    remarks: Sequence[str],
 ) -> list[ClassResult]:
     """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
     writers: list[Writer] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
@@ -153,6 +158,7 @@ def _evaluate(
         stopwatch=stopwatch,
         to_picture=None if options.no_report else lambda image: image_from_tensor(image.image),
         writers=writers,
+        remarks=remarks,
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))

@@ -1,6 +1,6 @@
 """Checkpoints of trained adapters, SDP+'s and DP-CLIP's: the authors' forms, and a record of the training in ours."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ RECORDS = {  # of which kinds what a training records must be
     "backbone": {"name": str, "image_size": int, "features_list": list},
     "options": {"model": str, "pretrained": str | None, "prompts": str | None, "obj_name": str | None},
     "prompts": {},
+    "images": {"bytes": list, "sha256": list},
 }
 
 
@@ -39,6 +40,7 @@ class AdapterCheckpoint:
     state: Mapping[str, Tensor]  # the adapters' state dict
     fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
     origin: Mapping[str, Any]  # what the file says of the training, see `ORIGIN`
+    images: Mapping[str, Sequence[Any]] | None = None  # fingerprints of those that were trained on, if it says them
 
     @property
     def options(self) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     fidelity = origin.get("fidelity", "released")
     if fidelity not in ("released", "corrected"):
         raise UserError(f"{path}: 'fidelity' is {fidelity!r}, neither 'released' nor 'corrected'")
-    return AdapterCheckpoint(path, sha256_of(path), state, fidelity, origin)
+    return AdapterCheckpoint(path, sha256_of(path), state, fidelity, origin, entries.get("images") or None)
 
 
 def _check_types(path: Path, epoch: Any, settings: Any) -> None:
@@ -170,13 +172,3 @@ def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
         for key, value in here.items()
         if trained.get(key, value) != value
     ]
-
-
-def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
-    """A sentence if some of a data set's classes are among those that the file says were trained on."""
-    trained = checkpoint.origin.get("train_classes")
-    seen = [name for name in classes if trained is None or name in trained]
-    if not seen or data_set not in (checkpoint.origin.get("train_dataset") or ()):
-        return []
-    what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
-    return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]
