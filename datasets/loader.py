@@ -82,6 +82,33 @@ def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequenc
     return order[rank() :: world_size()]
 
 
+class PartialBatch(NamedTuple):
+    """What could be read of a batch, None if nothing, and by its number why an image could not be."""
+
+    batch: Batch | None
+    broken: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset):
+    """The items of a dataset behind their indices, which an error in the place of an image does not say."""
+
+    items: Dataset
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch | UserError]:
+        return index, self.items[index]
+
+
+def collate_readable(items: Sequence[tuple[int, Batch | UserError]]) -> PartialBatch:
+    """Stack the images of a batch that could be read."""
+    broken = {index: str(item) for index, item in items if isinstance(item, UserError)}
+    readable = [item for index, item in items if index not in broken]
+    return PartialBatch(default_collate(readable) if readable else None, broken)
+
+
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
     """Cut indices into batches; the last may be smaller."""
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -56,12 +56,12 @@ def known_images(images: ImageSet, record: Fingerprints) -> list[Entry]:
 
     Only files of the size of one are read; one that cannot be is not known.
     """
-    sizes, digests = (set(map(str, record[name])) for name in ("bytes", "sha256"))
+    sizes, digests = set(record["bytes"]), set(record["sha256"])
 
     def is_known(images: ImageSet, entry: Entry) -> bool:
         path = images.root / entry.img_path
         with suppress(OSError):
-            return str(path.stat().st_size) in sizes and sha256_of(path) in digests
+            return path.stat().st_size in sizes and sha256_of(path) in digests
         return False
 
     found = for_each_image(is_known, [images], "comparing")
