@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from data.build import ensure_meta
+from data.build import ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
@@ -18,7 +18,7 @@ from datasets.loader import (
     in_batches_of_one_class,
     make_loader,
 )
-from datasets.meta import read_meta
+from datasets.meta import find_meta, read_meta
 from datasets.registry import DatasetSpec, Published, get_spec
 from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
@@ -26,6 +26,7 @@ from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, is_main, rank, world_size
 from utils.errors import UserError
+from utils.files import nfc
 
 logger = logging.getLogger(__name__)
 
@@ -86,17 +87,23 @@ def read_test_split(
         classes: which to take; None for all.
     """
     root = root or spec.folder
+    is_said = meta_file is None and find_meta(root) is None  # by the builder
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]
-    unknown = sorted(set(classes or ()) - set(test))
+    chosen, names = set(map(nfc, classes or test)), set(map(nfc, test))
+    unknown = sorted(chosen - names)
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
     whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
-    return ImageSet(spec, root, [entry for name in test if name in (classes or test) for entry in test[name]], whole)
+    entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]
+    problems = known_problems(spec, root, path, entries) if is_main() else []
+    for problem in () if is_said else problems:
+        logger.warning("%s", problem)
+    return ImageSet(spec, root, entries, whole, problems)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
