@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -19,6 +20,7 @@ from datasets.images import load_rgb
 from datasets.meta import Entry
 from datasets.parcel import Parcel
 from datasets.transforms import image_transform
+from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
 
 GLANCE, PATIENCE = 5.0, 120.0  # seconds between two looks at workers, and that they may take over one image
@@ -88,6 +90,12 @@ def stack(items: Sequence[Batch]) -> Batch:
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     """Stack images to a batch; the first error among them takes its place."""
     return next((item for item in items if isinstance(item, UserError)), None) or stack(items)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]
 
 
 class PartialBatch(NamedTuple):
