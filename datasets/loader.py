@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -20,6 +21,7 @@ from datasets.images import load_rgb
 from datasets.meta import Entry
 from datasets.parcel import PATIENCE, Parcel
 from datasets.transforms import image_transform
+from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
 
 GLANCE = 5.0  # seconds between two looks at workers that are waited for
@@ -89,6 +91,12 @@ def stack(items: Sequence[Batch]) -> Batch:
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     """Stack images to a batch; the first error among them takes its place."""
     return next((item for item in items if isinstance(item, UserError)), None) or stack(items)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]
 
 
 class PartialBatch(NamedTuple):
@@ -195,7 +203,7 @@ def make_loader(
     `seed` is that of the workers' random numbers; torch's global generator is left untouched. Further `options` are
     those of `DataLoader`.
     """
-    options = {"collate_fn": collate, **options}
+    options, num_workers = {"collate_fn": collate, **options}, min(num_workers, len(batches))
     if num_workers:
         dataset = _Watched(dataset, RawArray("Q", num_workers))
         options |= {"collate_fn": partial(_pack, options["collate_fn"]), "timeout": GLANCE}

@@ -258,6 +258,8 @@ class Ground:
             found.append("nonsense is accepted")
         if code == 2 and "error: " not in said:
             found.append("it does not say why")
+        if "\x1b" in said.replace("\x1b[A", ""):  # by which bars of progress move
+            found.append("an escape sequence reaches the terminal")
         if before != {path: stat.S_IFMT(path.lstat().st_mode) for path in self.refused.iterdir()}:
             found.append("what is no file was replaced")
         written = [path for path in self.work.rglob("*") if path.is_file()]
