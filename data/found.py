@@ -1,6 +1,7 @@
 """What a reader of a layout works with: files in natural order, CSV tables, and what it has found, or found wrong."""
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Literal
 from datasets.images import IMAGE_SUFFIXES
 from datasets.meta import Entry, Meta
 from utils.errors import ERROR, WARNING, Level, UserError
+from utils.files import open_regular
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
 _REPLACE = "get the files anew, or take them off the list"
@@ -140,7 +142,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
     Yields the number of each line in the file, and its values in the order of `columns`.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             for name in columns:

@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datasets.image_set import ImageSet
-from datasets.images import load_rgb
 from datasets.meta import Entry
 from datasets.transforms import image_transform
 from utils.errors import UserError
@@ -65,7 +64,7 @@ class AnomalyDataset(ItemDataset):
 
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
-        image = image_transform(load_rgb(self.images.root / entry.img_path), self.image_size)
+        image = image_transform(self.images.load(entry), self.image_size)
         return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 

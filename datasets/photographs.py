@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, load_rgb
+from datasets.images import IMAGE_SUFFIXES, Range, load_rgb
 from datasets.transforms import image_transform
 from utils.errors import UserError
 
@@ -73,13 +73,14 @@ class PhotographDataset(Dataset):
 
     paths: Sequence[Path]
     image_size: int
+    intensity: Range | None = None  # see `load_rgb`
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[int, Photograph | UserError]:
         try:
-            image = load_rgb(self.paths[index])
+            image = load_rgb(self.paths[index], self.intensity)
             prepared, size = image_transform(image, self.image_size), image.size
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
             return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)

@@ -10,13 +10,14 @@ from data.build import ensure_meta
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
+from datasets.intensity import find_range
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
 from datasets.meta import read_meta
 from datasets.registry import DatasetSpec, get_spec
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
-from utils.distributed import first_of_machine_first, is_main, rank, world_size
+from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def read_validation_set(options: ValidationOptions, training: Sequence[ImageSet]
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
-    images = read_test_split(get_spec(options.test_dataset), options.test_dataset_dir, classes=options.test_classes)
+    spec, settings = get_spec(options.test_dataset), {"classes": options.test_classes, "intensity": options.intensity}
+    images = read_test_split(spec, options.test_dataset_dir, **settings)
     trained_on = {(part.root.resolve(), entry.img_path) for part in training for entry in part.entries}
     both = next((e.img_path for e in images.entries if (images.root.resolve(), e.img_path) in trained_on), None)
     if both is not None:
@@ -66,11 +68,16 @@ def _read_test_splits(options: Options, dataset: str, folder: str, meta: str, cl
         places.append(paths)
     if chosen and len(names) > 1:
         raise UserError(f"--{classes} goes with one --{dataset} only")
-    return [read_test_split(get_spec(name), *place, chosen) for name, *place in zip(names, *places, strict=True)]
+    parts = zip(names, *places, strict=True)
+    return [read_test_split(get_spec(name), *place, chosen, options.intensity) for name, *place in parts]
 
 
 def read_test_split(
-    spec: DatasetSpec, root: Path | None, meta_file: Path | None = None, classes: Sequence[str] | None = None
+    spec: DatasetSpec,
+    root: Path | None,
+    meta_file: Path | None = None,
+    classes: Sequence[str] | None = None,
+    intensity: str | None = None,
 ) -> ImageSet:
     """Read the test split of a data set, or some classes of it; one that is not as published is warned of.
 
@@ -78,6 +85,7 @@ def read_test_split(
         root: its folder; None for the usual one.
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
+        intensity: the option, see `find_range`; None where images are not read.
     """
     root = root or spec.folder
     with first_of_machine_first():
@@ -89,7 +97,9 @@ def read_test_split(
     unknown = sorted(set(classes or ()) - set(test))
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
-    return ImageSet(spec, root, [entry for name in test if name in (classes or test) for entry in test[name]])
+    entries = [entry for name in test if name in (classes or test) for entry in test[name]]
+    shown = intensity and from_main(lambda: find_range(intensity, [root / entry.img_path for entry in entries], root))
+    return ImageSet(spec, root, entries, shown)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:

@@ -13,6 +13,7 @@ import torch
 from tabulate import tabulate
 
 from data.checks import EMPTY, check_data_set, counts_table
+from datasets.intensity import unused_ranges
 from datasets.meta import Meta
 from datasets.registry import get_spec
 from engine.loading import backbone_from_options, find_device
@@ -57,8 +58,12 @@ def examine(options: ExaminationOptions) -> list[Problem]:
             read_prompts(prompts)
     meta = EMPTY
     if spec is not None:
-        meta, found = check_data_set(spec, options.data_path or spec.folder, options.meta, options.classes)
+        root = options.data_path or spec.folder
+        meta, found = check_data_set(spec, root, options.meta, options.classes)
         problems += found
+        paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
+        unused = unused_ranges(paths) if options.intensity == "full" else []
+        problems += [Problem(WARNING, f"in {root}, {what}", remedy) for what, remedy in unused]
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.images import Range
+from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
@@ -43,8 +45,10 @@ def predict(options: PredictionOptions) -> int:
             raise UserError(f"{folder} holds a prediction already: {remedy}")
         start_log(folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
-        predictor = Predictor(options)
-        calibration = _calibration(predictor)
+        normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
+        shown = from_main(lambda: find_range(options.intensity, [*paths, *normal], "the photographs"))
+        predictor = Predictor(options, shown)
+        calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
             return 0
@@ -74,7 +78,7 @@ class Predictor:
     In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
     """
 
-    def __init__(self, options: PredictionOptions) -> None:
+    def __init__(self, options: PredictionOptions, intensity: Range | None = None) -> None:
         method = METHODS[options.method]()
         if method.read is None and options.checkpoint is not None:
             raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
@@ -94,7 +98,7 @@ class Predictor:
         text = method.text_features(options, backbone, {options.object: options.object})
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
-        self.options, self.backbone = options, backbone
+        self.options, self.backbone, self.intensity = options, backbone, intensity
         self.detector = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
             "method": options.method,
@@ -107,12 +111,13 @@ class Predictor:
             "precision": options.precision,
             "prompts_sha256": prompts.sha256,
             "phrases": [options.object],
+            "intensity": intensity and list(intensity),
             **method.record(options, trained),
         }
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
-        dataset = PhotographDataset(paths, self.backbone.image_size)
+        dataset = PhotographDataset(paths, self.backbone.image_size, self.intensity)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
         loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
@@ -133,8 +138,8 @@ class Predictor:
         return list(found.items())
 
 
-def _calibration(predictor: Predictor) -> Calibration | None:
-    """Make the calibration that the options name from normal images, or read it; None without either.
+def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
+    """Make a calibration from the normal images at `paths`, or read the one that the options name; None without either.
 
     Of several processes the main one alone is given one that is made.
     """
@@ -143,7 +148,6 @@ def _calibration(predictor: Predictor) -> Calibration | None:
         return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
         return None
-    paths = find_photographs([str(options.normal_dir)], ())
     scores = []
     for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
         if isinstance(found, UserError):

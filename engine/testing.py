@@ -117,6 +117,8 @@ def _origin(
     place = options.dataset.index(images.spec.name)
     for key in ("dataset", "data_path", "meta"):
         arguments[key] = arguments[key] and arguments[key][place]
+    if images.intensity is not None:
+        arguments["intensity"] = ",".join(map(str, images.intensity))
     origin = {
         "dataset": images.spec.name,
         "arguments": arguments,

@@ -17,6 +17,7 @@ from engine.options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import GIB, TokenCache, encode_patch_tokens
+from utils.checked_arrays import digest_of
 from utils.distributed import barrier, local_rank, local_world_size, rank, shared_out, world_size
 from utils.files import sha256_of
 from utils.runtime import progress
@@ -108,13 +109,16 @@ def _read_ahead(
 
 
 def _fingerprints_and_masks(images: Sequence[ImageSet], size: int) -> tuple[list[str], np.ndarray]:
-    """SHA-256 of every image's file, and its ground truth at the input's size, packed to bits [n, S * S / 8]."""
+    """Digests of every image's file and intensity, and its ground truth at the input's size, as bits [n, S * S / 8]."""
     entries = [(part, entry) for part in images for entry in part.entries]
 
     def read(index: int) -> tuple[str, np.ndarray]:
         part, entry = entries[index]
         mask = part.read_mask(entry, (size, size))
-        return sha256_of(part.root / entry.img_path), np.packbits(mask.numpy())
+        digest = sha256_of(part.root / entry.img_path)
+        if part.intensity is not None:
+            digest = digest_of([digest, part.intensity])
+        return digest, np.packbits(mask.numpy())
 
     def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(READERS) as readers:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
-from utils.files import is_temporary
+from utils.files import is_temporary, output_file
 
 LOCK = ".lock"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
@@ -72,7 +72,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a")
+        file = output_file(folder / LOCK).open("a")
     except OSError as error:
         raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
     with file:
@@ -108,7 +108,7 @@ def start_log(path: Path, *, append: bool = False) -> None:
     """
     handlers, level, who = [logging.StreamHandler()], logging.WARNING, f"process {rank()}: "
     if is_main():
-        handlers.append(_LogFile(path, "a" if append else "w", "utf-8"))
+        handlers.append(_LogFile(output_file(path), "a" if append else "w", "utf-8"))
         level, who = logging.INFO, ""
     said = f"%(asctime)s %(levelname)s {who}%(message)s"
     logging.basicConfig(level=level, format=said, handlers=handlers, force=True)
