@@ -74,7 +74,7 @@ def value_range(path: str | Path) -> tuple[Depth, Range]:
             return "8 bits", (0.0, WHITE["8 bits"])
         pixels = _decode(image, file)
     values = pixels.image[np.isfinite(pixels.image)]
-    return pixels.depth, (float(values.min(initial=np.inf)), float(values.max(initial=-np.inf)))
+    return pixels.depth, (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def load_map(path: Path) -> np.ndarray:
     if values.ndim != 2 or not values.size:
         raise UserError(f"the map {path} is an array of shape {shape}: expected is height x width")
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(values, np.float32)
+        values = np.array(values, np.float32, order="C")  # a copy, as the file may be mapped
     if not np.isfinite(values).all():
         y, x = np.argwhere(~np.isfinite(values))[0]
         raise UserError(f"the map {path} has a value that is not finite in float32, in row {y}, column {x}")

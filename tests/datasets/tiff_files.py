@@ -171,7 +171,7 @@ def kinds() -> Iterator[Kind]:
         for extra, what in ((0, "anything"), (2, "alpha")):
             yield Kind(f"grey {bits} bits and {what}", 1, bits, 2, extra=(extra,))
             yield Kind(f"RGB {bits} bits and {what}", 2, bits, 4, extra=(extra,))
-    for bits in (1, 2, 4, 8, 16):
+    for bits in (1, 2, 4, 8):
         yield Kind(f"palette {bits} bits", 3, bits)
     yield Kind("RGB 8 bits and two channels", 2, 8, 5, extra=(0, 0))
     yield Kind("YCbCr 8 bits", 6, 8, 3)
@@ -179,7 +179,7 @@ def kinds() -> Iterator[Kind]:
 
 
 def tiff_files(*, whole: bool = False) -> Iterator[ImageFile]:
-    """TIFFs over the matrix of kinds and ways to store them; orientations in turn or, in the whole matrix, all."""
+    """TIFFs over the matrix of kinds and ways to store them: the `whole`, or every fifth way in one orientation."""
     rng = np.random.default_rng(0)
     for kind in kinds():
         stored = kind.samples(rng)
@@ -191,7 +191,7 @@ def tiff_files(*, whole: bool = False) -> Iterator[ImageFile]:
         fill_orders = (1, 2) if kind.bits <= 8 else (1,)
         ways = product("<>", planars, COMPRESSIONS, ("strips", "one strip", "tiles"), fill_orders)
         for number, (order, planar, compression, layout, fill_order) in enumerate(ways):
-            for orientation in UPRIGHT if whole else (number % 8 + 1,):
+            for orientation in UPRIGHT if whole else (number % 8 + 1,) if number % 5 == 0 else ():
                 options = {"orientation": orientation, "planar": planar, "compression": compression}
                 options |= {"layout": layout, "fill_order": fill_order}
                 content, upright = tiff(kind, stored, order, **options), UPRIGHT[orientation](shown)
