@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -127,6 +126,8 @@ def _decode(image: Image.Image, file: IO[bytes]) -> Pixels:
     mode = image.mode
     is_table = image.format == "BMP" and mode in ("1", "L")  # for which Pillow may take indices
     if is_table or mode == "F" or _has_16_bits(image):
+        import cv2  # which takes long, and few files need
+
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
         if values is None:

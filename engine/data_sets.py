@@ -98,7 +98,10 @@ def read_test_split(
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
     entries = [entry for name in test if name in (classes or test) for entry in test[name]]
-    shown = intensity and from_main(lambda: find_range(intensity, [root / entry.img_path for entry in entries], root))
+    paths = [] if intensity is None else [root / entry.img_path for entry in entries]
+    shown, said = from_main(lambda: find_range(intensity or "full", paths))
+    for sentence in said if is_main() else ():
+        logger.warning("in %s, %s", root, sentence)
     return ImageSet(spec, root, entries, shown)
 
 

@@ -13,7 +13,7 @@ import torch
 from tabulate import tabulate
 
 from data.checks import EMPTY, check_data_set, counts_table
-from datasets.intensity import unused_ranges
+from datasets.intensity import find_range
 from datasets.meta import Meta
 from datasets.registry import get_spec
 from engine.loading import backbone_from_options, find_device
@@ -62,8 +62,10 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         meta, found = check_data_set(spec, root, options.meta, options.classes)
         problems += found
         paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
-        unused = unused_ranges(paths) if options.intensity == "full" else []
-        problems += [Problem(WARNING, f"in {root}, {what}", remedy) for what, remedy in unused]
+        with _noting(problems, "see --help for --intensity"):
+            _, said = find_range(options.intensity, paths)
+            parts = (sentence.rpartition(": ") for sentence in said)
+            problems += [Problem(WARNING, f"in {root}, {what}", remedy) for what, _, remedy in parts]
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 

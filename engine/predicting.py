@@ -46,7 +46,9 @@ def predict(options: PredictionOptions) -> int:
         start_log(folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
         normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
-        shown = from_main(lambda: find_range(options.intensity, [*paths, *normal], "the photographs"))
+        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal]))
+        for sentence in said if is_main() else ():
+            logger.warning("%s", sentence)
         predictor = Predictor(options, shown)
         calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process

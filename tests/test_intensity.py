@@ -17,8 +17,8 @@ import train_dp_clip
 import train_sdp_plus
 from utils.errors import UserError
 
-WARNING = "the images of 16 bits that were looked at have values from"
-REMEDY = "and 0 to 65535 are shown as black to white; give --intensity auto or --intensity=0,4095"
+WARNING = "images of 16 bits have values from"
+REMEDY = "and 0 to 65535 are shown as black to white: give --intensity auto, or --intensity=0,4095"
 
 
 @pytest.fixture(scope="module")

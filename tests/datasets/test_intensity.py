@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.images import load_rgb
-from datasets.intensity import filled, find_range, unused_ranges
+from datasets.intensity import filled, find_range
 from engine.options import ReadingOptions
 from utils.arguments import parse
 from utils.errors import UserError
@@ -47,56 +47,53 @@ def test_the_range_is_the_usual_one_that_values_fill(low, high, expected):
 @pytest.mark.parametrize(
     "top, dtype, white, said",
     [
-        (1000, np.uint16, 1023, "of 16 bits that were looked at have values from 0 to 1000, and 0 to 65535 are"),
+        (1000, np.uint16, 1023, "images of 16 bits have values from"),
         (4000, np.uint16, 4095, "--intensity=0,4095"),
-        (1.0, np.float32, 1, "of floating point that were looked at"),
+        (1.0, np.float32, 1, "images of floating point have values from"),
         (5000.0, np.float32, 16383, "and 0 to 255 are shown as black to white"),  # and all above is white
     ],
 )
-def test_a_sliver_is_warned_of_and_read_if_that_is_wanted(tmp_path, warnings_of, top, dtype, white, said):
+def test_a_sliver_is_warned_of_and_read_if_that_is_wanted(tmp_path, top, dtype, white, said):
     paths = images(tmp_path, top, dtype)
-    assert find_range("full", paths, tmp_path) is None
-    assert len(warnings_of().splitlines()) == 1
-    if "looked at have" not in said:
-        assert said in warnings_of()
-    found = find_range("auto", paths, tmp_path)
-    assert found == (0, white)
+    none, (sentence,) = find_range("full", paths)
+    assert none is None
+    assert said in sentence
+    found, nothing = find_range("auto", paths)
+    assert (found, nothing) == ((0, white), [])
     assert np.asarray(load_rgb(paths[20], found)).max() == round(top * 255 / white)
-    assert len(warnings_of().splitlines()) == 1
 
 
 @pytest.mark.parametrize("top, dtype", [(255, np.uint8), (40, np.uint8), (60000, np.uint16), (200.0, np.float32)])
-def test_images_that_use_their_range_are_not_warned_of(tmp_path, warnings_of, top, dtype):
+def test_images_that_use_their_range_are_not_warned_of(tmp_path, top, dtype):
     paths = images(tmp_path, top, dtype)
-    assert find_range("full", paths, tmp_path) is find_range("auto", paths, tmp_path) is None
-    assert warnings_of() == ""
+    assert find_range("full", paths) == find_range("auto", paths) == (None, [])
 
 
 def test_auto_looks_at_every_image_and_a_warning_at_some(tmp_path):
     paths = images(tmp_path, 900, np.uint16, 100)
     cv2.imwrite(str(paths[41]), np.full((6, 8), 4000, np.uint16))
-    assert find_range("auto", paths, tmp_path) == (0, 4095)
-    assert "--intensity=0,1023" in unused_ranges(paths[:41])[0][1]
+    assert find_range("auto", paths)[0] == (0, 4095)
+    assert "--intensity=0,1023" in find_range("full", paths[:41])[1][0]
 
 
 def test_images_of_several_depths_are_not_read_alike(tmp_path):
     paths = [*images(tmp_path, 4000, np.uint16, 3), tmp_path / "b.png"]
     cv2.imwrite(str(paths[-1]), np.full((6, 8), 200, np.uint8))
-    with pytest.raises(UserError, match="are of 16 bits and of 8 bits; give LO,HI or full"):
-        find_range("auto", paths, tmp_path)
+    with pytest.raises(UserError, match="images of 16 bits and of 8 bits: give LO,HI or full"):
+        find_range("auto", paths)
+    assert len(find_range("full", paths)[1]) == 1
 
 
-def test_what_cannot_be_read_is_passed_over(tmp_path, warnings_of):
+def test_what_cannot_be_read_is_passed_over(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [tmp_path / "bad.png", tmp_path / "gone.png", *images(tmp_path, 4000, np.uint16, 3)]
-    assert find_range("auto", paths, tmp_path) == (0, 4095)
-    assert find_range("auto", paths[:2], tmp_path) is None
-    assert warnings_of() == ""
+    assert find_range("auto", paths) == ((0, 4095), [])
+    assert find_range("auto", paths[:2]) == find_range("full", paths[:2]) == (None, [])
 
 
 def test_values_that_are_given_are_taken_for_images_of_all_depths(tmp_path):
     Image.fromarray(np.array([[0, 10, 35, 60, 255]], np.uint8)).save(tmp_path / "a.png")
-    found = find_range("10,60", [], "")
+    found, _ = find_range("10,60", [])
     assert np.asarray(load_rgb(tmp_path / "a.png", found))[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
