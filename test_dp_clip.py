@@ -4,8 +4,8 @@
     python test_dp_clip.py --checkpoint results/dp_clip_training/on_visa/image_adapter_*.pth --dataset mvtec
     bash test_DP_CLIP.sh                    # with the paper's settings, on every data set that is there
 
-Leaves results.md, results.json, scores.csv and report.html in results/dp_clip/NAME, or in --save_path: with several
-data sets in a folder each, and with several epochs in those of an epoch each; summary.md sets them side by side.
+Leaves results.md, results.json, scores.csv and report.html in results/dp_clip/MODEL/NAME, or in --save_path: with
+several data sets in a folder each, with several epochs in those of an epoch each; summary.md sets them side by side.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@
     python test_sdp.py --dataset mvtec visa --data_path data/mvtec data/visa --save_path results/sdp
     bash test_SDP.sh                        # with the paper's settings, on every data set that is there
 
-Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp/NAME, or in --save_path.
+Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp/MODEL/NAME, or in --save_path.
 """
 
 from collections.abc import Sequence

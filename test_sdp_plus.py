@@ -3,7 +3,7 @@
     python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa/epoch_5.pth --dataset mvtec
     bash test_SDP_plus.sh                   # with the paper's settings, on every data set that is there
 
-Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/NAME, or in --save_path.
+Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/MODEL/NAME, or in --save_path.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ from utils.errors import run
 class SDPPlusOptions(TestOptions, ClipAdOptions):
     """What SDP+ is tested with."""
 
-    checkpoint: Path = required("trained adapters: a file of train_sdp_plus.py, of the authors, or safetensors")
+    checkpoint: tuple[Path, ...] = required(
+        "trained adapters, of train_sdp_plus.py, of the authors, or safetensors: one for all data sets or one for each",
+        metavar="FILE",
+    )
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     prompts: str | None = option(PROMPTS.format("the checkpoint's, else those of the data set's domain"))
     rep_vec: RepVec | None = option("how a state's sentences become one vector; default: the checkpoint's, else mean")

@@ -81,7 +81,7 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         evaluate_and_report(
             BrightnessDetector(),
-            make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
+            lambda _: make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
             images,
             TestOptions(dataset=("folder",), save_path=Path(out)),
             title="scale",
@@ -89,6 +89,7 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
             device=torch.device("cpu"),
             stopwatch=stopwatch,
             to_picture=lambda image: image_from_tensor(image.image),
+            made_with="measured from the brightness",
         )
     return stopwatch
 

@@ -20,6 +20,7 @@ from data.checks import by_kind, check, check_unlisted, counts_table, incomplete
 from data.layouts import LAYOUTS
 from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
+from utils.arguments import given_path, given_text
 from utils.errors import UserError, run
 
 logger = logging.getLogger(__name__)
@@ -109,14 +110,14 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         builder.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
         builder.set_defaults(spec=spec)
         add = builder.add_argument
-        add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
+        add("--root", type=given_path, default=spec.folder, help="the data set's folder (default: %(default)s)")
         out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
         jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
-        add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
+        add("--out", type=given_path, help=f"the file to write (default: {out}); {jsonl}")
         what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
         add("--no_check", action="store_true", help=what)
         for option, text in LAYOUTS[spec.name].options.items():
-            add(f"--{option}", help=text)
+            add(f"--{option}", type=given_text, help=text)
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     published = args.spec.published

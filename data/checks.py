@@ -21,14 +21,13 @@ from data.layouts import LAYOUTS
 from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
-from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
+from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 
 OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
 FEW = 10  # images of a class below which none is odd
-SHOWN = 5  # places named for each kind of problem
 
 
 def check_data_set(
@@ -114,8 +113,7 @@ def by_kind(notes: Sequence[Note]) -> list[tuple[Kind, str]]:
 
 
 def _some_of(where: Sequence[str]) -> str:
-    more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
-    return f"({len(where)}): {', '.join(where[:SHOWN])}{more}"
+    return f"({len(where)}): {some_of(where)}"
 
 
 @dataclass(frozen=True)
@@ -238,9 +236,10 @@ def counts_table(meta: Meta, published: Published | None) -> str:
 def incompleteness(meta: Meta, published: Published | None) -> str | None:
     """Say which part of the published test split is there; None if it is all there, or nothing was published."""
     labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
-    have = Published(len(meta["test"]), labels.count(0), labels.count(1))
+    have = Published.count(len(meta["test"]), labels)
     if published in (None, have):
         return None
-    counts = zip(astuple(have), astuple(published), ("classes", "normal images", "anomalous images"), strict=True)
+    kinds = ("classes", "normal images", "anomalous images", "unlabelled images")
+    counts = zip(astuple(have), astuple(published), kinds, strict=True)
     parts = [f"{count} of {all_} {kind}" for count, all_, kind in counts if count or all_]
     return f"a partial or different test split: {', '.join(parts)}"

@@ -21,7 +21,7 @@ if not __package__:
 from data.build import ensure_meta
 from datasets.meta import SPLITS, Entry, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
-from utils.arguments import positive_int, seed
+from utils.arguments import given_path, positive_int, seed
 from utils.errors import UserError, run
 
 logger = logging.getLogger(__name__)
@@ -47,12 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = f"one of {', '.join(REGISTRY)}; folder is for images of your own"
     add("--dataset", required=True, type=canonical_name, choices=REGISTRY, metavar="NAME", help=names)
     add("--shot", required=True, type=positive_int, help="how many images to draw of each class and label")
-    add("--root", type=Path, help="the data set's folder (default: data/NAME)")
-    add("--meta", type=Path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)")
+    add("--root", type=given_path, help="the data set's folder (default: data/NAME)")
+    add(
+        "--meta", type=given_path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)"
+    )
     add("--split", choices=SPLITS, default="test", help="the split to draw from (default: %(default)s)")
     add("--seed", type=seed, default=111, help="which draw (default: %(default)s)")
     out = "SHOT-shot.jsonl in the data set's folder, or below the project's .cache/meta if that is read-only"
-    add("--out", type=Path, help=f"the file to write (default: {out})")
+    add("--out", type=given_path, help=f"the file to write (default: {out})")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     spec = get_spec(args.dataset)

@@ -1,6 +1,6 @@
 """The images of one data set, to be tested or trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.images import Range, load_mask, load_rgb
 from datasets.meta import Entry
-from datasets.registry import DatasetSpec
+from datasets.registry import DatasetSpec, Published
 from datasets.transforms import mask_transform, resize_rgb
 
 
@@ -20,6 +20,8 @@ class ImageSet:
     spec: DatasetSpec
     root: Path
     entries: list[Entry]
+    whole: Published | None = None  # size of the test split that these are (a part) of, as published where it was
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know of the images
     intensity: Range | None = None  # the values that are black and white; None: as the files have it
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:

@@ -73,6 +73,33 @@ def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
 
 
+class PartialBatch(NamedTuple):
+    """What could be read of a batch, None if nothing, and by its number why an image could not be."""
+
+    batch: Batch | None
+    broken: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset):
+    """The items of a dataset behind their indices, which an error in the place of an image does not say."""
+
+    items: Dataset
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch | UserError]:
+        return index, self.items[index]
+
+
+def collate_readable(items: Sequence[tuple[int, Batch | UserError]]) -> PartialBatch:
+    """Stack the images of a batch that could be read."""
+    broken = {index: str(item) for index, item in items if isinstance(item, UserError)}
+    readable = [item for index, item in items if index not in broken]
+    return PartialBatch(default_collate(readable) if readable else None, broken)
+
+
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
     """Cut indices into batches; the last may be smaller."""
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -11,9 +11,16 @@ from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
 from datasets.intensity import find_range
-from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
+from datasets.loader import (
+    AnomalyDataset,
+    ErrorRaisingLoader,
+    Numbered,
+    collate_readable,
+    in_batches_of_one_class,
+    make_loader,
+)
 from datasets.meta import read_meta
-from datasets.registry import DatasetSpec, get_spec
+from datasets.registry import DatasetSpec, Published, get_spec
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
@@ -97,12 +104,13 @@ def read_test_split(
     unknown = sorted(set(classes or ()) - set(test))
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
+    whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
     entries = [entry for name in test if name in (classes or test) for entry in test[name]]
     paths = [] if intensity is None else [root / entry.img_path for entry in entries]
-    shown, said = from_main(lambda: find_range(intensity or "full", paths))
-    for sentence in said if is_main() else ():
-        logger.warning("in %s, %s", root, sentence)
-    return ImageSet(spec, root, entries, shown)
+    shown, notes = from_main(lambda: find_range(intensity or "full", paths))
+    for note in notes if is_main() else ():
+        logger.warning("in %s, %s", root, note)
+    return ImageSet(spec, root, entries, whole, notes, shown)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
@@ -119,9 +127,17 @@ def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
     return replace(images, entries=known)
 
 
-def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:
-    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers."""
+def evaluation_loader(
+    images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int, *, skip_broken: bool = False
+) -> ErrorRaisingLoader:
+    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers.
+
+    With `skip_broken` they are `PartialBatch`es, and images that cannot be read end nothing.
+    """
     dataset = AnomalyDataset(images, backbone.image_size)
     batches = in_batches_of_one_class(images.entries, reading.batch_size)[rank() :: world_size()]
     pin_memory = backbone.device.type == "cuda"
-    return make_loader(dataset, batches, reading.num_workers, pin_memory=pin_memory, seed=seed)
+    options = {"pin_memory": pin_memory, "seed": seed}
+    if skip_broken:
+        dataset, options["collate_fn"] = Numbered(dataset), collate_readable
+    return make_loader(dataset, batches, reading.num_workers, **options)

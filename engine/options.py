@@ -154,12 +154,19 @@ class OutputOptions(MeasureOptions):
     """What a test writes, and where to."""
 
     save_path: Path | None = option(
-        "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)"
+        "folder for the results (default: results/METHOD/MODEL/NAME, with several data sets results/METHOD/MODEL)"
     )
+    overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
+    resume: bool = flag("go on with the test in --save_path: classes that are done are not computed again")
+    skip_broken: bool = flag("leave out images that cannot be read, as a note says, instead of ending the run")
     save_maps: bool = flag("write every anomaly map as maps/<img_path>.npy")
     visualization: bool = flag("write every image beside its map and ground truth to imgs/, some on a contact sheet")
     no_report: bool = flag("leave out report.html, the page of all images, maps, scores and curves")
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
+
+    def mistake(self) -> str | None:
+        """Say which option would undo another."""
+        return "--resume goes on with what --overwrite replaces" if self.resume and self.overwrite else None
 
 
 class TestOptions(DataSetsOptions, ReadingOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions):
@@ -200,6 +207,7 @@ class SavedMapOptions(Options):
     save_path: Path | None = option(
         "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
     )
+    overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
 
 
 class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOptions, SeedOptions):

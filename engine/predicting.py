@@ -18,8 +18,9 @@ from datasets.photographs import Photograph, PhotographDataset, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
-from engine.loading import as_trained, backbone_from_options, differences, find_device
+from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import resolve
+from engine.origin import describe, made_with, notes_on
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
 from models.fidelity import Fidelity
@@ -50,6 +51,7 @@ def predict(options: PredictionOptions) -> int:
         for sentence in said if is_main() else ():
             logger.warning("%s", sentence)
         predictor = Predictor(options, shown)
+        predictor.notes += said
         calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
@@ -60,7 +62,7 @@ def predict(options: PredictionOptions) -> int:
             "environment": environment(predictor.backbone.device),
             "git_commit": git_commit(Path(__file__).parent),
         }
-        writer = PredictionWriter(options, settings, paths, calibration)
+        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
         if calibration is not None:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
@@ -89,7 +91,9 @@ class Predictor:
         checkpoint = method.read and method.read(options.checkpoint)
         spec = replace(get_spec("folder"), domain=options.domain)
         given = options
-        options = resolve(options, spec, **method.defaults(spec) | as_trained(checkpoint, options))
+        trained = as_trained(checkpoint, options)
+        defaults = method.defaults(spec) | {"object": trained.get("obj_name", "object")} | trained
+        options = with_trained_prompts(resolve(options, spec, **defaults), checkpoint, given)
         fidelity = Fidelity.named(options.fidelity, method.system)
         if fidelity.grn_over_batch and options.batch_size > 1:
             logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
@@ -101,11 +105,16 @@ class Predictor:
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
         self.options, self.backbone, self.intensity = options, backbone, intensity
+        described = describe(options, backbone, fidelity, checkpoint)
+        self.notes = [made_with(described), *notes_on(spec.name, described)]
+        for note in self.notes:
+            logger.info("note: %s", note)
         self.detector = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
             "method": options.method,
             "checkpoint_sha256": checkpoint and checkpoint.sha256,
             "weights_sha256": backbone.weights.sha256,
+            "config_sha256": backbone.config_sha256,
             "activation": backbone.activation,
             "image_size": backbone.image_size,
             "features_list": list(backbone.features_list),

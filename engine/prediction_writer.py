@@ -59,7 +59,12 @@ class PredictionWriter:
     """
 
     def __init__(
-        self, options: PredictionOptions, settings: Row, paths: Sequence[Path], calibration: Calibration | None
+        self,
+        options: PredictionOptions,
+        settings: Row,
+        paths: Sequence[Path],
+        calibration: Calibration | None,
+        notes: Sequence[str],
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
@@ -91,7 +96,7 @@ class PredictionWriter:
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
-        about = {"title": f"{options.method}: {options.object}", "description": settings, "remarks": [remark]}
+        about = {"title": f"{options.method}: {options.object}", "description": settings, "notes": [*notes, remark]}
         run = Run(folder=self.folder, images=len(paths), classes=1, **about)
         self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
 

@@ -12,6 +12,7 @@ from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
 from engine.data_sets import read_test_split
+from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
 from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
@@ -35,27 +36,32 @@ CPU = torch.device("cpu")
 def measure_maps(options: EvaluationOptions) -> None:
     """Measure the maps in the folder `--maps`, and write what a run writes."""
     name = options.dataset or "folder"
-    folder = options.save_path or Path("results/evaluate", name)
+    folder = options.save_path or Path("results/evaluate", folder_name(name, options.data_path))
     options, stopwatch = replace(options, dataset=name, save_path=folder), Stopwatch()
     with locked(folder):
-        start_log(folder / "evaluate.log")
+        start_log(folder / "evaluate.log", append=not options.overwrite)
         with stopwatch("data set"):
             intensity = options.intensity if options.report else None
             images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes, intensity)
             loader = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
+        arguments = plain_record(options) | {"data_path": str(images.root.resolve())}
+        description = {"method": "saved maps", "dataset": name, "arguments": arguments}
+        if is_main() and not options.overwrite:
+            check_settings(folder / "results.json", description)
         evaluate_and_report(
             SavedMaps(),
-            loader,
+            lambda _: loader,
             images,
             options,
             title=f"The maps of {options.maps} on {name}",
-            description={"method": "saved maps", "dataset": name, "arguments": plain_record(options)},
+            description=description,
             device=CPU,
             stopwatch=stopwatch,
             to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
             image_scores=scores,
-            remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+            notes=[MAXIMUM_IS_SCORE] if scores is None else [],
+            made_with=f"measured from the maps in {options.maps}",
         )
 
 
@@ -73,7 +79,10 @@ def compare_runs(options: EvaluationOptions) -> None:
     """
     folder = options.save_path or Path("results/compare")
     with locked(folder):
-        start_log(folder / "compare.log")
+        start_log(folder / "compare.log", append=not options.overwrite)
+        arguments = plain_record(options)
+        if is_main() and not options.overwrite:
+            check_settings(folder / "compare.json", {"arguments": arguments})
         bootstrap = Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed)
         a, b = (read_run(run) for run in options.compare)
         check_same_images(a.folder, a.kinds, b.folder, b.kinds)
@@ -84,7 +93,8 @@ def compare_runs(options: EvaluationOptions) -> None:
         for name, run in (("A", a), ("B", b)):
             said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
             about[name] = {"title": run.title, "folder": str(run.folder), **said}
-        text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
+        comparison = {"arguments": arguments, **compare_results(*results, bootstrap)}
+        text = write_comparison(folder, comparison, about, bootstrap, notes)
         logger.info("%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 

@@ -48,6 +48,7 @@ class TokenCache:
         self.image_bytes = math.prod(self.shape) * self.dtype.itemsize  # that one image's tokens take
         origin = {
             "weights": backbone.weights.sha256,
+            "config": backbone.config_sha256,
             "activation": backbone.activation,
             "image_size": backbone.image_size,
             "features_list": backbone.features_list,

@@ -81,10 +81,17 @@ class HtmlReport(Writer):
             "pixel_curves": _points(result.pixel_curves),
             "image_curves": _points(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
         }
+        self.restore(result, (about, rows))
+        self.thumbnails.clear()
+
+    def kept(self) -> tuple[dict[str, Any], list[str]]:
+        return self.classes[-1], self.rows[-len(self.results[-1].images) :]
+
+    def restore(self, result: ClassResult, kept: tuple[dict[str, Any], list[str]]) -> None:
+        about, rows = kept
         self.rows += rows  # at once, for the page of a run that is stopped on the way
         self.classes.append(about)
         self.results.append(result)
-        self.thumbnails.clear()
 
     def finish(self) -> str | None:
         """Write the page with the classes that are done, if there is one."""
@@ -93,7 +100,7 @@ class HtmlReport(Writer):
         run, mean = self.run, mean_result(self.results)
         content = {
             "threshold": self.threshold,
-            "notes": run.notes,
+            "notes": [*run.origin(self.results), *run.notes],
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),
             "classes": self.classes,

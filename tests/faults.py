@@ -81,12 +81,13 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     tested = [*model, "--dataset", "mvtec", "--data_path", data]
     trained = [*model, "--train_dataset", "mvtec", "--train_dataset_dir", data, "--num_workers", 0, "--resume"]
     sdp_plus = [*trained, "--batch_size", 4]
+    going_on = ["--resume", "--batch_size", 1]
     written = ["--save_maps", "--save_masks", "--threshold", 0.0, "--batch_size", 1]
     return {
         "training SDP+": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 4]),
         "caching tokens": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 1, "--batch_size", 1], own_cache=True),
         "training DP-CLIP": Scenario("train_dp_clip", [*trained, "--epochs", 3, "--fidelity", "corrected"]),
-        "testing SDP": Scenario("test_sdp", [*tested, "--save_maps", "--visualization", "--num_workers", 1]),
+        "testing SDP": Scenario("test_sdp", [*tested, "--save_maps", "--visualization", "--num_workers", 1, *going_on]),
         "predicting": Scenario("predict", [data, *model, *written, "--num_workers", 1, "--resume"]),
     }
 

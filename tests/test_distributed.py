@@ -129,7 +129,7 @@ def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
     alone, together = runs / "alone" / name, runs / "together" / name
     assert_same_files(alone, together, {".csv", ".md", ".html", ".json"})
     one, other = (json.loads(next(run.rglob("results.json")).read_text()) for run in (alone, together))
-    for key in ("complete", "images", "classes", "mean"):
+    for key in ("finished", "whole_data_set", "images", "classes", "mean"):
         assert one[key] == other[key]
     assert (one["processes"], other["processes"]) == (1, 3)
     assert ("waiting" in one["seconds"], "waiting" in other["seconds"]) == (False, name != "test_sdp_plus")

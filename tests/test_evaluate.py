@@ -32,7 +32,7 @@ def maps(data) -> dict[str, np.ndarray]:
 
 def run(data: Path, maps: Path, out: Path, *options: str) -> dict:
     arguments = ["--maps", str(maps), "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
-    evaluate.main([*arguments, *options])
+    evaluate.main([*arguments, "--overwrite", *options])
     return json.loads((out / "results.json").read_text())
 
 
@@ -79,9 +79,11 @@ def test_measures_are_those_of_the_maps(data, maps, tmp_path):
         assert found["aupro"] == pixel_measures(scores.copy(), masks)[0]["pro"]
         labels = [0 if "/good/" in path else 1 for path in own]
         assert found["ap_sp"] == pytest.approx(average_precision_score(labels, scores.max((1, 2))), abs=1e-12)
-    assert content["complete"] is True
+    assert content["finished"] is True
     assert content["method"] == "saved maps"
-    assert content["notes"] == [MAXIMUM_IS_SCORE]
+    origin, *notes = content["notes"]
+    assert notes == [MAXIMUM_IS_SCORE]
+    assert origin.startswith(f"measured from the maps in {tmp_path / 'maps'}; 2 of 2 classes, 18 of 18 images; ")
     assert f"- {MAXIMUM_IS_SCORE}" in (tmp_path / "out" / "results.md").read_text()
     assert float(rows_of(tmp_path / "out")["bolt/test/good/000.png"]["score"]) == pytest.approx(
         maps["bolt/test/good/000.png"].max()
@@ -155,7 +157,7 @@ def test_maps_of_another_size_are_measured_at_their_own(data, maps, tmp_path):
     content = run(data, tmp_path / "maps", tmp_path / "out", "--map_size", "16")
     assert content["classes"]["bolt"]["auroc_px"] is not None
     by_class = {n: v if n.startswith("nut") else v[::2, ::2] for n, v in maps.items()}
-    assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["complete"] is True
+    assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["finished"] is True
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def test_scores_of_other_images_are_warned_of(data, maps, tmp_path):
     (tmp_path / "scores.csv").write_text("\n".join(rows))
     folder = save_maps(tmp_path / "maps", maps)
     content = run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
-    assert content["notes"] == []
+    assert MAXIMUM_IS_SCORE not in content["notes"]
     assert "of no image: 1, the first of them other.png" in (tmp_path / "out" / "evaluate.log").read_text()
     assert rows_of(tmp_path / "out")["bolt/test/crack/001.png"]["score"] == "1.0"
 

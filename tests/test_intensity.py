@@ -58,6 +58,7 @@ def test_a_test(bolts, deep, model, tmp_path):
         "given": False,
         "full": True,
     }
+    assert WARNING in (tmp_path / "full" / "results.md").read_text()
     arguments = json.loads((tmp_path / "auto" / "results.json").read_text())["arguments"]
     assert arguments["intensity"] == "0.0,4095.0"  # which says it without the data set
 

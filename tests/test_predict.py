@@ -302,3 +302,16 @@ def test_a_worker_sends_little_through_its_pipe(tmp_path):
     item = PhotographDataset([tmp_path / "a.png"], 96)[0]
     assert item[1].picture.shape == (768, 1024, 3)
     assert len(ForkingPickler.dumps(item)) < 4096
+
+
+def test_another_config_of_the_same_weights_is_no_prediction_to_go_on_with(model, bolts, tmp_path):
+    photographs = bolts / "bolt" / "test" / "good"
+    assert run(model, tmp_path / "out", photographs, "--normal_dir", photographs) == 0
+    config = json.loads(Path(model[1]).read_text())
+    config["vision_cfg"]["head_width"] *= 2
+    (tmp_path / "other.json").write_text(json.dumps(config))
+    other = [model[0], str(tmp_path / "other.json"), *model[2:]]
+    with pytest.raises(UserError, match=r"predict\.json has config_sha256"):
+        run(other, tmp_path / "out", photographs, "--normal_dir", photographs, "--resume")
+    with pytest.raises(UserError, match=r"calibration\.json was made with config_sha256"):
+        run(other, tmp_path / "new", photographs, "--calibration", tmp_path / "out" / "calibration.json")

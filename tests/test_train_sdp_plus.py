@@ -232,7 +232,7 @@ def evaluate(cogs: Path, model: list[str], checkpoint: Path, out: Path, *more: s
 
 def test_testing_follows_the_checkpoint(cogs, model, checkpoint, tmp_path):
     results = evaluate(cogs, model, checkpoint, tmp_path, "--visualization", "--save_maps")
-    assert results["complete"] is True
+    assert results["finished"] is True
     assert results["method"] == "SDP+"
     assert results["fidelity"]["name"] == "released"
     assert results["checkpoint"]["epoch"] == 5

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -82,7 +83,9 @@ def _settings_of(hint: Any) -> dict[str, Any]:
         return {"nargs": "+", **_settings_of(get_args(hint)[0])}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    return {"type": get_args(hint)[1] if get_origin(hint) is Annotated else hint}
+    if get_origin(hint) is Annotated:
+        return {"type": get_args(hint)[1]}
+    return {"type": {str: given_text, Path: given_path}.get(hint, hint)}
 
 
 def plain_record(options: Options) -> dict[str, Any]:
@@ -109,9 +112,12 @@ def _is_intensity(text: str) -> bool:
 
 
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
-non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
+non_negative_int = _checked(int, lambda value: 0 <= value < 1 << 31, "a whole number from 0 to 2^31 - 1")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
 positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
+# Nothing is what a shell makes of a variable that is not set: it would be the default, or the working folder.
+given_text = _checked(str, str.strip, "a text of more than space")
+given_path = _checked(lambda text: text.strip() and Path(text), bool, "a path")
 
 
 PositiveInt = Annotated[int, positive_int]

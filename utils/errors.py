@@ -114,6 +114,12 @@ def _stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def some_of(names: Sequence[str], count: int = 5) -> str:
+    """List the first of many names, and say how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return f"{', '.join(names[:count])}{more}"
+
+
 class Problem(NamedTuple):
     """One thing that a check finds wrong, in clauses."""
 

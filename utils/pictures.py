@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.evaluation_types import ClassMaps, ImageMap, Sample, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Sample, Writer
 from utils.files import atomic_open
 
 MAX_OPACITY = 0.75  # of the highest score: what is below can still be made out
@@ -137,19 +137,34 @@ class PictureWriter(Writer):
     folder: Path  # the run's
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     on_sheet: list[np.ndarray] = field(default_factory=list)
+    captions: dict[str, str] = field(default_factory=dict)  # of the images of the last class that are on the sheet
     needs_maps = True
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
         chosen = _spread([sample.anomaly for sample in maps.samples])
+        self.captions = {}
         for i, sample in enumerate(maps.samples):
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
             caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            save_png(self.folder / "imgs" / f"{sample.img_path}.png", titled(picture, caption))
+            save_png(self._path(sample.img_path), titled(picture, caption))
             if i in chosen:
+                self.captions[sample.img_path] = caption
                 self.on_sheet.append(titled(fitted(picture, PANEL_WIDTH), caption))
+
+    def _path(self, image: str) -> Path:
+        return self.folder / "imgs" / f"{image}.png"
+
+    def kept(self) -> dict[str, str]:
+        return self.captions
+
+    def restore(self, result: ClassResult, kept: dict[str, str]) -> None:
+        for image, caption in kept.items():
+            with Image.open(self._path(image), formats=["PNG"]) as picture:
+                below_title = np.asarray(picture)[TEXT_HEIGHT:]
+            self.on_sheet.append(titled(fitted(below_title, PANEL_WIDTH), caption))
 
     def finish(self) -> str | None:
         if not self.on_sheet:

@@ -131,11 +131,6 @@ class Stopwatch(Counter[str]):
         yield
         self[part] += time.perf_counter() - start
 
-    @property
-    def until_predicted(self) -> float:
-        """Seconds from files to predictions, those of other processes included."""
-        return self["loading"] + self["prediction"] + self["waiting"]
-
 
 def environment(device: torch.device) -> dict[str, str]:
     """Name the device, and the versions of Python and of the packages that the numbers depend on."""

@@ -127,7 +127,7 @@ def test_auto_is_cuda_where_there_is_one(monkeypatch):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_cuda_device_must_be_there(monkeypatch, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    for name, index in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 7)):
+    for name, index in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 7), ("cuda:256", 256)):
         if index < count:
             assert find_device(name) == torch.device(name)
         else:

@@ -56,6 +56,7 @@ def test_the_key_holds_everything_that_tokens_depend_on(cache, backbone, tmp_pat
         TokenCache(tmp_path, replace(backbone, **{name: value}), RELEASED, "fp32")
         for name, value in {
             "weights": Weights(backbone.weights.path, "0" * 64, None),
+            "config_sha256": "0" * 64,
             "activation": "quick_gelu",
             "image_size": 104,
             "features_list": (1, 4, 6, 8),
