@@ -33,7 +33,9 @@ def open_regular(path: str | Path) -> IO[bytes]:
 def output_file(path: str | Path) -> Path:
     """The file that is written to under this name, by way of links; a `UserError` if there is anything but a file."""
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if (
+        os.path.lexists(target) and not target.is_file()
+    ):  # what cannot be looked at cannot be opened either, and says so
         raise UserError(f"cannot write {path}: it is there and no regular file; choose another name, or remove it")
     return target
 

@@ -57,6 +57,11 @@ def test_a_file_is_replaced_and_a_link_leads_to_it(tmp_path):
     assert (path.read_text(), (tmp_path / "folder" / "b").read_text()) == ("three", "four")
 
 
+def test_a_name_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
+        write_text(tmp_path / ("a" * 300) / "b", "text")
+
+
 def test_a_file_that_is_not_finished_is_not_there(tmp_path):
     write_text(tmp_path / "a", "before")
     with pytest.raises(RuntimeError), atomic_open(tmp_path / "a") as file:
