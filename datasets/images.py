@@ -7,10 +7,12 @@ from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from utils.errors import UserError
-from utils.files import open_regular
+from utils.files import is_hidden, open_regular
 
+ORIENTATION = Base.Orientation
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
 Range = tuple[float, float]  # the values in a file that are shown as black and as white
@@ -19,6 +21,18 @@ WHITE: Mapping[Depth, float] = {"8 bits": 255, "12 bits": 4095, "16 bits": 65535
 
 BITS, PHOTOMETRIC, FILL_ORDER, PLANES, NUMBERS = 258, 262, 266, 284, 339  # tags of TIFF
 WHITE_IS_0, CMYK, YCBCR = 0, 5, 6  # values of PHOTOMETRIC
+
+OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
+PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
+LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one
+
+
+def is_result(path: Path) -> bool:
+    """Whether a run wrote a picture: `overlays/000.png.png`, say, anywhere below a folder that a run has written to."""
+    of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES and not OUTPUTS.isdisjoint(path.parts)
+    return (of_an_image or path.name in PLOTS) and any(
+        (parent / log).exists() for parent in path.parents for log in LOGS
+    )
 
 
 class Pixels(NamedTuple):
@@ -52,18 +66,52 @@ def load_rgb_and_mode(path: str | Path, intensity: Range | None = None) -> tuple
     return shown.convert("RGB"), pixels.mode
 
 
+def size_and_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
+    """Read an image's width and height as `load_rgb` gives it, and the EXIF orientation of its file, 1 if upright."""
+    with _opened(path) as (image, _):
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if orientation != 1:
+            ImageOps.exif_transpose(image, in_place=True)
+        return image.size, orientation
+
+
 def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     """Read a mask, bool [H, W], upright like its image.
 
     A pixel is anomalous where its value exceeds the threshold, on the scale from 0 to 255. That value is the largest of
     its colour channels; alpha is ignored, and a palette is looked up, so that what is black there is normal whichever
     index it has. With the default threshold masks that hold class ids 1, 2, ... are read rightly, though they look
-    black. Modes are read, and files refused, as `load_rgb` does, more than 8 bits without rounding.
+    black. Modes are read, and files refused, as `load_rgb` does, more than 8 bits without rounding. A folder is the
+    union of the masks in it.
     """
+    return mask_channels(path)[0] > threshold
+
+
+def mask_channels(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the values [H, W] that `load_mask` looks at, and the alpha channel [H, W], None where there is none."""
+    values, alphas = zip(*map(_mask_channels, mask_files(path)), strict=True)
+    if len({part.shape for part in values}) > 1:
+        raise UserError(f"the masks in {path} are of several sizes: they cannot be one image's")
+    alphas = [alpha for alpha in alphas if alpha is not None]
+    return np.maximum.reduce(values), np.maximum.reduce(alphas) if alphas else None
+
+
+def _mask_channels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     with _opened(path) as (image, file):
-        pixels = _decode(image, file)
+        pixels, alpha = _decode(image, file), None
+        if image.has_transparency_data:
+            ImageOps.exif_transpose(image, in_place=True)  # unless that was done
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
     values = np.asarray(pixels.image)
-    return (values.max(axis=2) if values.ndim == 3 else values) > threshold * WHITE[pixels.depth] / 255
+    values = values.max(axis=2) if values.ndim == 3 else values
+    return values if pixels.depth == "8 bits" else np.nan_to_num(values) * 255.0 / WHITE[pixels.depth], alpha
+
+
+def mask_files(path: str | Path) -> list[Path]:
+    """List the files of a mask: those in it if it is a folder, as MVTec LOCO has one for each image, or itself."""
+    path = Path(path)
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
 def value_range(path: str | Path) -> tuple[Depth, Range]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets.registry import PROJECT
 from utils.errors import UserError
@@ -19,6 +19,7 @@ from utils.files import write_json, write_text
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
+FINDINGS = "findings"  # a further key of meta.json, which other readers pass over
 SHOWN = 100  # characters of a name that a message takes over whole
 
 
@@ -31,6 +32,14 @@ class Entry:
     cls_name: str  # the class it is evaluated with
     specie_name: str  # kind of anomaly, or "good"
     anomaly: int | None  # 0 normal, 1 anomalous, None unlabelled
+
+
+class Finding(NamedTuple):
+    """What was wrong when a list was built."""
+
+    what: str  # in the plural, as in "empty masks of anomalous images"
+    where: str
+    cls_name: str  # "" where it is not one class's
 
 
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
@@ -62,17 +71,23 @@ def is_json_lines(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".jsonl"
 
 
-def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entry]]]) -> None:
+def write_meta(
+    path: str | Path,
+    meta: Mapping[str, Mapping[str, Collection[Entry]]],
+    findings: Collection[Finding] | None = None,  # None where nothing was looked at
+) -> None:
     """Write `meta.json`, atomically; or, to a `.jsonl` file, the test split in DP-CLIP's form.
 
-    That form has neither a training split nor the kind of an anomaly.
+    That form has neither a training split nor the kind of an anomaly, nor findings.
     """
     if is_json_lines(path):
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
         write_text(path, "".join(f"{json.dumps(_line(entry), ensure_ascii=False)}\n" for entry in entries))
         return
     splits = {split: meta.get(split, {}).items() for split in SPLITS}
-    write_json(path, {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits})
+    content = {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits}
+    found = {} if findings is None else {FINDINGS: [finding._asdict() for finding in findings]}
+    write_json(path, content | found)
 
 
 def _line(entry: Entry) -> dict[str, Any]:
@@ -105,10 +120,7 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     the file, entry and key that are not as the form demands.
     """
     path, root = Path(path), Path(root).resolve()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
+    text = _read_text(path)
     read, keys = (_read_lines, _LINE_KEYS) if is_json_lines(path) else (_read_splits, _META_KEYS)
     meta: Meta = {split: {} for split in SPLITS}
     first: dict[tuple[str, str], str] = {}  # (split, image) -> where it is listed first
@@ -135,6 +147,25 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     return meta
 
 
+def read_findings(path: Path) -> list[Finding] | None:
+    """Read what was found wrong when a list was built; None where it does not say, as JSON lines and old lists."""
+    raw = None if is_json_lines(path) else _parse(_read_text(path), str(path)).get(FINDINGS)
+    try:
+        found = raw and [Finding(**one) for one in raw]
+        if found and not all(isinstance(part, str) for one in found for part in one):
+            raise TypeError
+    except TypeError as error:
+        raise UserError(f"{path}: '{FINDINGS}' is not what a builder writes; build the list anew") from error
+    return found
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
+
+
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and raw entry.
 _Raw = Iterator[tuple[str, str | None, str, Any]]
 
@@ -143,7 +174,7 @@ def _read_splits(path: Path, text: str, unknown: dict[str, str]) -> _Raw:
     raw = _parse(text, str(path))
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected an object with the keys 'train' and 'test'")
-    unknown.update((key, "") for key in raw if key not in SPLITS)
+    unknown.update((key, "") for key in raw if key not in (*SPLITS, FINDINGS))
     for split in SPLITS:
         if split not in raw:
             raise UserError(f"{path}: the key '{split}' is missing")
@@ -206,6 +237,8 @@ def _entry(raw: Any, keys: Mapping[str, str], root: Path) -> Entry:
             raise ValueError(f"'{key}' must be a {'path' if is_path else 'string'}, not {_shown(value)}")
         if is_path and (problem := path_problem(value, root)):
             raise ValueError(f"the path {_shown(value)} {problem}")
+        if is_path and value:
+            values[name] = PurePosixPath(value).as_posix()  # a//b and ./a/b are a/b
         # Results are written to files called after the class, so it must be usable as a file's name.
         if name == "cls_name" and (value in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\ud800-\udfff]", value)):
             raise ValueError(f"{_shown(value)} cannot be the name of a class")

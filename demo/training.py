@@ -1,8 +1,8 @@
 """The training of the demonstration model: its steps, their learning rates, the validation, and the record."""
 
-import json
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from tqdm import tqdm
@@ -22,12 +23,12 @@ from demo.options import DemoTrainingOptions
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
 from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
+from models.backbone import check_servable, read_config
 from models.dual_path import STAGES, encode_dual_path
 from models.prompts import read_prompts
 from models.sdp import image_probability, token_scores
 from models.sdp_plus import LinearAdapters
 from utils.epochs import Row, figure
-from utils.errors import UserError
 from utils.files import write_csv
 
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
@@ -45,11 +46,10 @@ def train(options: DemoTrainingOptions) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    architecture = json.loads(config.read_text(encoding="utf-8"))
-    size, depth, patch = (architecture["vision_cfg"][key] for key in ("image_size", "layers", "patch_size"))
-    if depth % STAGES or size % patch:
-        raise UserError(f"{config}: layers must be a multiple of 4, image_size one of patch_size")
-    taps_after = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
+    architecture = read_config(str(config))
+    size, taps_after = check_servable(str(config), architecture, None, None)
+    for part, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        architecture[part] = vars(kind()) | architecture[part]
     captions = Captions(read_prompts("industrial"), architecture["text_cfg"]["context_length"])
     pool = render_pool(seed, options.pairs, size, threads, most=MOST_DEFECTS)
     held_out = render_pool(seed + 1, options.validation_pairs, size, threads, most=1)
@@ -65,7 +65,7 @@ def train(options: DemoTrainingOptions) -> None:
         for step in bar:
             images, masks, classes = upcoming.result()
             upcoming = executor.submit(next, stream)  # made while the text tower works
-            shares = F.avg_pool2d(masks[:, None], patch).flatten(1)  # [B, N]
+            shares = F.avg_pool2d(masks[:, None], architecture["vision_cfg"]["patch_size"]).flatten(1)  # [B, N]
             general = torch.from_numpy(rng.random(len(classes)) < GENERAL_SHARE)
             with torch.autocast("cpu", torch.bfloat16):
                 text = encode(clip, [captions.draw(name, options.sentences, rng) for name in draw_names(rng)])
@@ -105,7 +105,7 @@ def _make_optimiser(
 
 
 @torch.inference_mode()
-def _validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: list[int]) -> Row:
+def _validate(clip: nn.Module, captions: Captions, pool: Pool, taps_after: Sequence[int]) -> Row:
     """Measure SDP's pixel and image AUROC, mean over classes, on pictures that were not trained on."""
     text = torch.cat([encode(clip, [captions.every[name]]) for name in CLASSES])
     grid, size = clip.visual.grid_size[0], pool.masks.shape[1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from data.build import ensure_meta
+from data.build import ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
@@ -19,13 +19,14 @@ from datasets.loader import (
     in_batches_of_one_class,
     make_loader,
 )
-from datasets.meta import read_meta
+from datasets.meta import find_meta, read_meta
 from datasets.registry import DatasetSpec, Published, get_spec
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
 from utils.errors import UserError
+from utils.files import nfc
 
 logger = logging.getLogger(__name__)
 
@@ -95,22 +96,27 @@ def read_test_split(
         intensity: the option, see `find_range`; None where images are not read.
     """
     root = root or spec.folder
+    is_said = meta_file is None and find_meta(root) is None  # by the builder
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]
-    unknown = sorted(set(classes or ()) - set(test))
+    chosen, names = set(map(nfc, classes or test)), set(map(nfc, test))
+    unknown = sorted(chosen - names)
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
     whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
-    entries = [entry for name in test if name in (classes or test) for entry in test[name]]
+    entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]
+    problems = known_problems(spec, root, path, entries) if is_main() else []
+    for problem in () if is_said else problems:
+        logger.warning("%s", problem)
     paths = [] if intensity is None else [root / entry.img_path for entry in entries]
     shown, notes = from_main(lambda: find_range(intensity or "full", paths))
     for note in notes if is_main() else ():
         logger.warning("in %s, %s", root, note)
-    return ImageSet(spec, root, entries, whole, notes, shown)
+    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:

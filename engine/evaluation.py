@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from data.masks import vanished
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, PartialBatch
 from datasets.meta import Entry
@@ -22,6 +23,7 @@ from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
+from utils.names import shown
 from utils.results import ResultsWriter, Run, results_table
 from utils.runtime import Stopwatch, progress
 
@@ -132,7 +134,7 @@ def evaluate(
         images = iter(bar)
         for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
-            bar.set_postfix_str(name)
+            bar.set_postfix_str(shown(name))
             if image_scores is None:
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
             else:
@@ -144,7 +146,12 @@ def evaluate(
                 known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
                 columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
                 rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
+                pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
+                gone = [one.mask_path for one, mask, known in pixels if one.anomaly == 1 and known and not mask.any()]
                 result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, **measuring)
+                if gone:
+                    result.notes.append(vanished(gone, *maps.masks.shape[1:]))
+                    logger.warning("%s", result.notes[-1])
                 if maps.left_out:
                     count, named = len(maps.left_out), some_of(maps.left_out)
                     result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")

@@ -4,7 +4,7 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from utils.arguments import (
     Seed,
     Share,
     Text,
+    WorkerCount,
     flag,
     option,
     plain_record,
@@ -77,7 +78,7 @@ class ReadingOptions(Options):
     """How images are read."""
 
     batch_size: PositiveInt = option("images a batch", 8)
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
 
 
@@ -200,7 +201,7 @@ class SavedMapOptions(Options):
     map_size: PositiveInt | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
@@ -217,8 +218,11 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        given = [name for name in ("scores", "legacy_pro", "classes", "report") if getattr(self, name)]
-        return f"--{given[0]} goes with --maps" if given and not self.maps else None
+        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report")
+        if self.published:  # where all is known
+            idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
+        given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
+        return next((f"--{name} goes with --maps" for name in given), None)
 
 
 class TrainingDataOptions(Options):

@@ -1,6 +1,8 @@
 """Predict photographs of a user's own, with a calibration on normal ones."""
 
+import hashlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -39,7 +41,7 @@ Found = tuple[int, Prediction | UserError]  # which photograph, and what is said
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths, folder = from_main(lambda: find_photographs(options.inputs, sys.stdin)), options.save_path
+    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
     with locked(folder):
         if is_main() and not options.resume and (folder / LINES).exists():
             remedy = "go on with it by --resume, choose another --save_path, or delete it"
@@ -74,6 +76,11 @@ def predict(options: PredictionOptions) -> int:
         for index, found in predictor.predict(paths, order, "predicting"):
             writer.write(index, found)
         return writer.finish()
+
+
+def _listed() -> Iterator[str]:
+    """The lines of standard input, as names of files, which may be in any encoding."""
+    yield from map(os.fsdecode, sys.stdin.buffer)
 
 
 class Predictor:
@@ -159,14 +166,20 @@ def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | N
         return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
         return None
-    scores = []
+    by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
+    copies = 0
     for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
         if isinstance(found, UserError):
             logger.warning("left out of the calibration: %s", found)
         else:
-            scores.append(found.scores)
+            digest = hashlib.sha256(found.photograph.image.numpy()).digest()
+            copies += digest in by_image
+            by_image[digest] = found.scores
     if not is_main():
         return None
+    scores = list(by_image.values())
+    if copies:
+        logger.warning("--normal_dir %s holds copies, which count once: %d images", options.normal_dir, copies)
     if len(scores) < LEAST:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}

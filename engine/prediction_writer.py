@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from pydantic import FiniteFloat, InstanceOf, with_config
+from typing_extensions import NotRequired, TypedDict
 
 from datasets.photographs import Photograph, output_names
 from datasets.transforms import image_from_tensor
@@ -25,7 +27,8 @@ from page.thumbnails import Thumbnail
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, output_file, write_csv, write_json, write_text
+from utils.files import atomic_open, fits, output_file, write_csv, write_json, write_text
+from utils.json_files import read_json, validate
 from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
 from utils.results import Run
@@ -37,6 +40,24 @@ FREE = ("environment", "git_commit")  # settings that may differ where a predict
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 SCALE = "colour_scale"  # of the overlays, beside the settings
 Row = dict[str, Any]  # by key, as JSON has it
+
+
+class _Row(TypedDict):
+    """What is read again of an image that was predicted."""
+
+    image_path: InstanceOf[str]  # whatever bytes it stands for
+    text_prob: FiniteFloat
+    map_max: FiniteFloat
+    score: NotRequired[FiniteFloat]
+    p_value: NotRequired[FiniteFloat]
+    is_anomalous: NotRequired[bool]
+    regions: NotRequired[list[dict[str, int | FiniteFloat]]]
+    error: NotRequired[None]
+
+
+@with_config({"extra": "allow"})
+class _Settings(TypedDict):
+    colour_scale: NotRequired[ColourScale]
 
 
 class Prediction(NamedTuple):
@@ -68,13 +89,13 @@ class PredictionWriter:
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
+        self.writes_beside = options.save_maps or options.save_masks or not options.no_overlays
         self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
         self.scale: ColourScale | None = None  # of the overlays
         if (self.folder / LINES).exists():
-            scale = self._read_settings().get(SCALE)
-            self.scale = scale and ColourScale(**scale)
+            self.scale = self._read_settings().get(SCALE)
             self.rows = _read_rows(self.folder / LINES)
         self._write_settings()
         if calibration is not None:
@@ -103,6 +124,8 @@ class PredictionWriter:
     def write(self, index: int, found: Prediction | UserError) -> None:
         """Write the results of a photograph, or why it could not be predicted."""
         path, name = self.paths[index], self.names[index]
+        if isinstance(found, Prediction) and self.writes_beside and not fits(self.folder / "overlays" / f"{name}.png"):
+            found = UserError(f"the name of {path} is too long for what is written beside it: shorten it")
         if isinstance(found, UserError):
             logger.warning("%s", found)
             row = {"error": str(found)}
@@ -175,9 +198,9 @@ class PredictionWriter:
         """Read the settings of an earlier run, which must be those of this one."""
         path = self.folder / SETTINGS
         try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is missing or damaged, so nothing can go on here: delete the folder") from error
+            before = read_json(path, _Settings)
+        except UserError as error:
+            raise UserError(f"{error}; nothing can go on here: delete the folder, or choose another") from error
         for key, value in self.settings.items():
             if key not in FREE and before.get(key) != value:
                 mismatch = f"{key} {as_given(before.get(key))}, and this run has {as_given(value)}"
@@ -210,8 +233,7 @@ def _read_rows(path: Path) -> dict[str, Row]:
     """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
     rows = {}
     for line in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            row = dict(json.loads(line))
-            if row.get("error") is None:
-                rows[row["image_path"]] = row
+        with contextlib.suppress(UserError, ValueError, RecursionError):
+            row = validate(json.loads(line), _Row, LINES)
+            rows[row["image_path"]] = row
     return rows

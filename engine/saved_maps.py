@@ -10,7 +10,7 @@ import torch
 from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
-from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, swapped_sides
 from engine.data_sets import read_test_split
 from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate, evaluate_and_report
@@ -43,7 +43,7 @@ def measure_maps(options: EvaluationOptions) -> None:
         with stopwatch("data set"):
             intensity = options.intensity if options.report else None
             images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes, intensity)
-            loader = _map_loader(images, options.maps, options)
+            loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         arguments = plain_record(options) | {"data_path": str(images.root.resolve())}
         description = {"method": "saved maps", "dataset": name, "arguments": arguments}
@@ -60,15 +60,19 @@ def measure_maps(options: EvaluationOptions) -> None:
             stopwatch=stopwatch,
             to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
             image_scores=scores,
-            notes=[MAXIMUM_IS_SCORE] if scores is None else [],
+            notes=[*problems, *([MAXIMUM_IS_SCORE] if scores is None else [])],
             made_with=f"measured from the maps in {options.maps}",
         )
 
 
-def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions) -> ErrorRaisingLoader:
-    """Load the maps of a data set, or this process's share of them, one by one."""
+def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions) -> tuple[ErrorRaisingLoader, list[str]]:
+    """Load the maps of a data set, or this process's share of them, one by one; and say what looks wrong with them."""
     dataset = SavedMapDataset(images, find_maps(maps, images.entries), options.map_size)
-    return make_loader(dataset, in_batches(range(len(dataset)), 1)[rank() :: world_size()], options.num_workers)
+    problems = swapped_sides(images, dataset.maps) if is_main() else []
+    for problem in problems:
+        logger.warning("%s", problem)
+    batches = in_batches(range(len(dataset)), 1)[rank() :: world_size()]
+    return make_loader(dataset, batches, options.num_workers), problems
 
 
 def compare_runs(options: EvaluationOptions) -> None:
@@ -95,7 +99,7 @@ def compare_runs(options: EvaluationOptions) -> None:
             about[name] = {"title": run.title, "folder": str(run.folder), **said}
         comparison = {"arguments": arguments, **compare_results(*results, bootstrap)}
         text = write_comparison(folder, comparison, about, bootstrap, notes)
-        logger.info("%s", text.rstrip())
+        logger.info("the comparison:\n%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 
 
@@ -108,9 +112,11 @@ def _measure(
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes
-    results = []
+    results, notes = [], list(images.notes)
     for run in (a, b):
-        loader, known = _map_loader(images, run.maps, options), {"image_scores": run.scores, "bootstrap": bootstrap}
+        loader, problems = _map_loader(images, run.maps, options)
+        notes += (f"{run.folder}: {problem}" for problem in problems)
+        known = {"image_scores": run.scores, "bootstrap": bootstrap}
         results.append(list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known)))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
@@ -119,7 +125,8 @@ def _measure(
                 f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
                 "to one size with --map_size"
             )
-    return results, list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
+    notes += (f"{result.name}: {note}" for result in results[0] for note in result.notes)
+    return results, list(dict.fromkeys(notes))
 
 
 def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[ClassResult]:

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import with_config
@@ -17,6 +17,7 @@ from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from utils.errors import UserError
+from utils.files import nfc
 from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
@@ -143,16 +144,17 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
     """Read each entry's score, by its image's path, from a CSV file with the columns `image_path` and `score`."""
     scores: dict[str, float] = {}
     for line, (image, text) in read_csv(path, ["image_path", "score"]):
+        image = nfc(PurePosixPath(image).as_posix())
         if image in scores:
             raise UserError(f"{path}, line {line}: the image {image} has a score already")
         scores[image] = _finite(text, f"{path}, line {line}")
-    wanted = dict.fromkeys(entry.img_path for entry in entries)
-    if missing := [image for image in wanted if image not in scores]:
+    wanted = {entry.img_path: nfc(entry.img_path) for entry in entries}
+    if missing := [image for image, name in wanted.items() if name not in scores]:
         first = f"{len(missing)} of {len(entries)} images, the first of them {missing[0]}"
         raise UserError(f"{path} has no score for {first}")
-    if extra := [image for image in scores if image not in wanted]:
+    if extra := sorted(scores.keys() - wanted.values()):
         logger.warning("scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0])
-    return {image: scores[image] for image in wanted}
+    return {image: scores[name] for image, name in wanted.items()}
 
 
 def _finite(text: str, where: str) -> float:

@@ -27,8 +27,8 @@ from utils.arguments import plain_record
 from utils.distributed import is_main, world_size
 from utils.epochs import Summary
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult, Detector, Writer
-from utils.pictures import MapWriter, PictureWriter
+from utils.evaluation_types import ClassResult, Detector
+from utils.pictures import ImageWriter, MapWriter, PictureWriter
 from utils.results import Run
 from utils.runtime import Stopwatch, locked, seed_everything, start_log
 
@@ -39,11 +39,11 @@ logger = logging.getLogger(__name__)
 ForDataSets = tuple[int, AdapterCheckpoint | None, Sequence[int]]
 
 
-def test(options: TestOptions, key: str) -> None:
+def test(options: TestOptions, key: str) -> int:
     """Test every checkpoint on the data sets that the options name, by the method `key` of `METHODS`.
 
     With one data set the results go to `--save_path` itself, with several to a folder each, and in both cases to one
-    for each epoch if several of a training are tested.
+    for each epoch if several of a training are tested. Returns 1 if maps or pictures were left out for their names.
     """
     method = METHODS[key]()
     checkpoints = _read_checkpoints(options, method)
@@ -54,10 +54,10 @@ def test(options: TestOptions, key: str) -> None:
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
         seed_everything(options.seed)
-        _test(replace(options, save_path=folder), method, checkpoints)
+        return _test(replace(options, save_path=folder), method, checkpoints)
 
 
-def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSets]) -> None:
+def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSets]) -> int:
     if options.compare_published:
         for name in options.dataset:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
@@ -110,17 +110,18 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
         texts = [method.class_texts(own, backbone, images) for images, own in zip(data_sets, resolved, strict=True)]
     discard_text_tower(backbone)
 
-    summary, failed = Summary(options.save_path, method.name), []
+    summary, failed, unwritten = Summary(options.save_path, method.name), [], 0
     for epoch, place, own, parts, about in tests:
         detector, images = method.detector(own, backbone, fidelity, parts, texts[place]), data_sets[place]
         try:
-            run, results = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
+            run, results, left_out = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
         except UserError as error:
             if len(tests) == 1 or world_size() > 1:  # of several processes, others cannot go on after it
                 raise
             logger.error("%s", error)
             failed.append(str(own.save_path))
             continue
+        unwritten += left_out
         if is_main():
             summary.add(epoch, images.spec.name, results, run.origin(results))
     if is_main() and len(tests) > 1 and summary.means:
@@ -128,6 +129,7 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
         logger.info("the tables are in %s", options.save_path / "summary.md")
     if failed:
         raise UserError(f"not tested to the end, for the reasons above: {', '.join(failed)}")
+    return 1 if unwritten else 0
 
 
 def _read_checkpoints(options: TestOptions, method: Method) -> list[ForDataSets]:
@@ -180,13 +182,13 @@ def _evaluate(
     backbone: Backbone,
     about: dict[str, Any],
     stopwatch: Stopwatch,
-) -> tuple[Run, list[ClassResult]]:
-    """Evaluate a detector on one data set, and write the results to the options' `save_path`."""
-    writers: list[Writer] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
+) -> tuple[Run, list[ClassResult], int]:
+    """Evaluate a detector on one data set, and write the results; last, how many files have too long a name for it."""
+    writers: list[ImageWriter] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
     skipping = {"skip_broken": options.skip_broken}
-    found = evaluate_and_report(
+    run, results = evaluate_and_report(
         detector,
         lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options, options.seed, **skipping),
         images,
@@ -203,4 +205,4 @@ def _evaluate(
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))
-    return found
+    return run, results, sum(len(writer.left_out) for writer in writers)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.masks import vanishing
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, in_batches
 from engine.data_sets import read_training_sets, read_validation_set
@@ -54,6 +55,7 @@ class Training(ABC):
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
     optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
+    nearest_masks: ClassVar[bool] = False  # whether masks are resized by the nearest neighbour
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
     options: TrainingOptions  # resolved
@@ -80,6 +82,9 @@ class Training(ABC):
         images = read_training_sets(options)
         held_out = read_validation_set(options, images) if isinstance(options, ValidationOptions) else None
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        for part in images if is_main() else ():
+            for sentence in vanishing(part, backbone.image_size, nearest=cls.nearest_masks):
+                logger.warning("%s", sentence)
         seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
         trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
         texts = [(part, method.class_texts(options, backbone, part)) for part in images]

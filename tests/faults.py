@@ -166,8 +166,7 @@ class Runner:
     def content(self) -> dict[str, object]:
         """What a run that ended left, without what no two runs have the same.
 
-        Unfinished files are part of it but for those in the cache, which are removed after an hour only, as other
-        runs may be writing there.
+        Unfinished files are part of it but for those in the cache, which are removed only where more is to be cached.
         """
         in_cache = [path for path in self.unfinished() if path.is_relative_to(self.cache)]
         return {

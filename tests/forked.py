@@ -48,6 +48,7 @@ def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: 
             os.environ.update(environment)
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs tests in the background
             sys.stdout = os.fdopen(1, "w", buffering=1)
             sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")  # as Python's own
             run(main, parallel=parallel)

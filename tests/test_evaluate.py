@@ -188,6 +188,36 @@ def test_scores_of_other_images_are_warned_of(data, maps, tmp_path):
     assert rows_of(tmp_path / "out")["bolt/test/crack/001.png"]["score"] == "1.0"
 
 
+def test_scores_are_found_however_a_path_is_written(data, maps, tmp_path):
+    rows = ["image_path,score", *(f"./{name.replace('/', '//', 1)},{i}" for i, name in enumerate(maps))]
+    (tmp_path / "scores.csv").write_text("\n".join(rows))
+    folder = save_maps(tmp_path / "maps", maps)
+    run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
+    assert [row["score"] for row in rows_of(tmp_path / "out").values()] == [f"{i}.0" for i in range(len(maps))]
+    (tmp_path / "scores.csv").write_text("\n".join([*rows, f"{next(iter(maps))},3"]))
+    with pytest.raises(UserError, match=r"line 20: the image bolt/test/crack/000\.png has a score already"):
+        run(data, folder, tmp_path / "again", "--scores", str(tmp_path / "scores.csv"))
+
+
+def test_swapped_sides_of_maps_are_warned_of_and_noted(data, maps, tmp_path):
+    folder = save_maps(tmp_path / "maps", {name: values.T for name, values in maps.items()})
+    for out in ("out", "again"):
+        content = run(data, folder, tmp_path / out)
+        said = "the maps, 32 x 24, have their sides swapped: the masks lie the other way"
+        assert [note for note in content["notes"] if "sides swapped" in note] == [f"bolt: {said}", f"nut: {said}"]
+        assert f"WARNING bolt: {said}" in (tmp_path / out / "evaluate.log").read_text()
+        assert f"- nut: {said}" in (tmp_path / out / "results.md").read_text()
+
+
+def test_names_that_differ_in_space_are_two_images(data, maps, tmp_path):
+    run(data, save_maps(tmp_path / "maps", maps), tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    table = tmp_path / "b" / "scores.csv"
+    table.write_text(table.read_text().replace("bolt/test/good/000.png,", "bolt/test/good/000.png ,"))
+    with pytest.raises(UserError, match=r"the images differ: bolt/test/good/000\.png is in .*a, not in .*b"):
+        evaluate.main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--save_path", str(tmp_path / "out")])
+
+
 def test_a_users_mistake_is_one_sentence(data, tmp_path):
     (tmp_path / "maps").mkdir()
     with pytest.raises(UserError, match="maps has no map for 18 of 18 images"):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -117,6 +118,27 @@ def test_few_normal_images_promise_less_and_say_so(bolts, normal, model, tmp_pat
     assert "a false-alarm rate of 0.05 needs 39 normal images or more" in log
 
 
+def test_copies_of_normal_images_count_once(bolts, normal, model, tmp_path):
+    shutil.copytree(normal, tmp_path / "copied")
+    for i in range(12):
+        Image.open(normal / f"{i}.png").save(tmp_path / "copied" / f"again_{i}.bmp")
+        shutil.copy(normal / f"{i}.png", tmp_path / "copied" / f"._{i}.png")
+    run(model, tmp_path / "a", bolts / "bolt" / "test", "--normal_dir", tmp_path / "copied")
+    log = (tmp_path / "a" / "predict.log").read_text()
+    assert f"--normal_dir {tmp_path / 'copied'} holds copies, which count once: 12 images" in log
+    assert "calibrated on 12 normal images" in log
+    assert "at most 15.4 % of normal images are called anomalous" in log
+
+
+def test_results_of_earlier_runs_are_not_predicted(bolts, model, tmp_path):
+    photographs = shutil.copytree(bolts / "bolt" / "test", tmp_path / "photographs")
+    for results in ("a", "b"):
+        run(model, photographs / results, photographs, "--threshold", "0", "--save_masks")
+        assert len(table(photographs / results)) == 5
+    assert run(model, photographs / "a", photographs, "--threshold", "0", "--save_masks", "--resume") == 0
+    assert len(table(photographs / "a")) == 5
+
+
 def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_path):
     run(model, tmp_path / "a", bolts, "--normal_dir", normal)
     with pytest.raises(UserError, match=r"was made with smoothing 8\.0, and this run has 4\.0"):
@@ -180,7 +202,8 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     assert len(lines(out)) == 2
     monkeypatch.undo()
     with (out / "scores.jsonl").open("a") as file:
-        file.write('{"image_path": "half a li')
+        file.write(f'{"[" * 100_000}\n{{"image_path": ["{bolts}"], "text_prob": 0.5, "map_max": 1}}\n')
+        file.write('{"image_path": "a.png", "text_prob": "high", "map_max": 1}\n{"image_path": "half a li')
     log = (out / "predict.log").read_text()
     with pytest.raises(UserError, match="holds a prediction already"):
         run(model, out, bolts / "bolt" / "test")
@@ -194,6 +217,14 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
         assert overlay.read_bytes() == other.read_bytes()
     monkeypatch.setattr(PredictionWriter, "write", None)  # nothing is left to do
     assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"colour_scale": 3}', '{"method": 1, "method": 2}'])
+def test_settings_that_are_damaged_are_refused(bolts, model, tmp_path, content):
+    (tmp_path / "scores.jsonl").touch()
+    (tmp_path / "predict.json").write_text(content)
+    with pytest.raises(UserError, match=r"predict\.json.*; nothing can go on here: delete the folder"):
+        run(model, tmp_path, bolts, "--resume")
 
 
 def test_images_that_failed_are_tried_again(junk, model, tmp_path):
@@ -290,7 +321,7 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     }
     image, gone = bolts / "bolt" / "test" / "good" / "000.png", tmp_path / "gone.png"
     _, calls = record(tmp_path, "predict.sh", "-", "--cache_dir", model[5], **settings)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{image}\n{gone}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{image}\n{gone}\n".encode())))
     assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]

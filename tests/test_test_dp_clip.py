@@ -78,7 +78,7 @@ def test_several_data_sets_are_tested_in_one_call_with_one_table(sets, model, tr
     assert len(results["checkpoint"]["sha256"]) == 64
     assert results["arguments"]["domain"] == "industrial"
     table = (tmp_path / "summary.md").read_text().splitlines()
-    rows = {row.split("|")[1].strip(): row for row in table[4:] if row}
+    rows = {row.split("|")[1].strip(): row for row in table[4:] if row[:1] == "|"}
     assert list(rows) == ["mpdd", "kvasir", "mean"]
     assert f"{100 * results['mean']['auroc_px']:.1f}" in rows["mpdd"]
     for name, images in (("mpdd", 5), ("kvasir", 2)):

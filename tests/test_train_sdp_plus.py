@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +60,16 @@ def test_training_leaves_everything_it_should(bolts, cogs, model, tmp_path):
     log = (out / "train.log").read_text()
     assert "epoch 3 of 3: loss" in log
     assert str(out / "epoch_3.pth") in log
+
+
+def test_masks_that_vanish_at_the_models_size_are_warned_of(model, tmp_path):
+    data, line = small_data.make(tmp_path / "data", ("bolt",)), np.zeros((700, 900), np.uint8)
+    line[300:302] = 255
+    for kind, pixels in (("test", 255 - line), ("ground_truth", line)):
+        small_data.write(data / "bolt" / kind / "line" / "000.png", pixels)
+    train_sdp_plus.main(options(data, model, tmp_path / "run", "--epochs", "1"))
+    said = "so that these defects count as normal (1): bolt/ground_truth/line/000.png"
+    assert said in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])

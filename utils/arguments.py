@@ -8,7 +8,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from utils.names import shown
 
 
 class Options:
@@ -26,6 +28,13 @@ class Options:
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads a command line, on which names of files may stand in the place of options."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
 
 
 def option(help: str, default: Any = None, **settings: Any) -> Any:
@@ -48,7 +57,7 @@ def flag(help: str) -> Any:
 
 def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
     """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
     first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
@@ -122,14 +131,16 @@ given_path = _checked(lambda text: text.strip() and Path(text), bool, "a path")
 
 PositiveInt = Annotated[int, positive_int]
 NonNegativeInt = Annotated[int, non_negative_int]
+ProcessCount = Annotated[int, _checked(int, lambda value: 1 <= value <= 256, "a whole number from 1 to 256")]
+WorkerCount = Annotated[int, _checked(int, lambda value: 0 <= value <= 256, "a whole number from 0 to 256")]
 Seed = Annotated[int, seed]
 PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
 FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
 Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a number between 0 and 100")]
-Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")]
+Rate = Annotated[float, _checked(float, lambda value: 1e-9 <= value < 1, "a number from 1e-9 to less than 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
-Text = Annotated[str, _checked(str.strip, bool, "a text of more than space")]
+Text = Annotated[str, _checked(str.strip, str.encode, "a text in UTF-8, of more than space")]
 Intensity = Annotated[
     str, _checked(str, _is_intensity, "auto, full, or two numbers LO,HI of which the second is larger")
 ]

@@ -45,9 +45,10 @@ def parse_json(text: str | bytes, kind: type[T], place: str) -> T:
     Refused are keys given twice, of which one would be lost, numbers that are not finite, and 200 levels or more.
     """
     with _refusing(place):
+        value = _adapter(kind).validate_json(text, strict=True)
         numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _check_finite)
         json.loads(text, object_pairs_hook=_check_keys, **numbers)
-        return _adapter(kind).validate_json(text, strict=True)
+        return value
 
 
 def validate(value: Any, kind: type[T], place: str) -> T:
@@ -83,6 +84,8 @@ def _first_fault(error: "ValidationError") -> str:
         name = part if isinstance(part, str) and part.isprintable() and len(part) <= 100 else reprlib.repr(part)
         where += f" entry {part + 1}" if isinstance(part, int) else f"{'/' if where else ', '}{name}"
     said = fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if fault["type"] == "json_invalid":
+        said = f"not valid JSON ({fault['ctx']['error']})"
     found = "" if fault["type"] in NOT_SHOWN else f", not {reprlib.repr(fault['input'])}"
     return f"{where}: {said}{found}"
 

@@ -1,5 +1,6 @@
 """Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Sample, Writer
-from utils.files import atomic_open
+from utils.files import atomic_open, fits
+
+logger = logging.getLogger(__name__)
 
 MAX_OPACITY = 0.75  # of the highest score: what is below can still be made out
 RAMP_START = 135  # the part of the Turbo colour map used, from green over yellow and red to dark red
@@ -120,21 +123,36 @@ def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
 
 
 @dataclass
-class MapWriter(Writer):
-    """Writes every map as `<img_path>.npy` in a folder."""
+class ImageWriter(Writer):
+    """Writes a file for every image, but for those of too long a name."""
 
     folder: Path
+    left_out: list[Path] = field(default_factory=list, init=False)
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file can be called so; if not, that is warned of."""
+        if fits(path):
+            return True
+        logger.warning("not written, as the name is too long: %s", path)
+        self.left_out.append(path)
+        return False
+
+
+class MapWriter(ImageWriter):
+    """Writes every map as `<img_path>.npy` in the folder."""
+
     needs_images = True
 
     def image(self, image: ImageMap) -> None:
-        save_map(self.folder / f"{image.sample.img_path}.npy", image.anomaly_map)
+        path = self.folder / f"{image.sample.img_path}.npy"
+        if self.takes(path):
+            save_map(path, image.anomaly_map)
 
 
 @dataclass
-class PictureWriter(Writer):
-    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`."""
+class PictureWriter(ImageWriter):
+    """Writes a picture of every image to `imgs/` in the run's folder, and some of each class on `contact_sheet.png`."""
 
-    folder: Path  # the run's
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     on_sheet: list[np.ndarray] = field(default_factory=list)
     captions: dict[str, str] = field(default_factory=dict)  # of the images of the last class that are on the sheet
@@ -145,6 +163,8 @@ class PictureWriter(Writer):
         chosen = _spread([sample.anomaly for sample in maps.samples])
         self.captions = {}
         for i, sample in enumerate(maps.samples):
+            if not self.takes(self._path(sample.img_path)):
+                continue
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
             caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.meta import Entry, read_meta, write_meta
+from datasets.meta import Entry, Finding, read_findings, read_meta, write_meta
 from utils.errors import UserError
 
 GOOD = Entry("bottle/test/good/000.png", "", "bottle", "good", 0)
@@ -62,6 +62,48 @@ def test_json_lines_are_written_as_documented(tmp_path):
         '{"image_path": "bottle/test/good/000.png", "label": 0.0, "class_name": "bottle"}\n'
         '{"image_path": "bottle/new.png", "class_name": "bottle"}\n'
     )
+
+
+FOUND = [Finding("empty masks of anomalous images", "bottle/ground_truth/broken/000_mask.png", "bottle")]
+
+
+@pytest.mark.parametrize("findings", [None, [], FOUND])
+def test_what_was_found_wrong_is_kept(tmp_path, findings, caplog):
+    path = tmp_path / "meta.json"
+    write_meta(path, {"test": {"bottle": [OWN]}}, findings)
+    assert read_findings(path) == findings
+    assert read_meta(path, tmp_path)["test"] == {"bottle": [OWN]}
+    assert caplog.text == ""
+    write_meta(tmp_path / "meta.jsonl", {"test": {"bottle": [OWN]}}, findings)
+    assert read_findings(tmp_path / "meta.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    "junk", ["no", 3, {"a": 1}, [3], [{}], [{"what": 1, "where": "", "cls_name": ""}], [["a"] * 3]]
+)
+def test_findings_that_no_builder_wrote_are_refused(tmp_path, junk):
+    path = write(tmp_path, {"train": {}, "test": {}, "findings": junk})
+    with pytest.raises(UserError, match=r"meta\.json: 'findings' is not what a builder writes; build the list anew"):
+        read_findings(path)
+
+
+@pytest.mark.parametrize(
+    "other", ["bottle//test/good/000.png", "./bottle/test/good/000.png", "bottle/./test//good/000.png"]
+)
+def test_one_path_written_in_two_ways_is_one(tmp_path, other):
+    path = write(tmp_path, {"train": {}, "test": {"bottle": [raw_entry(), raw_entry(img_path=other)]}})
+    with pytest.raises(
+        UserError, match=r"entry 2: the image 'bottle/test/good/000.png' is listed already as .* entry 1"
+    ):
+        read_meta(path, tmp_path)
+    path = write(tmp_path, with_test_entry(mask_path=other, anomaly=1))
+    assert read_meta(path, tmp_path)["test"]["bottle"][1].mask_path == "bottle/test/good/000.png"
+
+
+def test_names_keep_the_space_at_their_ends(tmp_path):
+    entries = [raw_entry(img_path=path) for path in ("0.png", "0.png ", " 0.png")]
+    meta = read_meta(write(tmp_path, {"train": {}, "test": {"bottle": entries}}), tmp_path)
+    assert [entry.img_path for entry in meta["test"]["bottle"]] == ["0.png", "0.png ", " 0.png"]
 
 
 def test_class_and_entry_order_is_the_files(tmp_path):

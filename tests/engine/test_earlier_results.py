@@ -87,11 +87,23 @@ def test_other_weights_prompts_and_methods_are_other_settings(data, model, tmp_p
         evaluate.main([*maps, "--dataset", "mvtec", "--data_path", str(data)])
 
 
+def test_another_config_under_the_same_name_is_another_setting(data, model, tmp_path):
+    config, out = tmp_path / "own.json", tmp_path / "out"
+    content = json.loads(Path(model[1]).read_text())
+    own = [model[0], str(config), *model[2:]]
+    config.write_text(json.dumps(content))
+    run(data, own, out)
+    content["vision_cfg"]["head_width"] *= 2
+    config.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"holds results of other settings, SHA-256 of the config \("):
+        run(data, own, out, "--resume")
+
+
 def test_a_damaged_file_is_refused_and_may_be_replaced(data, model, tmp_path):
     out = tmp_path / "out"
     run(data, model, out)
     (out / "results.json").write_text("[]")
-    with pytest.raises(UserError, match="is not what a run writes"):
+    with pytest.raises(UserError, match=r"results\.json: should be "):
         run(data, model, out)
     run(data, model, out, "--overwrite")
 

@@ -101,7 +101,7 @@ def test_presets_cannot_be_changed_by_a_run():
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--rep_vec", "median"], "invalid choice: 'median'"),
         (["--dbscan_eps", "0"], "'0' is not a number above 0"),
-        (["--obj_name", " "], "' ' is not a text of more than space"),
+        (["--obj_name", " "], "' ' is not a text in UTF-8, of more than space"),
         (["--dbscan_min_samples", "1.5"], "'1.5' is not a whole number"),
     ],
 )
