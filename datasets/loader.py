@@ -17,7 +17,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
-from datasets.images import load_rgb
 from datasets.meta import Entry
 from datasets.parcel import PATIENCE, Parcel
 from datasets.transforms import image_transform
@@ -78,7 +77,7 @@ class AnomalyDataset(ItemDataset):
 
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
-        image = image_transform(load_rgb(self.images.root / entry.img_path), self.image_size)
+        image = image_transform(self.images.load(entry), self.image_size)
         return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 

@@ -204,7 +204,7 @@ def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, m
     "die", [lambda: os._exit(3), lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL)]
 )
 def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
-    monkeypatch.setattr("datasets.loader.load_rgb", lambda path: die())
+    monkeypatch.setattr("datasets.image_set.load_rgb", lambda *arguments: die())
     codes, printed = run_forked(lambda: list(loader([entry(0)] * 8, root, 4, num_workers=2)))
     assert codes == [2]
     assert printed == "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
