@@ -175,8 +175,10 @@ def _stop(message: str, code: int) -> NoReturn:
     # One that is stuck would be waited for at the end, and PyTorch would raise where one of its own is killed.
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in active_children():
-        process.kill()
-        process.join(1)
+        with contextlib.suppress(AssertionError):  # it is no child of this process, which was forked itself
+            process.join(0)
+            process.kill()
+            process.join(1)
     signal.signal(signal.SIGCHLD, handler)
     sys.exit(code)
 

@@ -1,9 +1,11 @@
 """How programs end: out of memory, and interrupted at any moment of their start."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,18 @@ def test_an_interrupt_at_work_lets_blocks_end_and_a_second_one_does_not_wait(tmp
 
     assert run_forked(main) == ([130], f"{INTERRUPTED}\n")
     assert (tmp_path / "ended").exists()
+
+
+def test_a_forked_program_that_fails_leaves_the_processes_of_its_parent_alone():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    process.start()
+    try:
+        codes, _ = run_forked(ask_python)
+        assert codes == [2]
+        assert process.is_alive()
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_an_interrupt_that_has_to_wait_comes_when_the_block_has_ended():
