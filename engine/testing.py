@@ -50,7 +50,7 @@ def test(options: TestOptions, key: str) -> int:
     checkpoints = _read_checkpoints(options, method)
     fullest = _fullest(checkpoints)
     model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
-    own = [folder_name(options.dataset[0], *(options.data_path or [None]))] if len(options.dataset) == 1 else []
+    own = [folder_name(options.dataset[0], (options.data_path or [None])[0])] if len(options.dataset) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
@@ -170,6 +170,8 @@ def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckp
     place = options.dataset.index(images.spec.name)
     for key in ("dataset", "meta"):
         arguments[key] = arguments[key] and arguments[key][place]
+    if images.intensity is not None:
+        arguments["intensity"] = ",".join(map(str, images.intensity))
     arguments["data_path"] = str(images.root.resolve())
     if checkpoint is not None:
         arguments["checkpoint"] = str(checkpoint.path)
