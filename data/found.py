@@ -1,6 +1,7 @@
 """What a reader of a layout works with: files in natural order, CSV tables, and what it has found, or found wrong."""
 
 import csv
+import io
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 from datasets.images import IMAGE_SUFFIXES, is_result
 from datasets.meta import Entry, Meta
 from utils.errors import ERROR, WARNING, Level, UserError, some_of
-from utils.files import is_hidden, nfc, unquoted
+from utils.files import is_hidden, nfc, open_regular, unquoted
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
 _REPLACE = "get the files anew, or take them off the list"
@@ -183,7 +184,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
     Yields the number of each line in the file, and its values in the order of `columns`, as `write_csv` was given them.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             for name in columns:

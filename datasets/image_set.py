@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from datasets.images import load_mask, load_rgb
+from datasets.images import Range, load_mask, load_rgb
 from datasets.meta import Entry
 from datasets.registry import DatasetSpec, Published
 from datasets.transforms import mask_transform, resize_rgb
@@ -21,15 +22,20 @@ class ImageSet:
     entries: list[Entry]
     whole: Published | None = None  # size of the test split that these are (a part) of, as published where it was
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know of the images
+    intensity: Range | None = None  # the values that are black and white; None: as the files have it
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""
         names = dict.fromkeys(entry.cls_name for entry in self.entries)
         return {name: called or self.spec.phrase(name, described=described) for name in names}
 
+    def load(self, entry: Entry) -> Image.Image:
+        """Read an image as RGB, at its own size."""
+        return load_rgb(self.root / entry.img_path, self.intensity)
+
     def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
         """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
-        return resize_rgb(load_rgb(self.root / entry.img_path), image_size)
+        return resize_rgb(self.load(entry), image_size)
 
     def read_mask(self, entry: Entry, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor | None:
         """Read an image's mask, bool [H, W] of the height and width `size`, see `mask_transform`; None if unknown.

@@ -1,18 +1,26 @@
-"""Images and masks from files: every mode Pillow reads has one defined result, every failure one sentence."""
+"""Images and masks from files: every kind of pixels that is read has one defined result, every failure one sentence."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from utils.errors import UserError
-from utils.files import is_hidden
+from utils.files import is_hidden, open_regular
 
 ORIENTATION = Base.Orientation
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
+Range = tuple[float, float]  # the values in a file that are shown as black and as white
+Depth = Literal["8 bits", "12 bits", "16 bits", "floating point"]
+WHITE: Mapping[Depth, float] = {"8 bits": 255, "12 bits": 4095, "16 bits": 65535, "floating point": 255}  # 0 is black
+
+BITS, PHOTOMETRIC, FILL_ORDER, PLANES, NUMBERS = 258, 262, 266, 284, 339  # tags of TIFF
+WHITE_IS_0, CMYK, YCBCR = 0, 5, 6  # values of PHOTOMETRIC
 
 OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
 PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
@@ -27,27 +35,44 @@ def is_result(path: Path) -> bool:
     )
 
 
-def load_rgb(path: str | Path) -> Image.Image:
-    """Read an image as RGB, upright.
+class Pixels(NamedTuple):
+    """An image, upright: of 8 bits in mode L or RGB, or an array of the values in its file, [H, W] or RGB [H, W, 3]."""
+
+    image: Image.Image | np.ndarray
+    depth: Depth
+    mode: str  # Pillow's name for what the file has
+
+
+def load_rgb(path: str | Path, intensity: Range | None = None) -> Image.Image:
+    """Read an image as RGB, upright; `intensity` are the values that become 0 and 255, by default the file's own.
 
     Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as the authors'
-    code does), a palette looked up, CMYK converted naively. Grey of 16 bits (and of 32-bit integers, taken to hold 16)
-    is scaled by 1/257 and rounded, where Pillow would clip at 255. Floating point is taken as 0 to 255, rounded and
-    clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that is missing, no
-    image, truncated, or too large to be one in good faith is a `UserError`.
+    code does), a palette looked up, CMYK converted naively. More bits are scaled and rounded, where Pillow would clip
+    grey at 255: by 1/257 those of 16 bits and of 32-bit integers, taken to hold 16. Floating point is taken as 0 to
+    255, rounded and clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that
+    is missing, no image, truncated, of a kind that decoders are known to misread, or too large to be one in good faith
+    is a `UserError`.
     """
-    return _read(path, _to_rgb)
+    return load_rgb_and_mode(path, intensity)[0]
 
 
-def load_rgb_and_mode(path: str | Path) -> tuple[Image.Image, str]:
+def load_rgb_and_mode(path: str | Path, intensity: Range | None = None) -> tuple[Image.Image, str]:
     """An image as `load_rgb` gives it, and the mode its file has, by Pillow's name."""
-    return _read(path, lambda image: (_to_rgb(image), image.mode))
+    with _opened(path) as (image, file):
+        pixels = _decode(image, file)
+    shown = pixels.image
+    if intensity is not None or pixels.depth != "8 bits":
+        shown = Image.fromarray(_as_bytes(np.asarray(shown), intensity or (0, WHITE[pixels.depth])))
+    return shown.convert("RGB"), pixels.mode
 
 
 def size_and_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
     """Read an image's width and height as `load_rgb` gives it, and the EXIF orientation of its file, 1 if upright."""
-    header = _read(path, lambda image: (image.size, image.getexif().get(ORIENTATION, 1)), upright=False)
-    return header if header[1] == 1 else (_read(path, lambda image: image.size), header[1])
+    with _opened(path) as (image, _):
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if orientation != 1:
+            ImageOps.exif_transpose(image, in_place=True)
+        return image.size, orientation
 
 
 def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
@@ -56,20 +81,30 @@ def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     A pixel is anomalous where its value exceeds the threshold, on the scale from 0 to 255. That value is the largest of
     its colour channels; alpha is ignored, and a palette is looked up, so that what is black there is normal whichever
     index it has. With the default threshold masks that hold class ids 1, 2, ... are read rightly, though they look
-    black. Modes are read, and files refused, as `load_rgb` does, 16 bits without rounding. A folder is the union of the
-    masks in it.
+    black. Modes are read, and files refused, as `load_rgb` does, more than 8 bits without rounding. A folder is the
+    union of the masks in it.
     """
     return mask_channels(path)[0] > threshold
 
 
 def mask_channels(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the values [H, W] that `load_mask` looks at, and the alpha channel [H, W], None where there is none."""
-    read = [_read(file, lambda image: (_values(image), _alpha(image))) for file in mask_files(path)]
-    values, alphas = zip(*read, strict=True)
+    values, alphas = zip(*map(_mask_channels, mask_files(path)), strict=True)
     if len({part.shape for part in values}) > 1:
         raise UserError(f"the masks in {path} are of several sizes: they cannot be one image's")
     alphas = [alpha for alpha in alphas if alpha is not None]
     return np.maximum.reduce(values), np.maximum.reduce(alphas) if alphas else None
+
+
+def _mask_channels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    with _opened(path) as (image, file):
+        pixels, alpha = _decode(image, file), None
+        if image.has_transparency_data:
+            ImageOps.exif_transpose(image, in_place=True)  # unless that was done
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    values = np.asarray(pixels.image)
+    values = values.max(axis=2) if values.ndim == 3 else values
+    return values if pixels.depth == "8 bits" else np.nan_to_num(values) * 255.0 / WHITE[pixels.depth], alpha
 
 
 def mask_files(path: str | Path) -> list[Path]:
@@ -79,43 +114,95 @@ def mask_files(path: str | Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
-def _read(path: str | Path, convert: Callable[[Image.Image], Any], *, upright: bool = True) -> Any:
+def value_range(path: str | Path) -> tuple[Depth, Range]:
+    """Find an image's depth, and its least and greatest finite value; those of 8 bits are not looked at."""
+    with _opened(path) as (image, file):
+        if image.mode[0] not in "IF" and not _has_16_bits(image):
+            return "8 bits", (0.0, WHITE["8 bits"])
+        pixels = _decode(image, file)
+    values = pixels.image[np.isfinite(pixels.image)]
+    return pixels.depth, (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
     try:
-        with Image.open(path) as image:
-            if upright:
-                ImageOps.exif_transpose(image, in_place=True)
-            return convert(image)
+        # Given a path, Pillow would map some files into memory, and those on their side wrongly.
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            if image.format == "TIFF" and (kind := _misread(image)):
+                raise ValueError(f"TIFF with {kind} is not read; save it as PNG, or as TIFF without that")
+            yield image, file
     except FileNotFoundError as error:
         raise UserError(f"there is no image {path}") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
-    except Exception as error:  # a broken file can make Pillow's decoders raise almost anything
+    except Exception as error:  # a broken file can make the decoders raise almost anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from error
 
 
-def _is_grey_16(image: Image.Image) -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
+def _misread(image: Image.Image) -> str | None:
+    """What Pillow and OpenCV, of some version, read wrongly in this TIFF without an error; None if there is nothing."""
+    tags, compressed = image.tag_v2, image.info["compression"] != "raw"
+    bits, photometric = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC, WHITE_IS_0)
+    in_planes = tags.get(PLANES, 1) == 2
+    kinds = {
+        "numbers with a sign of 8 bits": bits == 8 and tags.get(NUMBERS, (1,))[0] == 2,
+        "floating point of which 0 is white": image.mode == "F" and photometric == WHITE_IS_0,
+        "compressed big-endian numbers with a sign or 32 bits": image.mode == "I"
+        and tags.prefix == b"MM"
+        and compressed,
+        "colours of 16 bits in separate planes": in_planes and _has_16_bits(image),
+        "planes of reversed bits": in_planes and tags.get(FILL_ORDER, 1) == 2,
+        "CMYK of 16 bits": bits == 16 and photometric == CMYK,
+        "YCbCr without JPEG compression": photometric == YCBCR and image.info["compression"] != "jpeg",
+        "Lab colours": image.mode == "LAB",
+    }
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if _is_grey_16(image) or image.mode == "F":
-        image = Image.fromarray(np.clip(np.rint(_values(image)), 0, 255).astype(np.uint8))
-    if image.mode == "P":  # by way of RGBA, as Pillow warns of a palette with partial transparency otherwise
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether a file has colours of 16 bits, of which Pillow drops the lower 8."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(BITS, (1,))[0]
+    else:
+        bits = 16 if image.format == "PNG" and ";16" in str(image.tile) else 8
+    return bits == 16 and image.mode in ("RGB", "RGBA")
+
+
+def _decode(image: Image.Image, file: IO[bytes]) -> Pixels:
+    mode = image.mode
+    is_table = image.format == "BMP" and mode in ("1", "L")  # for which Pillow may take indices
+    if is_table or mode == "F" or _has_16_bits(image):
+        import cv2  # which takes long, and few files need
+
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        if values is None:
+            raise ValueError("it is truncated or damaged")
+        values = values[..., ::-1] if values.ndim == 3 else values
+        if values.dtype == np.uint8:
+            return Pixels(Image.fromarray(values), "8 bits", mode)
+        return Pixels(values, "16 bits" if values.dtype == np.uint16 else "floating point", mode)
+    tags = image.tag_v2 if image.format == "TIFF" else {PHOTOMETRIC: 1}
+    bits, photometric = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC, WHITE_IS_0)
+    ImageOps.exif_transpose(image, in_place=True)
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        if photometric == WHITE_IS_0:
+            values = 65535 - values
+        return Pixels(values, "12 bits" if bits == 12 else "16 bits", mode)
+    if mode == "P":  # by way of RGBA, as Pillow warns of a palette with partial transparency otherwise
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return Pixels(image.convert("L" if mode in ("1", "L") else "RGB"), "8 bits", mode)
 
 
-def _alpha(image: Image.Image) -> np.ndarray | None:
-    return np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
-
-
-def _values(image: Image.Image) -> np.ndarray:
-    """The largest colour channel of each pixel, on the scale from 0 to 255: uint8 or float [H, W]."""
-    if _is_grey_16(image):
-        return np.asarray(image, dtype=np.float64) / 257
-    if image.mode == "F":
-        return np.nan_to_num(np.asarray(image), nan=0.0)
-    if image.mode in ("L", "1"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(_to_rgb(image)).max(axis=2)
+def _as_bytes(values: np.ndarray, shown: Range) -> np.ndarray:
+    """Map values to uint8, the first of the range `shown` to 0 and the second to 255; NaN becomes 0."""
+    if values.dtype in (np.uint8, np.uint16):  # by a table, as there are many pixels of few values
+        return _as_bytes(np.arange(np.iinfo(values.dtype).max + 1.0), shown)[values]
+    low, high = shown
+    levels = np.subtract(values, low, dtype=np.float64)
+    levels *= 255
+    levels /= high - low
+    return np.nan_to_num(levels, copy=False).round().clip(0, 255).astype(np.uint8)

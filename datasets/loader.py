@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as StopWaiting
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -16,14 +17,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
-from datasets.images import load_rgb
 from datasets.meta import Entry
-from datasets.parcel import Parcel
+from datasets.parcel import PATIENCE, Parcel
 from datasets.transforms import image_transform
 from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
 
-GLANCE, PATIENCE = 5.0, 120.0  # seconds between two looks at workers, and that they may take over one image
+GLANCE = 5.0  # seconds between two looks at workers that are waited for
 
 
 class Batch(NamedTuple):
@@ -77,7 +77,7 @@ class AnomalyDataset(ItemDataset):
 
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
-        image = image_transform(load_rgb(self.images.root / entry.img_path), self.image_size)
+        image = image_transform(self.images.load(entry), self.image_size)
         return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 
@@ -173,13 +173,14 @@ class ErrorRaisingLoader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader timed out"):
+            except (RuntimeError, StopWaiting) as error:
+                now = [*self.dataset.at] if self.num_workers else []
+                if str(error).startswith("DataLoader timed out"):
+                    before, seconds = now, seconds + self.timeout if now == before else 0.0
+                    if seconds < PATIENCE:
+                        continue
+                elif isinstance(error, RuntimeError):
                     raise
-                now = [*self.dataset.at]
-                before, seconds = now, seconds + self.timeout if now == before else 0.0
-                if seconds < PATIENCE:
-                    continue
                 items = self.dataset.dataset
                 place = getattr(items, "place", "image number {}".format)
                 stuck = ", ".join(str(place(one - 1)) for one in now if one) or "none"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb
+from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb
 from datasets.transforms import image_transform
 from utils.errors import UserError
 from utils.files import is_hidden, visible_files, walk
@@ -96,6 +96,7 @@ class PhotographDataset(Dataset):
 
     paths: Sequence[Path]
     image_size: int
+    intensity: Range | None = None  # see `load_rgb`
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -108,7 +109,7 @@ class PhotographDataset(Dataset):
         try:
             if os.path.isdir(self.paths[index]):  # noqa: PTH112
                 os.listdir(self.paths[index])  # noqa: PTH208 - which says why it cannot be listed
-            image = load_rgb(self.paths[index])
+            image = load_rgb(self.paths[index], self.intensity)
             prepared, size = image_transform(image, self.image_size), image.size
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
             return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)

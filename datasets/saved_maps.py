@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -20,11 +21,12 @@ from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
-from utils.files import nfc, visible_files
+from utils.files import nfc, open_regular, visible_files
 
 logger = logging.getLogger(__name__)
 
 MAP_SUFFIXES = (".npy", ".tiff", ".tif", ".png")
+LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # values of a map; Pillow refuses larger images
 ROUNDED = 0.02  # by how much a proportion may be off, as sides are whole pixels
 _GREY_MODES = ("1", "L", "I", "F")  # of Pillow; those of 16 bits are called I;16, I;16B and so on
 
@@ -93,13 +95,15 @@ def load_map(path: Path) -> np.ndarray:
     """
     suffix, mode = path.suffix.lower(), "F"
     try:
-        if suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        elif suffix in (".tiff", ".tif"):
-            values = tifffile.imread(path)
-        else:
-            with Image.open(path, formats=["PNG"]) as image:
-                mode, values = image.mode, np.asarray(image)
+        with open_regular(path) as file:
+            if suffix == ".npy":
+                values = _bounded(np.lib.format.open_memmap(path, mode="r"))  # of .npy alone, whatever a file is called
+            elif suffix in (".tiff", ".tif"):
+                with tifffile.TiffFile(file) as tiff:
+                    values = _bounded(tiff.series[0]).asarray()
+            else:
+                with Image.open(file, formats=["PNG"]) as image:
+                    mode, values = image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise UserError(f"cannot read the map {path}: it is not a PNG file") from error
     except Exception as error:  # broken files make the decoders raise almost anything
@@ -113,11 +117,18 @@ def load_map(path: Path) -> np.ndarray:
     if values.ndim != 2 or not values.size:
         raise UserError(f"the map {path} is an array of shape {shape}: expected is height x width")
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(values, np.float32)
+        values = np.array(values, np.float32, order="C")  # a copy, as the file may be mapped
     if not np.isfinite(values).all():
         y, x = np.argwhere(~np.isfinite(values))[0]
         raise UserError(f"the map {path} has a value that is not finite in float32, in row {y}, column {x}")
     return values
+
+
+def _bounded(announced: Any) -> Any:
+    """What a file announces, before it is read."""
+    if announced.size > LARGEST:
+        raise ValueError(f"it announces {announced.size} values, more than {LARGEST}")
+    return announced
 
 
 @dataclass(frozen=True)

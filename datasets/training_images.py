@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from datasets.images import load_rgb
 from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from datasets.transforms import image_transform
@@ -85,7 +84,7 @@ class TrainingImages(ItemDataset):
 
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         augmentation = Augmentation.draw(self.seed, self.epoch, number) if self.augmented else Augmentation()
-        colours = augmentation.recolour(load_rgb(self.images.root / entry.img_path))
+        colours = augmentation.recolour(self.images.load(entry))
         image = augmentation.move(image_transform(colours, self.image_size))
         mask = self.images.read_mask(entry, (self.image_size, self.image_size), nearest=True)
         if entry.anomaly != 0:

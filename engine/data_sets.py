@@ -10,6 +10,7 @@ from data.build import ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
+from datasets.intensity import find_range
 from datasets.loader import (
     AnomalyDataset,
     ErrorRaisingLoader,
@@ -24,7 +25,7 @@ from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
-from utils.distributed import first_of_machine_first, is_main, rank, world_size
+from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
 from utils.errors import UserError
 from utils.files import nfc
 
@@ -50,7 +51,8 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
-    images = read_test_split(get_spec(options.test_dataset), options.test_dataset_dir, classes=options.test_classes)
+    spec, settings = get_spec(options.test_dataset), {"classes": options.test_classes, "intensity": options.intensity}
+    images = read_test_split(spec, options.test_dataset_dir, **settings)
     if both := known_images(images, training):
         raise UserError(
             f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
@@ -73,11 +75,16 @@ def _read_test_splits(options: Options, dataset: str, folder: str, meta: str, cl
         places.append(paths)
     if chosen and len(names) > 1:
         raise UserError(f"--{classes} goes with one --{dataset} only")
-    return [read_test_split(get_spec(name), *place, chosen) for name, *place in zip(names, *places, strict=True)]
+    parts = zip(names, *places, strict=True)
+    return [read_test_split(get_spec(name), *place, chosen, options.intensity) for name, *place in parts]
 
 
 def read_test_split(
-    spec: DatasetSpec, root: Path | None, meta_file: Path | None = None, classes: Sequence[str] | None = None
+    spec: DatasetSpec,
+    root: Path | None,
+    meta_file: Path | None = None,
+    classes: Sequence[str] | None = None,
+    intensity: str | None = None,
 ) -> ImageSet:
     """Read the test split of a data set, or some classes of it; one that is not as published is warned of.
 
@@ -85,6 +92,7 @@ def read_test_split(
         root: its folder; None for the usual one.
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
+        intensity: the option, see `find_range`; None where images are not read.
     """
     root = root or spec.folder
     is_said = meta_file is None and find_meta(root) is None  # by the builder
@@ -103,7 +111,11 @@ def read_test_split(
     problems = known_problems(spec, root, path, entries) if is_main() else []
     for problem in () if is_said else problems:
         logger.warning("%s", problem)
-    return ImageSet(spec, root, entries, whole, problems)
+    paths = [] if intensity is None else [root / entry.img_path for entry in entries]
+    shown, notes = from_main(lambda: find_range(intensity or "full", paths))
+    for note in notes if is_main() else ():
+        logger.warning("in %s, %s", root, note)
+    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:

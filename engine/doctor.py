@@ -15,6 +15,7 @@ from tabulate import tabulate
 from data.checks import EMPTY, check_data_set, counts_table
 from data.masks import vanishing
 from datasets.image_set import ImageSet
+from datasets.intensity import find_range
 from datasets.meta import Meta
 from datasets.registry import get_spec
 from engine.loading import backbone_from_options, find_device
@@ -60,8 +61,14 @@ def examine(options: ExaminationOptions) -> list[Problem]:
             read_prompts(prompts)
     meta = EMPTY
     if spec is not None:
-        meta, found = check_data_set(spec, options.data_path or spec.folder, options.meta, options.classes)
+        root = options.data_path or spec.folder
+        meta, found = check_data_set(spec, root, options.meta, options.classes)
         problems += found
+        paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
+        with _noting(problems, "see --help for --intensity"):
+            _, said = find_range(options.intensity, paths)
+            parts = (sentence.rpartition(": ") for sentence in said)
+            problems += [Problem(WARNING, f"in {root}, {what}", remedy) for what, _, remedy in parts]
         if meta["test"]:
             _say(counts_table(meta, spec.published))
 

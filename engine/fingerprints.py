@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from datasets.image_set import ImageSet
+from datasets.images import mask_files
 from datasets.meta import Entry
 from models.adapter_checkpoint import AdapterCheckpoint
 from utils.distributed import shared_out
@@ -35,7 +36,7 @@ def fingerprints(sets: Sequence[ImageSet]) -> Fingerprints:
 
     def read(images: ImageSet, entry: Entry) -> tuple[Any, ...]:
         path, has_mask = images.root / entry.img_path, entry.anomaly != 0 and entry.mask_path
-        mask = sha256_of(images.root / entry.mask_path) if has_mask else ""
+        mask = " ".join(map(sha256_of, mask_files(images.root / entry.mask_path))) if has_mask else ""
         return entry.img_path, entry.cls_name, entry.anomaly, mask, path.stat().st_size, sha256_of(path)
 
     rows = for_each_image(read, sets, "fingerprints")

@@ -14,6 +14,7 @@ from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import prompt_files
 from models.representative import RepVec
 from utils.arguments import (
+    Intensity,
     NonNegativeFloat,
     NonNegativeInt,
     Options,
@@ -50,6 +51,7 @@ CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else cor
 FOLDERS = "their folders, in this order (default: data/NAME)"
 MODEL = f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON; default: {{}}"
 DEFAULT_MODEL = "vit-l-14-336"
+INTENSITY = "values of images that are black and white: their files' range, what the images of a data set use, or LO,HI"
 LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 
@@ -79,6 +81,7 @@ class ReadingOptions(Options):
 
     batch_size: PositiveInt = option("images a batch", 8)
     num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
+    intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
 
 
 class BackboneOptions(Options):
@@ -203,6 +206,7 @@ class SavedMapOptions(Options):
     num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
+    intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
     save_path: Path | None = option(
         "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
     )

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.images import Range
+from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
 from datasets.registry import get_spec
@@ -46,8 +48,13 @@ def predict(options: PredictionOptions) -> int:
             raise UserError(f"{folder} holds a prediction already: {remedy}")
         start_log(folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
-        predictor = Predictor(options)
-        calibration = _calibration(predictor)
+        normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
+        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal]))
+        for sentence in said if is_main() else ():
+            logger.warning("%s", sentence)
+        predictor = Predictor(options, shown)
+        predictor.notes += said
+        calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
             return 0
@@ -83,7 +90,7 @@ class Predictor:
     In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
     """
 
-    def __init__(self, options: PredictionOptions) -> None:
+    def __init__(self, options: PredictionOptions, intensity: Range | None = None) -> None:
         method = METHODS[options.method]()
         if method.read is None and options.checkpoint is not None:
             raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
@@ -105,7 +112,7 @@ class Predictor:
         text = method.text_features(options, backbone, {options.object: options.object})
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
-        self.options, self.backbone = options, backbone
+        self.options, self.backbone, self.intensity = options, backbone, intensity
         described = describe(options, backbone, fidelity, checkpoint)
         self.notes = [made_with(described), *notes_on(spec.name, described)]
         for note in self.notes:
@@ -123,12 +130,13 @@ class Predictor:
             "precision": options.precision,
             "prompts_sha256": prompts.sha256,
             "phrases": [options.object],
+            "intensity": intensity and list(intensity),
             **method.record(options, trained),
         }
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
-        dataset = PhotographDataset(paths, self.backbone.image_size)
+        dataset = PhotographDataset(paths, self.backbone.image_size, self.intensity)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
         loader = make_loader(dataset, batches, self.options.num_workers, collate_fn=list)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
@@ -149,8 +157,8 @@ class Predictor:
         return list(found.items())
 
 
-def _calibration(predictor: Predictor) -> Calibration | None:
-    """Make the calibration that the options name from normal images, or read it; None without either.
+def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
+    """Make a calibration from the normal images at `paths`, or read the one that the options name; None without either.
 
     Of several processes the main one alone is given one that is made.
     """
@@ -159,7 +167,6 @@ def _calibration(predictor: Predictor) -> Calibration | None:
         return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
         return None
-    paths = find_photographs([str(options.normal_dir)], ())
     by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
     copies = 0
     for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):

@@ -24,7 +24,7 @@ from page.page import HtmlReport
 from page.thumbnails import Thumbnail
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, fits, write_csv, write_json, write_text
+from utils.files import atomic_open, fits, output_file, write_csv, write_json, write_text
 from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
 from utils.results import Run
@@ -127,7 +127,7 @@ class PredictionWriter:
             self._write_overlays()
         self.rows[path] = {"image_path": path, **row, "file": self.files[index]}
         try:
-            with (self.folder / LINES).open("a", encoding="utf-8") as file:
+            with output_file(self.folder / LINES).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
         except OSError as error:
             raise UserError(f"cannot write {self.folder / LINES}: {error.strerror}") from error

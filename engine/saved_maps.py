@@ -41,7 +41,8 @@ def measure_maps(options: EvaluationOptions) -> None:
     with locked(folder):
         start_log(folder / "evaluate.log", append=not options.overwrite)
         with stopwatch("data set"):
-            images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes)
+            intensity = options.intensity if options.report else None
+            images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes, intensity)
             loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         arguments = plain_record(options) | {"data_path": str(images.root.resolve())}

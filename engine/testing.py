@@ -170,6 +170,8 @@ def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckp
     place = options.dataset.index(images.spec.name)
     for key in ("dataset", "meta"):
         arguments[key] = arguments[key] and arguments[key][place]
+    if images.intensity is not None:
+        arguments["intensity"] = ",".join(map(str, images.intensity))
     arguments["data_path"] = str(images.root.resolve())
     if checkpoint is not None:
         arguments["checkpoint"] = str(checkpoint.path)

@@ -19,6 +19,7 @@ from engine.options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import GIB, TokenCache, encode_patch_tokens
+from utils.checked_arrays import digest_of
 from utils.distributed import barrier, local_rank, local_world_size, rank, world_size
 from utils.runtime import progress
 
@@ -54,7 +55,11 @@ def token_source(
     if options.no_cache:
         return encode
     cache = TokenCache(options.cache_dir / "tokens", backbone, fidelity, options.cache_precision)
-    side = backbone.image_size
+    side, sets = backbone.image_size, [part for part in images for _ in part.entries]
+    digests = [
+        one if part.intensity is None else digest_of([one, part.intensity])
+        for one, part in zip(digests, sets, strict=True)
+    ]
 
     def packed_mask(part: ImageSet, entry: Entry) -> np.ndarray:
         return np.packbits(part.read_mask(entry, (side, side)).numpy())

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+import cv2
 import numpy as np
 import open_clip
 import PIL
@@ -53,7 +54,7 @@ class TokenCache:
             "features_list": backbone.features_list,
             "taps_share_buffers": fidelity.taps_share_buffers,
             "towers": [backbone.precision, backbone.device.type, *["compiled"] * backbone.compile],
-            "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__},
+            "versions": {"open_clip": open_clip.__version__, "pillow": PIL.__version__, "opencv": cv2.__version__},
             "stored": [precision, "with a digest"],
         }
         self.folder = folder / digest_of(origin)[:32]

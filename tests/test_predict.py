@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,6 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
-from datasets.photographs import PhotographDataset
 from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
@@ -370,14 +368,6 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
-
-
-def test_a_worker_sends_little_through_its_pipe(tmp_path):
-    """A killed run's worker, left with more than its pipe holds (64 KiB), would never end."""
-    small_data.write(tmp_path / "a.png", np.zeros((900, 1200, 3), np.uint8))
-    item = PhotographDataset([tmp_path / "a.png"], 96)[0]
-    assert item[1].picture.shape == (768, 1024, 3)
-    assert len(ForkingPickler.dumps(item)) < 4096
 
 
 def test_another_config_of_the_same_weights_is_no_prediction_to_go_on_with(model, bolts, tmp_path):

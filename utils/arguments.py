@@ -120,6 +120,11 @@ def _checked(kind: Callable[[str], Any], holds: Callable[[Any], bool], said: str
     return checked
 
 
+def _is_intensity(text: str) -> bool:
+    low, high = (0.0, 1.0) if text in ("auto", "full") else map(float, text.split(","))
+    return -inf < low < high < inf
+
+
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
 non_negative_int = _checked(int, lambda value: 0 <= value < 1 << 31, "a whole number from 0 to 2^31 - 1")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
@@ -143,6 +148,9 @@ Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a 
 Rate = Annotated[float, _checked(float, lambda value: 1e-9 <= value < 1, "a number from 1e-9 to less than 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
 Text = Annotated[str, _checked(str.strip, str.encode, "a text in UTF-8, of more than space")]
+Intensity = Annotated[
+    str, _checked(str, _is_intensity, "auto, full, or two numbers LO,HI of which the second is larger")
+]
 
 
 def as_given(value: object) -> str:

@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 import unicodedata
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -16,24 +18,44 @@ from typing import IO, Any
 from utils.errors import UserError
 
 
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file for reading, which must be a regular one: a pipe may never end, and a device may act.
+
+    An `OSError` says why it cannot be opened.
+    """
+    kind = Path(path).stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder, opening it says so
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return Path(path).open("rb")
+
+
+def output_file(path: str | Path) -> Path:
+    """The file that is written to under this name, by way of links; a `UserError` if there is anything but a file."""
+    target = Path(os.path.realpath(path))
+    # What cannot be looked at cannot be opened either, and that says why.
+    if os.path.lexists(target) and not target.is_file():
+        raise UserError(f"cannot write {path}: it is there and no regular file; choose another name, or remove it")
+    return target
+
+
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
     """Open `path` for writing, as `open` does; it appears under its name only when the block ends without an error.
 
     Its folder is made if it does not exist; text is UTF-8. Where it cannot be written, that is a `UserError`.
     """
-    path = Path(path)
+    target = output_file(path)
     if "b" not in mode:
         kwargs |= {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files need not be valid UTF-8
-    temporary = path
+    temporary = target
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _open_locked(path.parent, mode.replace("w", "x"), **kwargs) as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _open_locked(target.parent, mode.replace("w", "x"), **kwargs) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
     except OSError as error:
         # NumPy and Pillow say how far they got, but not why.
         raise UserError(f"cannot write {path}: {error.strerror or f'{error}; is the disk full?'}") from error
@@ -145,7 +167,7 @@ def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping
 def sha256_of(path: str | Path) -> str:
     """Compute the SHA-256 of a file's content, as a hexadecimal string."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
-from utils.files import remove_abandoned
+from utils.files import output_file, remove_abandoned
 from utils.names import LogFormatter
 
 LOCK = ".lock"
@@ -73,7 +73,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a")
+        file = output_file(folder / LOCK).open("a")
     except OSError as error:
         raise UserError(f"--save_path {folder}: no folder to write to ({error.strerror})") from error
     with file:
@@ -105,7 +105,7 @@ def start_log(path: Path, *, append: bool = False) -> None:
     """
     handlers, level, who = [logging.StreamHandler()], logging.WARNING, f"process {rank()}: "
     if is_main():
-        handlers.append(_LogFile(path, "a" if append else "w", "utf-8"))
+        handlers.append(_LogFile(output_file(path), "a" if append else "w", "utf-8"))
         level, who = logging.INFO, ""
     for handler in handlers:
         handler.setFormatter(LogFormatter(f"%(asctime)s %(levelname)s {who}%(message)s"))

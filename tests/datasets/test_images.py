@@ -1,9 +1,14 @@
 """Images and masks of every mode, and files that are none."""
 
+import os
+import re
+import socket
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -119,6 +124,33 @@ def test_masks_of_16_bits_may_hold_class_ids(tmp_path):
     assert load_mask(path, threshold=127).tolist() == [[False, False, False, True]]
 
 
+def test_masks_of_16_bits_in_colour_may_hold_class_ids(tmp_path):
+    values = np.zeros((1, 3, 3), np.uint16)
+    values[0, 1, 2], values[0, 2, 0] = 1, 300
+    for name in ("a.png", "a.tif"):
+        assert cv2.imwrite(str(tmp_path / name), values)
+        assert load_mask(tmp_path / name).tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw", "zstd"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_colours_in_a_compressed_tiff(tmp_path, compression, orientation):
+    array = np.zeros((16, 32, 3), np.uint8)
+    array[:8, :8] = (250, 20, 20)
+    options = {"compression": compression, "tiffinfo": {274: orientation}}
+    path = saved(tmp_path, Image.fromarray(array), "a.tif", **options)
+    shown = np.rot90(array, {1: 0, 3: 2, 6: 3}[orientation])
+    np.testing.assert_allclose(np.asarray(load_rgb(path), int), shown, atol=3 if compression == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+def test_fax_in_a_tiff(tmp_path, compression):
+    array = np.zeros((16, 32), bool)
+    array[3:9, 5:20] = True
+    path = saved(tmp_path, Image.fromarray(array), "a.tif", compression=compression)
+    np.testing.assert_array_equal(load_mask(path, threshold=127), array)
+
+
 def test_masks_of_one_bit_and_of_floats(tmp_path):
     path = saved(tmp_path, Image.fromarray(np.array([[False, True]])))
     assert load_mask(path, threshold=127).tolist() == [[False, True]]
@@ -171,6 +203,52 @@ def test_truncated_files_are_refused_by_name(tmp_path, load, suffix, part):
     (tmp_path / f"bad{suffix}").write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(UserError, match=rf"bad\{suffix}"):
         load(tmp_path / f"bad{suffix}")
+
+
+@pytest.mark.parametrize("load", [load_rgb, load_mask])
+@pytest.mark.parametrize("mode", ["two greys", "deep colours"])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_truncated_files_that_opencv_reads_are_refused_by_name(tmp_path, load, mode, part):
+    noise = np.random.default_rng(0).integers(0, 65536, (64, 64, 3)).astype(np.uint16)
+    if mode == "two greys":
+        Image.fromarray(noise[..., 0] > 9999).convert("L").save(tmp_path / "whole.bmp")
+    names = ["whole.bmp"] if mode == "two greys" else ["whole.png", "whole.tif"]
+    for name in names:
+        if mode == "deep colours":
+            assert cv2.imwrite(str(tmp_path / name), noise)
+        content = (tmp_path / name).read_bytes()
+        path = tmp_path / f"bad{Path(name).suffix}"
+        path.write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            load(path)
+
+
+def test_no_other_format_is_opened_whatever_a_file_is_called(tmp_path, monkeypatch):
+    """Pillow would have Ghostscript run a PostScript file, and the file may be anybody's."""
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    Image.new("L", (2, 2)).save(tmp_path / "b.png", format="GIF")
+    for name in ("a.png", "b.png"):
+        with pytest.raises(UserError, match=f"{name} is not an image, or of a kind"):
+            load_rgb(tmp_path / name)
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("load", [load_rgb, load_mask])
+def test_what_would_never_end_is_not_opened(tmp_path, monkeypatch, load):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path)  # as a socket's name may not be long
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+    for name in ("pipe.png", "device.png", "socket.png"):
+        with pytest.raises(UserError, match=f"{name}: Not a regular file"):
+            load(tmp_path / name)
 
 
 def test_missing_files_and_folders_are_refused_by_name(tmp_path):

@@ -1,6 +1,8 @@
 """Maps from files of every kind, and what is wrong with them in one sentence."""
 
 import logging
+import os
+import struct
 import unicodedata
 from pathlib import Path
 
@@ -152,6 +154,42 @@ def test_a_broken_map_is_one_sentence_with_its_name(tmp_path, kind, suffix, mess
         load_map(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_small_file_that_announces_much_is_refused_before_anything_is_read(tmp_path):
+    side = 60_000
+    about = {"descr": "<f4", "fortran_order": False, "shape": (side, side)}
+    for name, length in (("short.npy", 200), ("sparse.npy", 128 + 4 * side**2)):
+        with (tmp_path / name).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, about)
+            file.truncate(length)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16), np.float32))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        for tag in (256, 257):
+            struct.pack_into("<I", content, file.pages[0].tags[tag].valueoffset, side)
+    (tmp_path / "a.tif").write_bytes(content)
+    for name, said in (
+        ("short.npy", "file size"),
+        ("sparse.npy", "announces"),
+        ("a.tif", "announces 3600000000 values"),
+    ):
+        with pytest.raises(UserError, match=f"cannot read the map .*{name}: .*{said}"):
+            load_map(tmp_path / name)
+
+
+def test_an_archive_of_arrays_is_no_map(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, VALUES)
+    with pytest.raises(UserError, match=r"cannot read the map .*a\.npy"):
+        load_map(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.png"])
+def test_a_pipe_is_no_map(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="Not a regular file"):
+        load_map(tmp_path / name)
 
 
 def test_a_map_that_is_not_there_is_one_sentence(tmp_path):

@@ -63,3 +63,17 @@ def test_an_image_that_is_gone_is_not_known(bolts, tmp_path):
     images = images_in(there)
     (there / images.entries[0].img_path).unlink()
     assert known_images(images, fingerprints([bolts])) == images.entries[1:]
+
+
+def test_a_folder_of_masks_counts_by_all_of_them(tmp_path):
+    root = small_data.make(tmp_path, ("bolt",))
+    truth = root / "bolt" / "ground_truth" / "square"
+    single = fingerprints([images_in(root)])["mask_sha256"]
+    (root / "meta.json").unlink()
+    for number in range(3):
+        (truth / f"{number:03}").mkdir()
+        (truth / f"{number:03}_mask.png").rename(truth / f"{number:03}" / "000.png")
+    assert fingerprints([images_in(root)])["mask_sha256"] == single
+    shutil.copyfile(truth / "001" / "000.png", truth / "000" / "001.png")
+    added = fingerprints([images_in(root)])["mask_sha256"]
+    assert [after == before for after, before in zip(added, single, strict=True)].count(False) == 1
