@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as StopWaiting
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -11,16 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
-from datasets.parcel import Parcel
+from datasets.parcel import PATIENCE, Parcel
 from datasets.transforms import image_transform
+from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
 
-GLANCE, PATIENCE = 5.0, 120.0  # seconds between two looks at workers, and that they may take over one image
+GLANCE = 5.0  # seconds between two looks at workers that are waited for
 
 
 class Batch(NamedTuple):
@@ -87,6 +90,12 @@ def stack(items: Sequence[Batch]) -> Batch:
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     """Stack images to a batch; the first error among them takes its place."""
     return next((item for item in items if isinstance(item, UserError)), None) or stack(items)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]
 
 
 class PartialBatch(NamedTuple):
@@ -164,13 +173,14 @@ class ErrorRaisingLoader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader timed out"):
+            except (RuntimeError, StopWaiting) as error:
+                now = [*self.dataset.at] if self.num_workers else []
+                if str(error).startswith("DataLoader timed out"):
+                    before, seconds = now, seconds + self.timeout if now == before else 0.0
+                    if seconds < PATIENCE:
+                        continue
+                elif isinstance(error, RuntimeError):
                     raise
-                now = [*self.dataset.at]
-                before, seconds = now, seconds + self.timeout if now == before else 0.0
-                if seconds < PATIENCE:
-                    continue
                 items = self.dataset.dataset
                 place = getattr(items, "place", "image number {}".format)
                 stuck = ", ".join(str(place(one - 1)) for one in now if one) or "none"
@@ -192,7 +202,7 @@ def make_loader(
     `seed` is that of the workers' random numbers; torch's global generator is left untouched. Further `options` are
     those of `DataLoader`.
     """
-    options = {"collate_fn": collate, **options}
+    options, num_workers = {"collate_fn": collate, **options}, min(num_workers, len(batches))
     if num_workers:
         dataset = _Watched(dataset, RawArray("Q", num_workers))
         options |= {"collate_fn": partial(_pack, options["collate_fn"]), "timeout": GLANCE}

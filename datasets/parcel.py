@@ -9,12 +9,14 @@ import mmap
 import os
 import pickle
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import DupFd
 from typing import Any
 
 import torch
 
 ALIGNMENT = 64  # bytes
+PATIENCE = 120.0  # seconds that a worker may do nothing for
 
 
 class Parcel:
@@ -52,7 +54,11 @@ class _Pickler(pickle.Pickler):
 
 
 def _unpack(descriptor: Any, head: int) -> Any:
-    file = descriptor.detach()
+    taking = ThreadPoolExecutor(1)  # as a worker that is stopped hands nothing out, and a connection waits for ever
+    try:
+        file = taking.submit(descriptor.detach).result(PATIENCE)
+    finally:
+        taking.shutdown(wait=False)
     try:
         memory = memoryview(mmap.mmap(file, 0))  # which goes with the last tensor that is in it
     finally:

@@ -72,9 +72,13 @@ def _matches(pattern: str) -> Iterator[str]:
 
 def output_names(paths: Sequence[Path]) -> list[str]:
     """A name for each image's results, relative and with `/`: its path below the folder that all have in common."""
-    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links stay
-    common = Path(os.path.commonpath([path.parent for path in absolute]))
-    return [path.relative_to(common).as_posix() for path in absolute]
+    common = common_folder(paths)
+    return [Path(os.path.abspath(path)).relative_to(common).as_posix() for path in paths]  # noqa: PTH100 - links stay
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that all images lie in, as an absolute path."""
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - links stay
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from datasets.loader import (
 )
 from datasets.meta import find_meta, read_meta
 from datasets.registry import DatasetSpec, Published, get_spec
+from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
@@ -46,18 +47,16 @@ def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
     return [_trainable(part, options) for part in parts]
 
 
-def read_validation_set(options: ValidationOptions, training: Sequence[ImageSet]) -> ImageSet | None:
+def read_validation_set(options: ValidationOptions, training: Fingerprints) -> ImageSet | None:
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
     spec, settings = get_spec(options.test_dataset), {"classes": options.test_classes, "intensity": options.intensity}
     images = read_test_split(spec, options.test_dataset_dir, **settings)
-    trained_on = {(part.root.resolve(), entry.img_path) for part in training for entry in part.entries}
-    both = next((e.img_path for e in images.entries if (images.root.resolve(), e.img_path) in trained_on), None)
-    if both is not None:
+    if both := known_images(images, training):
         raise UserError(
-            f"{images.root / both} would be trained on and validated on; choose another --test_dataset, or other "
-            "--train_classes and --test_classes"
+            f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
+            "--test_dataset, or other --train_classes and --test_classes"
         )
     return images
 

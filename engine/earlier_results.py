@@ -69,7 +69,6 @@ def _settings(content: Mapping[str, Any], resume: bool) -> dict[str, Any]:
         **{name: content.get(name) for name in ("method", "dataset")},
         **{name: value for name, value in arguments.items() if name not in free},
         **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
-        "SHA-256 of the config": (content.get("backbone") or {}).get("config_sha256"),
     }
 
 

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.images import Range
 from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
-from datasets.photographs import Photograph, PhotographDataset, find_photographs
+from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
@@ -59,6 +59,7 @@ def predict(options: PredictionOptions) -> int:
             list(predictor.predict(paths, from_main(list), "predicting"))
             return 0
         settings = predictor.origin | {
+            "folder": str(common_folder(paths)),  # that the names of results are relative to
             "calibration": None if calibration is None else asdict(calibration),
             "threshold": options.threshold,
             "environment": environment(predictor.backbone.device),
@@ -137,7 +138,7 @@ class Predictor:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
         dataset = PhotographDataset(paths, self.backbone.image_size, self.intensity)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
-        loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
+        loader = make_loader(dataset, batches, self.options.num_workers, collate_fn=list)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
             for batch in in_turn(map(self._predict_batch, loader), UserError):
                 yield from batch

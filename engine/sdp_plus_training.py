@@ -35,9 +35,9 @@ class SDPPlusTraining(Training):
     options: SDPPlusTrainingOptions
     trained: LinearAdapters
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images)
+    def begin(self) -> None:
+        digests = self.fingerprints["sha256"]
+        self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images, digests)
 
     @staticmethod
     def untrained(options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> LinearAdapters:

@@ -13,11 +13,12 @@ from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate_and_report
+from engine.fingerprints import seen_in_training
 from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
-from models.adapter_checkpoint import AdapterCheckpoint, seen_in_training
+from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.presets import preset_name
@@ -49,7 +50,7 @@ def test(options: TestOptions, key: str) -> int:
     checkpoints = _read_checkpoints(options, method)
     fullest = _fullest(checkpoints)
     model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
-    own = [folder_name(options.dataset[0], *(options.data_path or [None]))] if len(options.dataset) == 1 else []
+    own = [folder_name(options.dataset[0], (options.data_path or [None])[0])] if len(options.dataset) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
@@ -79,11 +80,13 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
         trained = [one and method.load(one, options, backbone, fidelity) for _, one, _ in checkpoints]
     said: dict[str, None] = {}  # once for all epochs of a training
     for _, checkpoint, places in checkpoints:
-        for images, own in ((data_sets[place], resolved[place]) for place in places if checkpoint is not None):
+        for own in (resolved[place] for place in places if checkpoint is not None):
             said |= dict.fromkeys(differences(checkpoint, backbone, own, given))
-            seen = seen_in_training(checkpoint, images.spec.name, images.phrases())
-            images.notes.extend(note for note in seen if note not in images.notes)
-            said |= dict.fromkeys(seen)
+    for place, images in enumerate(data_sets):
+        with stopwatch("data set"):
+            seen = seen_in_training([one for _, one, places in checkpoints if one and place in places], images)
+        images.notes.extend(seen)
+        said |= dict.fromkeys(seen)
     for sentence in said:
         logger.warning("%s", sentence)
     if fidelity.grn_over_batch:

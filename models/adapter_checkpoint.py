@@ -1,6 +1,6 @@
 """Checkpoints of trained adapters, SDP+'s and DP-CLIP's: the authors' forms, and a record of the training in ours."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -62,6 +62,15 @@ class _Ensemble(TypedDict):
     templates: list[str]
 
 
+class _Images(TypedDict):  # columns of all images, in the order of the training
+    img_path: list[str]
+    cls_name: list[str]
+    anomaly: list[int]
+    mask_sha256: list[str]  # "" where no mask is read
+    bytes: list[int]  # of the image's file
+    sha256: list[str]
+
+
 class Record(TypedDict, total=False):
     """What a checkpoint says of its training; what else is in the file is not read."""
 
@@ -75,6 +84,7 @@ class Record(TypedDict, total=False):
     shot: int | None
     options: _Options
     prompts: dict[str, _Ensemble]
+    images: _Images
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class AdapterCheckpoint:
     state: Mapping[str, Tensor]  # the adapters' state dict
     fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
     origin: Record
+    images: _Images | None = None  # those that were trained on, if the file says so
 
     @property
     def options(self) -> dict[str, Any]:
@@ -163,7 +174,8 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     }
     if method == DP_CLIP:
         origin = {"epoch": 0, "settings": {}} | origin
-    return AdapterCheckpoint(path, sha256_of(path), state, origin.get("fidelity", "released"), origin)
+    images = origin.pop("images", None)
+    return AdapterCheckpoint(path, sha256_of(path), state, origin.get("fidelity", "released"), origin, images)
 
 
 def fits(checkpoint: AdapterCheckpoint, config: Mapping[str, Any]) -> bool:
@@ -208,13 +220,3 @@ def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
         for key, value in here.items()
         if trained.get(key, value) != value
     ]
-
-
-def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
-    """A sentence if some of a data set's classes are among those that the file says were trained on."""
-    trained = checkpoint.origin.get("train_classes")
-    seen = [name for name in classes if trained is None or name in trained]
-    if not seen or data_set not in (checkpoint.origin.get("train_dataset") or ()):
-        return []
-    what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
-    return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline
+from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline, smaller_jpeg
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.curves import Curves, ranking_curves
@@ -45,8 +45,9 @@ class HtmlReport(Writer):
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
         """Make what the page shows of an image, the smaller the more there are."""
         scores = fitted(image.anomaly_map, MAP_SIDE).copy()  # not a view of a whole batch
-        picture = jpeg(self.to_picture(image), *limits(self.run.images))
-        return Thumbnail(picture, scores, None if image.mask is None else outline(image.mask))
+        mask, most = image.mask, limits(self.run.images)
+        picture = jpeg(self.to_picture(image), most.side, most.image)
+        return Thumbnail(picture, scores, None if mask is None else outline(mask, most.outline))
 
     def image(self, image: ImageMap) -> None:
         self.thumbnails.append(self.make_thumbnail(image))
@@ -64,13 +65,14 @@ class HtmlReport(Writer):
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
-        rows = []
+        most, rows = limits(self.run.images), []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             if p_values is not None:
                 row["p_value"] = p_values[i]
             if i in shown:
-                image, heat = map(_base64, (thumbnail.image, heat_map(thumbnail.scores, scale)))
+                image = smaller_jpeg(thumbnail.image, most.side, most.image)
+                image, heat = map(_base64, (image, heat_map(thumbnail.scores, scale, most.heat)))
                 row["picture"] = {"image": image, "heat": heat, "outline": thumbnail.outline}
             rows.append(_json(row))
         about = {

@@ -131,7 +131,7 @@ class Runner:
         """
         start = time.perf_counter()
         process = self.start()
-        wait_patiently(process.pid, lambda: process.join(GLANCE) or process.exitcode is not None)
+        wait_patiently([process.pid], lambda: process.join(GLANCE) or process.exitcode is not None)
         if process.exitcode != 0:
             process.kill()
             ending = self.output.read_text(errors="replace").splitlines()[-3:]

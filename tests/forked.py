@@ -84,7 +84,7 @@ def wait_for(pids: Iterable[int], *, together: bool = False) -> list[int]:
         for pid in left:
             os.kill(pid, by)
 
-    if not wait_patiently(os.getpid(), have_ended):
+    if not wait_patiently(codes, have_ended):
         end(signal.SIGKILL)
         raise AssertionError("a process hangs")
     return list(codes.values())

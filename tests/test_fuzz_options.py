@@ -16,7 +16,7 @@ from tests.test_help import ENTRY_POINTS, PROJECT
 from utils.arguments import Options, PositiveInt, option, parse
 from utils.errors import UserError
 
-RUNS = 60
+RUNS = 40
 
 
 @pytest.fixture(scope="module")

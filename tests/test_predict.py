@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,6 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
-from datasets.photographs import PhotographDataset
 from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
@@ -236,6 +234,51 @@ def test_images_that_failed_are_tried_again(junk, model, tmp_path):
     assert len(table(out)) == 4
 
 
+@pytest.fixture
+def photographs(bolts, tmp_path) -> Path:
+    return Path(shutil.copytree(bolts / "bolt" / "test" / "square", tmp_path / "photographs"))
+
+
+def test_an_image_that_was_replaced_is_predicted_again(photographs, model, tmp_path):
+    out, image = tmp_path / "out", photographs / "001.png"
+    run(model, out, photographs, "--save_maps")
+    before, overlay = lines(out), (out / "overlays" / "001.png.png").read_bytes()
+    small_data.write(image, 255 - cv2.imread(str(image)))
+    assert run(model, out, photographs, "--save_maps", "--resume") == 0
+    assert "1 images are predicted again" in (out / "predict.log").read_text()
+    run(model, tmp_path / "alone", image, "--save_maps")
+    after = lines(out)
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {str(image)}
+    assert after[str(image)]["map_max"] == pytest.approx(lines(tmp_path / "alone")[str(image)]["map_max"], rel=1e-5)
+    assert (out / "overlays" / "001.png.png").read_bytes() != overlay
+    first, second = np.load(out / "maps" / "001.png.npy"), np.load(tmp_path / "alone" / "maps" / "001.png.npy")
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_relative_name_in_another_folder_is_not_done(photographs, model, tmp_path, monkeypatch):
+    other = Path(shutil.copytree(photographs, tmp_path / "elsewhere" / "photographs"))  # with the files' times
+    monkeypatch.chdir(tmp_path)
+    run(model, tmp_path / "out", "photographs")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"has folder {photographs}, and this run has {other}: give the same, or"):
+        run(model, tmp_path / "out", "photographs", "--resume")
+
+
+@pytest.mark.parametrize("wanted, folder", [("--save_maps", "maps"), ("--save_masks", "masks"), (None, "overlays")])
+def test_what_is_wanted_now_is_written_of_what_was_done_as_well(photographs, model, tmp_path, wanted, folder):
+    marked = ("--threshold", "0")
+    run(model, tmp_path / "whole", photographs, *marked, *filter(None, [wanted]))
+    run(model, tmp_path / "out", photographs, *marked, *([] if wanted else ["--no_overlays"]))
+    assert not (tmp_path / "out" / folder).exists()
+    run(model, tmp_path / "out", photographs, *marked, *filter(None, [wanted]), "--resume")
+    files = sorted((tmp_path / "out" / folder).iterdir())
+    assert [path.name.removesuffix(path.suffix) for path in files] == ["000.png", "001.png", "002.png"]
+    assert [path.read_bytes() for path in files] == [
+        path.read_bytes() for path in sorted((tmp_path / "whole" / folder).iterdir())
+    ]
+
+
 def test_of_the_batch_results_depend_on_the_rounding_alone(bolts, model, tmp_path):
     for size in (1, 4):
         run(model, tmp_path / str(size), bolts, "--batch_size", size)
@@ -325,14 +368,6 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
-
-
-def test_a_worker_sends_little_through_its_pipe(tmp_path):
-    """A killed run's worker, left with more than its pipe holds (64 KiB), would never end."""
-    small_data.write(tmp_path / "a.png", np.zeros((900, 1200, 3), np.uint8))
-    item = PhotographDataset([tmp_path / "a.png"], 96)[0]
-    assert item[1].picture.shape == (768, 1024, 3)
-    assert len(ForkingPickler.dumps(item)) < 4096
 
 
 def test_another_config_of_the_same_weights_is_no_prediction_to_go_on_with(model, bolts, tmp_path):

@@ -36,6 +36,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(shown(message))
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and "--" in arg_strings:  # which some versions of Python drop, as if there was nothing
+            self.error(f"argument {action.option_strings[0]}: '--' is no value")
+        return super()._get_values(action, arg_strings)
+
 
 def option(help: str, default: Any = None, **settings: Any) -> Any:
     """Make a field an option; what its type does not say, `settings` of argparse's `add_argument` do.

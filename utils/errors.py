@@ -64,6 +64,9 @@ def _run_in_processes(main: Callable[[], int | None], *, parallel: bool) -> NoRe
         _share_work(main, parallel=parallel)
     except SystemExit as ending:
         code = ending.code
+    except KeyboardInterrupt:  # before the processes have met
+        _say(INTERRUPTED)
+        code = 130
     except BaseException:
         traceback.print_exc()
     atexit._run_exitfuncs()  # of Python: worker processes, temporary folders, the log

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # elsewhere it is imported where it is needed, as that takes 
 T = TypeVar("T")
 
 LARGEST = 1 << 28  # bytes of a file; a list of a million images has fewer
+SHOWN = 100  # characters of a text that a message takes over whole
 NOT_SHOWN = ("json_invalid", "missing", "value_error")  # errors that are not of one value, or say it
 
 
@@ -39,13 +40,14 @@ def read_text(path: Path, place: str) -> str:
         raise UserError(f"{place}: cannot be read, {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
 
 
-def parse_json(text: str | bytes, kind: type[T], place: str) -> T:
+def parse_json(text: str | bytes, kind: type[T], place: str, context: Any = None) -> T:
     """Take JSON as a `kind` without converting types, but for lists that become tuples; a `UserError` names the place.
 
-    Refused are keys given twice, of which one would be lost, numbers that are not finite, and 200 levels or more.
+    Refused are keys given twice, of which one would be lost, numbers that are not finite, and 200 levels or more. The
+    `context` is for the kind's own validators.
     """
     with _refusing(place):
-        value = _adapter(kind).validate_json(text, strict=True)
+        value = _adapter(kind).validate_json(text, strict=True, context=context)
         numbers = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _check_finite)
         json.loads(text, object_pairs_hook=_check_keys, **numbers)
         return value
@@ -81,19 +83,28 @@ def _first_fault(error: "ValidationError") -> str:
     fault = error.errors(include_url=False)[0]
     where = ""
     for part in fault["loc"]:
-        name = part if isinstance(part, str) and part.isprintable() and len(part) <= 100 else reprlib.repr(part)
-        where += f" entry {part + 1}" if isinstance(part, int) else f"{'/' if where else ', '}{name}"
+        where += f" entry {part + 1}" if isinstance(part, int) else f"{'/' if where else ', '}{brief_name(part)}"
     said = fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if fault["type"] == "json_invalid":
         said = f"not valid JSON ({fault['ctx']['error']})"
-    found = "" if fault["type"] in NOT_SHOWN else f", not {reprlib.repr(fault['input'])}"
+    found = "" if fault["type"] in NOT_SHOWN else f", not {brief(fault['input'])}"
     return f"{where}: {said}{found}"
+
+
+def brief(value: Any) -> str:
+    """Show a value on one line, a text in quotes, and not longer than it must be."""
+    return repr(value) if isinstance(value, str) and len(value) <= SHOWN else reprlib.repr(value)
+
+
+def brief_name(name: str) -> str:
+    """Show a key on one line, without quotes where it needs none."""
+    return name if name.isprintable() and len(name) <= SHOWN else reprlib.repr(name)
 
 
 def _check_keys(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) < len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {reprlib.repr(twice)} is there twice")
+        raise ValueError(f"the key {brief(twice)} is there twice")
 
 
 def _check_finite(number: str) -> None:

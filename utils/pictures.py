@@ -94,12 +94,14 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, 
     return sheet
 
 
-def fitted(picture: np.ndarray, width: int) -> np.ndarray:
-    """Scale a picture down to `width` pixels, its aspect kept; a narrower one stays as it is."""
-    height, own_width = picture.shape[:2]
-    if own_width <= width:
+def fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """Scale a picture down to `side` pixels along its longest side, its aspect kept; a smaller one stays as it is."""
+    height, width = picture.shape[:2]
+    longest = max(height, width)
+    if longest <= side:
         return picture
-    return cv2.resize(picture, (width, max(1, round(height * width / own_width))), interpolation=cv2.INTER_AREA)
+    size = tuple(max(1, round(length * side / longest)) for length in (width, height))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def titled(picture: np.ndarray, text: str) -> np.ndarray:

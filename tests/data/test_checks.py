@@ -193,7 +193,7 @@ def test_a_broken_list_is_one_error(bottle, content):
 
 def test_a_list_that_is_not_there_is_one_error(bottle, tmp_path):
     (problem,) = check(bottle.parent, meta=tmp_path / "none.json")
-    assert problem.what == f"cannot read {tmp_path / 'none.json'}: No such file or directory"
+    assert problem.what == f"{tmp_path / 'none.json'}: cannot be read, No such file or directory"
 
 
 def test_a_folder_that_is_not_there_is_one_error(tmp_path):

@@ -216,6 +216,8 @@ def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
 def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
     def read(path: Path, *intensity: None) -> Image.Image:
         if path.name == "3.png":
+            while not (root / "received").exists():
+                time.sleep(0.01)
             (root / "stuck").touch()
             stall()
         return load_rgb(path)
@@ -223,19 +225,37 @@ def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
     def main() -> None:
         batches = iter(loader([entry(number) for number in range(4)], root, 3, num_workers=1))
         next(batches)
+        (root / "received").touch()
         while not (root / "stuck").exists():
             time.sleep(0.01)
+        monkeypatch.setattr("datasets.loader.PATIENCE", 0.3)
         next(batches)
 
     monkeypatch.setattr("datasets.image_set.load_rgb", read)
     monkeypatch.setattr("datasets.loader.GLANCE", 0.1)
-    monkeypatch.setattr("datasets.loader.PATIENCE", 0.3)
     codes, printed = run_forked(main)
     assert codes == [2]
     assert printed == (
         f"error: the processes that read images have stood still for 0.3 seconds, at {root / '3.png'}: see to that "
         "file and its disk, or try --num_workers 0\n"
     )
+
+
+def test_a_worker_that_stops_before_it_has_handed_a_batch_over_is_a_sentence(root, monkeypatch):
+    monkeypatch.setattr("multiprocessing.resource_sharer.DupFd.detach", lambda descriptor: time.sleep(1000))
+    monkeypatch.setattr("datasets.parcel.PATIENCE", 0.1)
+
+    def main() -> None:
+        try:
+            list(loader([entry(0)] * 8, root, 4, num_workers=2))
+        except UserError as error:
+            print(error)
+            sys.stdout.flush()
+            os._exit(2)  # the thread that waits would be waited for
+
+    codes, printed = run_forked(main)
+    assert codes == [2]
+    assert printed.startswith("the processes that read images have stood still for 120 seconds, at ")
 
 
 NOT_HERE = 77  # the exit code of a process that may not be limited

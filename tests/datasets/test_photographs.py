@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datasets.photographs import PhotographDataset, find_photographs, output_names
 from tests.builder_data import put_text
@@ -96,6 +97,13 @@ def test_results_are_called_after_the_path_below_the_common_folder(folder):
     assert output_names([folder / "b.png", folder / "sub" / "c.tif"]) == ["b.png", "sub/c.tif"]
     assert output_names([folder / "sub" / "c.tif"]) == ["c.tif"]
     assert output_names([folder / "sub" / ".." / "b.png"]) == ["b.png"]
+
+
+def test_the_picture_to_show_is_no_larger_than_it_must_be(tmp_path):
+    Image.new("RGB", (1200, 900)).save(tmp_path / "a.png")
+    _, photograph = PhotographDataset([tmp_path / "a.png"], 96)[0]
+    assert photograph.picture.shape == (768, 1024, 3)
+    assert photograph.size == (1200, 900)
 
 
 @pytest.fixture

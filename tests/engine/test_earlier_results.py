@@ -95,7 +95,7 @@ def test_another_config_under_the_same_name_is_another_setting(data, model, tmp_
     run(data, own, out)
     content["vision_cfg"]["head_width"] *= 2
     config.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"holds results of other settings, SHA-256 of the config \("):
+    with pytest.raises(UserError, match=r"holds results of other settings, config_sha256 \("):
         run(data, own, out, "--resume")
 
 
@@ -118,6 +118,8 @@ def test_the_default_folder_names_method_model_and_data_set_and_ones_own_data(da
     test_sdp.main(["--dataset", "mvtec", "--data_path", str(data), "--model", "demo", *model[4:]])
     assert (tmp_path / "results/sdp/demo/mvtec/results.md").is_file()
     assert folder_name("mvtec", tmp_path) == "mvtec"
+    with pytest.raises(UserError, match="--dataset names 1 data sets, --data_path 2 folders"):
+        test_sdp.main(["--dataset", "folder", "--data_path", str(data), str(data), *model])
 
 
 def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:

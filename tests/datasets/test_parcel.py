@@ -1,0 +1,70 @@
+"""What a worker hands over: the same values, in the main process's hands, and next to nothing through the pipe."""
+
+import os
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.parcel import Parcel
+from utils.errors import UserError
+
+VALUES = [
+    torch.arange(6, dtype=torch.float32).view(2, 3),
+    torch.tensor([True, False, True]),
+    torch.arange(7, dtype=torch.uint8)[1::2],
+    torch.zeros(0, 3, 8, 8),
+    torch.tensor(2**40),
+    np.arange(5, dtype=np.int64),
+]
+
+
+def handed_over(value: Any) -> Any:
+    return pickle.loads(ForkingPickler.dumps(Parcel(value)))
+
+
+@pytest.fixture(params=[True, False], ids=["in memory", "on a disk"], autouse=True)
+def place(request, monkeypatch) -> None:
+    """Not every system has files in memory."""
+    if not request.param:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    elif not hasattr(os, "memfd_create"):
+        pytest.skip("this system has no files in memory")
+
+
+def test_values_and_types_stay():
+    received = handed_over({"values": VALUES, "name": "caf\udce9"})
+    assert received["name"] == "caf\udce9"
+    for mine, theirs in zip(received["values"], VALUES, strict=True):
+        assert type(mine) is type(theirs)
+        assert mine.dtype == theirs.dtype
+        assert mine.shape == theirs.shape
+        assert (mine == theirs).all()
+
+
+def test_what_is_received_is_kept_alone_and_may_be_written_to():
+    first, _ = handed_over([torch.zeros(1000), torch.ones(1000)])
+    first += 1
+    assert first.sum() == 1000
+
+
+def test_errors_come_alone_and_beside_values():
+    assert str(handed_over(UserError("broken"))) == "broken"
+    (number, error), tensor = handed_over([(3, UserError("broken")), torch.ones(2)])
+    assert (number, str(error), tensor.sum()) == (3, "broken", 2)
+
+
+def test_little_goes_through_the_pipe_and_no_file_stays_open():
+    """A killed run's worker, left with more than its pipe holds (64 KiB), would never end."""
+    handed_over(0)  # what hands descriptors out starts with the first
+    before = len([*Path("/dev/fd").iterdir()])
+    sent = ForkingPickler.dumps(Parcel([(torch.zeros(3, 96, 96), "name" * 100)] * 500))
+    assert len(sent) < 1024
+    received = pickle.loads(sent)
+    assert len(received) == 500
+    del received
+    assert len([*Path("/dev/fd").iterdir()]) == before
