@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 FILES = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 CLASSES = ".classes"  # folder of what `--resume` needs of each class
 
-# Options that no figure depends on beyond rounding; files are told by their SHA-256, wherever they lie.
+# Options that no figure depends on beyond rounding; files are told by their SHA-256, wherever they lie, and a model by
+# that of its config.
 FREE = {
     *("save_path", "resume", "overwrite", "skip_broken", "compare_published", "num_workers", "device", "compile"),
-    *("cache_dir", "pretrained", "checkpoint"),
+    *("cache_dir", "model", "name", "pretrained", "checkpoint"),
 }
 OUTPUTS = {"save_maps", "visualization", "no_report", "report"}  # what else is written; free but for `--resume`
 

@@ -23,6 +23,8 @@ from utils.arguments import (
     PositiveInt,
     Seed,
     Share,
+    Side,
+    Sigma,
     Text,
     WorkerCount,
     flag,
@@ -116,7 +118,7 @@ class ClipAdOptions(Options):
     rep_vec: RepVec | None = option("how the sentences of a state become one vector; default: mean")
     dbscan_eps: PositiveFloat | None = option("radius of --rep_vec dbscan; default: the data set's")
     dbscan_min_samples: PositiveInt | None = option("core size of --rep_vec dbscan; default: the data set's")
-    smoothing: NonNegativeFloat | None = option(
+    smoothing: Sigma | None = option(
         "standard deviation in pixels of the maps' Gaussian filter; default: the data set's, mostly 8"
     )
 
@@ -198,7 +200,7 @@ class TaskOptions(Options):
 class SavedMapOptions(Options):
     """How maps are read, and what is written."""
 
-    map_size: PositiveInt | None = option(
+    map_size: Side | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
     num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)

@@ -45,7 +45,7 @@ class _Options(TypedDict):
     rep_vec: NotRequired[RepVec | None]
     dbscan_eps: NotRequired[NonNegativeFloat | None]
     dbscan_min_samples: NotRequired[PositiveInt | None]
-    smoothing: NotRequired[NonNegativeFloat | None]
+    smoothing: NotRequired[Annotated[float, Field(ge=0, le=1000)] | None]
 
 
 class _Settings(TypedDict, total=False):

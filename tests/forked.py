@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import IO
 
@@ -54,6 +55,8 @@ def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: 
             run(main, parallel=parallel)
         except SystemExit as ending:
             code = ending.code
+        except BaseException:
+            traceback.print_exc()  # as Python does at the end
         finally:  # what pytest does at its end is not for this process
             os._exit(code)
     return pid

@@ -214,13 +214,13 @@ def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
     "stall", [lambda: time.sleep(1000), lambda: os.kill(os.getpid(), signal.SIGSTOP)], ids=["asleep", "stopped"]
 )
 def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
-    def read(path: Path, *how: object) -> Image.Image:
+    def read(path: Path, *intensity: None) -> Image.Image:
         if path.name == "3.png":
             while not (root / "received").exists():
                 time.sleep(0.01)
             (root / "stuck").touch()
             stall()
-        return load_rgb(path, *how)
+        return load_rgb(path)
 
     def main() -> None:
         batches = iter(loader([entry(number) for number in range(4)], root, 3, num_workers=1))

@@ -95,6 +95,10 @@ def test_presets_cannot_be_changed_by_a_run():
     "arguments, said",
     [
         (["--image_size", "0"], "'0' is not a whole number from 1"),
+        (["--smoothing", "1e300"], "'1e300' is not a number from 0 to 1000"),
+        (["--cache_dir", ""], "'' is not a path"),
+        (["--model", ""], "'' is not a text of more than space"),
+        (["--model=--"], "'--' is no value"),
         (["--features_list", "6", "0"], "'0' is not a whole number from 1"),
         (["--features_list"], "expected at least one argument"),
         (["--fidelity", "exact"], "invalid choice: 'exact'"),
