@@ -70,8 +70,9 @@ def size_and_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
     """Read an image's width and height as `load_rgb` gives it, and the EXIF orientation of its file, 1 if upright."""
     with _opened(path) as (image, _):
         orientation = image.getexif().get(ORIENTATION, 1)
-        if orientation != 1:
-            ImageOps.exif_transpose(image, in_place=True)
+        if orientation not in range(2, 9):  # numbers that mean nothing turn nothing
+            return image.size, 1
+        ImageOps.exif_transpose(image, in_place=True)
         return image.size, orientation
 
 

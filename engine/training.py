@@ -89,9 +89,8 @@ class Training(ABC):
         prompts = {name: read_prompts(name).record() for name in dict.fromkeys(names)}
         validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
         discard_text_tower(backbone)
-        parts = {"images": images, "fingerprints": known, "text": text, "trained": trained}
-        parts |= {"validation": validation, "prompts": prompts}
-        return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
+        parts = {"text": text, "trained": trained, "validation": validation, "prompts": prompts}
+        return cls(options=options, backbone=backbone, fidelity=fidelity, images=images, fingerprints=known, **parts)
 
     @staticmethod
     @abstractmethod
@@ -148,9 +147,8 @@ class Training(ABC):
     @property
     def last_good(self) -> str:
         """What is left of a training that cannot go on."""
-        if not self.epoch:
-            return "no epoch was finished"
-        return f"epoch {self.epoch} is the last good one, in {self.options.save_path / STATE}"
+        found = f"epoch {self.epoch} is the last good one, in {self.options.save_path / STATE}"
+        return found if self.epoch else "no epoch was finished"
 
     @property
     def sizes(self) -> list[Sequence[int]]:
@@ -231,11 +229,9 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
             means = ", ".join(f"{name} {log.epoch_mean(epoch, name):.4f}" for name in losses)
             rate = training.optimizer.param_groups[0]["lr"]
             logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
-
         if not all(parameter.isfinite().all() for parameter in training.trained.parameters()):
-            raise UserError(
-                f"after epoch {epoch} the trained parameters are not finite: {training.remedy}; {training.last_good}"
-            )
+            what = f"after epoch {epoch} the trained parameters are not finite"
+            raise UserError(f"{what}: {training.remedy}; {training.last_good}")
         checkpoint = training.checkpoint(epoch)
         if is_last or epoch % options.save_freq == 0:
             newest = options.save_path / training.file.format(epoch)

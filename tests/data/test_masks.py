@@ -107,6 +107,7 @@ def test_the_noise_of_jpeg_is_told_unless_the_data_sets_threshold_is_above_it(tm
     ("orientation", "turned", "expected"),
     [
         (1, False, []),
+        (0, False, []),
         (3, False, [Kind.TURNED]),  # or drawn upright: nobody can know
         (6, False, [Kind.OTHER_SIZE, Kind.TURNED]),
         (6, True, []),

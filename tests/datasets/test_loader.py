@@ -214,7 +214,7 @@ def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
     "stall", [lambda: time.sleep(1000), lambda: os.kill(os.getpid(), signal.SIGSTOP)], ids=["asleep", "stopped"]
 )
 def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
-    def read(path: Path) -> Image.Image:
+    def read(path: Path, *intensity: None) -> Image.Image:
         if path.name == "3.png":
             while not (root / "received").exists():
                 time.sleep(0.01)
@@ -231,7 +231,7 @@ def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
         monkeypatch.setattr("datasets.loader.PATIENCE", 0.3)
         next(batches)
 
-    monkeypatch.setattr("datasets.loader.load_rgb", read)
+    monkeypatch.setattr("datasets.image_set.load_rgb", read)
     monkeypatch.setattr("datasets.loader.GLANCE", 0.1)
     codes, printed = run_forked(main)
     assert codes == [2]
