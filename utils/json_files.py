@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from utils.errors import UserError
+from utils.files import open_regular
 
 if TYPE_CHECKING:  # elsewhere it is imported where it is needed, as that takes long
     from pydantic import TypeAdapter, ValidationError
@@ -31,11 +32,11 @@ def read_json(path: Path, kind: type[T], option: str = "") -> T:
 def read_text(path: Path, place: str) -> str:
     """Read a regular file of UTF-8 text, no larger than `LARGEST`; messages call it `place`."""
     try:
-        if path.stat().st_size > LARGEST:
+        with open_regular(path) as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
             raise UserError(f"{place}: larger than {LARGEST >> 20} MiB, too large for a file of its kind")
-        if not path.is_file():
-            raise UserError(f"{place}: not a regular file")
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError, too, of a path that holds a NUL
         raise UserError(f"{place}: cannot be read, {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
 

@@ -438,5 +438,5 @@ def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):
 def test_a_list_that_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "meta.json")
     for read in (lambda path: read_meta(path, tmp_path), read_findings):
-        with pytest.raises(UserError, match=r"meta\.json: not a regular file"):
+        with pytest.raises(UserError, match=r"meta\.json: cannot be read, Not a regular file"):
             read(tmp_path / "meta.json")

@@ -87,8 +87,8 @@ def test_a_file_that_is_not_read_is_named_with_its_option(tmp_path, monkeypatch,
     path: Path = tmp_path / kind
     said = {
         "absent": "cannot be read, No such file or directory",
-        "folder": "not a regular file",
-        "pipe": "not a regular file",
+        "folder": "cannot be read, Is a directory",
+        "pipe": "cannot be read, Not a regular file",
         "large": "larger than",
         "latin": "cannot be read, it is not UTF-8 text",
     }
