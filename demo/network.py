@@ -1,6 +1,5 @@
 """The demonstration model's network: how it starts, how it is written to files."""
 
-import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from demo.captions import Captions
 from demo.pool import Pool, normalise
+from models.backbone import build_clip
 from models.sdp import IMAGE_TEMPERATURE
 from utils.files import atomic_open, sha256_of, write_text
 
@@ -21,20 +21,20 @@ POSITION_SCALE = 0.5  # standard deviation of the position embedding at the star
 QUERY_GAIN, VALUE_GAIN, OUTPUT_GAIN = 0.7, 1.0, 0.5
 
 
-def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
-    """Build the untrained model, with a token embedding of the captions' words alone; word 0 stays zero.
+def build(model: str, config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
+    """Build the untrained `model` of a config, with a token embedding of the captions' words alone; word 0 stays zero.
 
     The image tower starts otherwise than open_clip's, which saves hundreds of steps. The patch embedding whitens
     the pool's patches, so that fine detail weighs as much as brightness. Positions are sines and cosines, so that
     near is similar. Attention starts as in Trockman and Kolter's mimetic initialisation (arXiv:2305.09828): a token
     attends to tokens like itself, and their mean is subtracted from it; what remains is what is unusual about it.
     """
-    clip = open_clip.CLIP(**copy.deepcopy(config))
+    clip = build_clip(model, config, config["vision_cfg"]["image_size"], quick_gelu=False)
     embedding = nn.Embedding(len(captions.ids) + 1, config["text_cfg"]["width"], padding_idx=0)
     nn.init.normal_(embedding.weight[1:], std=0.02)
     clip.token_embedding = embedding
     with torch.no_grad():
-        clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))
+        clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))  # where it stays: no loss reads it
         visual = clip.visual
         visual.conv1.weight.copy_(_whitening(pool, *visual.conv1.weight.shape[::3]))
         visual.positional_embedding[1:] = _positions(visual.grid_size[0], visual.positional_embedding.shape[1])
