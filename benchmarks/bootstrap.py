@@ -9,7 +9,7 @@ from all thresholds, which share none and are exact.
 """
 
 import numpy as np
-from harness import print_ratios, start, timed
+from harness import Options, benchmark, print_ratios, timed
 from measures import make_class
 from tabulate import tabulate
 
@@ -26,8 +26,8 @@ def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
     return {name: np.array([row[name] for row in rows]) for name in NAMES}
 
 
-def main() -> None:
-    args = start(__doc__, maps=83, size=518, anomalous=0.03, draws=1000, timed=10, seed=0)
+@benchmark(maps=83, size=518, anomalous=0.03, draws=1000, timed=10, seed=0)
+def main(args: Options) -> None:
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     bootstrap = Bootstrap(args.draws, seed=args.seed)
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
@@ -49,7 +49,3 @@ def main() -> None:
     print(tabulate(rows, headers, floatfmt=("", ".4f", ".4f", ".1e", ".1e", ".1e")))
     print()
     print_ratios(seconds)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the benchmarks, too, which find but their folder
 
+from utils.errors import run
 from utils.runtime import peak_memory_mib, processor
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -45,6 +46,8 @@ HELP = {
     "tokens": "of an image",
     "workers": "processes that draw the images",
 }
+Options = argparse.Namespace
+Main = Callable[[Options], None]
 Result = TypeVar("Result")
 
 
@@ -52,7 +55,18 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
     """Help with the defaults, and with the description's own lines."""
 
 
-def start(doc: str, **options: Any) -> Any:
+def benchmark(**options: Any) -> Callable[[Main], Main]:
+    """Make the last function of a file its benchmark: if the file is run, it is called with what `start` gives."""
+
+    def register(main: Main) -> Main:
+        if main.__module__ == "__main__":
+            run(lambda: main(start(main.__globals__["__doc__"], **options)))
+        return main
+
+    return register
+
+
+def start(doc: str, **options: Any) -> Options:
     """Read a benchmark's options, and print what it runs on.
 
     Args:

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import in_own_process, medians, start, timed
+from harness import Options, benchmark, in_own_process, medians, timed
 from measures import make_class
 from tabulate import tabulate
 from torch import Tensor
@@ -78,18 +78,12 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     entries = [entry for number in range(classes) for entry in entries_of(number)]
     images, stopwatch = ImageSet(get_spec("folder"), folder, entries), Stopwatch()
+    loader = make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1)
+    about = {"title": "scale", "description": {}, "to_picture": lambda image: image_from_tensor(image.image)}
+    running = {"device": torch.device("cpu"), "stopwatch": stopwatch}
     with tempfile.TemporaryDirectory() as out:
-        evaluate_and_report(
-            BrightnessDetector(),
-            make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
-            images,
-            TestOptions(dataset=("folder",), save_path=Path(out)),
-            title="scale",
-            description={},
-            device=torch.device("cpu"),
-            stopwatch=stopwatch,
-            to_picture=lambda image: image_from_tensor(image.image),
-        )
+        options = TestOptions(dataset=("folder",), save_path=Path(out))
+        evaluate_and_report(BrightnessDetector(), loader, images, options, **about, **running)
     return stopwatch
 
 
@@ -137,8 +131,8 @@ def loader_table(repeats: int, count: int = 24) -> str:
     return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
 
 
-def main() -> None:
-    args = start(__doc__, images=[1000, 10000, 50000], repeats=3, workers=2)
+@benchmark(images=[1000, 10000, 50000], repeats=3, workers=2)
+def main(args: Options) -> None:
     torch.set_num_threads(1)
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     print(evaluation_table(args.images, args.workers))
@@ -146,7 +140,3 @@ def main() -> None:
     print(measures_table(args.repeats))
     print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
     print(loader_table(args.repeats))
-
-
-if __name__ == "__main__":
-    main()
