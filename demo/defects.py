@@ -1,6 +1,5 @@
 """Defects of the demo set: each takes a sound scene and gives the same scene with one fault drawn from `rng`."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import cv2
@@ -23,6 +22,12 @@ def _point(allowed: NDArray[np.bool_], reach: float, rng: np.random.Generator) -
 def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
     """A point on the part, well away from the picture's edge."""
     return _point(scene.part > 0.99, 112, rng)
+
+
+def _disc(scene: Scene, x0: float, y0: float) -> Array:
+    """Distance of every pixel from a point, [S, S]."""
+    x, y = plane(scene.size)
+    return np.hypot(x - np.float32(x0), y - np.float32(y0))
 
 
 def _lines(size: int, paths: list[Array], width: float) -> Array:
@@ -98,12 +103,8 @@ def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
         cover = inside(distance, 1.5)
     elif kind == 1:
         x0, y0 = _place(scene, rng)
-        x, y = plane(scene.size)
-        distance = np.full((scene.size, scene.size), 1e3, np.float32)
-        for _ in range(int(rng.integers(7, 18))):
-            dx, dy = 9 * rng.standard_normal(2)
-            grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(rng.uniform(2.5, 5))
-            distance = np.minimum(distance, grain)
+        grains = [(9 * rng.standard_normal(2), rng.uniform(2.5, 5)) for _ in range(int(rng.integers(7, 18)))]
+        distance = np.min([_disc(scene, x0 + dx, y0 + dy) - np.float32(radius) for (dx, dy), radius in grains], axis=0)
         rise = 1.5 * np.sqrt(np.clip(-distance / 2, 0, 1))
         cover = inside(distance)
     else:
@@ -134,14 +135,8 @@ def broken(scene: Scene, rng: np.random.Generator) -> Scene:
     x0, y0 = on_rim or _place(scene, rng)
     radius = rng.uniform(12, 28) if on_rim else rng.uniform(10, 20)
     jag = 0.22 * cloud(rng, scene.size, 0.9 * radius) + 0.12 * cloud(rng, scene.size, 0.35 * radius)
-    x, y = plane(scene.size)
-    distance = np.hypot(x - np.float32(x0), y - np.float32(y0)) - np.float32(radius) * (1 + jag)
+    distance = _disc(scene, x0, y0) - np.float32(radius) * (1 + jag)
     edge = np.exp(-((np.clip(distance, 0, None) / 2) ** 2)) * scene.part
     frayed = scene.painted(np.clip(scene.albedo * np.float32(rng.uniform(0.6, 1.25)), 0, 1), 0.6 * edge)
     part = scene.part * (1 - inside(distance, 1.2))
     return replace(frayed, part=part, height=frayed.height - np.float32(1.2) * edge)
-
-
-DRAW_DEFECT: Mapping[str, Callable[[Scene, np.random.Generator], Scene]] = {
-    defect.__name__: defect for defect in (scratch, crack, spot, contamination, dent, broken)
-}

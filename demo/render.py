@@ -4,12 +4,13 @@ import itertools
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.defects import DRAW_DEFECT
+from demo.defects import broken, contamination, crack, dent, scratch, spot
 from demo.parts import circuit, gear, tablet, washer
 from demo.scene import Array, Camera, Scene
 from demo.surfaces import fabric, foil, leather, metal, tile, wood
@@ -20,21 +21,22 @@ LARGEST = 0.12  # and so is one that covers a larger share of the picture for ea
 FAINTEST = 0.1  # or that changes its mask by less than this on the average
 TRIES = 40
 
-# class -> what draws its scene, and its kinds of defect
-_CLASSES: Mapping[str, tuple[Callable[..., Scene], tuple[str, ...]]] = {
-    "circuit": (circuit, ("scratch", "contamination", "spot", "missing")),
-    "fabric": (fabric, ("spot", "contamination", "broken", "missing")),
-    "foil": (foil, ("scratch", "spot", "dent", "broken", "missing")),
-    "gear": (gear, ("scratch", "crack", "contamination", "broken", "missing")),
-    "leather": (leather, ("scratch", "crack", "spot", "dent", "missing")),
-    "metal": (metal, ("scratch", "spot", "contamination", "dent", "missing")),
-    "tablet": (tablet, ("crack", "spot", "contamination", "dent", "broken")),
-    "tile": (tile, ("crack", "spot", "contamination", "broken", "missing")),
-    "washer": (washer, ("scratch", "spot", "dent", "broken")),
-    "wood": (wood, ("scratch", "crack", "spot", "dent")),
+DEFECTS: Mapping[str, tuple[str, ...]] = {  # kinds of each class
+    "circuit": ("scratch", "contamination", "spot", "missing"),
+    "fabric": ("spot", "contamination", "broken", "missing"),
+    "foil": ("scratch", "spot", "dent", "broken", "missing"),
+    "gear": ("scratch", "crack", "contamination", "broken", "missing"),
+    "leather": ("scratch", "crack", "spot", "dent", "missing"),
+    "metal": ("scratch", "spot", "contamination", "dent", "missing"),
+    "tablet": ("crack", "spot", "contamination", "dent", "broken"),
+    "tile": ("crack", "spot", "contamination", "broken", "missing"),
+    "washer": ("scratch", "spot", "dent", "broken"),
+    "wood": ("scratch", "crack", "spot", "dent"),
 }
-CLASSES: tuple[str, ...] = tuple(_CLASSES)
-DEFECTS: Mapping[str, tuple[str, ...]] = {name: defects for name, (_, defects) in _CLASSES.items()}
+CLASSES: tuple[str, ...] = tuple(DEFECTS)
+_SCENES = (circuit, fabric, foil, gear, leather, metal, tablet, tile, washer, wood)
+_CHANGES = (broken, contamination, crack, dent, scratch, spot)
+_DRAW: Mapping[str, Callable[..., Scene]] = {draw.__name__: draw for draw in _SCENES + _CHANGES}
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -61,17 +63,16 @@ def render_pair(
         the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
     """
     scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
-    draw_scene, _ = _CLASSES[class_name]
+    draw_scene = partial(_DRAW[class_name], size=size)
     camera = Camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
     least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
     for attempt in itertools.count(1):
-        scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed), size)
+        scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed))
         if "missing" in defects:
-            faulty_scene = draw_scene(np.random.default_rng(scene_seed), size, missing=True)
-        for defect in defects:
-            if defect != "missing":
-                faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
+            faulty_scene = draw_scene(np.random.default_rng(scene_seed), missing=True)
+        for defect in (one for one in defects if one != "missing"):
+            faulty_scene = _DRAW[defect](faulty_scene, defect_rng)
         sound, faulty = camera.photograph(scene), camera.photograph(faulty_scene)
         mask = _visible_change(sound, faulty)
         in_bounds = least <= np.count_nonzero(mask) <= most

@@ -64,7 +64,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     for name in CLASSES:
         kinds = [(defect, 0) for defect in DEFECTS[name]]
         kinds += [(None, k) for k in range(4)]
-        pairs = [render(name, defect, image_rng(11, name, "test", defect or "good", k)) for defect, k in kinds]
+        pairs = [render(name, defect, image_rng(11, f"{name}/test/{defect or 'good'}/{k}.png")) for defect, k in kinds]
         images = [Image.fromarray(picture) for picture, _ in pairs]
         masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
         batch = torch.stack([image_transform(image, size) for image in images])
