@@ -19,19 +19,15 @@ def _bevel(distance: Array, width: float, rise: float) -> Array:
 
 def washer(rng: np.random.Generator, size: int) -> Scene:
     """One or two turned metal rings of one kind."""
-    layout = ([(0, 0, 1.0)], [(-58, -36, 0.6), (58, 36, 0.6)])[int(rng.integers(2))]
-    u, v = posed_plane(rng, size, np.pi, 6)
+    scale, places = ((1.0, [(0, 0)]), (0.6, [(-58, -36), (58, 36)]))[int(rng.integers(2))]
+    u, v = posed_plane(rng, size, 6)
     outer, bore = rng.uniform(82, 100), rng.uniform(0.34, 0.54)
     colour = hue(rng, 0.35, 0.75, 0.06) * np.float32([[1, 1, 1], [1.15, 0.95, 0.65]][int(rng.integers(2))])
     rise, flute = rng.uniform(2, 4.5), rng.uniform(0.02, 0.06)
     lathe = np.convolve(rng.standard_normal(600).astype(np.float32), np.ones(2) / 2, "same").astype(np.float32)
-    distance = np.full((size, size), 1e3, np.float32)
-    radius = np.zeros((size, size), np.float32)
-    for x, y, scale in layout:
-        round_ = np.hypot(u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5))
-        ring = np.maximum(round_ - outer * scale, bore * outer * scale - round_)
-        radius = np.where(ring < distance, round_, radius)
-        distance = np.minimum(distance, ring)
+    rounds = [np.hypot(u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5)) for x, y in places]
+    rings = [np.maximum(round_ - outer * scale, bore * outer * scale - round_) for round_ in rounds]
+    distance, radius = np.min(rings, axis=0), np.choose(np.argmin(rings, axis=0), rounds)
     grooves = np.interp(radius * 4, np.arange(600), lathe).astype(np.float32)
     wear = 1 + flute * grooves + 0.06 * cloud(rng, size, 40) + 0.03 * cloud(rng, size, 2.5)
     height = _bevel(distance, 5, rise) + 0.08 * grooves
@@ -40,7 +36,7 @@ def washer(rng: np.random.Generator, size: int) -> Scene:
 
 def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """A cog wheel with bore, keyway and holes; `missing`: one tooth is missing."""
-    u, v = posed_plane(rng, size, np.pi, 10)
+    u, v = posed_plane(rng, size, 10)
     teeth, outer = int(rng.integers(10, 19)), rng.uniform(92, 110)
     depth = rng.uniform(1.6, 2.1) * np.pi * outer / teeth / 2.4
     angle, round_ = np.arctan2(v, u), np.hypot(u, v)
@@ -92,7 +88,7 @@ def _imprint(rng: np.random.Generator, u: Array, v: Array) -> Array:
 
 def tablet(rng: np.random.Generator, size: int) -> Scene:
     """A pressed tablet, round to long, with a score line, plain, speckled or in two colours."""
-    u, v = posed_plane(rng, size, np.pi, 10)
+    u, v = posed_plane(rng, size, 10)
     radius = rng.uniform(60, 76)
     reach = rng.choice([0.0, 0.0, 20.0, 36.0])
     round_ = np.hypot(np.maximum(np.abs(u) - reach, 0), v)

@@ -3,6 +3,7 @@
 All lengths are in pixels of a picture 256 wide, whatever size is drawn, so that a scene looks the same at any size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -95,20 +96,17 @@ def mix(under: Array, over: Array, cover: Array) -> Array:
     return under * (1 - cover[..., None]) + over * cover[..., None]
 
 
-def plane(size: int) -> tuple[Array, Array]:
-    """Coordinates x, y of the pixel centres from the picture's middle, each [S, S]."""
+def plane(size: int, x0: float = 0, y0: float = 0) -> Sequence[Array]:
+    """Coordinates x, y of the pixel centres from the point (x0, y0), or from the picture's middle, each [S, S]."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) * 256
-    x, y = np.meshgrid(line, line)
-    return x, y
+    return np.meshgrid(line - np.float32(x0), line - np.float32(y0))
 
 
-def posed_plane(rng: np.random.Generator, size: int, turn: float, shift: float) -> tuple[Array, Array]:
-    """The plane's coordinates seen by a part turned by up to `turn` radians and moved by up to `shift`."""
-    x, y = plane(size)
-    angle = rng.uniform(-turn, turn)
-    dx, dy = rng.uniform(-shift, shift, 2)
+def posed_plane(rng: np.random.Generator, size: int, shift: float) -> tuple[Array, Array]:
+    """The plane's coordinates seen by a part turned by any angle and moved by up to `shift`."""
+    angle = rng.uniform(-np.pi, np.pi)
+    x, y = plane(size, *rng.uniform(-shift, shift, 2))
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    x, y = x - np.float32(dx), y - np.float32(dy)
     return x * cos + y * sin, y * cos - x * sin
 
 
