@@ -90,15 +90,14 @@ def main(args: Options) -> None:
     torch.set_num_threads(args.threads)
     sizes = args.model, args.image_size, args.batch_size
     peaks = {name: in_own_process(do_twice, name, *sizes, args.threads)[1] for name in WAYS}
-    ways, seconds = make_ways(*sizes), {}
+    ways, rows = make_ways(*sizes), []
     for kind, rounds in (("train", args.repeats), ("test", TEST_ROUNDS * args.repeats)):
-        off = difference(ways[kind](), ways[f"{kind}, plain"]())
+        plain = f"{kind}, plain"
+        off = difference(ways[kind](), ways[plain]())
         print(f"{kind}: largest relative difference from the plain result {off:.1e}")
-        seconds |= medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
-    rows = []
-    for name in WAYS:
-        plain = f"{name.split(',')[0]}, plain"
-        rows.append((name, seconds[name], seconds[plain] / seconds[name], peaks[name], peaks[name] / peaks[plain]))
+        seconds = medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
+        for name, own in seconds.items():
+            rows.append((name, own, seconds[plain] / own, peaks[name], peaks[name] / peaks[plain]))
     headers = ("", "seconds", "times as fast as plain", "peak MiB", "of the plain peak")
     print()
     print(tabulate(rows, headers=headers, floatfmt=("", ".2f", ".2f", ".0f", ".2f")))

@@ -1,15 +1,15 @@
 """What the demonstration model is trained for: losses, each on what SDP itself computes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from models.dual_path import Tap, encode_dual_path
 from models.sdp import IMAGE_TEMPERATURE, token_scores
@@ -73,18 +73,10 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     }
 
 
-class ExplicitAttention(TorchFunctionMode):
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
     """Compute attention that is not causal by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or kwargs.get("is_causal"):
-            return func(*args, **kwargs)
-        query, key, value = args
-        logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-        return logits.softmax(-1).to(value.dtype) @ value
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    return logits.softmax(-1).to(value.dtype) @ value
 
 
 def backward(
@@ -101,14 +93,15 @@ def backward(
     def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         chunk = Batch(*fields)
         leaf = text.detach().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16), ExplicitAttention():
+        with torch.autocast("cpu", torch.bfloat16):
             features = encode_dual_path(clip.visual, chunk.images, taps, shared_buffers=False)
         parts = losses(features, readers, leaf, chunk)
         total = sum(weights[name] * value for name, value in parts.items())
         gradients = torch.autograd.grad(total, [*parameters, leaf])
         return gradients, {name: value.item() for name, value in parts.items()}
 
-    gradients, parts = zip(*pool.map(of_chunk, *(field.split(CHUNK) for field in batch)), strict=True)
+    with patch.object(F, "scaled_dot_product_attention", explicit_attention):
+        gradients, parts = zip(*pool.map(of_chunk, *(field.split(CHUNK) for field in batch)), strict=True)
     *means, of_text = (torch.stack(one).mean(0) for one in zip(*gradients, strict=True))
     text.backward(of_text)
     for parameter, gradient in zip(parameters, means, strict=True):

@@ -112,7 +112,7 @@ class _Board:
     """Colour and relief of a circuit board while its pieces are put on, each within its own small window."""
 
     def __init__(self, size: int, colour: Array) -> None:
-        self.x, self.y = plane(size)
+        self.line = plane(size)[0][0]  # x of the columns, and y of the rows
         self.albedo = np.full((size, size, 3), colour, np.float32)
         self.height = np.zeros((size, size), np.float32)
 
@@ -125,14 +125,10 @@ class _Board:
         self, at: tuple[float, float], half: tuple[float, float], colour: Array, rise: float, disc: bool = False
     ) -> None:
         """Put a rectangle with half sides `half` around the point `at`, or a disc with that radius."""
-        size, unit = len(self.x), len(self.x) / 256
-        window = tuple(
-            slice(max(0, round((centre - reach + 126) * unit)), min(size, round((centre + reach + 130) * unit)))
-            for centre, reach in zip(at[::-1], half[::-1], strict=True)
-        )
-        x, y = np.abs(self.x[window] - at[0]), np.abs(self.y[window] - at[1])
+        columns, rows = (np.abs(self.line - centre) < reach + 2 for centre, reach in zip(at, half, strict=True))
+        x, y = np.abs(self.line[columns] - at[0]), np.abs(self.line[rows] - at[1])[:, None]
         distance = np.hypot(x, y) - half[0] if disc else np.maximum(x - half[0], y - half[1])
-        self.lay(inside(distance), colour, rise, window)
+        self.lay(inside(distance), colour, rise, np.ix_(rows, columns))
 
 
 def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fitted: bool) -> None:

@@ -112,17 +112,14 @@ def posed_plane(rng: np.random.Generator, size: int, shift: float) -> tuple[Arra
 
 def cloud(rng: np.random.Generator, size: int, scale: float, octaves: int = 1) -> Array:
     """Smooth noise of about unit variance, features `scale` wide, each further octave half as wide and strong."""
-    total = np.zeros((size, size), np.float32)
-    weight, squares = 1.0, 0.0
-    for _ in range(octaves):
-        cells = max(2, round(256 / scale))
+    total, weights = np.zeros((size, size), np.float32), 0.5 ** np.arange(octaves)
+    for weight in weights:
+        cells = max(2, round(256 / (weight * scale)))
         coarse = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32)  # the rim is cut off again
         fine = cv2.resize(coarse, None, fx=size / cells, fy=size / cells, interpolation=cv2.INTER_CUBIC)
         offset = (fine.shape[0] - size) // 2
         total += np.float32(weight) * fine[offset : offset + size, offset : offset + size]
-        squares += weight**2
-        weight, scale = weight / 2, scale / 2
-    return total * np.float32(1.35 / np.sqrt(squares))
+    return total * np.float32(1.35 / np.sqrt(np.sum(weights**2)))
 
 
 def inside(distance: Array, soft: float = 1.0) -> Array:

@@ -35,9 +35,8 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     width, length = np.where(on_top, (across, along), (along, across))  # places on the thread that is seen
     height = np.cos(np.pi * width) * (0.75 + 0.25 * np.cos(np.pi * length))
     albedo = np.where(on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None])
-    albedo = albedo * (fuzz * (1 - 1.2 * width**2))[..., None]
     bare = gone.astype(np.float32) * np.clip(np.abs(along) * 2.2, 0.25, 1)
-    albedo = albedo * (1 - 0.6 * bare)[..., None]
+    albedo = albedo * (fuzz * (1 - 1.2 * width**2))[..., None] * (1 - 0.6 * bare)[..., None]
     return specimen(albedo, 1.6 * (height - 0.5 * bare), ground, 0.05)
 
 
@@ -99,8 +98,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
         wear = wear * (1 - 0.7 * empty * hole)
     else:
         height = height + 0.35 * radius * head
-    albedo = colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None]
-    return specimen(albedo, height, ground, 0.7)
+    return specimen(colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None], height, ground, 0.7)
 
 
 def wood(rng: np.random.Generator, size: int) -> Scene:
@@ -125,8 +123,8 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
     albedo = mix(light, light * np.float32([0.55, 0.5, 0.45]), grain) * _per_cell(rng, plank, 0.07)[..., None]
     groove = inside(seam - 1.2, 1.5)
     ground = hue(rng, 0.05, 0.15, 0.1)
-    albedo = albedo * (1 - 0.6 * groove)[..., None]
-    return specimen(albedo, 0.15 * streak - 1.2 * groove - 0.3 * late, ground, 0.12)
+    height = 0.15 * streak - 1.2 * groove - 0.3 * late
+    return specimen(albedo * (1 - 0.6 * groove)[..., None], height, ground, 0.12)
 
 
 def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:

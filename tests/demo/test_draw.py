@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_baselines import baseline_aurocs
 from PIL import Image
 
 from demo import draw
 from demo.draw import MARKER, Recipe, generate, image_rng
 from demo.render import CLASSES, DEFECTS, render, render_pair
+from tests.plain_baselines import baseline_aurocs
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
