@@ -26,10 +26,8 @@ MEASURES += ("image AUROC", "image AP", "image F1-max")
 def make_class(maps: int, size: int, anomalous: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make maps of smooth noise with blobs at the defects, some of them faint, and false alarms elsewhere.
 
-    Every fourth is normal; `anomalous` is the share of anomalous pixels in all.
-
-    Returns:
-        Maps [maps, size, size] float32 and masks [maps, size, size] bool.
+    Every fourth is normal; `anomalous` is the share of anomalous pixels in all. Gives float32 maps and bool masks, both
+    [maps, size, size].
     """
     rng = np.random.default_rng(seed)
     scores = np.empty((maps, size, size), np.float32)

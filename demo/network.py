@@ -75,8 +75,8 @@ def write_weights(clip: nn.Module, captions: Captions, vocabulary: int, folder: 
     """Write the weights in half precision, the token embedding by its used rows, and `SHA256SUMS`."""
     state = {key: value.half().contiguous() for key, value in clip.state_dict().items()}
     state["token_embedding.rows"] = state.pop("token_embedding.weight")[1:].contiguous()
-    state["token_embedding.ids"] = captions.ids
-    state["token_embedding.size"] = torch.tensor(vocabulary, dtype=torch.int32)
+    size = torch.tensor(vocabulary, dtype=torch.int32)
+    state |= {"token_embedding.ids": captions.ids, "token_embedding.size": size}
     with atomic_open(folder / "demo.safetensors", "wb") as file:
         file.write(save(state))
     names = [name for name in ("demo.json", "demo.safetensors") if (folder / name).is_file()]

@@ -43,13 +43,8 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
 
     "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
     "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
-    faulty image's most anomalous patches score above every sound image's.
-
-    Args:
-        taps: features of the images.
-        readers: those layers; they help to train the tower and are let go of.
-        text: features of the classes and, last, of a general name [classes + 1, D, 2].
-        batch: the images.
+    faulty image's most anomalous patches score above every sound image's. The layers, `readers`, help to train the
+    tower and are let go of. `text` are features of the classes and, last, of a general name [classes + 1, D, 2].
     """
     own = text[batch.called]  # [B, D, 2]
     token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]

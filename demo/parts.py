@@ -79,11 +79,10 @@ def _imprint(rng: np.random.Generator, u: Array, v: Array) -> Array:
     """A letter on the left and a digit on the right of a tablet's score line, coverage [S, S]."""
     size = len(u)
     scale = rng.uniform(0.8, 1.3)
-    letter, digit = "ABCDEFGHKMNPRSTVX"[int(rng.integers(17))], str(rng.integers(2, 10))
-    left = _lettering(letter, size, (-20 - 16 * scale, 11 * scale), scale)
-    both = np.maximum(left, _lettering(digit, size, (18, 11 * scale), scale))
-    unit = size / 256
-    return cv2.remap(both, np.float32((u + 128) * unit), np.float32((v + 128) * unit), cv2.INTER_LINEAR)
+    words = ("ABCDEFGHKMNPRSTVX"[int(rng.integers(17))], -20 - 16 * scale), (str(rng.integers(2, 10)), 18)
+    both = np.max([_lettering(word, size, (x, 11 * scale), scale) for word, x in words], axis=0)
+    place = (np.float32((line + 128) * (size / 256)) for line in (u, v))
+    return cv2.remap(both, *place, cv2.INTER_LINEAR)
 
 
 def tablet(rng: np.random.Generator, size: int) -> Scene:

@@ -58,8 +58,7 @@ def normalise(pictures: NDArray[np.float32]) -> Tensor:
 def batches(pool: Pool, pairs: int, patch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield endless batches of pairs, each faulty picture followed by its sound twin.
 
-    Yields:
-        images [2 pairs, 3, S, S]; share of each patch that is anomalous [2 pairs, N]; class numbers [2 pairs].
+    They are images [2 pairs, 3, S, S], the share of each patch that is anomalous [2 pairs, N], and class numbers.
     """
     while True:
         order = rng.permutation(len(pool.classes))

@@ -51,13 +51,9 @@ def render(class_name: str, defect: str | None, rng: np.random.Generator, size: 
 def render_pair(
     class_name: str, defects: Sequence[str], rng: np.random.Generator, size: int = 256
 ) -> tuple[Picture, Picture, Mask]:
-    """Draw one part or surface twice: sound, and with defects.
+    """Draw one part or surface twice: sound, and with `defects` of its class, none for a second sound picture.
 
-    Args:
-        class_name: one of `CLASSES`.
-        defects: kinds of `DEFECTS[class_name]`; none for a second sound picture.
-        rng: three draws are taken from it: seeds of the scene, of the camera and of the defects.
-        size: width and height in pixels.
+    Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels.
 
     Returns:
         the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].

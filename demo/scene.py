@@ -57,8 +57,7 @@ class Camera:
     def photograph(self, scene: Scene) -> Array:
         """Light a scene: Lambert's diffuse term, a Blinn-Phong highlight, the part's soft shadow on the ground.
 
-        Returns:
-            the picture before sensor noise, float32 [S, S, 3], 0 to 1.
+        Gives the picture before sensor noise, float32 [S, S, 3], 0 to 1.
         """
         unit = 256 / scene.size  # 256-pixel units per pixel drawn
         height = np.float32(scene.height)

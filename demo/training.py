@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from datasets.registry import get_spec
@@ -56,7 +57,7 @@ def train(options: Options) -> None:
     held_out = render_pool(seed + 1, options.validation_pairs, size, threads, most=1)
     clip = build(model, architecture, captions, pool)
     readers = LinearAdapters(STAGES, vision["width"], architecture["embed_dim"])
-    optimiser, schedule = _make_optimiser(clip, readers, options.lr, steps)
+    schedule = _make_schedule(clip, readers, options.lr, steps)
     stream = batches(pool, options.batch, vision["patch_size"], np.random.default_rng([seed, 1]))
     rows: list[dict[str, float | None]] = []
     began = time.monotonic()
@@ -71,10 +72,10 @@ def train(options: Options) -> None:
             named = [captions.draw(name, options.sentences, rng) for name in draw_names(rng)]
             with torch.autocast("cpu", torch.bfloat16):
                 text = encode(clip, torch.stack(named))
-            optimiser.zero_grad()
+            schedule.optimizer.zero_grad()
             parts = backward(clip, readers, text, taps, learnt, step, executor)
             nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
-            optimiser.step()
+            schedule.optimizer.step()
             schedule.step()
             bar.set_postfix(patch=f"{parts['patch']:.3f}", state=f"{parts['state']:.3f}")
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **dict.fromkeys(AUROCS)})
@@ -86,9 +87,7 @@ def train(options: Options) -> None:
                 _write_record(rows, options.output)
 
 
-def _make_optimiser(
-    clip: nn.Module, readers: nn.Module, lr: float, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _make_schedule(clip: nn.Module, readers: nn.Module, lr: float, steps: int) -> LambdaLR:
     """Make AdamW, weight decay on matrices alone, with a rate that warms up, stays, and falls at the end."""
     rest, decayed = ({"params": [], "weight_decay": decay} for decay in (0.0, 0.05))
     for name, value in (*clip.named_parameters(), *readers.named_parameters()):
@@ -100,14 +99,14 @@ def _make_optimiser(
         fallen = (step / steps - (1 - FALL)) / FALL  # 0 where the fall begins, 1 where it ends
         return min((step + 1) / WARMUP, 1, 1 - (1 - REST) * fallen)
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return LambdaLR(optimiser, factor)
 
 
 def _validate(model: str, weights: Path, pool: Pool) -> Row:
     """Measure SDP's pixel and image AUROC, mean over classes, on pictures that were not trained on."""
-    fidelity, of_both = Fidelity.named("corrected"), {"image_size": None, "features_list": None}
-    files = {"model": model, "pretrained": str(weights), "device": torch.device("cpu"), "precision": "bf16"}
-    backbone = load_backbone(fidelity=fidelity, **of_both, **files)
+    fidelity, own = Fidelity.named("corrected"), {"image_size": None, "features_list": None}
+    settings = {"model": model, "pretrained": str(weights), "device": torch.device("cpu"), "precision": "bf16"}
+    backbone = load_backbone(fidelity=fidelity, **own, **settings)
     prompts, choice = read_prompts("industrial"), RepVecChoice("mean")
     text = {name: class_text_features(backbone, prompts, name, choice, None) for name in CLASSES}
     detector = SDP(backbone, text, fidelity, get_spec("demo").smoothing)
@@ -120,8 +119,8 @@ def _validate(model: str, weights: Path, pool: Pool) -> Row:
         found = [detector.predict(part, [name] * len(part)) for part in images.split(16)]
         maps, probability = (torch.cat(column).numpy() for column in zip(*found, strict=True))
         scores = detector.image_scores(probability, maps.max((1, 2)), maps.min((1, 2)))
-        labels = np.repeat([0, 1], len(rows))
-        aurocs.append((roc_auc_score(masks.ravel(), maps.ravel()), roc_auc_score(labels, scores)))
+        pixel, image = (masks.ravel(), maps.ravel()), (np.repeat([0, 1], len(rows)), scores)
+        aurocs.append((roc_auc_score(*pixel), roc_auc_score(*image)))
     return {key: round(float(mean), 4) for key, mean in zip(AUROCS, np.mean(aurocs, axis=0), strict=True)}
 
 
