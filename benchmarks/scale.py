@@ -57,9 +57,9 @@ def draw_class(folder: Path, number: int) -> None:
         image = cv2.resize(rng.integers(60, 160, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
         if entry.anomaly:
             y, x = rng.integers(0, SIDE - 24, 2)
-            square, mask = np.s_[y : y + 24, x : x + 24], np.zeros((SIDE, SIDE), np.uint8)
-            mask[square] = 255
-            image[square] += 40
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            mask[y : y + 24, x : x + 24] = 255
+            image[mask > 0] += 40
             cv2.imwrite(str(folder / entry.mask_path), mask)
         cv2.imwrite(str(folder / entry.img_path), image)
 

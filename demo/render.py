@@ -2,7 +2,7 @@
 
 import itertools
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -10,10 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.defects import broken, contamination, crack, dent, scratch, spot
-from demo.parts import circuit, gear, tablet, washer
-from demo.scene import Array, Camera, Scene
-from demo.surfaces import fabric, foil, leather, metal, tile, wood
+from demo import defects, parts, surfaces
+from demo.scene import Array, Camera
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
 SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
@@ -34,9 +32,7 @@ DEFECTS: Mapping[str, tuple[str, ...]] = {  # kinds of each class
     "wood": ("scratch", "crack", "spot", "dent"),
 }
 CLASSES: tuple[str, ...] = tuple(DEFECTS)
-_SCENES = (circuit, fabric, foil, gear, leather, metal, tablet, tile, washer, wood)
-_CHANGES = (broken, contamination, crack, dent, scratch, spot)
-_DRAW: Mapping[str, Callable[..., Scene]] = {draw.__name__: draw for draw in _SCENES + _CHANGES}
+_DRAW = vars(surfaces) | vars(parts) | vars(defects)  # a class or a defect is drawn by the function of its name
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -49,9 +45,9 @@ def render(class_name: str, defect: str | None, rng: np.random.Generator, size: 
 
 
 def render_pair(
-    class_name: str, defects: Sequence[str], rng: np.random.Generator, size: int = 256
+    class_name: str, kinds: Sequence[str], rng: np.random.Generator, size: int = 256
 ) -> tuple[Picture, Picture, Mask]:
-    """Draw one part or surface twice: sound, and with `defects` of its class, none for a second sound picture.
+    """Draw one part or surface twice: sound, and with defects of these kinds, none for a second sound picture.
 
     Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels.
 
@@ -62,19 +58,19 @@ def render_pair(
     draw_scene = partial(_DRAW[class_name], size=size)
     camera = Camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
-    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
+    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(kinds))
     for attempt in itertools.count(1):
         scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed))
-        if "missing" in defects:
+        if "missing" in kinds:
             faulty_scene = draw_scene(np.random.default_rng(scene_seed), missing=True)
-        for defect in (one for one in defects if one != "missing"):
-            faulty_scene = _DRAW[defect](faulty_scene, defect_rng)
+        for kind in (one for one in kinds if one != "missing"):
+            faulty_scene = _DRAW[kind](faulty_scene, defect_rng)
         sound, faulty = camera.photograph(scene), camera.photograph(faulty_scene)
         mask = _visible_change(sound, faulty)
         in_bounds = least <= np.count_nonzero(mask) <= most
         plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
         # On a small picture a kind may always be too small: then the next one that can be seen at all will do.
-        if not defects or plain or (attempt > TRIES and mask.any()):
+        if not kinds or plain or (attempt > TRIES and mask.any()):
             break
         scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
     return camera.expose(sound), camera.expose(faulty), mask
