@@ -11,17 +11,19 @@ in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken
 
 from collections.abc import Sequence
 
-from engine.options import EvaluationOptions
-from utils.arguments import parse
 from utils.errors import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure or compare, and write the results."""
+    from engine.options import EvaluationOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
     options = parse(EvaluationOptions, __doc__, arguments)
     from engine.published import write_published  # only now, as PyTorch takes seconds to import
     from engine.saved_maps import compare_runs, measure_maps
     from utils.distributed import is_main
+    from utils.names import shown
 
     if options.maps:
         measure_maps(options)
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compare_runs(options)
     elif is_main():  # which is no work to share
         path = write_published(options.published)
-        print(f"{path.read_text(encoding='utf-8')}\nwritten to {path}")
+        print(shown(f"{path.read_text(encoding='utf-8')}\nwritten to {path}", keep="\n"))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ an image could not be read.
 
 from collections.abc import Sequence
 
-from engine.prediction_options import PredictionOptions
-from utils.arguments import parse
 from utils.errors import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict, and say what was found; 1 if an image could not be read."""
+    from engine.prediction_options import PredictionOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
     options = parse(PredictionOptions, __doc__, arguments)
     from engine.predicting import predict  # only now, as PyTorch takes seconds to import
 

@@ -10,7 +10,7 @@ set -euo pipefail
 PROJECT=$(cd "$(dirname "$0")" && pwd)
 
 # ---- What is on the photographs ------------------------------------------------------------------------------
-OBJECT=${OBJECT:-object}                  # as one would call it: metal nut
+OBJECT=${OBJECT:-}                        # as one would call it: metal nut; empty: the checkpoint's, or object
 DOMAIN=${DOMAIN:-industrial}              # industrial or medical: whose prompts
 NORMAL_DIR=${NORMAL_DIR:-}                # folder of normal images to set the thresholds by; empty: none
 FALSE_ALARM_RATE=${FALSE_ALARM_RATE:-0.05}   # share of normal images that may be called anomalous
@@ -34,5 +34,5 @@ NPROC=${NPROC:-}                          # processes that share the work, each 
 # --------------------------------------------------------------------------------------------------------------
 
 source "$PROJECT/utils/scripts.sh"
-options_from domain normal_dir false_alarm_rate save_path method checkpoint
-launch "$PROJECT/predict.py" --object "$OBJECT" "${options[@]}" "$@"
+options_from object domain normal_dir false_alarm_rate save_path method checkpoint
+launch "$PROJECT/predict.py" "${options[@]}" "$@"

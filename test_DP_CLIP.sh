@@ -13,7 +13,7 @@ cd "$(dirname "$0")"
 # ---- Data ----------------------------------------------------------------------------------------------------
 DATASETS=${DATASETS:-"mvtec btad mpdd visa cvc300 colondb cvc_clinicdb kvasir brain liver retina"}
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
-SAVE_PATH=${SAVE_PATH:-results/dp_clip}   # results go there
+SAVE_PATH=${SAVE_PATH:-}                  # results go there; empty: results/dp_clip/<model>
 
 # ---- Image adapter: as train_DP_CLIP.sh leaves it; several epochs, as on_visa/image_adapter_*.pth, give a curve -------
 CHECKPOINT=${CHECKPOINT:-results/dp_clip_training/on_visa/image_adapter.pth}
@@ -37,5 +37,4 @@ SEED=${SEED:-111}
 source utils/scripts.sh
 options_from checkpoint...
 find_data_sets "$DATASETS"
-[[ ${#found[@]} -gt 1 ]] || SAVE_PATH+=/${found[0]} # where it is with several
-launch test_dp_clip.py --dataset "${found[@]}" --data_path "${folders[@]}" --save_path "$SAVE_PATH" "${options[@]}" "$@"
+test_found test_dp_clip.py "${options[@]}" "$@"

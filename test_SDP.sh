@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Test SDP (CLIP-AD without training) on one data set or several:
+# Test SDP (CLIP-AD without training) on one data set or several in one run, with one table at the end:
 #
 #   bash test_SDP.sh                                  every data set below whose folder is there
 #   DATASETS="mvtec" REP_VEC=kde bash test_SDP.sh     any setting from the environment
 #   bash test_SDP.sh --visualization --save_maps      further arguments go to test_sdp.py, see its --help
 #
-# Relative paths are taken from this folder. Results: $SAVE_PATH/<data set>/results.md, results.json, scores.csv, test.log
+# Relative paths are taken from this folder. Results: $SAVE_PATH/summary.md, and for each data set
+# $SAVE_PATH/<data set>/results.md, results.json, scores.csv
 set -euo pipefail
 cd "$(dirname "$0")"
 
 # ---- Data ----------------------------------------------------------------------------------------------------
 DATASETS=${DATASETS:-"mvtec visa isic cvc_clinicdb headct brainmri"}   # which, in this order
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
-SAVE_PATH=${SAVE_PATH:-results/sdp}       # results go to $SAVE_PATH/<data set>
+SAVE_PATH=${SAVE_PATH:-}                  # results go there; empty: results/sdp/<model>
 
 # ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
 MODEL=${MODEL:-vit-l-14-336}              # a preset, an open_clip model name, or a model config JSON
@@ -40,4 +41,5 @@ SEED=${SEED:-42}
 
 source utils/scripts.sh
 options_from rep_vec smoothing prompts
-test_each test_sdp.py "${options[@]}" "$@"
+find_data_sets "$DATASETS"
+test_found test_sdp.py "${options[@]}" "$@"

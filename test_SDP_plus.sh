@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Test SDP+ (CLIP-AD with trained adapters) on one data set or several:
+# Test SDP+ (CLIP-AD with trained adapters) on one data set or several in one run, with one table at the end:
 #
 #   bash test_SDP_plus.sh                              every data set below whose folder is there
 #   DATASETS="mvtec" bash test_SDP_plus.sh             any setting from the environment
 #   bash test_SDP_plus.sh --visualization --save_maps  further arguments go to test_sdp_plus.py, see its --help
 #
-# Relative paths are taken from this folder. Results: $SAVE_PATH/<data set>/results.md, results.json, scores.csv, test.log
+# Relative paths are taken from this folder. Results: $SAVE_PATH/summary.md, and for each data set
+# $SAVE_PATH/<data set>/results.md, results.json, scores.csv
 set -euo pipefail
 cd "$(dirname "$0")"
 
 # ---- Data ----------------------------------------------------------------------------------------------------
 DATASETS=${DATASETS:-"mvtec visa isic cvc_clinicdb headct brainmri"}   # which, in this order
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
-SAVE_PATH=${SAVE_PATH:-results/sdp_plus}  # results go to $SAVE_PATH/<data set>
+SAVE_PATH=${SAVE_PATH:-}                  # results go there; empty: results/sdp_plus/<model>
 
 # ---- Adapters: trained on VisA for all data sets but VisA, which is tested with those trained on MVTec --------------
 # As train_SDP_plus.sh leaves them; the authors' are pretrained_models/train_on_visa.pth and train_on_mvtec.pth
@@ -44,6 +45,10 @@ SEED=${SEED:-42}
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-arguments_for() { if [[ $1 == visa ]]; then own=(--checkpoint "$ON_MVTEC"); else own=(--checkpoint "$ON_VISA"); fi; }
 options_from rep_vec smoothing prompts
-test_each test_sdp_plus.py "${options[@]}" "$@"
+find_data_sets "$DATASETS"
+checkpoints=()
+for dataset in "${found[@]}"; do
+  if [[ $dataset == visa ]]; then checkpoints+=("$ON_MVTEC"); else checkpoints+=("$ON_VISA"); fi
+done
+test_found test_sdp_plus.py --checkpoint "${checkpoints[@]}" "${options[@]}" "$@"

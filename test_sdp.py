@@ -4,26 +4,23 @@
     python test_sdp.py --dataset mvtec visa --data_path data/mvtec data/visa --save_path results/sdp
     bash test_SDP.sh                        # with the paper's settings, on every data set that is there
 
-Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp/NAME, or in --save_path.
+Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp/MODEL/NAME, or in --save_path.
 """
 
 from collections.abc import Sequence
 
-from engine.options import ClipAdOptions, TestOptions
-from utils.arguments import parse
 from utils.errors import run
 
 
-class SDPOptions(TestOptions, ClipAdOptions):
-    """What SDP is tested with."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the test and write its results."""
+    from engine.testing_options import SDPOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
     options = parse(SDPOptions, __doc__, arguments)
     from engine.testing import test  # only now, as PyTorch takes seconds to import
 
-    test(options, "sdp")
+    return test(options, "sdp")
 
 
 if __name__ == "__main__":

@@ -48,9 +48,10 @@ PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 source utils/scripts.sh
 options_from image_adapt_layers... image_adapt_weight decoupling_weight momentum_alpha shot epochs learning_rate \
   milestones... accumulate save_freq
-folders=()
-for dataset in $TRAIN_ON; do
-  folders+=("$DATA_ROOT/$dataset")
+names=() folders=()
+for name in $TRAIN_ON; do
+  locate "$name"
+  names+=("$dataset") folders+=("$folder")
 done
-launch train_dp_clip.py --train_dataset $TRAIN_ON --train_dataset_dir "${folders[@]}" --save_path "$SAVE_PATH" \
+launch train_dp_clip.py --train_dataset "${names[@]}" --train_dataset_dir "${folders[@]}" --save_path "$SAVE_PATH" \
   "${options[@]}" "$@"

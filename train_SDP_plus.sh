@@ -44,12 +44,10 @@ PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp
 source utils/scripts.sh
 options_from epochs learning_rate print_freq save_freq cache_dir
 find_data_sets "$TRAIN_ON"
-for on in "${found[@]}"; do
-  if [[ $on == visa ]]; then other=mvtec; else other=visa; fi
-  validation=()
-  if [[ -d "$DATA_ROOT/$other" ]]; then
-    validation=(--test_dataset "$other" --test_dataset_dir "$DATA_ROOT/$other")
-  fi
-  launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "$DATA_ROOT/$on" ${validation[@]+"${validation[@]}"} \
+for i in "${!found[@]}"; do
+  on=${found[i]} validation=()
+  if [[ $on == visa ]]; then locate mvtec; else locate visa; fi
+  if [[ -d "$folder" ]]; then validation=(--test_dataset "$dataset" --test_dataset_dir "$folder"); fi
+  launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "${folders[i]}" ${validation[@]+"${validation[@]}"} \
     --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
 done

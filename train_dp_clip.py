@@ -10,13 +10,14 @@ train.log in --save_path.
 
 from collections.abc import Sequence
 
-from engine.options import DPClipTrainingOptions
-from utils.arguments import parse
 from utils.errors import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
+    from engine.options import DPClipTrainingOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
     options = parse(DPClipTrainingOptions, __doc__, arguments)
     from engine.dp_clip_training import DPClipTraining  # only now, as PyTorch takes seconds to import
     from engine.training import train

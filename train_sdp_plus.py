@@ -9,13 +9,14 @@ Leaves a checkpoint epoch_N.pth for test_sdp_plus.py, curves of loss and validat
 
 from collections.abc import Sequence
 
-from engine.options import SDPPlusTrainingOptions
-from utils.arguments import parse
 from utils.errors import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
+    from engine.options import SDPPlusTrainingOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
     options = parse(SDPPlusTrainingOptions, __doc__, arguments)
     from engine.sdp_plus_training import SDPPlusTraining  # only now, as PyTorch takes seconds to import
     from engine.training import train

@@ -6,21 +6,24 @@
 Prints the number of images beside the published ones, and warns of everything that looks wrong.
 """
 
-import argparse
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data.checks import by_kind, check, check_unlisted, counts_table, incompleteness
+from data.checks import check, check_unlisted, counts_table, incompleteness
+from data.found import grouped
 from data.layouts import LAYOUTS
-from datasets.meta import find_meta, is_json_lines, meta_path, read_meta, write_meta
+from data.masks import check_masks
+from datasets.meta import Entry, Finding, find_meta, is_json_lines, meta_path, read_findings, read_meta, write_meta
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
+from utils.arguments import Parser, given_path, given_text
 from utils.errors import UserError, run
+from utils.names import log_to_terminal, shown
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +46,9 @@ def build_meta(
             raise UserError(f"{error}; {expected}") from error
         raise
     checked = check(found, spec.mask_threshold, decode)
-    for kind, places in by_kind(checked.notes):
-        logger.warning("%s%s %s", kind.text, ", left out" if kind.left_out else "", places)
+    findings = [Finding(f"{kind.text}{', left out' * kind.left_out}", *rest) for kind, *rest in checked.notes]
+    for sentence in sentences(findings):
+        logger.warning("%s", sentence)
     if not found.count("test"):
         raise UserError(f"no test images found in {root}; {expected}")
     if not checked.count("test"):
@@ -54,7 +58,7 @@ def build_meta(
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
-    write_meta(out, checked.meta)
+    write_meta(out, checked.meta, findings if decode else None)
     try:
         read_meta(out, root)
     except UserError:
@@ -75,6 +79,24 @@ def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
     logger.info("reading %s as it is; delete it if the data set has changed", path)
     _warn_of_unlisted(spec, root, path)
     return path
+
+
+def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[Entry]) -> list[str]:
+    """What is known to be wrong with the entries of a list, a sentence each.
+
+    That is what was found when the list was built; of one that does not say, the masks are looked at now.
+    """
+    classes, findings = {"", *(entry.cls_name for entry in entries)}, read_findings(path)
+    if findings is None:
+        logger.info("%s does not say what is wrong with the images: looking at the masks", path)
+        notes = check_masks(entries, root, spec.mask_threshold)
+        findings = [Finding(kind.text, *rest) for kind, *rest in notes]
+    return sentences(finding for finding in findings if finding.cls_name in classes)
+
+
+def sentences(findings: Iterable[Finding]) -> list[str]:
+    """Say what was found, a sentence for each kind, with the first few places."""
+    return [f"{what} {places}" for what, places in grouped(finding[:2] for finding in findings)]
 
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:
@@ -100,7 +122,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     The arguments of the command line begin with the data set's name, unless a script is for one and gives it.
     """
     command = [*([] if name is None else [name]), *(sys.argv[1:] if arguments is None else arguments)]
-    parser = argparse.ArgumentParser(description="Write meta.json, the list of a data set's images.")
+    parser = Parser(description="Write meta.json, the list of a data set's images.")
     title = "data sets, and what is expected in their folders"
     builders = parser.add_subparsers(title=title, metavar="NAME", required=True)
     for spec in REGISTRY.values():
@@ -109,20 +131,20 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         builder.description = f"Write meta.json for {spec.name}. Expected in its folder: {expected}."
         builder.set_defaults(spec=spec)
         add = builder.add_argument
-        add("--root", type=Path, default=spec.folder, help="the data set's folder (default: %(default)s)")
+        add("--root", type=given_path, default=spec.folder, help="the data set's folder (default: %(default)s)")
         out = "meta.json in the data set's folder, or below the project's .cache/meta if that is read-only"
         jsonl = "one called .jsonl gets the test split as JSON lines, as DP-CLIP has it"
-        add("--out", type=Path, help=f"the file to write (default: {out}); {jsonl}")
+        add("--out", type=given_path, help=f"the file to write (default: {out}); {jsonl}")
         what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
         add("--no_check", action="store_true", help=what)
         for option, text in LAYOUTS[spec.name].options.items():
-            add(f"--{option}", help=text)
+            add(f"--{option}", type=given_text, help=text)
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     published = args.spec.published
     options = {option: getattr(args, option) for option in LAYOUTS[args.spec.name].options}
     meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
-    print(counts_table(meta, published))
+    print(shown(counts_table(meta, published), keep="\n"))
     if published is None:
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
     else:

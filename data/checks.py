@@ -10,25 +10,25 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from data.found import Found, Kind, Note
+from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
-from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb_and_mode
+from data.masks import mask_notes, shared_masks
+from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
-from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
+from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
+from utils.files import visible_files
 
 OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
 FEW = 10  # images of a class below which none is odd
-SHOWN = 5  # places named for each kind of problem
 
 
 def check_data_set(
@@ -60,7 +60,8 @@ def check_data_set(
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
         return EMPTY, [unreadable(error, root)]
     meta, missing = checked.meta, bool(problems)
-    problems += [Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in by_kind(checked.notes)]
+    found_wrong = grouped(note[:2] for note in checked.notes)
+    problems += [Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in found_wrong]
     lack = None if classes is not None else incompleteness(meta, spec.published)
     if not meta["test"] and not missing:
         problems.append(Problem(ERROR, f"{path or root} has no test image that can be read", expected))
@@ -75,8 +76,9 @@ def _listed(path: Path, root: Path) -> Found:
     found = Found(root, read_meta(path, root))
     test = [entry for group in found.meta["test"].values() for entry in group]
     if any(entry.mask_path for entry in test):
-        without = (entry.img_path for entry in test if entry.anomaly == 1 and not entry.mask_path)
-        found.notes.extend((Kind.NO_MASK, image) for image in without)
+        for entry in test:
+            if entry.anomaly == 1 and not entry.mask_path:
+                found.note(Kind.NO_MASK, entry.img_path, entry.cls_name)
     return found
 
 
@@ -97,25 +99,15 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
     """
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
-    images = (file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
-    unlisted = sorted({file.relative_to(root).as_posix() for file in images if file.is_file()} - listed)
-    what = f"images in {root} that {path or 'its layout'} does not list {_some_of(unlisted)}"
+    images = (file for file in visible_files(root) if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
+    below = (file.relative_to(root) for file in images if file.is_file() and not is_result(file))
+    unlisted = sorted(file.as_posix() for file in below if listed.isdisjoint(map(str, (file, file.parent))))
+    what = f"images in {root} that {path or 'its layout'} does not list ({len(unlisted)}): {some_of(unlisted)}"
     remedy = (
         "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
         "and delete meta.json to have it built anew"
     )
     return [Problem(WARNING, what, remedy)] if unlisted else []
-
-
-def by_kind(notes: Sequence[Note]) -> list[tuple[Kind, str]]:
-    """Each kind of problem that is noted, with how many of it there are and the first few places."""
-    kinds = dict.fromkeys(kind for kind, _ in notes)
-    return [(kind, _some_of([where for other, where in notes if other is kind])) for kind in kinds]
-
-
-def _some_of(where: Sequence[str]) -> str:
-    more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
-    return f"({len(where)}): {', '.join(where[:SHOWN])}{more}"
 
 
 @dataclass(frozen=True)
@@ -149,28 +141,31 @@ def check(found: Found, mask_threshold: int, decode: bool = True) -> Found:
         kept.append(one.split, one.entry)
     if decode:
         kept.notes.extend([*_same_images(usable), *_odd_ones(usable)])
+    kept.notes.extend(shared_masks(one.entry for one in usable))
     return kept
 
 
 def _check_entry(split: str, entry: Entry, root: Path, mask_threshold: int, decode: bool) -> _Checked:
     if problem := path_problem(entry.img_path, root):
-        return _Checked(split, None, [(Kind.BAD_PATH, f"{entry.img_path!r} {problem}")])
+        return _Checked(split, None, [Note(Kind.BAD_PATH, f"{entry.img_path!r} {problem}", entry.cls_name)])
     notes: list[Note] = []
     if problem := path_problem(entry.mask_path, root):
-        notes.append((Kind.BAD_MASK_PATH, f"{entry.mask_path!r} {problem}"))
+        notes.append(Note(Kind.BAD_MASK_PATH, f"{entry.mask_path!r} {problem}", entry.cls_name))
         entry = replace(entry, mask_path="")
     if not decode:
         return _Checked(split, entry, notes)
     try:
         image, mode = load_rgb_and_mode(root / entry.img_path)
     except UserError as error:
-        return _Checked(split, None, [(Kind.MISSING if _is_missing(error) else Kind.UNREADABLE, str(error))])
+        kind = Kind.MISSING if _is_missing(error) else Kind.UNREADABLE
+        return _Checked(split, None, [Note(kind, str(error), entry.cls_name)])
     size = f"{image.width} x {image.height}"
     if entry.mask_path:
         try:
-            notes += _mask_faults(entry, load_mask(root / entry.mask_path, mask_threshold), mask_threshold, size)
+            notes += mask_notes(entry, root, mask_threshold)
         except UserError as error:
-            notes.append((Kind.MISSING_MASK if _is_missing(error) else Kind.UNREADABLE_MASK, str(error)))
+            kind = Kind.MISSING_MASK if _is_missing(error) else Kind.UNREADABLE_MASK
+            notes.append(Note(kind, str(error), entry.cls_name))
             entry = replace(entry, mask_path="")
     digest = hashlib.sha256(image.tobytes() + size.encode()).digest()
     return _Checked(split, entry, notes, digest, size, mode)
@@ -178,19 +173,6 @@ def _check_entry(split: str, entry: Entry, root: Path, mask_threshold: int, deco
 
 def _is_missing(error: UserError) -> bool:
     return isinstance(error.__cause__, FileNotFoundError)
-
-
-def _mask_faults(entry: Entry, mask: np.ndarray, threshold: int, image_size: str) -> list[Note]:
-    """What is wrong with a mask [H, W]."""
-    size = f"{mask.shape[1]} x {mask.shape[0]}"
-    is_jpeg = PurePosixPath(entry.mask_path).suffix.lower() in (".jpg", ".jpeg")
-    faults = [
-        (size != image_size, Kind.OTHER_SIZE, f"{entry.mask_path} ({size}, its image {image_size})"),
-        (entry.anomaly == 1 and not mask.any(), Kind.EMPTY_MASK, entry.mask_path),
-        (entry.anomaly == 0 and mask.any(), Kind.NORMAL_WITH_MASK, f"{entry.img_path} ({entry.mask_path})"),
-        (threshold == 0 and is_jpeg, Kind.JPEG_MASK, entry.mask_path),
-    ]
-    return [(kind, where) for is_so, kind, where in faults if is_so]
 
 
 def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
@@ -202,11 +184,12 @@ def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
             continue
         where = f"{one.entry.img_path} (= {known.entry.img_path})"
         if {known.entry.anomaly, one.entry.anomaly} == {0, 1}:
-            yield Kind.TWO_LABELS, where
+            yield Note(Kind.TWO_LABELS, where, one.entry.cls_name)
         elif known.entry.cls_name != one.entry.cls_name:
-            yield Kind.TWO_CLASSES, where
+            yield Note(Kind.TWO_CLASSES, where, one.entry.cls_name)
         elif one.split == "test":
-            yield Kind.TWICE if known.split == "test" else Kind.BOTH_SPLITS, where
+            kind = Kind.TWICE if known.split == "test" else Kind.BOTH_SPLITS
+            yield Note(kind, where, one.entry.cls_name)
 
 
 def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
@@ -214,12 +197,13 @@ def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
     classes = defaultdict(list)
     for one in checked:
         classes[one.entry.cls_name].append(one)
-    for group in classes.values():
+    for cls_name, group in classes.items():
         for kind, name in ((Kind.ODD_SIZE, "size"), (Kind.ODD_MODE, "mode")):
             usual, count = Counter(getattr(one, name) for one in group).most_common(1)[0]
             if len(group) >= FEW and count >= NEARLY_ALL * len(group):
                 odd = ((one.entry.img_path, getattr(one, name)) for one in group)
-                yield from ((kind, f"{path} ({value}, not {usual})") for path, value in odd if value != usual)
+                where = (f"{path} ({value}, not {usual})" for path, value in odd if value != usual)
+                yield from (Note(kind, place, cls_name) for place in where)
 
 
 def counts_table(meta: Meta, published: Published | None) -> str:
@@ -238,9 +222,10 @@ def counts_table(meta: Meta, published: Published | None) -> str:
 def incompleteness(meta: Meta, published: Published | None) -> str | None:
     """Say which part of the published test split is there; None if it is all there, or nothing was published."""
     labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
-    have = Published(len(meta["test"]), labels.count(0), labels.count(1))
+    have = Published.count(len(meta["test"]), labels)
     if published in (None, have):
         return None
-    counts = zip(astuple(have), astuple(published), ("classes", "normal images", "anomalous images"), strict=True)
+    kinds = ("classes", "normal images", "anomalous images", "unlabelled images")
+    counts = zip(astuple(have), astuple(published), kinds, strict=True)
     parts = [f"{count} of {all_} {kind}" for count, all_, kind in counts if count or all_]
     return f"a partial or different test split: {', '.join(parts)}"

@@ -21,8 +21,9 @@ if not __package__:
 from data.build import ensure_meta
 from datasets.meta import SPLITS, Entry, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
-from utils.arguments import positive_int, seed
+from utils.arguments import Parser, given_path, positive_int, seed
 from utils.errors import UserError, run
+from utils.names import log_to_terminal, shown
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +43,21 @@ def draw(entries: Iterable[Entry], shot: int, seed: int) -> list[Entry]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw from a data set, write the list, and print a table of what was drawn, with a warning where that is less."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     names = f"one of {', '.join(REGISTRY)}; folder is for images of your own"
     add("--dataset", required=True, type=canonical_name, choices=REGISTRY, metavar="NAME", help=names)
     add("--shot", required=True, type=positive_int, help="how many images to draw of each class and label")
-    add("--root", type=Path, help="the data set's folder (default: data/NAME)")
-    add("--meta", type=Path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)")
+    add("--root", type=given_path, help="the data set's folder (default: data/NAME)")
+    add(
+        "--meta", type=given_path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)"
+    )
     add("--split", choices=SPLITS, default="test", help="the split to draw from (default: %(default)s)")
     add("--seed", type=seed, default=111, help="which draw (default: %(default)s)")
     out = "SHOT-shot.jsonl in the data set's folder, or below the project's .cache/meta if that is read-only"
-    add("--out", type=Path, help=f"the file to write (default: {out})")
+    add("--out", type=given_path, help=f"the file to write (default: {out})")
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     spec = get_spec(args.dataset)
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             have, there = ([entry.anomaly for entry in group].count(label) for group in (drawn[name], entries))
             rows[-1].append(f"{have} of {there}")
             fewer += [f"{name} ({have} {kind})"] * (have < args.shot)
-    print(tabulate(rows, headers=["class", *LABELS]))
+    print(shown(tabulate(rows, headers=["class", *LABELS]), keep="\n"))
     if fewer:
         logger.warning("fewer than %d images of a kind: %s", args.shot, ", ".join(fewer))
     logger.info("wrote %s; give it to a training with --train_meta", out)

@@ -2,23 +2,30 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images import IMAGE_SUFFIXES, is_result
 from datasets.meta import Entry, Meta
-from utils.errors import ERROR, WARNING, Level, UserError
+from utils.errors import ERROR, WARNING, Level, UserError, some_of
+from utils.files import is_hidden, nfc, unquoted
 
 _RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
 _REPLACE = "get the files anew, or take them off the list"
 _RENAME = "give the files plain names inside the data set's folder"
 _LABEL = "find out which is right, and correct the label or the mask"
 _BOTH_SPLITS = "train on nothing that you test on, or remove one of the two"
+_PLAIN = "draw them anew as PNG, black and white, without alpha"
+_TURNED = "turn the masks as well if they were drawn on the pixels as stored, or save the images upright"
+_SHARED = "give each image its own, with the image's whole name: 000.png.png"
 _ABSENT = "get the rest of the data set, or see to it that the part is the one you want"
 _ODD_MODE = "images of another colour mode than nearly all of their class"
+NAMES = ("class_name", "image", "image_path", "mask")  # columns of names of files and classes
+K = TypeVar("K", bound=Hashable)
 _MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 
 
@@ -39,7 +46,11 @@ class Kind(Enum):
     OTHER_SIZE = ("masks of another size than their image", "see whether they are these images' masks, or are cropped")
     EMPTY_MASK = ("empty masks of anomalous images", _LABEL)
     NORMAL_WITH_MASK = ("normal images whose mask is not empty", _LABEL)
-    JPEG_MASK = ("masks in JPEG, whose noise counts as anomalous", "draw them anew as PNG, black and white")
+    COVERING_MASK = ("masks that cover nearly the whole image or its edges", "see whether black and white are swapped")
+    GREY_MASK = ("masks with soft edges or noise, whose greys count as anomalous", _PLAIN)
+    ALPHA_MASK = ("masks whose alpha channel, which is not used, holds another region than their colours", _PLAIN)
+    TURNED = ("images that EXIF turns without their masks", _TURNED)
+    SHARED_MASK = ("masks of two images or more", _SHARED)
     BOTH_SPLITS = ("test images that are training images too", _BOTH_SPLITS)
     TWO_LABELS = ("images that are there as normal and as anomalous", "find out which is right")
     TWO_CLASSES = ("images that are there in two classes", "remove them from the class they do not belong to")
@@ -54,7 +65,20 @@ class Kind(Enum):
         self.left_out = left_out  # whether what is concerned is left out of the list that is built
 
 
-Note = tuple[Kind, str]  # what is wrong, and where
+class Note(NamedTuple):
+    """One thing that is wrong."""
+
+    kind: Kind
+    where: str
+    cls_name: str  # "" where it is not one class's
+
+
+def grouped(notes: Iterable[tuple[K, str]]) -> list[tuple[K, str]]:
+    """Each kind of problem that is noted, with how many of it there are and the first few places."""
+    where = defaultdict(list)
+    for kind, place in notes:
+        where[kind].append(place)
+    return [(kind, f"({len(places)}): {some_of(places)}") for kind, places in where.items()]
 
 
 @dataclass(frozen=True)
@@ -83,19 +107,35 @@ class Found:
     def add_masked(
         self, images: Sequence[Path], masks: Sequence[Path], cls_name: str, specie: str, *, masks_expected: bool = True
     ) -> None:
-        """Append entries of anomalous test images, each with the mask of its stem (`000.png` ~ `000_mask.png`).
+        """Append entries of anomalous test images, each with its mask, a file or a folder of several.
 
-        Images without a mask are noted if masks are expected, masks without an image in any case.
+        That is the mask called after the whole image (`000.png`, `000.png.png`), or else after its stem
+        (`000_mask.png`), one that is no other image's if there is any. Images without a mask are noted if masks are
+        expected, masks without an image in any case.
         """
-        by_stem = {mask.stem: mask for mask in reversed(masks)}
-        by_stem |= {_MASK_ENDING.sub("", mask.stem): mask for mask in reversed(masks)}
+        called: dict[str, list[Path]] = defaultdict(list)  # whole name, and name without endings -> masks
+        for mask in masks:
+            for name in {mask.name, mask.stem, _MASK_ENDING.sub("", mask.stem)}:
+                called[nfc(name)].append(mask)
+        own: dict[Path, Path] = {}  # image -> its mask
+        used = set()
+        for part, image in ((part, image) for part in ("name", "stem") for image in images):
+            candidates = called[nfc(getattr(image, part))]
+            if candidates and image not in own:
+                own[image] = next((mask for mask in candidates if mask not in used), candidates[0])
+                used.add(own[image])
         for image in images:
-            mask = by_stem.get(image.stem)
+            mask = own.get(image)
             if mask is None and masks_expected:
-                self.notes.append((Kind.NO_MASK, self.path(image)))
+                self.note(Kind.NO_MASK, self.path(image), cls_name)
             self.append("test", Entry(self.path(image), self.path(mask) if mask else "", cls_name, specie, 1))
-        used = {by_stem.get(image.stem) for image in images}
-        self.notes.extend((Kind.NO_IMAGE, self.path(mask)) for mask in masks if mask not in used)
+        for mask in masks:
+            if mask not in used:
+                self.note(Kind.NO_IMAGE, self.path(mask), cls_name)
+
+    def note(self, kind: Kind, where: str, cls_name: str = "") -> None:
+        """Note what is wrong, of a class or of none."""
+        self.notes.append(Note(kind, where, cls_name))
 
     def path(self, path: Path) -> str:
         """`path` relative to the data set's folder, with `/`, as entries hold it."""
@@ -103,8 +143,9 @@ class Found:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the images directly in `folder`, in natural order; none if there is no such folder."""
-    return [path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    """List the images directly in `folder` that no run wrote, in natural order; none if there is no such folder."""
+    images = (path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return [path for path in images if not is_result(path)]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -114,14 +155,14 @@ def list_folders(folder: Path) -> list[Path]:
 
 def subfolder(folder: Path, name: str) -> Path:
     """Find the folder `name` in `folder`, whichever case it is written in; `folder / name` if there is none."""
-    same = (path for path in list_folders(folder) if path.name.lower() == name.lower())
+    same = (path for path in list_folders(folder) if nfc(path.name).lower() == nfc(name).lower())
     return min(same, key=lambda path: path.name != name, default=folder / name)
 
 
 def _visible(folder: Path) -> list[Path]:
     """What is directly in a folder and not hidden, in natural order: `2.png` before `10.png`."""
     try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        paths = [path for path in folder.iterdir() if not is_hidden(path.name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -135,9 +176,11 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Read the wanted columns of a CSV file with a header; space around names and values is dropped.
+    """Read the wanted columns of a CSV file with a header; space around headings and values is dropped.
 
-    Yields the number of each line in the file, and its values in the order of `columns`.
+    That is but for values in `NAMES`, since 0.png and "0.png " may both be there.
+
+    Yields the number of each line in the file, and its values in the order of `columns`, as `write_csv` was given them.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -151,6 +194,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
                 values = [row[name] for name in columns]
                 if None in values:
                     raise UserError(f"{path}, line {reader.line_num}: too few values")
-                yield reader.line_num, [value.strip() for value in values]
+                named = zip(columns, values, strict=True)
+                values = [unquoted(value if name in NAMES else value.strip()) for name, value in named]
+                yield reader.line_num, values
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

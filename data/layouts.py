@@ -8,6 +8,7 @@ from pathlib import Path
 from data.found import Found, Kind, list_folders, list_images, read_csv, subfolder
 from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
+from utils.files import nfc
 
 
 def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
@@ -22,25 +23,36 @@ def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
 
 
 def _is_class(folder: Path) -> bool:
-    return any((folder / split).is_dir() for split in SPLITS)
+    return any((folder / split).is_dir() for split in (*SPLITS, "test_public"))
 
 
 def _add_class(found: Found, folder: Path, name: str, normal: Collection[str], *, masks_optional: bool = False) -> None:
-    """Add one class laid out as MVTec's, which may lack all of `ground_truth` if masks are optional."""
+    """Add one class laid out as MVTec's, which may lack all of `ground_truth` if masks are optional.
+
+    MVTec LOCO has a folder of masks for each image; of MVTec AD 2 the `test_public` is read, with the masks in it.
+    """
+    places = {split: folder / split for split in SPLITS}
+    if not places["test"].is_dir():
+        places["test"] = folder / "test_public"
     truth = folder / "ground_truth"
+    truth = truth if truth.is_dir() else places["test"] / "ground_truth"
     masks_expected = truth.is_dir() or not masks_optional
-    known = set(normal)
-    for split in SPLITS:
-        for kind in list_folders(folder / split):
+    unused = {nfc(kind.name).lower(): kind for kind in list_folders(truth)}
+    for split, place in places.items():
+        for kind in list_folders(place):
             if kind.name.lower() in normal:
                 found.add(split, list_images(kind), name, "good", 0)
-            elif split == "test":
-                known.add(kind.name.lower())
-                masks = list_images(subfolder(truth, kind.name))
+            elif split == "test" and kind != truth:
+                masks = _list_masks(subfolder(truth, kind.name))
+                unused.pop(nfc(kind.name).lower(), None)
                 found.add_masked(list_images(kind), masks, name, kind.name, masks_expected=masks_expected)
-    for kind in list_folders(truth):
-        if kind.name.lower() not in known:
-            found.add_masked([], list_images(kind), name, kind.name)
+    for kind, masks in unused.items():
+        if kind not in normal:
+            found.add_masked([], _list_masks(masks), name, kind)
+
+
+def _list_masks(folder: Path) -> list[Path]:
+    return [*list_images(folder), *(path for path in list_folders(folder) if list_images(path))]
 
 
 def read_folder(root: Path) -> Found:
@@ -69,15 +81,16 @@ def read_visa(root: Path, split_csv: str | None = None) -> Found:
             raise UserError(f"{path}, line {line}: '{split}, {label}' is not a split and a label")
         masks.add(mask)
         if not (root / image).is_file():
-            found.notes.append((Kind.ABSENT, image))
+            found.note(Kind.ABSENT, image, name)
             continue
         mask = mask if (root / mask).is_file() else ""
         if label == "anomaly" and not mask:
-            found.notes.append((Kind.NO_MASK, image))
+            found.note(Kind.NO_MASK, image, name)
         found.append(split, Entry(image, mask, name, "good" if label == "normal" else label, labels[label]))
     for name in found.meta["test"]:
-        files = map(found.path, list_images(root / name / "Data" / "Masks" / "Anomaly"))
-        found.notes.extend((Kind.NO_IMAGE, file) for file in files if file not in masks)
+        for file in map(found.path, list_images(root / name / "Data" / "Masks" / "Anomaly")):
+            if file not in masks:
+                found.note(Kind.NO_IMAGE, file, name)
     return found
 
 
@@ -118,10 +131,11 @@ def read_headct(root: Path) -> Found:
             raise UserError(f"{path}, line {line}: '{number}, {label}' is not a number and 0 or 1")
         image = images.pop(str(int(number)), None)
         if image is None:
-            found.notes.append((Kind.ABSENT, f"id {number}"))
+            found.note(Kind.ABSENT, f"id {number}")
         else:
             found.add("test", [image], "headct", "hemorrhage" if label == "1" else "good", int(label))
-    found.notes.extend((Kind.NO_LABEL, found.path(image)) for image in images.values())
+    for image in images.values():
+        found.note(Kind.NO_LABEL, found.path(image))
     return found
 
 

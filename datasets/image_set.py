@@ -1,6 +1,6 @@
 """The images of one data set, to be tested or trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from datasets.images import load_mask, load_rgb
 from datasets.meta import Entry
-from datasets.registry import DatasetSpec
+from datasets.registry import DatasetSpec, Published
 from datasets.transforms import mask_transform, resize_rgb
 
 
@@ -19,6 +19,8 @@ class ImageSet:
     spec: DatasetSpec
     root: Path
     entries: list[Entry]
+    whole: Published | None = None  # size of the test split that these are (a part) of, as published where it was
+    notes: list[str] = field(default_factory=list)  # what a reader of the results must know of the images
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""

@@ -2,20 +2,28 @@
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
+from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.meta import Entry
+from datasets.parcel import Parcel
 from datasets.transforms import image_transform
-from utils.errors import UserError
+from utils.distributed import rank, world_size
+from utils.errors import UserError, interrupts_wait
+
+GLANCE, PATIENCE = 5.0, 120.0  # seconds between two looks at workers, and that they may take over one image
 
 
 class Batch(NamedTuple):
@@ -47,6 +55,10 @@ class ItemDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images.entries)
 
+    def place(self, index: int) -> Path:
+        """Say where an item's image is."""
+        return self.images.root / self.images.entries[index].img_path
+
     def __getitem__(self, index: int) -> Batch | UserError:
         number = self.first + index
         try:
@@ -69,9 +81,52 @@ class AnomalyDataset(ItemDataset):
         return image, self.images.read_mask(entry, (self.image_size, self.image_size))
 
 
+def stack(items: Sequence[Batch]) -> Batch:
+    """Stack images to a batch, in a process's own memory, which PyTorch's `default_collate` does not in a worker."""
+    images, masks, *rest = zip(*items, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), *map(torch.tensor, rest))
+
+
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
     """Stack images to a batch; the first error among them takes its place."""
-    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
+    return next((item for item in items if isinstance(item, UserError)), None) or stack(items)
+
+
+def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
+    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
+    return order[rank() :: world_size()]
+
+
+class PartialBatch(NamedTuple):
+    """What could be read of a batch, None if nothing, and by its number why an image could not be."""
+
+    batch: Batch | None
+    broken: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset):
+    """The items of a dataset behind their indices, which an error in the place of an image does not say."""
+
+    items: Dataset
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[int, Batch | UserError]:
+        return index, self.items[index]
+
+    def place(self, index: int) -> Path:
+        """Say where an item's image is."""
+        return self.items.place(index)
+
+
+def collate_readable(items: Sequence[tuple[int, Batch | UserError]]) -> PartialBatch:
+    """Stack the images of a batch that could be read."""
+    broken = {index: str(item) for index, item in items if isinstance(item, UserError)}
+    readable = [item for index, item in items if index not in broken]
+    return PartialBatch(stack(readable) if readable else None, broken)
 
 
 def in_batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -88,13 +143,53 @@ def in_batches_of_one_class(entries: Sequence[Entry], size: int) -> list[Sequenc
     return [batch for _, indices in classes for batch in in_batches(list(indices), size)]
 
 
+@dataclass(frozen=True)
+class _Watched(Dataset):
+    """Items of a dataset, and the index of the one that each worker is at."""
+
+    dataset: Dataset
+    at: Any  # in memory that processes share: by worker, the index + 1, or 0
+
+    def __getitem__(self, index: int) -> Any:
+        worker = get_worker_info().id
+        self.at[worker] = index + 1
+        item = self.dataset[index]
+        self.at[worker] = 0
+        return item
+
+
 class ErrorRaisingLoader(DataLoader):
-    """A `DataLoader` that raises, in the main process, the `UserError` that took a batch's place."""
+    """A `DataLoader` that raises, in the main process, the `UserError` that took a batch's place, or if workers stall.
+
+    They are looked at again and again, as the time that a whole program is stopped for (Ctrl-Z) is not theirs.
+    """
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
+        with interrupts_wait():  # which would otherwise leave some workers, or a traceback of one
+            batches = super().__iter__()
+        before, seconds = None, 0.0
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                now = [*self.dataset.at]
+                before, seconds = now, seconds + self.timeout if now == before else 0.0
+                if seconds < PATIENCE:
+                    continue
+                items = self.dataset.dataset
+                place = getattr(items, "place", "image number {}".format)
+                stuck = ", ".join(str(place(one - 1)) for one in now if one) or "none"
+                raise UserError(
+                    f"the processes that read images have stood still for {PATIENCE:g} seconds, at {stuck}: see to "
+                    "that file and its disk, or try --num_workers 0"
+                ) from error
             if isinstance(batch, UserError):
                 raise batch
+            before = None
             yield batch
 
 
@@ -106,16 +201,27 @@ def make_loader(
     `seed` is that of the workers' random numbers; torch's global generator is left untouched. Further `options` are
     those of `DataLoader`.
     """
-    options = {"collate_fn": collate, "worker_init_fn": end_quietly, **options}
+    options, num_workers = {"collate_fn": collate, **options}, min(num_workers, len(batches))
+    if num_workers:
+        dataset = _Watched(dataset, RawArray("Q", num_workers))
+        options |= {"collate_fn": partial(_pack, options["collate_fn"]), "timeout": GLANCE}
+        options["worker_init_fn"] = end_quietly
     generator = torch.Generator().manual_seed(seed)
     return ErrorRaisingLoader(dataset, batch_sampler=batches, num_workers=num_workers, generator=generator, **options)
+
+
+def _pack(collate_fn: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Parcel | UserError:
+    try:
+        return Parcel(collate_fn(items))
+    except OSError as error:
+        return UserError(f"a process that reads images cannot hand them over ({error.strerror}): try --num_workers 0")
 
 
 def end_quietly(worker_id: int) -> None:
     """Set a worker up so that Ctrl-C, which reaches it too, is the main process's affair: no tracebacks.
 
-    The main process ends its workers. If it was just taking a tensor over, the worker's thread that hands
-    tensors out finds the connection cut, and reports that through `sys.excepthook`.
+    The main process ends its workers. If it was just taking a batch over, the worker's thread that hands
+    batches out finds the connection cut, and reports that through `sys.excepthook`.
     """
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

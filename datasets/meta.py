@@ -5,21 +5,24 @@ import json
 import logging
 import os
 import re
-import reprlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, ValidationInfo, with_config
+from typing_extensions import NotRequired, TypedDict
 
 from datasets.registry import PROJECT
-from utils.errors import UserError
+from utils.errors import UserError, some_of
 from utils.files import write_json, write_text
+from utils.json_files import brief, brief_name, parse_json, read_json, read_text
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
-SHOWN = 100  # characters of a name that a message takes over whole
+FINDINGS = "findings"  # a further key of meta.json, which other readers pass over
 
 
 @dataclass(frozen=True, slots=True)  # as there are as many as images
@@ -33,8 +36,16 @@ class Entry:
     anomaly: int | None  # 0 normal, 1 anomalous, None unlabelled
 
 
+class Finding(NamedTuple):
+    """What was wrong when a list was built."""
+
+    what: str  # in the plural, as in "empty masks of anomalous images"
+    where: str
+    cls_name: str  # "" where it is not one class's
+
+
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
-_META_KEYS = {field.name: field.name for field in fields(Entry)}  # what a file calls the fields of `Entry`
+FIELDS = [field.name for field in fields(Entry)]
 _LINE_KEYS = {"img_path": "image_path", "anomaly": "label", "cls_name": "class_name", "mask_path": "mask_path"}
 
 
@@ -62,17 +73,23 @@ def is_json_lines(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".jsonl"
 
 
-def write_meta(path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entry]]]) -> None:
+def write_meta(
+    path: str | Path,
+    meta: Mapping[str, Mapping[str, Collection[Entry]]],
+    findings: Collection[Finding] | None = None,  # None where nothing was looked at
+) -> None:
     """Write `meta.json`, atomically; or, to a `.jsonl` file, the test split in DP-CLIP's form.
 
-    That form has neither a training split nor the kind of an anomaly.
+    That form has neither a training split nor the kind of an anomaly, nor findings.
     """
     if is_json_lines(path):
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
         write_text(path, "".join(f"{json.dumps(_line(entry), ensure_ascii=False)}\n" for entry in entries))
         return
     splits = {split: meta.get(split, {}).items() for split in SPLITS}
-    write_json(path, {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits})
+    content = {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits}
+    found = {} if findings is None else {FINDINGS: [finding._asdict() for finding in findings]}
+    write_json(path, content | found)
 
 
 def _line(entry: Entry) -> dict[str, Any]:
@@ -98,6 +115,61 @@ def path_problem(path: str, root: Path) -> str | None:
     return None if inside else "leads out of the data set's folder through a symlink"
 
 
+def _inside(path: str, info: ValidationInfo) -> str:
+    if problem := path_problem(path, info.context):
+        raise ValueError(f"the path {brief(path)} {problem}")
+    return PurePosixPath(path).as_posix() if path else ""  # a//b and ./a/b are a/b
+
+
+def _usable_name(name: str) -> str:
+    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", name):  # as results are written to files called so
+        raise ValueError(f"{brief(name)} cannot be the name of a class")
+    return name
+
+
+def _known_label(label: float | None) -> int | None:
+    if label not in (0, 1, None):
+        raise ValueError(f"must be 0, 1 or null, not {label}")
+    return None if label is None else int(label)
+
+
+_Image = Annotated[str, MinLen(1), AfterValidator(_inside)]
+_Mask = Annotated[str, AfterValidator(_inside)]
+_Name = Annotated[str, AfterValidator(_usable_name)]
+_Label = Annotated[float | None, AfterValidator(_known_label)]
+
+
+@with_config({"extra": "allow"})
+class _Entry(TypedDict):
+    """An `Entry` in meta.json."""
+
+    img_path: _Image
+    mask_path: _Mask
+    cls_name: _Name
+    specie_name: str
+    anomaly: _Label
+
+
+@with_config({"extra": "allow"})
+class _Splits(TypedDict):
+    train: dict[str, list[_Entry]]
+    test: dict[str, list[_Entry]]
+
+
+class _Findings(TypedDict):
+    findings: NotRequired[list[Finding] | None]
+
+
+@with_config({"extra": "allow"})
+class _Line(TypedDict):
+    """An `Entry` in DP-CLIP's form."""
+
+    image_path: _Image
+    class_name: _Name
+    label: NotRequired[_Label]
+    mask_path: NotRequired[_Mask | None]
+
+
 def read_meta(path: str | Path, root: str | Path) -> Meta:
     """Read a `meta.json`, or a `.jsonl` file in DP-CLIP's form, whose entries all belong to the test split.
 
@@ -105,114 +177,56 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     the file, entry and key that are not as the form demands.
     """
     path, root = Path(path), Path(root).resolve()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from error
-    read, keys = (_read_lines, _LINE_KEYS) if is_json_lines(path) else (_read_splits, _META_KEYS)
     meta: Meta = {split: {} for split in SPLITS}
     first: dict[tuple[str, str], str] = {}  # (split, image) -> where it is listed first
     unknown: dict[str, str] = {}  # key -> where it is first, "" at the top
-    for split, class_name, where, raw in read(path, text, unknown):
-        try:
-            entry = _entry(raw, keys, root)
-            if class_name not in (None, entry.cls_name):
-                raise ValueError(f"'cls_name' is {_shown(entry.cls_name)}, not its class")
-            listed = first.setdefault((split, entry.img_path), where)
-            if listed != where:
-                raise ValueError(f"the image {_shown(entry.img_path)} is listed already as {listed}")
-        except ValueError as error:
-            raise UserError(f"{path}, {where}: {error}") from error
+    for split, class_name, where, raw in (_read_lines if is_json_lines(path) else _read_splits)(path, root, unknown):
+        entry = Entry(**{name: raw[name] for name in FIELDS})
+        if class_name not in (None, entry.cls_name):
+            raise UserError(f"{path}, {where}/cls_name: {brief(entry.cls_name)} is not its class")
+        listed = first.setdefault((split, entry.img_path), where)
+        if listed != where:
+            raise UserError(f"{path}, {where}: the image {brief(entry.img_path)} is listed already as {listed}")
         meta[split].setdefault(entry.cls_name, []).append(entry)
         for key in raw:
-            if key not in keys.values():
+            if key not in FIELDS:
                 unknown.setdefault(key, f" ({where})")
     if not meta["test"]:
         raise UserError(f"{path} has no test images: build it anew, or correct it")
     if unknown:
-        said = (f"key {_shown(key)}{where}" for key, where in unknown.items())
-        logger.warning("%s: ignored the unknown %s", path, "; ".join(said))
+        said = [f"key {brief(key)}{where}" for key, where in unknown.items()]
+        logger.warning("%s: ignored the unknown %s", path, some_of(said))
     return meta
 
 
-# What a file in one of the two forms holds: split, class (None where the entry alone says it), place and raw entry.
-_Raw = Iterator[tuple[str, str | None, str, Any]]
+def read_findings(path: Path) -> list[Finding] | None:
+    """Read what was found wrong when a list was built; None where it does not say, as JSON lines and old lists."""
+    return None if is_json_lines(path) else read_json(path, _Findings).get(FINDINGS)
 
 
-def _read_splits(path: Path, text: str, unknown: dict[str, str]) -> _Raw:
-    raw = _parse(text, str(path))
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected an object with the keys 'train' and 'test'")
-    unknown.update((key, "") for key in raw if key not in SPLITS)
+# What a file in one of the two forms holds: split, class (None where the entry alone says it), place and entry.
+_Raw = Iterator[tuple[str, str | None, str, Mapping[str, Any]]]
+
+
+def _read_splits(path: Path, root: Path, unknown: dict[str, str]) -> _Raw:
+    content = parse_json(read_text(path, str(path)), _Splits, str(path), root)
+    unknown.update((key, "") for key in content if key not in (*SPLITS, FINDINGS))
     for split in SPLITS:
-        if split not in raw:
-            raise UserError(f"{path}: the key '{split}' is missing")
-        if not isinstance(raw[split], dict):
-            raise UserError(f"{path}, {split}: expected an object with a list of entries for each class")
-        for name, entries in raw[split].items():
-            where = f"{split}/{name if name.isprintable() and len(name) <= SHOWN else reprlib.repr(name)}"
-            if not isinstance(entries, list):
-                raise UserError(f"{path}, {where}: expected a list of entries")
+        for name, entries in content[split].items():
+            where = f"{split}/{brief_name(name)}"
             if not entries and split == "test":
                 raise UserError(f"{path}, {where}: the class has no images; leave it out")
             for number, entry in enumerate(entries, 1):
                 yield split, name, f"{where} entry {number}", entry
 
 
-def _read_lines(path: Path, text: str, unknown: dict[str, str]) -> _Raw:
-    for number, line in enumerate(text.split("\n"), 1):
+def _read_lines(path: Path, root: Path, unknown: dict[str, str]) -> _Raw:
+    for number, line in enumerate(read_text(path, str(path)).split("\n"), 1):
         if line.strip():
-            entry = _parse(line, f"{path}, line {number}")
-            if isinstance(entry, dict):
-                entry = {"label": None, **entry}
-                if entry.get("mask_path") is None:
-                    entry["mask_path"] = ""
-            yield "test", None, f"line {number}", entry
-
-
-def _parse(text: str, place: str) -> Any:
-    """JSON to objects; a key given twice is refused, since one of the two would be lost."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-            raise UserError(f"{place}: the key {_shown(twice)} is there twice")
-        return values
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not valid JSON ({error})") from error
-
-
-def _entry(raw: Any, keys: Mapping[str, str], root: Path) -> Entry:
-    """An entry from what JSON gives, its fields called as `keys` says; a `ValueError` says what is wrong with it."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"expected an object, found {_shown(raw)}")
-    values = {}
-    for name, key in keys.items():
-        if key not in raw:
-            raise ValueError(f"the key '{key}' is missing")
-        value = values[name] = raw[key]
-        if name == "anomaly":
-            if isinstance(value, bool) or value not in (0, 1, None):
-                said = "NaN" if value != value else _shown(value)
-                raise ValueError(f"'{key}' must be 0, 1 or null, not {said}")
-            values[name] = None if value is None else int(value)
-            continue
-        is_path = name in ("img_path", "mask_path")
-        if not isinstance(value, str) or (name == "img_path" and not value):
-            raise ValueError(f"'{key}' must be a {'path' if is_path else 'string'}, not {_shown(value)}")
-        if is_path and (problem := path_problem(value, root)):
-            raise ValueError(f"the path {_shown(value)} {problem}")
-        # Results are written to files called after the class, so it must be usable as a file's name.
-        if name == "cls_name" and (value in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\ud800-\udfff]", value)):
-            raise ValueError(f"{_shown(value)} cannot be the name of a class")
-    values.setdefault("specie_name", PurePosixPath(values["img_path"]).parent.name)
-    return Entry(**values)
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: on one line, a text in quotes and not longer than it must be."""
-    return repr(value) if isinstance(value, str) and len(value) <= SHOWN else reprlib.repr(value)
+            raw = parse_json(line, _Line, f"{path}, line {number}", root)
+            entry = {name: raw.pop(key, None) for name, key in _LINE_KEYS.items()}
+            entry |= {
+                "mask_path": entry["mask_path"] or "",
+                "specie_name": PurePosixPath(entry["img_path"]).parent.name,
+            }
+            yield "test", None, f"line {number}", {**raw, **entry}

@@ -2,7 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, load_rgb
+from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb
 from datasets.transforms import image_transform
 from utils.errors import UserError
+from utils.files import is_hidden, visible_files, walk
 
 FROM_STDIN = "-"
 PICTURE_SIDE = 1024  # pixels, of what is shown
@@ -22,45 +24,66 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
     """The images that the inputs stand for, each once, in the order of the inputs.
 
     Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
-    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each.
+    `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each. What is hidden is passed over in folders
+    and patterns, and a picture that a run wrote everywhere.
 
-    Files that are not there are taken over, for the results to say so, if others are; if none is, or an input stands
-    for nothing, that is a `UserError`.
+    Files that are not there, and folders that cannot be listed, are taken over, for the results to say so, if others
+    are; if none is, or an input stands for nothing, that is a `UserError`.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}  # by absolute path, so that a file counts once whatever it is called
     for text in inputs:
         if text == FROM_STDIN:
             paths = [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-        elif (path := Path(text)).is_dir():
-            files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names if name[0] != ".")
-            paths = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.exists() or not glob.has_magic(text):
+        elif os.path.isdir(path := Path(text)):  # noqa: PTH112 - which any name may be asked
+            paths = sorted(_images_in(path))
+        elif os.path.exists(path) or not glob.has_magic(text):  # noqa: PTH110
             paths = [path]
         else:
-            matches = glob.glob(text, recursive=True)  # noqa: PTH207 - Path's takes no absolute pattern
-            paths = [path for name in sorted(matches) if (path := Path(name)).is_file()]
+            hidden = [part for part in path.parts if is_hidden(part)]  # but for what the pattern itself names
+            visible = (name for name in sorted(_matches(text)) if [*filter(is_hidden, Path(name).parts)] == hidden)
+            paths = [path for name in visible if (path := Path(name)).is_file()]
+        paths = [path for path in paths if not is_result(path)]
         if not paths:
-            raise UserError(f"there are no images in {text}: known are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        found.update(dict.fromkeys(paths))
-    if not any(path.exists() for path in found):
-        raise UserError(f"there is no file or folder {next(iter(found))}")
-    return list(found)
+            known = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}, and what runs wrote is passed over"
+            raise UserError(f"there are no images in {text}: {known}")
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay
+    if not any(map(os.path.exists, found.values())):
+        raise UserError(f"there is no file or folder {next(iter(found.values()))}")
+    return list(found.values())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    unlisted: list[Path] = []
+    files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
+    return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What matches a pattern of `glob`; of folders that hold a link to themselves, as `walk` goes through them."""
+    start, *rest = re.split(r"(?:^|(?<=/))\*\*(?:/|$)", pattern, maxsplit=1)
+    if not rest:
+        yield from glob.glob(pattern)  # noqa: PTH207 - Path's takes no absolute pattern
+        return
+    for top in glob.glob(start) if start else ["."]:  # noqa: PTH207
+        for parent, _ in walk(Path(top)):
+            yield from _matches(os.path.join(glob.escape(str(parent)), rest[0].lstrip("/") or "*"))  # noqa: PTH118
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
     """A name for each image's results, relative and with `/`: its path below the folder that all have in common."""
-    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - links stay
-    common = Path(os.path.commonpath([path.parent for path in absolute]))
-    return [path.relative_to(common).as_posix() for path in absolute]
+    common = common_folder(paths)
+    return [Path(os.path.abspath(path)).relative_to(common).as_posix() for path in paths]  # noqa: PTH100 - links stay
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that all images lie in, as an absolute path."""
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - links stay
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image as the model takes it, and as it is shown.
-
-    Both are tensors, which reach the main process by shared memory. Arrays go through a pipe, and a worker with a full
-    pipe lives on for ever when the main process is killed.
-    """
+    """An image as the model takes it, and as it is shown."""
 
     image: torch.Tensor  # normalised, float32 [3, S, S]
     picture: torch.Tensor  # no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]
@@ -77,11 +100,19 @@ class PhotographDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def place(self, index: int) -> Path:
+        """Say where an item's image is."""
+        return self.paths[index]
+
     def __getitem__(self, index: int) -> tuple[int, Photograph | UserError]:
         try:
+            if os.path.isdir(self.paths[index]):  # noqa: PTH112
+                os.listdir(self.paths[index])  # noqa: PTH208 - which says why it cannot be listed
             image = load_rgb(self.paths[index])
             prepared, size = image_transform(image, self.image_size), image.size
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
             return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)
         except UserError as error:
             return index, error
+        except OSError as error:
+            return index, UserError(f"cannot list {error.filename}: {error.strerror}")

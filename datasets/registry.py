@@ -6,7 +6,7 @@ what is to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,11 +20,17 @@ Phrases = Mapping[str, str] | str  # of each class, or one where all classes are
 
 @dataclass(frozen=True)
 class Published:
-    """Size of a data set's complete test split, as published."""
+    """Size of a data set's complete test split, as published, or of what there is of it."""
 
     classes: int
     normal: int
     anomalous: int
+    unlabelled: int = 0
+
+    @classmethod
+    def count(cls, classes: int, labels: Sequence[int | None]) -> "Published":
+        """Count images by their labels."""
+        return cls(classes, *map(labels.count, (0, 1, None)))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Anomaly maps that a run or somebody else's program saved, in the place of a method that computes them."""
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,14 +14,18 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
+from datasets.image_set import ImageSet
+from datasets.images import mask_files, size_and_orientation
 from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
+from utils.files import nfc, visible_files
 
 logger = logging.getLogger(__name__)
 
 MAP_SUFFIXES = (".npy", ".tiff", ".tif", ".png")
+ROUNDED = 0.02  # by how much a proportion may be off, as sides are whole pixels
 _GREY_MODES = ("1", "L", "I", "F")  # of Pillow; those of 16 bits are called I;16, I;16B and so on
 
 
@@ -36,13 +40,13 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"there is no folder of maps {folder}")
     there = defaultdict(list)  # a map's path without its suffix -> the files
-    for path in (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names):
+    for path in visible_files(folder):
         if path.suffix.lower() in MAP_SUFFIXES:
-            there[path.with_suffix("")].append(path)
+            there[nfc(str(path.with_suffix("")))].append(path)
     found: dict[Path, str] = {}
     missing = []
     for image in (entry.img_path for entry in entries):
-        stems = {folder / image, (folder / image).with_suffix("")}
+        stems = {nfc(str(path)) for path in (folder / image, (folder / image).with_suffix(""))}
         maps = sorted(path for stem in stems for path in there[stem])
         if not maps:
             missing.append(image)
@@ -64,6 +68,20 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
     if extra := sorted(path for maps in there.values() for path in maps if path not in found):
         logger.warning("maps in %s that are of no image: %d, the first of them %s", folder, len(extra), extra[0])
     return list(found)
+
+
+def swapped_sides(images: ImageSet, maps: Sequence[Path]) -> list[str]:
+    """Say of which classes the maps are as high in proportion as all of the masks are wide, as by a transposition."""
+    found = []
+    for name, group in groupby(zip(images.entries, maps, strict=True), key=lambda pair: pair[0].cls_name):
+        masked = [(images.root / entry.mask_path, path) for entry, path in group if entry.mask_path]
+        if not masked:
+            continue
+        height, width = load_map(masked[0][1]).shape  # those of a class are of one size
+        shapes = (size_and_orientation(mask_files(mask)[0])[0] for mask, _ in masked)
+        if all(abs(w / h - 1) > ROUNDED and abs(w * width / (h * height) - 1) < ROUNDED for w, h in shapes):
+            found.append(f"{name}: the maps, {height} x {width}, have their sides swapped: the masks lie the other way")
+    return found
 
 
 def load_map(path: Path) -> np.ndarray:
@@ -111,6 +129,9 @@ class SavedMapDataset(ItemDataset):
 
     maps: Sequence[Path]  # the file of each entry's map
     map_size: int | None = None  # pixels a side that maps are resized to, bilinear and antialiased; None: as they are
+
+    def place(self, index: int) -> Path:
+        return self.maps[index]
 
     def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
         values = torch.from_numpy(load_map(self.maps[number]))[None]

@@ -32,6 +32,7 @@ class Captions:
     """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds.
 
     Attributes:
+        vocabulary: size of CLIP's.
         ids: number in CLIP's vocabulary of each word of the small one but word 0, ascending, int32 [k].
         every: name -> tokens [n, T] of each state's n sentences, normal first.
     """
@@ -43,7 +44,8 @@ class Captions:
         tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in names}
         used = torch.cat([*chain(*tokens.values())]).unique().tolist()
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
-        small = torch.zeros(tokenize.vocab_size, dtype=torch.long)
+        self.vocabulary = tokenize.vocab_size
+        small = torch.zeros(self.vocabulary, dtype=torch.long)
         small[self.ids.long()] = torch.arange(1, len(self.ids) + 1)
         self.every = {name: [small[part] for part in both] for name, both in tokens.items()}
 

@@ -4,8 +4,6 @@ python demo/draw.py
 """
 
 import fcntl
-import json
-import logging
 import shutil
 import sys
 import tempfile
@@ -13,6 +11,7 @@ import zlib
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -24,9 +23,11 @@ from tqdm import tqdm
 from datasets.meta import Entry, Meta, write_meta
 from datasets.registry import get_spec
 from demo.render import DEFECTS, drawing_processes, render
-from utils.arguments import NonNegativeInt, Options, PositiveInt, option, parse
+from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
+from utils.json_files import read_json
+from utils.names import log_to_terminal
 
 VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
@@ -50,7 +51,7 @@ class DrawingOptions(Recipe):
     """How it is drawn."""
 
     root: Path = option("folder to write to", get_spec("demo").folder)
-    workers: PositiveInt = option("processes to draw with", 2)
+    workers: ProcessCount = option("processes to draw with", 2)
 
 
 def generate(root: Path, recipe: Recipe = STANDARD, workers: int = 2) -> bool:
@@ -91,7 +92,7 @@ def _is_there(root: Path, recipe: Recipe) -> bool:
     """Whether `root` holds the whole set; anything but a demo set in it is refused."""
     marker = root / MARKER
     if marker.is_file():
-        return json.loads(marker.read_text(encoding="utf-8")) == {"version": VERSION, **asdict(recipe)}
+        return read_json(marker, dict[str, Any]) == {"version": VERSION, **asdict(recipe)}
     if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*DEFECTS, META}):
         raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
     return False
@@ -103,7 +104,7 @@ def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
     with drawing_processes(workers) as executor:
         drawn = executor.map(partial(_draw, root, recipe), entries, chunksize=8)
         list(tqdm(drawn, total=len(entries), desc="drawing", unit="image", disable=None))
-    write_meta(root / META, meta)
+    write_meta(root / META, meta, [])  # with nothing wrong, which tests look after
     write_json(root / MARKER, {"version": VERSION, **asdict(recipe)})
 
 
@@ -141,7 +142,7 @@ def _draw(root: Path, recipe: Recipe, entry: Entry) -> None:
 def main() -> None:
     recipe = asdict(parse(DrawingOptions, __doc__, None))
     root, workers = recipe.pop("root"), recipe.pop("workers")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    log_to_terminal()
     if not generate(root, Recipe(**recipe), workers):
         print(f"{root} holds this demo set already")
 

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from demo.captions import Captions
 from demo.pool import Pool, normalise
-from models.backbone import build_clip
 from models.sdp import IMAGE_TEMPERATURE
 from utils.files import atomic_open, sha256_of, write_text
 
@@ -21,16 +19,15 @@ POSITION_SCALE = 0.5  # standard deviation of the position embedding at the star
 QUERY_GAIN, VALUE_GAIN, OUTPUT_GAIN = 0.7, 1.0, 0.5
 
 
-def build(model: str, config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
-    """Build the untrained `model` of a config, with a token embedding of the captions' words alone; word 0 stays zero.
+def start(clip: open_clip.CLIP, captions: Captions, pool: Pool) -> None:
+    """Give an untrained model a token embedding of the captions' words alone, whose word 0 stays zero, and its start.
 
     The image tower starts otherwise than open_clip's, which saves hundreds of steps. The patch embedding whitens
     the pool's patches, so that fine detail weighs as much as brightness. Positions are sines and cosines, so that
     near is similar. Attention starts as in Trockman and Kolter's mimetic initialisation (arXiv:2305.09828): a token
     attends to tokens like itself, and their mean is subtracted from it; what remains is what is unusual about it.
     """
-    clip = build_clip(model, config, config["vision_cfg"]["image_size"], quick_gelu=False)
-    embedding = nn.Embedding(len(captions.ids) + 1, config["text_cfg"]["width"], padding_idx=0)
+    embedding = nn.Embedding(len(captions.ids) + 1, clip.token_embedding.embedding_dim, padding_idx=0)
     nn.init.normal_(embedding.weight[1:], std=0.02)
     clip.token_embedding = embedding
     with torch.no_grad():
@@ -40,7 +37,6 @@ def build(model: str, config: dict[str, Any], captions: Captions, pool: Pool) ->
         visual.positional_embedding[1:] = _positions(visual.grid_size[0], visual.positional_embedding.shape[1])
         for block in visual.transformer.resblocks:
             _start_attention(block.attn)
-    return clip
 
 
 def _positions(grid: int, width: int) -> Tensor:
@@ -71,11 +67,11 @@ def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
     return filters.T.reshape(width, 3, patch, patch)
 
 
-def write_weights(clip: nn.Module, captions: Captions, vocabulary: int, folder: Path) -> None:
+def write_weights(clip: nn.Module, captions: Captions, folder: Path) -> None:
     """Write the weights in half precision, the token embedding by its used rows, and `SHA256SUMS`."""
     state = {key: value.half().contiguous() for key, value in clip.state_dict().items()}
     state["token_embedding.rows"] = state.pop("token_embedding.weight")[1:].contiguous()
-    size = torch.tensor(vocabulary, dtype=torch.int32)
+    size = torch.tensor(captions.vocabulary, dtype=torch.int32)
     state |= {"token_embedding.ids": captions.ids, "token_embedding.size": size}
     with atomic_open(folder / "demo.safetensors", "wb") as file:
         file.write(save(state))

@@ -12,7 +12,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.arguments import Options, PositiveFloat, PositiveInt, option, parse
+from utils.arguments import Options, PositiveFloat, PositiveInt, ProcessCount, option, parse
 from utils.errors import run
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained_models" / "demo"
@@ -30,7 +30,7 @@ class DemoTrainingOptions(Options):
     lr: PositiveFloat = option("highest learning rate", 1.5e-3)
     sentences: PositiveInt = option("per class and state a step", 2)
     seed: PositiveInt = option("of everything random", 20240)
-    threads: PositiveInt = option("to compute with", 2)
+    threads: ProcessCount = option("to compute with", 2)
     validate_every: PositiveInt = option("steps between validations", 200)
 
 

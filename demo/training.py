@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from datasets.registry import get_spec
 from demo.captions import Captions, draw_names, encode
-from demo.network import build, write_weights
+from demo.network import start, write_weights
 from demo.objective import Batch, backward
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
-from models.backbone import check_servable, load_backbone, read_config
+from models.backbone import build_clip, check_servable, load_backbone, read_config
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
@@ -50,15 +50,15 @@ def train(options: Options) -> None:
     rng = np.random.default_rng(seed)
     model = str(options.config)
     architecture = read_config(model)
-    vision = architecture["vision_cfg"]
     size, taps = check_servable(model, architecture, None, None)
-    captions = Captions(read_prompts("industrial"), architecture["text_cfg"]["context_length"])
+    clip = build_clip(model, architecture, size, quick_gelu=architecture.get("quick_gelu", False))
+    captions = Captions(read_prompts("industrial"), clip.context_length)
     pool = render_pool(seed, options.pairs, size, threads, most=MOST_DEFECTS)
     held_out = render_pool(seed + 1, options.validation_pairs, size, threads, most=1)
-    clip = build(model, architecture, captions, pool)
-    readers = LinearAdapters(STAGES, vision["width"], architecture["embed_dim"])
+    start(clip, captions, pool)
+    readers = LinearAdapters(STAGES, *clip.visual.proj.shape)
     schedule = _make_schedule(clip, readers, options.lr, steps)
-    stream = batches(pool, options.batch, vision["patch_size"], np.random.default_rng([seed, 1]))
+    stream = batches(pool, options.batch, clip.visual.patch_size[0], np.random.default_rng([seed, 1]))
     rows: list[dict[str, float | None]] = []
     began = time.monotonic()
     with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as executor:
@@ -80,7 +80,7 @@ def train(options: Options) -> None:
             bar.set_postfix(patch=f"{parts['patch']:.3f}", state=f"{parts['state']:.3f}")
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **dict.fromkeys(AUROCS)})
             if step % options.validate_every == 0 or step == steps:
-                write_weights(clip, captions, architecture["text_cfg"]["vocab_size"], options.output)
+                write_weights(clip, captions, options.output)
                 measured = _validate(model, options.output / "demo.safetensors", held_out)
                 bar.write(f"step {step}: {measured}")
                 rows[-1] |= measured

@@ -5,7 +5,6 @@ further normal image are exchangeable, that image's p-value is at most r with a 
 scores of an image, each is tested at half the rate (Bonferroni), so that either may raise the alarm.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import write_json
+from utils.json_files import read_json
 from utils.pictures import ColourScale
 
 LEAST = 2  # images; with one there is no rate below 1 to promise
@@ -30,6 +30,10 @@ class Calibration:
     map_max: Sequence[float]  # maximum of each image's map
     rate: float  # share of normal images that may be called anomalous, in (0, 1)
     origin: Mapping[str, Any]  # what the scores depend on, such as method, weights and object
+
+    def __post_init__(self) -> None:
+        if not (LEAST <= len(self.text_prob) == len(self.map_max) and 0 < self.rate < 1):
+            raise ValueError("the lists of scores are too short or differ in length, or the rate is not in (0, 1)")
 
     @property
     def promised_rate(self) -> float:
@@ -87,22 +91,14 @@ class Calibration:
 
 def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     """Read what `Calibration.save` wrote, for predictions of the same origin."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        scores = np.array([content["text_prob"], content["map_max"]], dtype=float)
-        rate, before = float(content["rate"]), dict(content["origin"])
-        if scores.ndim != 2 or scores.shape[1] < LEAST or not (np.isfinite(scores).all() and 0 < rate < 1):
-            raise ValueError("its lists of scores are too short, a score is not finite, or the rate not in (0, 1)")
-    except OSError as error:
-        raise UserError(f"--calibration {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"--calibration {path} is no calibration that predict.py wrote ({error!r})") from error
+    calibration = read_json(path, Calibration, "--calibration")
+    before = {"config_sha256": origin.get("config_sha256")} | calibration.origin  # earlier versions left it out
     for key, value in origin.items():
         if before.get(key) != value:
             mismatch = f"was made with {key} {as_given(before.get(key))}, and this run has {as_given(value)}"
             remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
             raise UserError(f"--calibration {path} {mismatch}: {remedy}")
-    return Calibration(*scores.tolist(), rate, before)
+    return calibration
 
 
 def conformal_quantile(values: Sequence[float], rate: float) -> float:

@@ -6,18 +6,27 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from data.build import ensure_meta
+from data.build import ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
-from datasets.loader import AnomalyDataset, ErrorRaisingLoader, in_batches_of_one_class, make_loader
-from datasets.meta import read_meta
-from datasets.registry import DatasetSpec, get_spec
+from datasets.loader import (
+    AnomalyDataset,
+    ErrorRaisingLoader,
+    Numbered,
+    collate_readable,
+    in_batches_of_one_class,
+    make_loader,
+)
+from datasets.meta import find_meta, read_meta
+from datasets.registry import DatasetSpec, Published, get_spec
+from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, is_main, rank, world_size
 from utils.errors import UserError
+from utils.files import nfc
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +46,15 @@ def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
     return [_trainable(part, options) for part in parts]
 
 
-def read_validation_set(options: ValidationOptions, training: Sequence[ImageSet]) -> ImageSet | None:
+def read_validation_set(options: ValidationOptions, training: Fingerprints) -> ImageSet | None:
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
     images = read_test_split(get_spec(options.test_dataset), options.test_dataset_dir, classes=options.test_classes)
-    trained_on = {(part.root.resolve(), entry.img_path) for part in training for entry in part.entries}
-    both = next((e.img_path for e in images.entries if (images.root.resolve(), e.img_path) in trained_on), None)
-    if both is not None:
+    if both := known_images(images, training):
         raise UserError(
-            f"{images.root / both} would be trained on and validated on; choose another --test_dataset, or other "
-            "--train_classes and --test_classes"
+            f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
+            "--test_dataset, or other --train_classes and --test_classes"
         )
     return images
 
@@ -80,16 +87,23 @@ def read_test_split(
         classes: which to take; None for all.
     """
     root = root or spec.folder
+    is_said = meta_file is None and find_meta(root) is None  # by the builder
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root)
     meta = read_meta(path, root)
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]
-    unknown = sorted(set(classes or ()) - set(test))
+    chosen, names = set(map(nfc, classes or test)), set(map(nfc, test))
+    unknown = sorted(chosen - names)
     if unknown:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
-    return ImageSet(spec, root, [entry for name in test if name in (classes or test) for entry in test[name]])
+    whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
+    entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]
+    problems = known_problems(spec, root, path, entries) if is_main() else []
+    for problem in () if is_said else problems:
+        logger.warning("%s", problem)
+    return ImageSet(spec, root, entries, whole, problems)
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
@@ -106,9 +120,17 @@ def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
     return replace(images, entries=known)
 
 
-def evaluation_loader(images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int) -> ErrorRaisingLoader:
-    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers."""
+def evaluation_loader(
+    images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int, *, skip_broken: bool = False
+) -> ErrorRaisingLoader:
+    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers.
+
+    With `skip_broken` they are `PartialBatch`es, and images that cannot be read end nothing.
+    """
     dataset = AnomalyDataset(images, backbone.image_size)
     batches = in_batches_of_one_class(images.entries, reading.batch_size)[rank() :: world_size()]
     pin_memory = backbone.device.type == "cuda"
-    return make_loader(dataset, batches, reading.num_workers, pin_memory=pin_memory, seed=seed)
+    options = {"pin_memory": pin_memory, "seed": seed}
+    if skip_broken:
+        dataset, options["collate_fn"] = Numbered(dataset), collate_readable
+    return make_loader(dataset, batches, reading.num_workers, **options)

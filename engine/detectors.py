@@ -39,6 +39,7 @@ class Method:
     described: bool = False  # whether classes are called by DP-CLIP's phrases
     # data set -> values for options that were left open, before the data set's own
     defaults: Callable[[DatasetSpec], dict[str, Any]] = lambda spec: {}
+    takes_epochs: bool = False  # whether several checkpoints are epochs of one training, not one for each data set
     # file -> its trained parts; None where nothing is trained
     read: Callable[[Path], AdapterCheckpoint] | None = None
     # (what `read` gave, options, backbone, fidelity) -> the trained parts for that backbone
@@ -100,6 +101,7 @@ def _dp_clip() -> Method:
         record=lambda options, adapter: {"domain": options.domain} | settings_record(adapter.settings),
         system="dp_clip",
         described=True,
+        takes_epochs=True,
         defaults=lambda spec: {"prompts": "dp_clip"},
         read=lambda path: read_adapters(path, DP_CLIP),
         load=lambda checkpoint, options, backbone, fidelity: load_adapters(

@@ -13,6 +13,8 @@ import torch
 from tabulate import tabulate
 
 from data.checks import EMPTY, check_data_set, counts_table
+from data.masks import vanishing
+from datasets.image_set import ImageSet
 from datasets.meta import Meta
 from datasets.registry import get_spec
 from engine.loading import backbone_from_options, find_device
@@ -24,6 +26,7 @@ from models.prompts import read_prompts
 from models.weights import how_to_get, local_weights
 from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
 from utils.files import sha256_of
+from utils.names import shown
 
 GIB = 1 << 30
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -74,6 +77,10 @@ def examine(options: ExaminationOptions) -> list[Problem]:
             problems.append(Problem(WARNING, f"{what} and will be downloaded when first needed", remedy))
     if of is not None:
         problems += _check_needs(options, of, meta, memory, room)
+        entries = [entry for group in meta["test"].values() for entry in group]
+        remedy = "take a larger --image_size, or draw the masks thicker"
+        gone = vanishing(ImageSet(spec, options.data_path or spec.folder, entries), of.image_size) if entries else []
+        problems += [Problem(WARNING, sentence, remedy) for sentence in gone]
     if path is None:
         return problems
     _say(f"weights: {path}")
@@ -91,7 +98,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
 
 
 def _say(text: str) -> None:
-    print(f"{text}\n", flush=True)
+    print(shown(f"{text}\n", keep="\n"), flush=True)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ class DPClipTraining(Training):
     newest_file = "image_adapter.pth"
     optimizer_key = OPTIMIZER
     betas = (0.5, 0.999)
+    nearest_masks = True
     remedy = "choose a smaller --learning_rate, or --clip_gradient 1"
 
     options: DPClipTrainingOptions

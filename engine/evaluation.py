@@ -10,25 +10,29 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from data.masks import vanished
 from datasets.image_set import ImageSet
-from datasets.loader import Batch
+from datasets.loader import Batch, PartialBatch
+from datasets.meta import Entry
+from engine.earlier_results import ClassKeeper, remove_results
 from engine.options import EvaluationOptions, TestOptions
+from engine.origin import run_on
 from page.page import HtmlReport
-from utils.distributed import in_turn, is_main
-from utils.errors import UserError
+from utils.distributed import from_main, in_turn, is_main
+from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
-from utils.results import ResultsWriter, Run, notes, origin, results_table
+from utils.names import shown
+from utils.results import ResultsWriter, Run, results_table
 from utils.runtime import Stopwatch, progress
 
-OF_AN_EARLIER_RUN = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 logger = logging.getLogger(__name__)
 
 
 def evaluate_and_report(
     detector: Detector,
-    loader: Iterable[Batch],
+    load: Callable[[list[Entry]], Iterable[Batch | PartialBatch]],
     images: ImageSet,
     options: TestOptions | EvaluationOptions,
     *,
@@ -39,52 +43,60 @@ def evaluate_and_report(
     to_picture: Callable[[ImageMap], np.ndarray] | None,
     writers: Sequence[Writer] = (),
     image_scores: Mapping[str, float] | None = None,
-    remarks: Sequence[str] = (),
-) -> list[ClassResult]:
+    notes: Sequence[str] = (),
+    made_with: str,
+    resume: bool = False,
+) -> tuple[Run, list[ClassResult]]:
     """Run the evaluation loop (see `evaluate`), write to the options' `save_path`, log and return the results.
 
     Of several processes, the main one writes and has the results, the others have none.
 
     Args:
+        load: gives the loader of the images that are to be done, in the order of `images`.
         description: how the measures come about; the command and the environment are added.
         to_picture: see `HtmlReport`; None for no page.
+        notes: what to say below the table, after the notes on the images.
+        made_with: see `Run`.
+        resume: whether classes that an earlier run did are kept.
     """
-    run = Run(
-        folder=options.save_path,
-        title=title,
-        images=len(images.entries),
-        classes=len(images.phrases()),
-        description={**description, **origin(device)},
-        remarks=remarks,
-        bootstrap=options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed),
-    )
-    if is_main():
-        for name in OF_AN_EARLIER_RUN:
-            (run.folder / name).unlink(missing_ok=True)
+    bootstrap = options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed)
+    about = {"title": title, "description": description, "made_with": made_with, "notes": notes}
+    run = run_on(images, folder=options.save_path, device=device, bootstrap=bootstrap, **about)
+    resume = resume and (run.folder / "results.json").exists()
+    if is_main() and not resume:
+        remove_results(run.folder)
     page = [] if to_picture is None else [HtmlReport(run, to_picture)]
     writers = [ResultsWriter(run, device, stopwatch), *page, *writers]
-    running = {"device": device, "stopwatch": stopwatch, "writers": writers, "image_scores": image_scores}
+    keeper = ClassKeeper(run.folder, images, writers)
+    results = keeper.restore() if is_main() and resume else []
+    done = from_main(lambda: {result.name for result in results})
+    todo = [entry for entry in images.entries if entry.cls_name not in done]
+    if done:
+        logger.info("kept what an earlier run found of %s", ", ".join(sorted(done)))
+    running = {"device": device, "stopwatch": stopwatch, "image_scores": image_scores}
     measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap}
     try:
-        results = list(evaluate(detector, loader, images.entries, **running, **measuring))
+        if todo:
+            results += evaluate(detector, load(todo), todo, writers=[*writers, keeper], **running, **measuring)
     finally:  # the classes that a run finished before it was stopped are written as well
         with stopwatch("output"):
             messages = [writer.finish() for writer in writers]
     if not is_main():
-        return results
+        return run, results
     logger.info("%s\n%s", run.title, results_table(results, run.bootstrap))
-    for note in [*run.notes, *notes(results)]:
+    for note in run.notes_on(results):
         logger.info("note: %s", note)
     seconds = ", ".join(f"{part} {value:.1f} s" for part, value in stopwatch.items())
-    logger.info("%d images, %.1f a second (%s)", run.images, run.images / stopwatch.until_predicted, seconds)
+    total = stopwatch.total()
+    logger.info("%d images in %.1f s, %.1f a second (%s)", len(todo), total, len(todo) / total, seconds)
     for message in filter(None, messages):
         logger.info("%s", message)
-    return results
+    return run, results
 
 
 def evaluate(
     detector: Detector,
-    loader: Iterable[Batch],
+    loader: Iterable[Batch | PartialBatch],
     samples: Sequence[Sample],
     *,
     device: torch.device,
@@ -117,12 +129,12 @@ def evaluate(
     map_writers = [writer for writer in writers if writer.needs_maps]
     batches = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
-    predicted = (ImageMap(*fields) for batch in batches for fields in zip(*batch, strict=True))
+    predicted = (image for batch in batches for image in batch)
     with logging_redirect_tqdm(), progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
         images = iter(bar)
         for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
             maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
-            bar.set_postfix_str(name)
+            bar.set_postfix_str(shown(name))
             if image_scores is None:
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
             else:
@@ -134,7 +146,15 @@ def evaluate(
                 known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
                 columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
                 rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
+                pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
+                gone = [one.mask_path for one, mask, known in pixels if one.anomaly == 1 and known and not mask.any()]
                 result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, **measuring)
+                if gone:
+                    result.notes.append(vanished(gone, *maps.masks.shape[1:]))
+                    logger.warning("%s", result.notes[-1])
+                if maps.left_out:
+                    count, named = len(maps.left_out), some_of(maps.left_out)
+                    result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
             del maps  # before the next class's are made
             with stopwatch("output"):
                 for writer in writers:
@@ -145,20 +165,25 @@ def evaluate(
 
 def _predict(
     detector: Detector,
-    loader: Iterable[Batch],
+    loader: Iterable[Batch | PartialBatch],
     samples: Sequence[Sample],
     device: torch.device,
     stopwatch: Stopwatch,
     with_images: bool,
-) -> Iterator[tuple[Sequence[Any], ...]]:
-    """Run the detector over the loader's batches; yields of each what is to be the fields of its `ImageMap`s."""
+) -> Iterator[list[ImageMap | str]]:
+    """Run the detector over the loader's batches; yields each batch's images, or why one could not be read."""
     batches = iter(loader)
     while True:
         with stopwatch("loading"):
             batch = next(batches, None)
         if batch is None:
             return
-        shown = [samples[index] for index in batch.indices]
+        batch, broken = batch if isinstance(batch, PartialBatch) else (batch, {})
+        if batch is None:
+            yield list(broken.values())
+            continue
+        indices = [int(index) for index in batch.indices]
+        shown = [samples[index] for index in indices]
         with stopwatch("prediction"):
             images = batch.images.to(device, non_blocking=True)
             prediction = detector.predict(images, [sample.cls_name for sample in shown])
@@ -166,19 +191,32 @@ def _predict(
             text_prob = [None] * len(maps) if text_prob is None else text_prob.double().cpu().tolist()
         images = batch.images if with_images else [None] * len(maps)
         masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
-        yield shown, images, maps, masks, text_prob
+        fields = zip(shown, images, maps, masks, text_prob, strict=True)
+        found = broken | dict(zip(indices, (ImageMap(*own) for own in fields), strict=True))
+        yield [found[index] for index in sorted(found)]
 
 
 def _collect(
-    samples: Sequence[Sample], images: Iterator[ImageMap], keep: bool, writers: Sequence[Writer], stopwatch: Stopwatch
+    samples: Sequence[Sample],
+    images: Iterator[ImageMap | str],
+    keep: bool,
+    writers: Sequence[Writer],
+    stopwatch: Stopwatch,
 ) -> ClassMaps:
-    """Gather a class's images, and its maps if they are to be kept or measured."""
+    """Gather a class's images that could be read, and their maps if they are to be kept or measured."""
     n = len(samples)
     rows = n if keep or any(sample.mask_path for sample in samples) else 0
     has_mask = np.zeros(n, bool)
     text_prob, map_max, map_min = np.empty((3, n))
-    for i, sample in enumerate(samples):
+    done, left_out = [], []
+    for sample in samples:
         image = next(images)
+        if isinstance(image, str):
+            logger.warning("left out: %s", image)
+            left_out.append(sample.img_path)
+            continue
+        i = len(done)
+        done.append(sample)
         scores, probability = image.anomaly_map, image.text_prob
         map_max[i], map_min[i] = scores.max(), scores.min()  # which pass NaN on
         text_prob[i] = np.nan if probability is None else probability
@@ -201,4 +239,8 @@ def _collect(
         with stopwatch("output"):
             for writer in writers:
                 writer.image(image)
-    return ClassMaps(samples, maps, masks, has_mask, text_prob, map_max, map_min)
+    n, rows = len(done), min(rows, len(done))
+    if not done:
+        raise UserError(f"no image of class {samples[0].cls_name} can be read: see to its files, or leave it out")
+    of_images = (values[:n] for values in (has_mask, text_prob, map_max, map_min))
+    return ClassMaps(done, maps[:rows], masks[:rows], *of_images, left_out)

@@ -3,20 +3,20 @@
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from engine.options import OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
+from engine.options import DEFAULT_MODEL, OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
 from models.adapter import AdapterSettings
-from models.adapter_checkpoint import AdapterCheckpoint, mismatches, settings_record
-from models.backbone import Backbone, load_backbone
+from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches, settings_record
+from models.backbone import Backbone, config_digest, load_backbone, read_config
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from models.presets import preset_name
+from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
@@ -26,6 +26,8 @@ from utils.errors import UserError
 from utils.files import write_json
 
 logger = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=PromptOptions)
 
 OF_A_BACKBONE = ("pretrained", "image_size", "features_list")  # options that mean one model only
 
@@ -44,7 +46,8 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: only cpu and cuda are supported")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    # PyTorch takes the 300th device for another: an index has a byte.
+    if device.type == "cuda" and (str(device) != name or (device.index or 0) >= torch.cuda.device_count()):
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if world_size() > 1 and device.type == "cuda":
         torch.cuda.set_device(device)
@@ -102,27 +105,52 @@ def adapter_settings(
     )
 
 
-def as_trained(checkpoint: AdapterCheckpoint | None, options: PromptOptions) -> dict[str, Any]:
+def as_trained(checkpoint: AdapterCheckpoint | None, options: BackboneOptions) -> dict[str, Any]:
     """What a checkpoint was trained with, for `resolve` to fill in options that were left open.
 
-    Prompts that are not to be had here, or have changed, are written from the checkpoint into the cache.
+    Refused are, before weights are looked for, a model of other dimensions than the adapters', and files that are gone.
     """
     if checkpoint is None:
         return {}
     known = ("fidelity", "model", *OF_A_BACKBONE, *OF_A_DETECTOR)
     values = {name: value for name, value in checkpoint.options.items() if name in known and value is not None}
-    if options.model is not None and preset_name(options.model) != values.get("model"):
+    model, trained = options.model or values.get("model", DEFAULT_MODEL), values.get("model")
+    is_other = trained not in (None, preset_name(model))
+    if is_other and config_digest(_config(model)) != checkpoint.config_sha256:  # nor a copy of the same config
         values = {name: value for name, value in values.items() if name not in OF_A_BACKBONE}
-    name = values.get("prompts")
-    if options.prompts is None and name in checkpoint.prompts:
-        prompts = checkpoint.prompts[name]
-        with suppress(UserError):
-            if read_prompts(name) == prompts:
-                return values
-        values["prompts"] = str(options.cache_dir / "prompts" / f"{prompts.sha256}.json")
-        write_json(Path(values["prompts"]), prompts.record())
-        logger.info("the prompts are those that %s was trained with, in %s", checkpoint.path, values["prompts"])
+    for name in ("model", "pretrained"):
+        path = Path(values.get(name, ""))
+        if getattr(options, name) is None and path.is_absolute() and not path.is_file():
+            raise UserError(f"{checkpoint.path} was trained with {path}, which is gone; give --{name} and its copy")
+    if not fits(checkpoint, _config(model)):
+        if is_other:
+            remedy = f"give --model {trained}, or leave the option out"
+            raise UserError(f"{checkpoint.path} was trained with {trained}; {remedy}")
+        fitting = " or ".join(name for name in PRESETS if fits(checkpoint, _config(name)))
+        raise UserError(f"{checkpoint.path} does not fit {model}; give --model {fitting or 'and that of its training'}")
     return values
+
+
+def _config(model: str) -> dict[str, Any]:
+    preset = find_preset(model)
+    return read_config(preset.model if preset else model)
+
+
+def with_trained_prompts(options: P, checkpoint: AdapterCheckpoint | None, given: PromptOptions) -> P:
+    """Take the sentences of a training for the prompts of resolved options that were left open.
+
+    Where they are not to be had here, or have changed, they are written from the checkpoint into the cache.
+    """
+    recorded = checkpoint and checkpoint.prompts.get(options.prompts)
+    if given.prompts is not None or recorded is None:
+        return options
+    with suppress(UserError):
+        if read_prompts(options.prompts) == recorded:
+            return options
+    path = options.cache_dir / "prompts" / f"{recorded.sha256}.json"
+    write_json(path, recorded.record())
+    logger.info("the prompts are those that %s was trained with, in %s", checkpoint.path, path)
+    return replace(options, prompts=str(path))
 
 
 def differences(
@@ -135,8 +163,9 @@ def differences(
     for name in sorted({"fidelity", *OF_A_DETECTOR} - {"prompts"}):
         trained = recorded.get(name)
         used = getattr(options, "object" if name == "obj_name" and hasattr(options, "object") else name, None)
-        if None not in (trained, used) and trained != used:
-            found.append(f"{checkpoint.path} was trained with --{name} {trained}, and is used with {used}")
+        left_open = name == "obj_name" and name in recorded and getattr(given, name, None) is not None
+        if trained != used and (None not in (trained, used) or left_open):
+            found.append(f"{checkpoint.path} was trained with --{name} {as_given(trained)}, and is used with {used}")
     by_domain = given.prompts is None and recorded.get("prompts") is None and options.prompts not in known
     if known and not by_domain and read_prompts(options.prompts) not in known.values():
         found.append(f"{checkpoint.path} was trained with the prompts {', '.join(known)}, and is used with others")

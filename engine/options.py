@@ -4,7 +4,7 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from utils.arguments import (
     Seed,
     Share,
     Text,
+    WorkerCount,
     flag,
     option,
     plain_record,
@@ -75,7 +76,7 @@ class ReadingOptions(Options):
     """How images are read."""
 
     batch_size: PositiveInt = option("images a batch", 8)
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
 
 
 class BackboneOptions(Options):
@@ -151,12 +152,19 @@ class OutputOptions(MeasureOptions):
     """What a test writes, and where to."""
 
     save_path: Path | None = option(
-        "folder for the results (default: results/METHOD/NAME, with several data sets results/METHOD)"
+        "folder for the results (default: results/METHOD/MODEL/NAME, with several data sets results/METHOD/MODEL)"
     )
+    overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
+    resume: bool = flag("go on with the test in --save_path: classes that are done are not computed again")
+    skip_broken: bool = flag("leave out images that cannot be read, as a note says, instead of ending the run")
     save_maps: bool = flag("write every anomaly map as maps/<img_path>.npy")
     visualization: bool = flag("write every image beside its map and ground truth to imgs/, some on a contact sheet")
     no_report: bool = flag("leave out report.html, the page of all images, maps, scores and curves")
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
+
+    def mistake(self) -> str | None:
+        """Say which option would undo another."""
+        return "--resume goes on with what --overwrite replaces" if self.resume and self.overwrite else None
 
 
 class TestOptions(DataSetsOptions, ReadingOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions):
@@ -190,12 +198,13 @@ class SavedMapOptions(Options):
     map_size: PositiveInt | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
-    num_workers: NonNegativeInt = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     save_path: Path | None = option(
         "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
     )
+    overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
 
 
 class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOptions, SeedOptions):
@@ -205,8 +214,11 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        given = [name for name in ("scores", "legacy_pro", "classes", "report") if getattr(self, name)]
-        return f"--{given[0]} goes with --maps" if given and not self.maps else None
+        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report")
+        if self.published:  # where all is known
+            idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
+        given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
+        return next((f"--{name} goes with --maps" for name in given), None)
 
 
 class TrainingDataOptions(Options):

@@ -1,6 +1,8 @@
 """Predict photographs of a user's own, with a calibration on normal ones."""
 
+import hashlib
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -12,12 +14,13 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.loader import in_batches, make_loader
-from datasets.photographs import Photograph, PhotographDataset, find_photographs
+from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
 from datasets.registry import get_spec
 from engine.calibration import LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
-from engine.loading import as_trained, backbone_from_options, differences, find_device
+from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import resolve
+from engine.origin import describe, made_with, notes_on
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
 from models.fidelity import Fidelity
@@ -36,7 +39,7 @@ Found = tuple[int, Prediction | UserError]  # which photograph, and what is said
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths, folder = from_main(lambda: find_photographs(options.inputs, sys.stdin)), options.save_path
+    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
     with locked(folder):
         if is_main() and not options.resume and (folder / LINES).exists():
             remedy = "go on with it by --resume, choose another --save_path, or delete it"
@@ -49,12 +52,13 @@ def predict(options: PredictionOptions) -> int:
             list(predictor.predict(paths, from_main(list), "predicting"))
             return 0
         settings = predictor.origin | {
+            "folder": str(common_folder(paths)),  # that the names of results are relative to
             "calibration": None if calibration is None else asdict(calibration),
             "threshold": options.threshold,
             "environment": environment(predictor.backbone.device),
             "git_commit": git_commit(Path(__file__).parent),
         }
-        writer = PredictionWriter(options, settings, paths, calibration)
+        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
         if calibration is not None:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
@@ -66,6 +70,11 @@ def predict(options: PredictionOptions) -> int:
         for index, found in predictor.predict(paths, order, "predicting"):
             writer.write(index, found)
         return writer.finish()
+
+
+def _listed() -> Iterator[str]:
+    """The lines of standard input, as names of files, which may be in any encoding."""
+    yield from map(os.fsdecode, sys.stdin.buffer)
 
 
 class Predictor:
@@ -83,7 +92,9 @@ class Predictor:
         checkpoint = method.read and method.read(options.checkpoint)
         spec = replace(get_spec("folder"), domain=options.domain)
         given = options
-        options = resolve(options, spec, **method.defaults(spec) | as_trained(checkpoint, options))
+        trained = as_trained(checkpoint, options)
+        defaults = method.defaults(spec) | {"object": trained.get("obj_name", "object")} | trained
+        options = with_trained_prompts(resolve(options, spec, **defaults), checkpoint, given)
         fidelity = Fidelity.named(options.fidelity, method.system)
         if fidelity.grn_over_batch and options.batch_size > 1:
             logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
@@ -95,11 +106,16 @@ class Predictor:
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
         self.options, self.backbone = options, backbone
+        described = describe(options, backbone, fidelity, checkpoint)
+        self.notes = [made_with(described), *notes_on(spec.name, described)]
+        for note in self.notes:
+            logger.info("note: %s", note)
         self.detector = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
             "method": options.method,
             "checkpoint_sha256": checkpoint and checkpoint.sha256,
             "weights_sha256": backbone.weights.sha256,
+            "config_sha256": backbone.config_sha256,
             "activation": backbone.activation,
             "image_size": backbone.image_size,
             "features_list": list(backbone.features_list),
@@ -114,7 +130,7 @@ class Predictor:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
         dataset = PhotographDataset(paths, self.backbone.image_size)
         batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
-        loader = make_loader(dataset, batches, min(self.options.num_workers, len(order)), collate_fn=list)
+        loader = make_loader(dataset, batches, self.options.num_workers, collate_fn=list)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
             for batch in in_turn(map(self._predict_batch, loader), UserError):
                 yield from batch
@@ -144,14 +160,20 @@ def _calibration(predictor: Predictor) -> Calibration | None:
     if options.normal_dir is None:
         return None
     paths = find_photographs([str(options.normal_dir)], ())
-    scores = []
+    by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
+    copies = 0
     for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
         if isinstance(found, UserError):
             logger.warning("left out of the calibration: %s", found)
         else:
-            scores.append(found.scores)
+            digest = hashlib.sha256(found.photograph.image.numpy()).digest()
+            copies += digest in by_image
+            by_image[digest] = found.scores
     if not is_main():
         return None
+    scores = list(by_image.values())
+    if copies:
+        logger.warning("--normal_dir %s holds copies, which count once: %d images", options.normal_dir, copies)
     if len(scores) < LEAST:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}

@@ -26,7 +26,7 @@ class MethodOptions(Options):
         positional=True,
         metavar="INPUT",
     )
-    object: Text = option("what is on them, as in 'metal nut'", "object")
+    object: Text | None = option("what is on them, as in 'metal nut'; default: the training's --obj_name, else object")
     method: str = option("the detector", "sdp", choices=METHODS)
     checkpoint: Path | None = option("trained adapters, for all methods but sdp")
     domain: Domain = option(

@@ -1,9 +1,8 @@
-"""What is written of each photograph as soon as it is known, and of all of them at the end; and read to go on with it.
+"""What is written of each photograph as soon as it is known, and of all of them at the end.
 
 That is the settings, a line of JSON for each image and, hidden, a small picture of each.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -11,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,24 +18,21 @@ import numpy as np
 from datasets.photographs import Photograph, output_names
 from datasets.transforms import image_from_tensor
 from engine.calibration import Calibration
+from engine.earlier_prediction import LINES, SCALE, SETTINGS, Row, file_record, read_rows, read_settings
 from engine.prediction_options import PredictionOptions
 from page.page import HtmlReport
 from page.thumbnails import Thumbnail
-from utils.arguments import as_given
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, write_csv, write_json, write_text
+from utils.files import atomic_open, fits, write_csv, write_json, write_text
 from utils.measures.regions import anomalous_regions, full_size_mask
 from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
 from utils.results import Run
 
 logger = logging.getLogger(__name__)
 
-LINES, SETTINGS = "scores.jsonl", "predict.json"
-FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
-SCALE = "colour_scale"  # of the overlays, beside the settings
-Row = dict[str, Any]  # by key, as JSON has it
+AGAIN = "%d images are predicted again: their files are others than they were, or not all that is wanted is there"
 
 
 class Prediction(NamedTuple):
@@ -55,22 +51,28 @@ class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
     The results depend on the `settings`, which must be the earlier run's. Those that are to be predicted are in
-    `order`, first those that the colour scale is taken from unless it is known.
+    `order`, first those that the colour scale is taken from unless it is known. Of an image whose file is another than
+    it was, by size and time, or of which a result is missing that is wanted now, nothing is kept.
     """
 
     def __init__(
-        self, options: PredictionOptions, settings: Row, paths: Sequence[Path], calibration: Calibration | None
+        self,
+        options: PredictionOptions,
+        settings: Row,
+        paths: Sequence[Path],
+        calibration: Calibration | None,
+        notes: Sequence[str],
     ) -> None:
         self.options, self.settings, self.calibration = options, settings, calibration
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
+        self.files = [file_record(path) for path in paths]  # before they are read: what changes later is seen
         self.rows: dict[str, Row] = {}  # by path
         self.sample: set[int] = set()  # photographs that the colour scale waits for
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
         self.scale: ColourScale | None = None  # of the overlays
         if (self.folder / LINES).exists():
-            scale = self._read_settings().get(SCALE)
-            self.scale = scale and ColourScale(**scale)
-            self.rows = _read_rows(self.folder / LINES)
+            self.scale = read_settings(self.folder / SETTINGS, settings).get(SCALE)
+            self.rows = read_rows(self.folder / LINES)
         self._write_settings()
         if calibration is not None:
             self.pixel_threshold, self.scale = calibration.pixel_threshold, calibration.scale
@@ -86,18 +88,23 @@ class PredictionWriter:
         if self.scale is None and not options.no_overlays:
             count = min(SAMPLE, len(paths))
             self.sample = {len(paths) * k // count for k in range(count)}
-            for i in self.sample:
-                self.rows.pop(self.paths[i], None)
+        known = [i for i, path in enumerate(self.paths) if path in self.rows]
+        if again := [self.paths[i] for i in known if i in self.sample or not self._is_done(i)]:
+            logger.info(AGAIN, len(again))
+            for path in again:
+                del self.rows[path]
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: i not in self.sample)
-        about = {"title": f"{options.method}: {options.object}", "description": settings, "remarks": [remark]}
+        about = {"title": f"{options.method}: {options.object}", "description": settings, "notes": [*notes, remark]}
         run = Run(folder=self.folder, images=len(paths), classes=1, **about)
         self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
 
     def write(self, index: int, found: Prediction | UserError) -> None:
         """Write the results of a photograph, or why it could not be predicted."""
-        path, name = self.paths[index], self.names[index]
+        path, results = self.paths[index], self._results(index)
+        if isinstance(found, Prediction) and not all(map(fits, results.values())):
+            found = UserError(f"the name of {path} is too long for what is written beside it: shorten it")
         if isinstance(found, UserError):
             logger.warning("%s", found)
             row = {"error": str(found)}
@@ -108,18 +115,17 @@ class PredictionWriter:
                 row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
             if self.pixel_threshold is not None:
                 row["regions"] = anomalous_regions(found.anomaly_map, self.pixel_threshold, size)
-            if self.options.save_maps:
-                save_map(self.folder / "maps" / f"{name}.npy", found.anomaly_map)
-            if self.options.save_masks:
-                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, size)
-                save_png(self.folder / "masks" / f"{name}.png", mask)
+            if "maps" in results:
+                save_map(results["maps"], found.anomaly_map)
+            if "masks" in results:
+                save_png(results["masks"], full_size_mask(found.anomaly_map, self.pixel_threshold, size))
             self._write_thumbnail(path, found)
-            if not self.options.no_overlays:
+            if "overlays" in results:
                 self.waiting[index] = found
         self.sample.discard(index)
         if self.waiting and not self.sample:
             self._write_overlays()
-        self.rows[path] = {"image_path": path, **row}
+        self.rows[path] = {"image_path": path, **row, "file": self.files[index]}
         try:
             with (self.folder / LINES).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
@@ -132,8 +138,10 @@ class PredictionWriter:
         columns = ["image_path", "text_prob", "map_max"]
         columns += ["score", "p_value", "is_anomalous"] if self.calibration else []
         columns += ["regions"] if self.pixel_threshold is not None else []
+        columns += ["error"]
         counted = [row | {"regions": len(row["regions"])} if "regions" in row else row for row in rows]
-        write_csv(self.folder / "scores.csv", [*columns, "error"], counted)
+        of_table = [{key: row[key] for key in columns if key in row} for row in counted]
+        write_csv(self.folder / "scores.csv", columns, of_table)
         predicted = [row for row in rows if row.get("error") is None]
         failed, anomalous = len(rows) - len(predicted), sum(row.get("is_anomalous", False) for row in rows)
         verdict = f", {anomalous} of them anomalous" if self.calibration else ""
@@ -150,13 +158,26 @@ class PredictionWriter:
             logger.info("%s", message)
         return 1 if failed else 0
 
+    def _results(self, index: int) -> dict[str, Path]:
+        """Where what is written of a photograph goes, by folder."""
+        wanted = {"maps": self.options.save_maps, "masks": self.options.save_masks}
+        wanted |= {"overlays": not self.options.no_overlays}
+        suffixes = {"maps": ".npy", "masks": ".png", "overlays": ".png"}
+        return {kind: self.folder / kind / f"{self.names[index]}{suffixes[kind]}" for kind in wanted if wanted[kind]}
+
+    def _is_done(self, index: int) -> bool:
+        """Whether what an earlier run left of a photograph is of the file that it is now, and all that is wanted."""
+        path = self.paths[index]
+        results = [*self._results(index).values(), self._thumbnail_path(path)]
+        return self.rows[path].get("file") == self.files[index] and all(fits(one) and one.is_file() for one in results)
+
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
         scale = self.scale or class_scale(np.stack([waiting.anomaly_map for waiting in self.waiting.values()]))
         for index, prediction in self.waiting.items():
             picture = prediction.photograph.picture.numpy()
             scores = cv2.resize(prediction.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            save_png(self.folder / "overlays" / f"{self.names[index]}.png", overlay(picture, scores, scale))
+            save_png(self._results(index)["overlays"], overlay(picture, scores, scale))
         self.waiting.clear()
         if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
             self.scale = scale
@@ -165,21 +186,6 @@ class PredictionWriter:
     def _write_settings(self) -> None:
         scale = {} if self.scale is None else {SCALE: asdict(self.scale)}
         write_json(self.folder / SETTINGS, {**self.settings, **scale})
-
-    def _read_settings(self) -> dict[str, Any]:
-        """Read the settings of an earlier run, which must be those of this one."""
-        path = self.folder / SETTINGS
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path} is missing or damaged, so nothing can go on here: delete the folder") from error
-        for key, value in self.settings.items():
-            if key not in FREE and before.get(key) != value:
-                mismatch = f"{key} {as_given(before.get(key))}, and this run has {as_given(value)}"
-                if key == "calibration":  # with the scores of all its images
-                    mismatch = "another calibration than this run"
-                raise UserError(f"{path} has {mismatch}: give the same, or choose another --save_path")
-        return before
 
     def _write_thumbnail(self, path: str, prediction: Prediction) -> None:
         image = ImageMap(None, prediction.photograph.image, prediction.anomaly_map, None, prediction.text_prob)
@@ -199,14 +205,3 @@ class PredictionWriter:
     def _thumbnail_path(self, path: str) -> Path:
         digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
         return self.folder / ".thumbnails" / f"{digest}.npz"
-
-
-def _read_rows(path: Path) -> dict[str, Row]:
-    """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
-    rows = {}
-    for line in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            row = dict(json.loads(line))
-            if row.get("error") is None:
-                rows[row["image_path"]] = row
-    return rows

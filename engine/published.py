@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets.registry import PROJECT, Published, get_spec
+from engine.origin import is_demonstration
 from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
 from utils.arguments import as_given
 from utils.errors import UserError
-from utils.files import sha256_of, write_text
+from utils.files import write_text
 from utils.results import markdown_table, percent
 
 FACTS = json.loads((PROJECT / "datasets" / "published.json").read_text(encoding="utf-8"))
@@ -72,7 +73,7 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     backbone, weights = run.content.get("backbone", {}), run.content.get("weights", {})
     reasons = []
     digest = weights.get("sha256")
-    if digest == sha256_of(PRESETS["demo"].pretrained):
+    if is_demonstration(digest):
         reasons.append("these are the weights of the DEMONSTRATION MODEL, which knows ten drawn surfaces alone")
     elif weights.get("tag") != preset.pretrained:
         reasons.append(f"the weights (SHA-256 {digest}) are not known to be those of {preset.pretrained}")
@@ -84,7 +85,7 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
         if backbone.get(key) != theirs:
             reasons.append(f"{what} is {as_given(backbone.get(key))}, that of the authors' scripts {as_given(theirs)}")
     labels = [label for _, label in run.kinds.values()]
-    here = Published(len(run.content["classes"]), labels.count(0), labels.count(1))
+    here = Published.count(len(run.content["classes"]), labels)
     there = get_spec(run.content["dataset"]).published
     if here != there:
         own, all_ = ("{} classes, {} normal and {} anomalous images".format(*astuple(size)) for size in (here, there))

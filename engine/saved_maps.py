@@ -10,8 +10,9 @@ import torch
 from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
-from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps
+from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, swapped_sides
 from engine.data_sets import read_test_split
+from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
 from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
@@ -35,33 +36,42 @@ CPU = torch.device("cpu")
 def measure_maps(options: EvaluationOptions) -> None:
     """Measure the maps in the folder `--maps`, and write what a run writes."""
     name = options.dataset or "folder"
-    folder = options.save_path or Path("results/evaluate", name)
+    folder = options.save_path or Path("results/evaluate", folder_name(name, options.data_path))
     options, stopwatch = replace(options, dataset=name, save_path=folder), Stopwatch()
     with locked(folder):
-        start_log(folder / "evaluate.log")
+        start_log(folder / "evaluate.log", append=not options.overwrite)
         with stopwatch("data set"):
             images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes)
-            loader = _map_loader(images, options.maps, options)
+            loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
+        arguments = plain_record(options) | {"data_path": str(images.root.resolve())}
+        description = {"method": "saved maps", "dataset": name, "arguments": arguments}
+        if is_main() and not options.overwrite:
+            check_settings(folder / "results.json", description)
         evaluate_and_report(
             SavedMaps(),
-            loader,
+            lambda _: loader,
             images,
             options,
             title=f"The maps of {options.maps} on {name}",
-            description={"method": "saved maps", "dataset": name, "arguments": plain_record(options)},
+            description=description,
             device=CPU,
             stopwatch=stopwatch,
             to_picture=(lambda image: images.read_image(image.sample, PICTURE_SIZE)) if options.report else None,
             image_scores=scores,
-            remarks=[MAXIMUM_IS_SCORE] if scores is None else [],
+            notes=[*problems, *([MAXIMUM_IS_SCORE] if scores is None else [])],
+            made_with=f"measured from the maps in {options.maps}",
         )
 
 
-def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions) -> ErrorRaisingLoader:
-    """Load the maps of a data set, or this process's share of them, one by one."""
+def _map_loader(images: ImageSet, maps: Path, options: EvaluationOptions) -> tuple[ErrorRaisingLoader, list[str]]:
+    """Load the maps of a data set, or this process's share of them, one by one; and say what looks wrong with them."""
     dataset = SavedMapDataset(images, find_maps(maps, images.entries), options.map_size)
-    return make_loader(dataset, in_batches(range(len(dataset)), 1)[rank() :: world_size()], options.num_workers)
+    problems = swapped_sides(images, dataset.maps) if is_main() else []
+    for problem in problems:
+        logger.warning("%s", problem)
+    batches = in_batches(range(len(dataset)), 1)[rank() :: world_size()]
+    return make_loader(dataset, batches, options.num_workers), problems
 
 
 def compare_runs(options: EvaluationOptions) -> None:
@@ -72,7 +82,10 @@ def compare_runs(options: EvaluationOptions) -> None:
     """
     folder = options.save_path or Path("results/compare")
     with locked(folder):
-        start_log(folder / "compare.log")
+        start_log(folder / "compare.log", append=not options.overwrite)
+        arguments = plain_record(options)
+        if is_main() and not options.overwrite:
+            check_settings(folder / "compare.json", {"arguments": arguments})
         bootstrap = Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed)
         a, b = (read_run(run) for run in options.compare)
         check_same_images(a.folder, a.kinds, b.folder, b.kinds)
@@ -83,8 +96,9 @@ def compare_runs(options: EvaluationOptions) -> None:
         for name, run in (("A", a), ("B", b)):
             said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
             about[name] = {"title": run.title, "folder": str(run.folder), **said}
-        text = write_comparison(folder, compare_results(*results, bootstrap), about, bootstrap, notes)
-        logger.info("%s", text.rstrip())
+        comparison = {"arguments": arguments, **compare_results(*results, bootstrap)}
+        text = write_comparison(folder, comparison, about, bootstrap, notes)
+        logger.info("the comparison:\n%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 
 
@@ -97,9 +111,11 @@ def _measure(
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes
-    results = []
+    results, notes = [], list(images.notes)
     for run in (a, b):
-        loader, known = _map_loader(images, run.maps, options), {"image_scores": run.scores, "bootstrap": bootstrap}
+        loader, problems = _map_loader(images, run.maps, options)
+        notes += (f"{run.folder}: {problem}" for problem in problems)
+        known = {"image_scores": run.scores, "bootstrap": bootstrap}
         results.append(list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known)))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
@@ -108,7 +124,8 @@ def _measure(
                 f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
                 "to one size with --map_size"
             )
-    return results, list(dict.fromkeys(f"{result.name}: {note}" for result in results[0] for note in result.notes))
+    notes += (f"{result.name}: {note}" for result in results[0] for note in result.notes)
+    return results, list(dict.fromkeys(notes))
 
 
 def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[ClassResult]:

@@ -1,13 +1,15 @@
 """What a run left in its folder: results.json, scores.csv, and the maps if they were saved."""
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import with_config
+from typing_extensions import Required, TypedDict
 
 from data.found import read_csv
 from datasets.image_set import ImageSet
@@ -15,10 +17,56 @@ from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from utils.errors import UserError
+from utils.files import nfc
+from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
 Kinds = Mapping[str, tuple[str, int | None]]  # image -> class, and label: 0, 1, or None where it is not known
+
+
+@with_config({"extra": "allow"})
+class Arguments(TypedDict, total=False):
+    """The options of a run that are looked at again."""
+
+    data_path: str | None
+    meta: str | None
+    maps: str | None
+    save_maps: bool
+    prompts: str | None
+
+
+class Intervals(TypedDict):
+    """Those of the means."""
+
+    mean: dict[str, tuple[float, float] | None]
+
+
+@with_config({"extra": "allow"})
+class Description(TypedDict, total=False):
+    """How results were made, as results.json and compare.json say it; of which type is what is looked at again."""
+
+    method: str
+    dataset: str
+    classes: Required[dict[str, dict[str, Any]]]
+    finished: bool
+    complete: bool  # as `finished` was called before
+    arguments: Arguments
+    fidelity: dict[str, Any]
+    backbone: dict[str, Any]
+    weights: dict[str, Any]
+    prompts: dict[str, Any]
+    checkpoint: dict[str, Any]
+
+
+@with_config({"extra": "allow"})
+class Results(Description, total=False):
+    """What a results.json holds."""
+
+    method: Required[str]
+    dataset: Required[str]
+    mean: Required[dict[str, float | None]]
+    intervals: Intervals
 
 
 @dataclass(frozen=True)
@@ -26,7 +74,7 @@ class SavedRun:
     """A finished run."""
 
     folder: Path
-    content: Mapping[str, Any]  # of its results.json
+    content: Results  # of its results.json
     kinds: Kinds  # of its images, as its scores.csv has them
     scores: Mapping[str, float]  # of its images
 
@@ -46,15 +94,10 @@ class SavedRun:
 def read_run(folder: Path) -> SavedRun:
     """Read the results of a finished run."""
     path = folder / "results.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder} is no folder of a run: cannot read {path} ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
-        raise UserError(f"{path} is not what a run writes: it has no 'classes'")
-    if content.get("complete") is not True:
+    if not path.is_file():
+        raise UserError(f"{folder} is no folder of a run: there is no {path}")
+    content = read_json(path, Results)
+    if not content.get("finished", content.get("complete")):
         raise UserError(f"the run in {folder} is not finished: run it again to its end")
     kinds: dict[str, tuple[str, int | None]] = {}
     scores: dict[str, float] = {}
@@ -101,16 +144,17 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
     """Read each entry's score, by its image's path, from a CSV file with the columns `image_path` and `score`."""
     scores: dict[str, float] = {}
     for line, (image, text) in read_csv(path, ["image_path", "score"]):
+        image = nfc(PurePosixPath(image).as_posix())
         if image in scores:
             raise UserError(f"{path}, line {line}: the image {image} has a score already")
         scores[image] = _finite(text, f"{path}, line {line}")
-    wanted = dict.fromkeys(entry.img_path for entry in entries)
-    if missing := [image for image in wanted if image not in scores]:
+    wanted = {entry.img_path: nfc(entry.img_path) for entry in entries}
+    if missing := [image for image, name in wanted.items() if name not in scores]:
         first = f"{len(missing)} of {len(entries)} images, the first of them {missing[0]}"
         raise UserError(f"{path} has no score for {first}")
-    if extra := [image for image in scores if image not in wanted]:
+    if extra := sorted(scores.keys() - wanted.values()):
         logger.warning("scores in %s that are of no image: %d, the first of them %s", path, len(extra), extra[0])
-    return {image: scores[image] for image in wanted}
+    return {image: scores[name] for image, name in wanted.items()}
 
 
 def _finite(text: str, where: str) -> float:

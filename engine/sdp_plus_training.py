@@ -10,6 +10,7 @@ from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
 from engine.evaluation import evaluate
 from engine.options import SDPPlusTrainingOptions, resolve
+from engine.origin import describe, made_with, notes_on, run_on
 from engine.tokens import TokenBatch, token_source
 from engine.training import Training
 from models.adapter_checkpoint import SDP_PLUS
@@ -17,7 +18,7 @@ from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import LinearAdapters, adapters_for, training_loss
 from utils.distributed import is_main, sum_over_processes
-from utils.results import Measures, Run, mean_result, results_table, write_results
+from utils.results import Measures, mean_result, results_table, write_results
 from utils.runtime import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ class SDPPlusTraining(Training):
     options: SDPPlusTrainingOptions
     trained: LinearAdapters
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images)
+    def begin(self) -> None:
+        digests = self.fingerprints["sha256"]
+        self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images, digests)
 
     @staticmethod
     def untrained(options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> LinearAdapters:
@@ -69,8 +70,11 @@ class SDPPlusTraining(Training):
         if not is_main():
             return {}
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
-        logger.info("%s\n%s", title, results_table(results))
-        about = {"title": title, "description": {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch}}
+        described = describe(own, self.backbone, self.fidelity, None)
+        about = {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch, **described}
+        said = {"made_with": made_with(described), "notes": notes_on(images.spec.name, described)}
         folder = self.options.save_path / "validation" / f"epoch_{epoch}"
-        write_results(Run(folder=folder, images=len(entries), classes=len(results), **about), results)
+        run = run_on(images, folder=folder, title=title, description=about, device=device, **said)
+        logger.info("%s\n%s\n%s", title, results_table(results), "\n".join(run.notes_on(results)))
+        write_results(run, results)
         return mean_result(results).measures

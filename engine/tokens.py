@@ -13,17 +13,17 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from datasets.image_set import ImageSet
 from datasets.loader import AnomalyDataset, in_batches, make_loader
+from datasets.meta import Entry
+from engine.fingerprints import for_each_image
 from engine.options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.token_cache import GIB, TokenCache, encode_patch_tokens
-from utils.distributed import barrier, local_rank, local_world_size, rank, shared_out, world_size
-from utils.files import sha256_of
+from utils.distributed import barrier, local_rank, local_world_size, rank, world_size
 from utils.runtime import progress
 
 logger = logging.getLogger(__name__)
 
-READERS = 4  # threads that read files
 Reader = Callable[[int], np.ndarray]  # index of an image -> its tokens [taps, N, C] as they are stored
 
 
@@ -39,15 +39,27 @@ TokenSource = Callable[[Sequence[int]], Iterator[TokenBatch]]  # indices of imag
 
 
 def token_source(
-    options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity, images: Sequence[ImageSet]
+    options: SDPPlusTrainingOptions,
+    backbone: Backbone,
+    fidelity: Fidelity,
+    images: Sequence[ImageSet],
+    digests: Sequence[str],
 ) -> TokenSource:
-    """Choose where tokens come from by the options; those that the cache lacks are encoded now."""
+    """Choose where tokens come from by the options; those that the cache lacks are encoded now.
+
+    `digests` are the SHA-256 of all images' files.
+    """
     dataset = ConcatDataset(AnomalyDataset(part, backbone.image_size) for part in images)
     encode = partial(_encode, options, backbone, fidelity, dataset)
     if options.no_cache:
         return encode
     cache = TokenCache(options.cache_dir / "tokens", backbone, fidelity, options.cache_precision)
-    digests, masks = _fingerprints_and_masks(images, backbone.image_size)
+    side = backbone.image_size
+
+    def packed_mask(part: ImageSet, entry: Entry) -> np.ndarray:
+        return np.packbits(part.read_mask(entry, (side, side)).numpy())
+
+    masks = np.stack(for_each_image(packed_mask, images, "masks"))  # uint8 [n, S * S / 8]
     # All processes share the work, and then those of a machine what its own disk still lacks.
     for part in dict.fromkeys([(rank(), world_size()), (local_rank(), local_world_size())]):
         _fill(cache, digests, encode, *part)
@@ -105,20 +117,3 @@ def _read_ahead(
             if current is not None:
                 tokens, masks, indices = current.result()
                 yield TokenBatch(tokens.to(device, non_blocking=True).float(), masks.to(device), indices)
-
-
-def _fingerprints_and_masks(images: Sequence[ImageSet], size: int) -> tuple[list[str], np.ndarray]:
-    """SHA-256 of every image's file, and its ground truth at the input's size, packed to bits [n, S * S / 8]."""
-    entries = [(part, entry) for part in images for entry in part.entries]
-
-    def read(index: int) -> tuple[str, np.ndarray]:
-        part, entry = entries[index]
-        mask = part.read_mask(entry, (size, size))
-        return sha256_of(part.root / entry.img_path), np.packbits(mask.numpy())
-
-    def read_all(indices: Sequence[int]) -> list[tuple[str, np.ndarray]]:
-        with ThreadPoolExecutor(READERS) as readers:
-            return list(progress(readers.map(read, indices), total=len(indices), unit="image", desc="masks"))
-
-    digests, masks = zip(*shared_out(read_all, len(entries)), strict=True)
-    return list(digests), np.stack(masks)

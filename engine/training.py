@@ -7,26 +7,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.masks import vanishing
 from datasets.image_set import ImageSet
-from datasets.loader import Batch, in_batches
+from datasets.loader import Batch, epoch_order, in_batches
 from engine.data_sets import read_training_sets, read_validation_set
 from engine.detectors import METHODS
+from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device
 from engine.options import TrainingOptions, ValidationOptions, resolve, trained_options
+from engine.resuming import earlier_state, refuse_changes
 from engine.tokens import TokenBatch
 from models.adapter_checkpoint import KEYS, checkpoint_of
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
-from models.checkpoints import load_into, read_checkpoint, save_checkpoint
+from models.checkpoints import load_into, save_checkpoint
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.text import discard_text_tower
-from utils.arguments import as_given, plain_record
-from utils.distributed import from_main, is_main, rank, sum_gradients, world_size
+from utils.arguments import plain_record
+from utils.distributed import from_main, is_main, sum_gradients, world_size
 from utils.epochs import TrainingLog
 from utils.errors import UserError
 from utils.results import Measures
@@ -35,13 +37,6 @@ from utils.runtime import locked, progress, random_states, restore_random_states
 logger = logging.getLogger(__name__)
 
 STATE = "last.pth"  # in --save_path: what `--resume` needs
-
-# Options that may change when a training is resumed: no parameter that is trained depends on them.
-FREE = {
-    *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "train_dataset_dir"),
-    *("test_dataset", "test_dataset_dir", "test_classes", "cache_dir", "cache_memory", "smoothing"),
-    "activation_checkpointing",
-}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,18 +49,20 @@ class Training(ABC):
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
     optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
+    nearest_masks: ClassVar[bool] = False  # whether masks are resized by the nearest neighbour
     remedy: ClassVar[str] = "choose a smaller --learning_rate"  # against a loss that is not finite
 
     options: TrainingOptions  # resolved
     backbone: Backbone
     fidelity: Fidelity
     images: Sequence[ImageSet]  # of the data sets to train on, n in all
+    fingerprints: Fingerprints  # theirs
     text: Tensor  # text features of every image's class [n, D, 2]
     trained: nn.Module  # what is optimised
     validation: tuple[ImageSet, Mapping[str, Tensor]] | None = None  # text features [D, 2] of its classes
     prompts: Mapping[str, Any] = field(default_factory=dict)  # ensembles that the texts are of, by name, for the record
     accumulate: int = field(default=1, init=False)  # batches a step; the last step of an epoch may have fewer
-    epoch: int = field(default=0, init=False)  # the last that an earlier run did
+    epoch: int = field(default=0, init=False)  # the last that is done
 
     def __post_init__(self) -> None:
         self.log = TrainingLog([], [])
@@ -78,8 +75,12 @@ class Training(ABC):
         method = METHODS[cls.key]()
         fidelity = Fidelity.named(options.fidelity, method.system)
         images = read_training_sets(options)
-        held_out = read_validation_set(options, images) if isinstance(options, ValidationOptions) else None
+        known = fingerprints(images)
+        held_out = read_validation_set(options, known) if isinstance(options, ValidationOptions) else None
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        for part in images if is_main() else ():
+            for sentence in vanishing(part, backbone.image_size, nearest=cls.nearest_masks):
+                logger.warning("%s", sentence)
         seed_everything(options.seed)  # before images are encoded: it also keeps convolutions in float32
         trained = cls.untrained(options, backbone, fidelity)  # a mistake in its form is told before texts are encoded
         texts = [(part, method.class_texts(options, backbone, part)) for part in images]
@@ -88,13 +89,17 @@ class Training(ABC):
         prompts = {name: read_prompts(name).record() for name in dict.fromkeys(names)}
         validation = held_out and (held_out, method.class_texts(options, backbone, held_out))
         discard_text_tower(backbone)
-        parts = {"images": images, "text": text, "trained": trained, "validation": validation, "prompts": prompts}
+        parts = {"images": images, "fingerprints": known, "text": text, "trained": trained}
+        parts |= {"validation": validation, "prompts": prompts}
         return cls(options=options, backbone=backbone, fidelity=fidelity, **parts)
 
     @staticmethod
     @abstractmethod
     def untrained(options: TrainingOptions, backbone: Backbone, fidelity: Fidelity) -> nn.Module:
         """Make what is to be trained."""
+
+    def begin(self) -> None:  # noqa: B027 - most have nothing to do
+        """Prepare what the epochs to come need, once it is known that they may go on."""
 
     @abstractmethod
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch | TokenBatch]:
@@ -124,7 +129,7 @@ class Training(ABC):
         """What a test needs of an epoch; `entries` are the method's own."""
         arguments = plain_record(self.options)
         entries |= {name: arguments[name] for name in ("train_dataset", "train_classes", "shot")}
-        entries |= {"options": trained_options(self.options), "prompts": self.prompts}
+        entries |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,6 +144,13 @@ class Training(ABC):
     def validate(self, epoch: int) -> Measures | None:
         """Measure what is trained after an epoch; None if there is nothing to validate on."""
         return None
+
+    @property
+    def last_good(self) -> str:
+        """What is left of a training that cannot go on."""
+        if not self.epoch:
+            return "no epoch was finished"
+        return f"epoch {self.epoch} is the last good one, in {self.options.save_path / STATE}"
 
     @property
     def sizes(self) -> list[Sequence[int]]:
@@ -162,17 +174,11 @@ class Training(ABC):
                     files = ", ".join(str(paths[index]) for index in batch.indices)
                     raise UserError(
                         f"the loss of step {number} is not finite, on {files}: {self.remedy}, and with --precision "
-                        "fp16 or bf16 try fp32; the checkpoint of the epoch before is kept"
+                        f"fp16 or bf16 try fp32; {self.last_good}"
                     )
                 losses.append(found)
             self.step()
             yield {name: sum(one[name] for one in losses) / len(losses) for name in found}
-
-
-def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
-    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
-    order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
-    return order[rank() :: world_size()]
 
 
 def train(options: TrainingOptions, kind: type[Training]) -> None:
@@ -187,32 +193,16 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
             )
         start_log(options.save_path / "train.log", append=options.resume)
         arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
-        state = from_main(lambda: _earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
+        state = from_main(lambda: earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
         if state is not None:
             _restore(training, state, state_file)
         _run_epochs(training, arguments)
 
 
-def _earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dict[str, Any]:
-    state = read_checkpoint(path)
-    before, found = state.get("arguments"), state.get("method")
-    if not isinstance(before, Mapping):
-        raise UserError(f"{path} is no state to resume from: it has no 'arguments'")
-    if found != method:
-        raise UserError(f"{path} is of a training of {found}, not of {method}: choose another --save_path")
-    for key, value in arguments.items():
-        if key not in FREE and before.get(key) != value:
-            together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""
-            raise UserError(
-                f"--{key} is {as_given(value)}{together}, but was {as_given(before.get(key))} in the training of "
-                f"{path}: give the same, or start anew in another --save_path"
-            )
-    return state
-
-
 def _restore(training: Training, state: Mapping[str, Any], path: Path) -> None:
     try:
+        refuse_changes(state, training.checkpoint(training.epoch), path)
         training.restore(state, path)
         restore_random_states(state["random_states"])
         training.log, training.epoch = TrainingLog(**state["log"]), int(state["epoch"])
@@ -230,6 +220,7 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
     about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
     logger.info("%s, in %s fidelity", about, options.fidelity)
     newest = options.save_path / (training.newest_file or STATE)
+    training.begin()
     for epoch in range(training.epoch + 1, options.epochs + 1):
         is_last = epoch == options.epochs
         bar = progress(training.steps(epoch), total=len(training.sizes), unit="step", desc=f"epoch {epoch}")
@@ -243,8 +234,7 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
 
         if not all(parameter.isfinite().all() for parameter in training.trained.parameters()):
             raise UserError(
-                f"after epoch {epoch} the trained parameters are not finite: {training.remedy}; the checkpoint of the "
-                "epoch before is kept"
+                f"after epoch {epoch} the trained parameters are not finite: {training.remedy}; {training.last_good}"
             )
         checkpoint = training.checkpoint(epoch)
         if is_last or epoch % options.save_freq == 0:
@@ -258,5 +248,6 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
         log.write(options.save_path)  # before the state: a run that goes on after this epoch does not write it again
         rest = {"random_states": random_states(), "arguments": arguments, "log": vars(log)}
         save_checkpoint(options.save_path / STATE, checkpoint | training.state_dict() | rest)
+        training.epoch = epoch
     logger.info("the curves are in %s", options.save_path)
     logger.info("test with --checkpoint %s", newest)

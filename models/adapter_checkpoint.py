@@ -1,33 +1,90 @@
 """Checkpoints of trained adapters, SDP+'s and DP-CLIP's: the authors' forms, and a record of the training in ours."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from open_clip.model import CLIPVisionCfg
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
+from typing_extensions import NotRequired, TypedDict
 
 from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
-from models.checkpoints import load_into, read_checkpoint
+from models.checkpoints import load_into, read_checkpoint, state_dict_in
 from models.fidelity import FidelityName
 from models.presets import preset_name
-from models.prompts import PromptEnsemble, parse_prompts
+from models.prompts import PromptEnsemble
+from models.representative import RepVec
 from utils.errors import UserError
 from utils.files import sha256_of
+from utils.json_files import validate
 
 M = TypeVar("M", bound=nn.Module)
 
 SDP_PLUS, DP_CLIP = "SDP+", "DP-CLIP"  # as files and results name the methods
 KEYS = {SDP_PLUS: "linear_layers", DP_CLIP: "image_adapter"}  # where in a file the authors keep the adapters
 OPTIMIZER = "image_optimizer"  # and DP-CLIP's the optimiser
-ORIGIN = ("epoch", "method", "fidelity", "settings", "backbone", "train_dataset", "train_classes", "shot")
-ORIGIN += ("options", "prompts")
-RECORDS = {  # of which kinds what a training records must be
-    "backbone": {"name": str, "image_size": int, "features_list": list},
-    "options": {"model": str, "pretrained": str | None, "prompts": str | None, "obj_name": str | None},
-    "prompts": {},
-}
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Backbone(TypedDict):
+    name: str
+    weights_sha256: NotRequired[str]
+    config_sha256: NotRequired[str]  # see `config_digest`; earlier versions did not record it
+    image_size: PositiveInt
+    features_list: list[PositiveInt]
+
+
+class _Options(TypedDict):
+    model: str
+    pretrained: str | None
+    prompts: str | None
+    obj_name: str | None
+    rep_vec: NotRequired[RepVec | None]
+    dbscan_eps: NotRequired[NonNegativeFloat | None]
+    dbscan_min_samples: NotRequired[PositiveInt | None]
+    smoothing: NotRequired[NonNegativeFloat | None]
+
+
+class _Settings(TypedDict, total=False):
+    image_adapt_layers: list[NonNegativeInt]
+    image_adapt_weight: Annotated[float, Field(ge=0, le=1)]
+    relu: bool
+    grn: bool
+
+
+class _Ensemble(TypedDict):
+    sha256: NotRequired[str]
+    normal: list[str]
+    anomalous: list[str]
+    templates: list[str]
+
+
+class _Images(TypedDict):  # columns of all images, in the order of the training
+    img_path: list[str]
+    cls_name: list[str]
+    anomaly: list[int]
+    mask_sha256: list[str]  # "" where no mask is read
+    bytes: list[int]  # of the image's file
+    sha256: list[str]
+
+
+class Record(TypedDict, total=False):
+    """What a checkpoint says of its training; what else is in the file is not read."""
+
+    epoch: int
+    method: str
+    fidelity: FidelityName
+    settings: _Settings
+    backbone: _Backbone
+    train_dataset: list[str] | str
+    train_classes: list[str] | None
+    shot: int | None
+    options: _Options
+    prompts: dict[str, _Ensemble]
+    images: _Images
 
 
 @dataclass(frozen=True)
@@ -38,7 +95,8 @@ class AdapterCheckpoint:
     sha256: str  # of its content
     state: Mapping[str, Tensor]  # the adapters' state dict
     fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
-    origin: Mapping[str, Any]  # what the file says of the training, see `ORIGIN`
+    origin: Record
+    images: _Images | None = None  # those that were trained on, if the file says so
 
     @property
     def options(self) -> dict[str, Any]:
@@ -51,10 +109,15 @@ class AdapterCheckpoint:
         return found | self.origin.get("options", {})
 
     @property
+    def config_sha256(self) -> str | None:
+        """What `Backbone.config_sha256` was in the training, None if that is not known."""
+        return self.origin.get("backbone", {}).get("config_sha256")
+
+    @property
     def prompts(self) -> dict[str, PromptEnsemble]:
         """The prompt ensembles of the training, by the name or path under which it knew them."""
         recorded = self.origin.get("prompts", {}).items()
-        return {name: parse_prompts(content, f"{self.path}: prompts {name}") for name, content in recorded}
+        return {name: validate(content, PromptEnsemble, f"{self.path}: prompts {name}") for name, content in recorded}
 
 
 def checkpoint_of(
@@ -62,7 +125,7 @@ def checkpoint_of(
 ) -> dict[str, Any]:
     """What to save of adapters trained on a backbone: the authors' form with a record of the training.
 
-    Epochs count from 1. Of the further entries those in `ORIGIN` are read again.
+    Epochs count from 1. Of the further entries those in `Record` are read again.
     """
     return {
         "epoch": epoch,
@@ -73,6 +136,7 @@ def checkpoint_of(
         "backbone": {
             "name": backbone.name,
             "weights_sha256": backbone.weights.sha256,
+            "config_sha256": backbone.config_sha256,
             "image_size": backbone.image_size,
             "features_list": list(backbone.features_list),
         },
@@ -95,45 +159,29 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     Of DP-CLIP an absent epoch counts as 0, and absent settings, as in the authors' files, are left to the caller.
     """
     content, key = read_checkpoint(path), KEYS[method]
-    entries, state = content, content.get(key)
-    if path.suffix == ".safetensors":
-        entries = content.pop("metadata", {})
-        state = {name.removeprefix(f"{key}."): value for name, value in content.items()}
+    origin = validate(content.pop("metadata", content), Record, str(path))
+    state = {name.removeprefix(f"{key}."): value for name, value in state_dict_in(content, path, key).items()}
     part, script = {SDP_PLUS: ("fc.", "train_sdp_plus.py"), DP_CLIP: ("det_proj.", "train_dp_clip.py")}[method]
-    if not isinstance(state, Mapping) or not any(str(name).startswith(part) for name in state):
+    if not any(name.startswith(part) for name in state):
         raise UserError(
             f"{path} holds no adapters of {method} ('{key}' with {part} and so on), but "
             f"{', '.join(map(str, content))[:200]}; give a file that {script} wrote or the authors published"
         )
     # Response normalisations may have axes of one: [1, 1, C] is as good as [C].
     state = {
-        name: value.flatten() if ".grn." in str(name) and isinstance(value, Tensor) else value
+        name: value.flatten() if ".grn." in name and isinstance(value, Tensor) else value
         for name, value in state.items()
     }
     if method == DP_CLIP:
-        entries = {"epoch": 0, "settings": {}} | entries
-        _check_types(path, entries["epoch"], entries["settings"])
-    for name, kinds in RECORDS.items():
-        record = entries.get(name, {})
-        if not isinstance(record, Mapping) or not all(isinstance(record.get(k), kinds[k]) for k in kinds if record):
-            raise UserError(f"{path}: '{name}' is {str(record)[:100]}, not what a training records")
-    origin = {name: entries[name] for name in ORIGIN if name in entries}
-    fidelity = origin.get("fidelity", "released")
-    if fidelity not in ("released", "corrected"):
-        raise UserError(f"{path}: 'fidelity' is {fidelity!r}, neither 'released' nor 'corrected'")
-    return AdapterCheckpoint(path, sha256_of(path), state, fidelity, origin)
+        origin = {"epoch": 0, "settings": {}} | origin
+    images = origin.pop("images", None)
+    return AdapterCheckpoint(path, sha256_of(path), state, origin.get("fidelity", "released"), origin, images)
 
 
-def _check_types(path: Path, epoch: Any, settings: Any) -> None:
-    if not isinstance(epoch, int):
-        raise UserError(f"{path}: 'epoch' is {epoch!r}, not a whole number")
-    usual = settings_record(AdapterSettings(features_list=()))
-    if (
-        not isinstance(settings, Mapping)
-        or not all(isinstance(settings.get(name, value), type(value)) for name, value in usual.items())
-        or not all(isinstance(layer, int) for layer in settings.get("image_adapt_layers", []))
-    ):
-        raise UserError(f"{path}: 'settings' are {settings!r}, not those of an image adapter")
+def fits(checkpoint: AdapterCheckpoint, config: Mapping[str, Any]) -> bool:
+    """Whether adapters are of a model with this config: all have a weight from its width C to its embedding D."""
+    shape = config["embed_dim"], config["vision_cfg"].get("width", CLIPVisionCfg.width)
+    return any(isinstance(value, Tensor) and value.shape == shape for value in checkpoint.state.values())
 
 
 def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) -> M:
@@ -141,7 +189,8 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     here = " ".join(map(str, backbone.features_list))
     trained, known = checkpoint.options, preset_name(backbone.name)
     blocks, model = trained.get("features_list", backbone.features_list), trained.get("model", known)
-    if model != known and not (blocks == backbone.features_list and _fits(checkpoint, module)):
+    is_other = model != known and checkpoint.config_sha256 != backbone.config_sha256  # and no copy of the same config
+    if is_other and not (blocks == backbone.features_list and _fits(checkpoint, module)):
         raise UserError(f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out")
     if blocks != backbone.features_list:
         there = " ".join(map(str, blocks))
@@ -164,19 +213,10 @@ def _fits(checkpoint: AdapterCheckpoint, module: nn.Module) -> bool:
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
     trained = checkpoint.origin.get("backbone", {})
-    here = {"weights_sha256": backbone.weights.sha256, "image_size": backbone.image_size}
+    here = {"weights_sha256": backbone.weights.sha256}
+    here |= {"config_sha256": backbone.config_sha256, "image_size": backbone.image_size}
     return [
         f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
         for key, value in here.items()
         if trained.get(key, value) != value
     ]
-
-
-def seen_in_training(checkpoint: AdapterCheckpoint, data_set: str, classes: Collection[str]) -> list[str]:
-    """A sentence if some of a data set's classes are among those that the file says were trained on."""
-    trained = checkpoint.origin.get("train_classes")
-    seen = [name for name in classes if trained is None or name in trained]
-    if not seen or data_set not in (checkpoint.origin.get("train_dataset") or ()):
-        return []
-    what = data_set if len(seen) == len(classes) else f"{data_set} ({', '.join(seen)})"
-    return [f"{what} is what the checkpoint was trained on: its figures say nothing of unseen data"]

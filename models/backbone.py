@@ -1,26 +1,34 @@
 """The frozen OpenCLIP: stock open_clip, checked, with its position embedding resized to the grid in use."""
 
-import json
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import open_clip
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
+from pydantic import with_config
+from torch import Tensor
+from typing_extensions import Required, TypedDict
 
-from models.checkpoints import load_into
+from models.checkpoints import check_fit, load_into
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
 from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
+from utils.checked_arrays import digest_of
 from utils.errors import UserError
+from utils.json_files import read_json, validate
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MOST_BLOCKS, LARGEST_GRID = 1000, 512  # of a tower, and along a side; a model beyond is a mistake, and never built
 
 # Settings that must be open_clip's defaults, which are CLIP's: the towers as they are run here follow no other.
 _OF_BOTH = ("block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
@@ -30,6 +38,20 @@ _TOWERS = (
     ("image", "vision_cfg", CLIPVisionCfg, (*_OF_BOTH, *_OF_IMAGES, "pool_type")),
     ("text", "text_cfg", CLIPTextCfg, (*_OF_BOTH, *_OF_TEXT, "proj_type", "pool_type")),
 )
+
+
+def _object_of(kind: type) -> Any:
+    """The type of a JSON object with open_clip's settings of a tower and no others, null where it has no value."""
+    hints = {name: hint | None for name, hint in get_type_hints(kind).items()}
+    return with_config({"extra": "forbid"})(TypedDict(kind.__name__, hints, total=False))
+
+
+@with_config({"extra": "allow"})  # which are for open_clip to look at
+class _Config(TypedDict, total=False):
+    embed_dim: Required[int]
+    vision_cfg: Required[_object_of(CLIPVisionCfg)]
+    text_cfg: Required[_object_of(CLIPTextCfg)]
+    quick_gelu: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +64,7 @@ class Backbone:
     activation: str  # "gelu" or "quick_gelu"
     image_size: int  # side of the input in pixels
     features_list: tuple[int, ...]  # 1-based numbers of the tapped blocks, ascending
-    text_config: dict[str, Any]  # open_clip's settings of the text tower
+    config_sha256: str  # of what the config says of the towers, see `config_digest`
     device: torch.device
     precision: str  # "fp32", or the type of autocast, "bf16" or "fp16"
     compile: bool = False  # whether the image tower is compiled by PyTorch before it is run
@@ -91,8 +113,12 @@ def load_backbone(
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 
-    clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
-    _load(clip, weights.path, model)
+    build = partial(build_clip, model, config, image_size, quick_gelu=quick_gelu)
+    with torch.device("meta"):
+        shapes = build()  # so that sizes are compared before any memory is taken
+    state = _fitting_state(shapes, weights.path, model)
+    clip = build()
+    load_into(clip, state, weights.path, model)
     return Backbone(
         clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
         name=model,
@@ -100,7 +126,7 @@ def load_backbone(
         activation="quick_gelu" if quick_gelu else "gelu",
         image_size=image_size,
         features_list=features_list,
-        text_config=config["text_cfg"],
+        config_sha256=config_digest(config),
         device=device,
         precision=precision,
         compile=compile,
@@ -113,23 +139,22 @@ def read_config(model: str) -> dict[str, Any]:
         if model not in open_clip.list_models():
             raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")
         return open_clip.get_model_config(model)
-    try:
-        config = json.loads(Path(model).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--model {model}: not a readable JSON file ({error})") from error
-    if isinstance(config, dict):
-        if isinstance(config.get("preprocess_cfg"), dict):
-            check_normalisation(config["preprocess_cfg"], f"--model {model}")
-        config = config.get("model_cfg", config)
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise UserError(f"--model {model}: an open_clip config needs embed_dim, vision_cfg and text_cfg")
-    for _, part, known, _ in _TOWERS:
-        if not isinstance(config[part], dict):
-            raise UserError(f"--model {model}: {part} must be a JSON object")
-        unknown = sorted(set(config[part]) - set(known.__dataclass_fields__))
-        if unknown:
-            raise UserError(f"--model {model}: open_clip knows no '{unknown[0]}' in {part}")
-    return config
+    content = read_json(Path(model), dict[str, Any], "--model")
+    if isinstance(content.get("preprocess_cfg"), dict):
+        check_normalisation(content["preprocess_cfg"], f"--model {model}")
+    return validate(content.get("model_cfg", content), _Config, f"--model {model}")
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings that weights and numbers depend on beside the activation and the size of the images.
+
+    Settings that are open_clip's defaults count as left out, so that a config says the same in every version of it.
+    """
+    settings: dict[str, Any] = {"embed_dim": config["embed_dim"]}
+    for _, part, plain, _ in _TOWERS:
+        own = {name: value for name, value in config[part].items() if value != getattr(plain, name, None)}
+        settings[part] = {name: own[name] for name in sorted(own) if name != "image_size"}
+    return digest_of(settings)
 
 
 def check_servable(
@@ -143,14 +168,15 @@ def check_servable(
     if isinstance(vision["layers"], list | tuple):
         raise UserError(f"--model {model} is a ResNet; the dual path needs a vision transformer")
     for tower, part, plain, names in _TOWERS:
+        layers = config[part].get("layers", plain.layers)
+        if isinstance(layers, int) and layers > MOST_BLOCKS:
+            raise UserError(f"--model {model}: its {tower} tower has {layers} blocks, more than {MOST_BLOCKS}")
         for name in names:
             if config[part].get(name, getattr(plain, name)) != getattr(plain, name):
                 raise UserError(
                     f"--model {model}: its {tower} tower has {name}={config[part][name]}, which is not CLIP's plain "
                     "transformer; choose a ViT of open_clip such as ViT-L-14-336"
                 )
-    if not isinstance(config.get("quick_gelu", False), bool):
-        raise UserError(f"--model {model}: 'quick_gelu' must be true or false")
     patch, depth = vision["patch_size"], vision["layers"]
     size = vision["image_size"] if image_size is None else image_size
     if not isinstance(patch, int) or patch < 1 or not isinstance(size, int):
@@ -158,6 +184,8 @@ def check_servable(
     if size <= 0 or size % patch:
         nearest = max(1, round(size / patch)) * patch
         raise UserError(f"--image_size {size} is not a multiple of the patch size {patch} of {model}; try {nearest}")
+    if size > LARGEST_GRID * patch:
+        raise UserError(f"--image_size {size}: {model} takes no more than {LARGEST_GRID} patches of {patch} a side")
     if not isinstance(depth, int) or depth < 1 or depth % STAGES:
         raise UserError(f"--model {model} has {depth} blocks, which do not divide into {STAGES} equal stages")
     if features_list is None:
@@ -180,13 +208,15 @@ def build_clip(model: str, config: dict[str, Any], image_size: int, *, quick_gel
         raise UserError(f"--model {model}: open_clip cannot build it ({error})") from error
 
 
-def _load(clip: open_clip.CLIP, path: Path, model: str) -> None:
-    """Load the state dict in `path`, which must fit but for its grid of positions."""
+def _fitting_state(shapes: open_clip.CLIP, path: Path, model: str) -> dict[str, Tensor]:
+    """Read the state dict in `path` for a model of these shapes, which it must fit but for its grid of positions."""
     state = read_state_dict(path)
     position = state.get("visual.positional_embedding")
-    if position is not None and position.ndim == 2 and position.shape[1] == clip.visual.positional_embedding.shape[1]:
-        if round((len(position) - 1) ** 0.5) ** 2 != len(position) - 1:
+    if position is not None and position.shape[1:] == shapes.visual.positional_embedding.shape[1:]:
+        patches = len(position) - 1
+        if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise UserError(f"{path} was trained on a grid of patches that is not square")
         state["visual.positional_embedding"] = position.float()
-        resize_pos_embed(state, clip)
-    load_into(clip, state, path, model)
+        resize_pos_embed(state, shapes)
+    check_fit(shapes, state, path, model)
+    return state

@@ -1,14 +1,15 @@
 """The prompt ensemble: every template filled with every state phrase, for what a class is called."""
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.json_files import read_json
 
 PROMPT_FOLDER = Path(__file__).resolve().parent / "prompts"
+MOST_SENTENCES = 1 << 16  # of a state
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,16 @@ class PromptEnsemble:
     normal: tuple[str, ...]
     anomalous: tuple[str, ...]
     templates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, phrases in vars(self).items():
+            if not phrases:
+                raise ValueError(f"'{name}' must be a list of phrases")
+            for number, phrase in enumerate(phrases, 1):
+                if phrase.count("{}") != 1:
+                    raise ValueError(f"entry {number} of '{name}' must have one {{}} in it")
+        if max(len(self.normal), len(self.anomalous)) * len(self.templates) > MOST_SENTENCES:
+            raise ValueError(f"phrases and templates make more than {MOST_SENTENCES} sentences of a state")
 
     def sentences(self, phrase: str) -> tuple[list[str], list[str]]:
         """All normal and all anomalous sentences about what is called `phrase`."""
@@ -33,7 +44,7 @@ class PromptEnsemble:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
-        """The ensemble as a file of it may hold it, see `parse_prompts`."""
+        """The ensemble as a file of it may hold it."""
         return {"sha256": self.sha256, **{name: list(phrases) for name, phrases in asdict(self).items()}}
 
 
@@ -46,23 +57,6 @@ def read_prompts(name_or_path: str) -> PromptEnsemble:
     """Read an ensemble by its name in `models/prompts/`, or from the path of a JSON file of the same form."""
     known = prompt_files()
     path = PROMPT_FOLDER / f"{name_or_path}.json" if name_or_path in known else Path(name_or_path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--prompts {name_or_path}: neither one of {', '.join(known)} nor a readable file") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    return parse_prompts(content, str(path))
-
-
-def parse_prompts(content: Any, where: str) -> PromptEnsemble:
-    """Take an ensemble from the content of a file; `where` names the place in messages."""
-    keys = [field.name for field in fields(PromptEnsemble)]
-    for key in keys:
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not entries:
-            raise UserError(f"{where}: '{key}' must be a list of phrases")
-        for number, entry in enumerate(entries, 1):
-            if not isinstance(entry, str) or entry.count("{}") != 1:
-                raise UserError(f"{where}: entry {number} of '{key}' must be a string with one {{}} in it")
-    return PromptEnsemble(**{key: tuple(content[key]) for key in keys})
+    if not path.is_file():
+        raise UserError(f"--prompts {name_or_path}: neither one of {', '.join(known)} nor a readable file")
+    return read_json(path, PromptEnsemble)

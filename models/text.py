@@ -41,7 +41,7 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
         return encode_sentences(backbone, sentences).cpu().numpy()
     origin = {
         "weights": backbone.weights.sha256,
-        "text_cfg": backbone.text_config,
+        "config": backbone.config_sha256,
         "activation": backbone.activation,
         "precision": backbone.precision,
         "device": backbone.device.type,

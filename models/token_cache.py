@@ -16,7 +16,7 @@ from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from utils.checked_arrays import digest_of, has_array, read_array, write_array
 from utils.errors import UserError
-from utils.files import remove_old_temporary_files
+from utils.files import remove_abandoned
 
 GIB = 1 << 30
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
@@ -47,6 +47,7 @@ class TokenCache:
         self.image_bytes = math.prod(self.shape) * self.dtype.itemsize  # that one image's tokens take
         origin = {
             "weights": backbone.weights.sha256,
+            "config": backbone.config_sha256,
             "activation": backbone.activation,
             "image_size": backbone.image_size,
             "features_list": backbone.features_list,
@@ -70,7 +71,7 @@ class TokenCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--cache_dir: cannot make {self.folder} ({error.strerror})") from error
-        remove_old_temporary_files(self.folder)
+        remove_abandoned(self.folder.iterdir())
         disk = shutil.disk_usage(self.folder)
         needed = images * self.image_bytes
         text = (

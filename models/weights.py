@@ -13,10 +13,11 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.utils import get_session
+from open_clip.model import CLIPTextCfg
 from open_clip.pretrained import download_pretrained
 from torch import Tensor
 
-from models.checkpoints import read_checkpoint
+from models.checkpoints import read_checkpoint, state_dict_in
 from models.presets import PRETRAINED_MODELS
 from utils.errors import UserError
 from utils.files import sha256_of
@@ -24,6 +25,7 @@ from utils.files import sha256_of
 logger = logging.getLogger(__name__)
 
 HUB_FILE = "open_clip_model.safetensors"
+OF_TRANSFORMERS = ("vision_model.", "text_model.")  # keys of its own CLIP
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's archives hold
 
 
@@ -70,7 +72,7 @@ def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
     """Refuse open_clip's settings, found at `place`, with a `mean` or `std` of images that is not CLIP's."""
     for name, usual in (("mean", open_clip.OPENAI_DATASET_MEAN), ("std", open_clip.OPENAI_DATASET_STD)):
         value = preprocessing.get(name) or usual
-        if tuple(value) != tuple(usual):
+        if not isinstance(value, list | tuple) or tuple(value) != tuple(usual):
             raise UserError(
                 f"{place}: trained on images normalised by another {name} than CLIP's, {value}, "
                 "which the image transform here does not do; choose other weights"
@@ -117,8 +119,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict from safetensors or a PyTorch file, without unpickling anything but tensors.
 
     OpenAI's own archives are TorchScript, which holds code; they are read when their SHA-256 is one that OpenAI
-    published, and refused otherwise. Keys below "state_dict" and the prefix "module." of a training checkpoint
-    are taken off, and a token embedding stored by its used rows is filled up with zeros.
+    published, and refused otherwise. What a training puts round a state dict is taken off, see `state_dict_in`, and a
+    token embedding stored by its used rows is filled up with zeros.
     """
     if not _is_torchscript(path):
         content = read_checkpoint(path)
@@ -130,19 +132,24 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "a state dict or safetensors instead"
         )
     content.pop("metadata", None)
-    if isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not content:
+    state = {key: value for key, value in state_dict_in(content, path).items() if key not in NOT_PARAMETERS}
+    if not state:
         raise UserError(f"{path} holds no state dict")
-    state = {str(key).removeprefix("module."): value for key, value in content.items() if key not in NOT_PARAMETERS}
+    if any(key.startswith(OF_TRANSFORMERS) for key in state):
+        raise UserError(
+            f"{path} is in the form of transformers (vision_model., text_model.), which is not read: get the same "
+            "weights in that of open_clip or OpenAI"
+        )
     stray = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if stray is not None:
         raise UserError(f"{path} is not a state dict: '{stray}' is not a tensor")
     if "token_embedding.rows" in state:
         rows, ids, size = (state.pop(f"token_embedding.{name}", None) for name in ("rows", "ids", "size"))
         try:
+            if int(size) > CLIPTextCfg.vocab_size:
+                raise IndexError
             state["token_embedding.weight"] = rows.new_zeros(int(size), rows.shape[1]).index_copy(0, ids.long(), rows)
-        except (AttributeError, TypeError, IndexError, RuntimeError) as error:
+        except (AttributeError, TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
             raise UserError(f"{path}: token_embedding.rows, .ids and .size do not fit together") from error
     return state
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline
+from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline, smaller_jpeg
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.curves import Curves, ranking_curves
@@ -45,8 +45,9 @@ class HtmlReport(Writer):
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
         """Make what the page shows of an image, the smaller the more there are."""
         scores = fitted(image.anomaly_map, MAP_SIDE).copy()  # not a view of a whole batch
-        picture = jpeg(self.to_picture(image), *limits(self.run.images))
-        return Thumbnail(picture, scores, None if image.mask is None else outline(image.mask))
+        mask, most = image.mask, limits(self.run.images)
+        picture = jpeg(self.to_picture(image), most.side, most.image)
+        return Thumbnail(picture, scores, None if mask is None else outline(mask, most.outline))
 
     def image(self, image: ImageMap) -> None:
         self.thumbnails.append(self.make_thumbnail(image))
@@ -64,13 +65,14 @@ class HtmlReport(Writer):
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
-        rows = []
+        most, rows = limits(self.run.images), []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             if p_values is not None:
                 row["p_value"] = p_values[i]
             if i in shown:
-                image, heat = map(_base64, (thumbnail.image, heat_map(thumbnail.scores, scale)))
+                image = smaller_jpeg(thumbnail.image, most.side, most.image)
+                image, heat = map(_base64, (image, heat_map(thumbnail.scores, scale, most.heat)))
                 row["picture"] = {"image": image, "heat": heat, "outline": thumbnail.outline}
             rows.append(_json(row))
         about = {
@@ -81,10 +83,17 @@ class HtmlReport(Writer):
             "pixel_curves": _points(result.pixel_curves),
             "image_curves": _points(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
         }
+        self.restore(result, (about, rows))
+        self.thumbnails.clear()
+
+    def kept(self) -> tuple[dict[str, Any], list[str]]:
+        return self.classes[-1], self.rows[-len(self.results[-1].images) :]
+
+    def restore(self, result: ClassResult, kept: tuple[dict[str, Any], list[str]]) -> None:
+        about, rows = kept
         self.rows += rows  # at once, for the page of a run that is stopped on the way
         self.classes.append(about)
         self.results.append(result)
-        self.thumbnails.clear()
 
     def finish(self) -> str | None:
         """Write the page with the classes that are done, if there is one."""
@@ -93,7 +102,7 @@ class HtmlReport(Writer):
         run, mean = self.run, mean_result(self.results)
         content = {
             "threshold": self.threshold,
-            "notes": run.notes,
+            "notes": [*run.origin(self.results), *run.notes],
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),
             "classes": self.classes,

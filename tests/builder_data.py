@@ -16,9 +16,11 @@ SHAPE = (6, 8)
 
 
 def put(path: Path, value: int | None = None, shape: tuple[int, int] = SHAPE) -> Path:
-    """A small grey image of one value; without one, an image that no other path has."""
+    """A small grey image of one value, black to the right if that is 255; without one, one that no other path has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full(shape, value or 0, np.uint8)
+    if value == 255:  # a mask
+        pixels[:, shape[1] // 2 :] = 0
     if value is None:
         pixels = np.random.default_rng(list(os.fsencode(path))).integers(0, 255, shape, dtype=np.uint8)
     Image.fromarray(pixels).save(path)

@@ -81,12 +81,13 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     tested = [*model, "--dataset", "mvtec", "--data_path", data]
     trained = [*model, "--train_dataset", "mvtec", "--train_dataset_dir", data, "--num_workers", 0, "--resume"]
     sdp_plus = [*trained, "--batch_size", 4]
+    going_on = ["--resume", "--batch_size", 1]
     written = ["--save_maps", "--save_masks", "--threshold", 0.0, "--batch_size", 1]
     return {
         "training SDP+": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 4]),
         "caching tokens": Scenario("train_sdp_plus", [*sdp_plus, "--epochs", 1, "--batch_size", 1], own_cache=True),
         "training DP-CLIP": Scenario("train_dp_clip", [*trained, "--epochs", 3, "--fidelity", "corrected"]),
-        "testing SDP": Scenario("test_sdp", [*tested, "--save_maps", "--visualization", "--num_workers", 1]),
+        "testing SDP": Scenario("test_sdp", [*tested, "--save_maps", "--visualization", "--num_workers", 1, *going_on]),
         "predicting": Scenario("predict", [data, *model, *written, "--num_workers", 1, "--resume"]),
     }
 
@@ -130,7 +131,7 @@ class Runner:
         """
         start = time.perf_counter()
         process = self.start()
-        wait_patiently(process.pid, lambda: process.join(GLANCE) or process.exitcode is not None)
+        wait_patiently([process.pid], lambda: process.join(GLANCE) or process.exitcode is not None)
         if process.exitcode != 0:
             process.kill()
             ending = self.output.read_text(errors="replace").splitlines()[-3:]
@@ -165,8 +166,7 @@ class Runner:
     def content(self) -> dict[str, object]:
         """What a run that ended left, without what no two runs have the same.
 
-        Unfinished files are part of it but for those in the cache, which are removed after an hour only, as other
-        runs may be writing there.
+        Unfinished files are part of it but for those in the cache, which are removed only where more is to be cached.
         """
         in_cache = [path for path in self.unfinished() if path.is_relative_to(self.cache)]
         return {

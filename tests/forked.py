@@ -17,7 +17,7 @@ Main = Callable[[], int | None]
 
 def run_forked(*mains: Main) -> tuple[list[int], str]:
     """Run programs at once, in a process each; returns their exit codes, and all that they print."""
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
         codes = wait_for([fork(main, output) for main in mains])
         output.seek(0)
         return codes, output.read()
@@ -30,7 +30,7 @@ def run_shared(processes: int, main: Main) -> tuple[list[int], str]:
         port = free.getsockname()[1]
     of_all = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests"}
     of_all |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
         numbers = map(str, range(processes))
         pids = [fork(main, output, parallel=True, RANK=rank, LOCAL_RANK=rank, **of_all) for rank in numbers]
         codes = wait_for(pids, together=True)
@@ -48,7 +48,9 @@ def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: 
             os.environ.update(environment)
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
-            sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs tests in the background
+            sys.stdout = os.fdopen(1, "w", buffering=1)
+            sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")  # as Python's own
             run(main, parallel=parallel)
         except SystemExit as ending:
             code = ending.code
@@ -82,7 +84,7 @@ def wait_for(pids: Iterable[int], *, together: bool = False) -> list[int]:
         for pid in left:
             os.kill(pid, by)
 
-    if not wait_patiently(os.getpid(), have_ended):
+    if not wait_patiently(codes, have_ended):
         end(signal.SIGKILL)
         raise AssertionError("a process hangs")
     return list(codes.values())

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,22 @@ def run_patiently(command: Sequence[str], **options: Any) -> subprocess.Complete
                 return False
             return True
 
-        if not wait_patiently(process.pid, has_ended):
+        if not wait_patiently([process.pid], has_ended):
             process.kill()
             raise AssertionError(f"{' '.join(command)[:200]} hangs")
     return subprocess.CompletedProcess(command, process.returncode, text)
 
 
-def wait_patiently(pid: int, has_ended: Callable[[], bool]) -> bool:
-    """Wait until something has ended; False if the process and those it started do nothing for `STANDSTILL` seconds.
+def wait_patiently(pids: Collection[int], has_ended: Callable[[], bool]) -> bool:
+    """Wait until something has ended; False if processes and those they started do nothing for `STANDSTILL` seconds.
 
     Args:
-        pid: of the process.
+        pids: of the processes; not that which waits, as it looks again and again.
         has_ended: waits a moment itself, and tells.
     """
     before, since = -1.0, time.monotonic()
     while not has_ended():
-        now = processor_seconds(pid)
+        now = processor_seconds(pids)
         if now != before:
             before, since = now, time.monotonic()
         elif time.monotonic() - since > STANDSTILL:
@@ -47,8 +47,8 @@ def wait_patiently(pid: int, has_ended: Callable[[], bool]) -> bool:
     return True
 
 
-def processor_seconds(pid: int) -> float:
-    """Processor time, in the system's ticks, of a process and all below it.
+def processor_seconds(pids: Collection[int]) -> float:
+    """Processor time, in the system's ticks, of processes and all below them.
 
     Without /proc, as on macOS, it is the clock, which always gets on: there, nothing is given up.
     """
@@ -64,8 +64,8 @@ def processor_seconds(pid: int) -> float:
         parents[child], ticks[child] = int(fields[1]), sum(map(int, fields[11:15]))
 
     def belongs(child: int) -> bool:
-        while child and child != pid:
+        while child and child not in pids:
             child = parents.get(child, 0)
-        return child == pid
+        return child in pids
 
     return sum(ticks[child] for child in ticks if belongs(child))

@@ -69,7 +69,7 @@ def write_page(
         images=sum(len(result.images) for result in results),
         classes=len(results),
         description={"note": NASTY},
-        remarks=["a remark"],
+        notes=["a remark"],
         bootstrap=bootstrap,
     )
     report = HtmlReport(run, to_picture, threshold)

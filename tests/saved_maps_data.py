@@ -10,12 +10,12 @@ CLASSES = {"bolt": {"good": 4, "crack": 6}, "nut": {"good": 3, "bent": 5}}
 
 
 def make_data_set(root: Path) -> Path:
-    """Images (all black), and masks of one or two rectangles; returns `root`."""
-    rng = np.random.default_rng(0)
+    """Images (of one grey each), and masks of one or two rectangles; returns `root`."""
+    rng, greys = np.random.default_rng(0), iter(range(256))
     for name, kinds in CLASSES.items():
         for kind, count in kinds.items():
             for i in range(count):
-                write(root / name / "test" / kind / f"{i:03}.png", np.zeros(SHAPE, np.uint8))
+                write(root / name / "test" / kind / f"{i:03}.png", np.full(SHAPE, next(greys), np.uint8))
                 if kind != "good":
                     mask = np.zeros(SHAPE, np.uint8)
                     for _ in range(1 + i % 2):

@@ -129,7 +129,7 @@ def test_an_evaluation_leaves_the_same_files_bit_for_bit(runs, name):
     alone, together = runs / "alone" / name, runs / "together" / name
     assert_same_files(alone, together, {".csv", ".md", ".html", ".json"})
     one, other = (json.loads(next(run.rglob("results.json")).read_text()) for run in (alone, together))
-    for key in ("complete", "images", "classes", "mean"):
+    for key in ("finished", "whole_data_set", "images", "classes", "mean"):
         assert one[key] == other[key]
     assert (one["processes"], other["processes"]) == (1, 3)
     assert ("waiting" in one["seconds"], "waiting" in other["seconds"]) == (False, name != "test_sdp_plus")
@@ -155,7 +155,7 @@ def test_a_prediction_leaves_the_same_files_bit_for_bit(runs):
 def test_the_main_process_alone_writes_the_log_and_others_warn(runs):
     output = (runs / "output.txt").read_text()
     warning = "is what the checkpoint was trained on"
-    assert (runs / "together" / "test_dp_clip" / "test.log").read_text().count(warning) == 1
+    assert (runs / "together" / "test_dp_clip" / "test.log").read_text().count(f"WARNING mvtec {warning}") == 1
     assert output.count("going on after epoch 1") == 2  # of two trainings, not by six processes
     for number in (1, 2):
         assert output.count(f"WARNING process {number}: mvtec {warning}") == 2  # of SDP+ and of DP-CLIP

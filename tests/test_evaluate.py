@@ -32,7 +32,7 @@ def maps(data) -> dict[str, np.ndarray]:
 
 def run(data: Path, maps: Path, out: Path, *options: str) -> dict:
     arguments = ["--maps", str(maps), "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
-    evaluate.main([*arguments, *options])
+    evaluate.main([*arguments, "--overwrite", *options])
     return json.loads((out / "results.json").read_text())
 
 
@@ -79,9 +79,11 @@ def test_measures_are_those_of_the_maps(data, maps, tmp_path):
         assert found["aupro"] == pixel_measures(scores.copy(), masks)[0]["pro"]
         labels = [0 if "/good/" in path else 1 for path in own]
         assert found["ap_sp"] == pytest.approx(average_precision_score(labels, scores.max((1, 2))), abs=1e-12)
-    assert content["complete"] is True
+    assert content["finished"] is True
     assert content["method"] == "saved maps"
-    assert content["notes"] == [MAXIMUM_IS_SCORE]
+    origin, *notes = content["notes"]
+    assert notes == [MAXIMUM_IS_SCORE]
+    assert origin.startswith(f"measured from the maps in {tmp_path / 'maps'}; 2 of 2 classes, 18 of 18 images; ")
     assert f"- {MAXIMUM_IS_SCORE}" in (tmp_path / "out" / "results.md").read_text()
     assert float(rows_of(tmp_path / "out")["bolt/test/good/000.png"]["score"]) == pytest.approx(
         maps["bolt/test/good/000.png"].max()
@@ -155,7 +157,7 @@ def test_maps_of_another_size_are_measured_at_their_own(data, maps, tmp_path):
     content = run(data, tmp_path / "maps", tmp_path / "out", "--map_size", "16")
     assert content["classes"]["bolt"]["auroc_px"] is not None
     by_class = {n: v if n.startswith("nut") else v[::2, ::2] for n, v in maps.items()}
-    assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["complete"] is True
+    assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["finished"] is True
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,39 @@ def test_scores_of_other_images_are_warned_of(data, maps, tmp_path):
     (tmp_path / "scores.csv").write_text("\n".join(rows))
     folder = save_maps(tmp_path / "maps", maps)
     content = run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
-    assert content["notes"] == []
+    assert MAXIMUM_IS_SCORE not in content["notes"]
     assert "of no image: 1, the first of them other.png" in (tmp_path / "out" / "evaluate.log").read_text()
     assert rows_of(tmp_path / "out")["bolt/test/crack/001.png"]["score"] == "1.0"
+
+
+def test_scores_are_found_however_a_path_is_written(data, maps, tmp_path):
+    rows = ["image_path,score", *(f"./{name.replace('/', '//', 1)},{i}" for i, name in enumerate(maps))]
+    (tmp_path / "scores.csv").write_text("\n".join(rows))
+    folder = save_maps(tmp_path / "maps", maps)
+    run(data, folder, tmp_path / "out", "--scores", str(tmp_path / "scores.csv"))
+    assert [row["score"] for row in rows_of(tmp_path / "out").values()] == [f"{i}.0" for i in range(len(maps))]
+    (tmp_path / "scores.csv").write_text("\n".join([*rows, f"{next(iter(maps))},3"]))
+    with pytest.raises(UserError, match=r"line 20: the image bolt/test/crack/000\.png has a score already"):
+        run(data, folder, tmp_path / "again", "--scores", str(tmp_path / "scores.csv"))
+
+
+def test_swapped_sides_of_maps_are_warned_of_and_noted(data, maps, tmp_path):
+    folder = save_maps(tmp_path / "maps", {name: values.T for name, values in maps.items()})
+    for out in ("out", "again"):
+        content = run(data, folder, tmp_path / out)
+        said = "the maps, 32 x 24, have their sides swapped: the masks lie the other way"
+        assert [note for note in content["notes"] if "sides swapped" in note] == [f"bolt: {said}", f"nut: {said}"]
+        assert f"WARNING bolt: {said}" in (tmp_path / out / "evaluate.log").read_text()
+        assert f"- nut: {said}" in (tmp_path / out / "results.md").read_text()
+
+
+def test_names_that_differ_in_space_are_two_images(data, maps, tmp_path):
+    run(data, save_maps(tmp_path / "maps", maps), tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    table = tmp_path / "b" / "scores.csv"
+    table.write_text(table.read_text().replace("bolt/test/good/000.png,", "bolt/test/good/000.png ,"))
+    with pytest.raises(UserError, match=r"the images differ: bolt/test/good/000\.png is in .*a, not in .*b"):
+        evaluate.main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--save_path", str(tmp_path / "out")])
 
 
 def test_a_users_mistake_is_one_sentence(data, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 ENTRY_POINTS = sorted(path.stem for path in PROJECT.glob("*.py"))
-SLOW = ("torch", "torchvision", "open_clip", "sklearn", "scipy", "cv2", "matplotlib")
+SLOW = ("torch", "torchvision", "open_clip", "sklearn", "scipy", "cv2", "matplotlib", "pydantic")
 RUN = """
 import contextlib, importlib, sys
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -117,6 +118,27 @@ def test_few_normal_images_promise_less_and_say_so(bolts, normal, model, tmp_pat
     assert "a false-alarm rate of 0.05 needs 39 normal images or more" in log
 
 
+def test_copies_of_normal_images_count_once(bolts, normal, model, tmp_path):
+    shutil.copytree(normal, tmp_path / "copied")
+    for i in range(12):
+        Image.open(normal / f"{i}.png").save(tmp_path / "copied" / f"again_{i}.bmp")
+        shutil.copy(normal / f"{i}.png", tmp_path / "copied" / f"._{i}.png")
+    run(model, tmp_path / "a", bolts / "bolt" / "test", "--normal_dir", tmp_path / "copied")
+    log = (tmp_path / "a" / "predict.log").read_text()
+    assert f"--normal_dir {tmp_path / 'copied'} holds copies, which count once: 12 images" in log
+    assert "calibrated on 12 normal images" in log
+    assert "at most 15.4 % of normal images are called anomalous" in log
+
+
+def test_results_of_earlier_runs_are_not_predicted(bolts, model, tmp_path):
+    photographs = shutil.copytree(bolts / "bolt" / "test", tmp_path / "photographs")
+    for results in ("a", "b"):
+        run(model, photographs / results, photographs, "--threshold", "0", "--save_masks")
+        assert len(table(photographs / results)) == 5
+    assert run(model, photographs / "a", photographs, "--threshold", "0", "--save_masks", "--resume") == 0
+    assert len(table(photographs / "a")) == 5
+
+
 def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_path):
     run(model, tmp_path / "a", bolts, "--normal_dir", normal)
     with pytest.raises(UserError, match=r"was made with smoothing 8\.0, and this run has 4\.0"):
@@ -180,7 +202,8 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     assert len(lines(out)) == 2
     monkeypatch.undo()
     with (out / "scores.jsonl").open("a") as file:
-        file.write('{"image_path": "half a li')
+        file.write(f'{"[" * 100_000}\n{{"image_path": ["{bolts}"], "text_prob": 0.5, "map_max": 1}}\n')
+        file.write('{"image_path": "a.png", "text_prob": "high", "map_max": 1}\n{"image_path": "half a li')
     log = (out / "predict.log").read_text()
     with pytest.raises(UserError, match="holds a prediction already"):
         run(model, out, bolts / "bolt" / "test")
@@ -196,6 +219,14 @@ def test_an_interrupted_run_keeps_what_it_had_and_goes_on(bolts, model, tmp_path
     assert run(model, out, bolts / "bolt" / "test", "--resume") == 0
 
 
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"colour_scale": 3}', '{"method": 1, "method": 2}'])
+def test_settings_that_are_damaged_are_refused(bolts, model, tmp_path, content):
+    (tmp_path / "scores.jsonl").touch()
+    (tmp_path / "predict.json").write_text(content)
+    with pytest.raises(UserError, match=r"predict\.json.*; nothing can go on here: delete the folder"):
+        run(model, tmp_path, bolts, "--resume")
+
+
 def test_images_that_failed_are_tried_again(junk, model, tmp_path):
     out = tmp_path / "out"
     assert run(model, out, junk) == 1
@@ -203,6 +234,51 @@ def test_images_that_failed_are_tried_again(junk, model, tmp_path):
     (junk / "cut.jpg").unlink()
     assert run(model, out, junk, "--resume") == 0
     assert len(table(out)) == 4
+
+
+@pytest.fixture
+def photographs(bolts, tmp_path) -> Path:
+    return Path(shutil.copytree(bolts / "bolt" / "test" / "square", tmp_path / "photographs"))
+
+
+def test_an_image_that_was_replaced_is_predicted_again(photographs, model, tmp_path):
+    out, image = tmp_path / "out", photographs / "001.png"
+    run(model, out, photographs, "--save_maps")
+    before, overlay = lines(out), (out / "overlays" / "001.png.png").read_bytes()
+    small_data.write(image, 255 - cv2.imread(str(image)))
+    assert run(model, out, photographs, "--save_maps", "--resume") == 0
+    assert "1 images are predicted again" in (out / "predict.log").read_text()
+    run(model, tmp_path / "alone", image, "--save_maps")
+    after = lines(out)
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {str(image)}
+    assert after[str(image)]["map_max"] == pytest.approx(lines(tmp_path / "alone")[str(image)]["map_max"], rel=1e-5)
+    assert (out / "overlays" / "001.png.png").read_bytes() != overlay
+    first, second = np.load(out / "maps" / "001.png.npy"), np.load(tmp_path / "alone" / "maps" / "001.png.npy")
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_relative_name_in_another_folder_is_not_done(photographs, model, tmp_path, monkeypatch):
+    other = Path(shutil.copytree(photographs, tmp_path / "elsewhere" / "photographs"))  # with the files' times
+    monkeypatch.chdir(tmp_path)
+    run(model, tmp_path / "out", "photographs")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"has folder {photographs}, and this run has {other}: give the same, or"):
+        run(model, tmp_path / "out", "photographs", "--resume")
+
+
+@pytest.mark.parametrize("wanted, folder", [("--save_maps", "maps"), ("--save_masks", "masks"), (None, "overlays")])
+def test_what_is_wanted_now_is_written_of_what_was_done_as_well(photographs, model, tmp_path, wanted, folder):
+    marked = ("--threshold", "0")
+    run(model, tmp_path / "whole", photographs, *marked, *filter(None, [wanted]))
+    run(model, tmp_path / "out", photographs, *marked, *([] if wanted else ["--no_overlays"]))
+    assert not (tmp_path / "out" / folder).exists()
+    run(model, tmp_path / "out", photographs, *marked, *filter(None, [wanted]), "--resume")
+    files = sorted((tmp_path / "out" / folder).iterdir())
+    assert [path.name.removesuffix(path.suffix) for path in files] == ["000.png", "001.png", "002.png"]
+    assert [path.read_bytes() for path in files] == [
+        path.read_bytes() for path in sorted((tmp_path / "whole" / folder).iterdir())
+    ]
 
 
 def test_of_the_batch_results_depend_on_the_rounding_alone(bolts, model, tmp_path):
@@ -290,7 +366,7 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     }
     image, gone = bolts / "bolt" / "test" / "good" / "000.png", tmp_path / "gone.png"
     _, calls = record(tmp_path, "predict.sh", "-", "--cache_dir", model[5], **settings)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{image}\n{gone}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{image}\n{gone}\n".encode())))
     assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
@@ -302,3 +378,16 @@ def test_a_worker_sends_little_through_its_pipe(tmp_path):
     item = PhotographDataset([tmp_path / "a.png"], 96)[0]
     assert item[1].picture.shape == (768, 1024, 3)
     assert len(ForkingPickler.dumps(item)) < 4096
+
+
+def test_another_config_of_the_same_weights_is_no_prediction_to_go_on_with(model, bolts, tmp_path):
+    photographs = bolts / "bolt" / "test" / "good"
+    assert run(model, tmp_path / "out", photographs, "--normal_dir", photographs) == 0
+    config = json.loads(Path(model[1]).read_text())
+    config["vision_cfg"]["head_width"] *= 2
+    (tmp_path / "other.json").write_text(json.dumps(config))
+    other = [model[0], str(tmp_path / "other.json"), *model[2:]]
+    with pytest.raises(UserError, match=r"predict\.json has config_sha256"):
+        run(other, tmp_path / "out", photographs, "--normal_dir", photographs, "--resume")
+    with pytest.raises(UserError, match=r"calibration\.json was made with config_sha256"):
+        run(other, tmp_path / "new", photographs, "--calibration", tmp_path / "out" / "calibration.json")

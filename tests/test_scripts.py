@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.registry import REGISTRY
 from tests.scripts import PROJECT, record
 
 PROGRAMS = {
@@ -48,6 +49,25 @@ def test_every_setting_reaches_the_program_and_every_option_is_one_of_it(script,
 def test_the_demo_set_need_not_be_there(script, tmp_path):
     (call,) = calls(tmp_path, script, DATASETS="isic demo", DATA_ROOT=str(tmp_path / "none"))
     assert call[1:5] == ["--dataset", "demo", "--data_path", str(tmp_path / "none" / "demo")]
+
+
+@pytest.mark.parametrize("script", ["test_SDP.sh", "test_SDP_plus.sh", "test_DP_CLIP.sh"])
+def test_data_sets_are_tested_in_one_run_by_any_of_their_names(script, tmp_path):
+    names = {**{name: name for name in REGISTRY}, "MVTec": "mvtec", "VisA": "visa"}
+    names |= {spec.alias.upper(): spec.name for spec in REGISTRY.values() if spec.alias}
+    for name in set(names.values()):
+        (tmp_path / name).mkdir()
+    settings = {"DATASETS": " ".join(names), "DATA_ROOT": str(tmp_path), "ON_MVTEC": "on_mvtec", "ON_VISA": "on_visa"}
+    (call,) = calls(tmp_path, script, **settings)
+    found = call[call.index("--dataset") + 1 : call.index("--data_path")]
+    assert found == list(names.values())
+    assert "--save_path" not in call  # the program's own, which names the model
+    if script == "test_SDP_plus.sh":
+        files = call[call.index("--checkpoint") + 1 :][: len(found)]
+        assert files == ["on_mvtec" if name == "visa" else "on_visa" for name in found]
+    (call,) = calls(tmp_path, "train_DP_CLIP.sh", TRAIN_ON="MVTec ClinicDB", DATA_ROOT=str(tmp_path))
+    assert call[1:4] == ["--train_dataset", "mvtec", "cvc_clinicdb"]
+    assert call[5:7] == [str(tmp_path / name) for name in ("mvtec", "cvc_clinicdb")]
 
 
 def test_sdp_plus_is_trained_on_any_data_sets_in_the_order_given(tmp_path):

@@ -14,6 +14,7 @@ import train_sdp_plus
 from engine.data_sets import read_training_sets
 from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
+from engine.training import Training
 from models.checkpoints import read_checkpoint, save_checkpoint
 from utils.arguments import parse
 from utils.errors import UserError
@@ -200,6 +201,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_
         train_dp_clip.main(options(bolts, model, out, "--resume"))
     assert "\n" not in str(caught.value)
     assert str(caught.value).count(".png") == 3
+    assert str(caught.value).endswith(f"epoch 1 is the last good one, in {out / 'last.pth'}")
     assert same(before, trained(out))
     monkeypatch.undo()
     train_dp_clip.main(options(bolts, model, out, "--resume"))
@@ -210,9 +212,29 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_files_and_keeps_the_last_
 def test_a_training_that_diverges_in_its_last_step_leaves_no_such_checkpoint(bolts, model, tmp_path, program):
     """One step an epoch: the loss before it is finite, and the parameters after it are not."""
     out, one_step = tmp_path / "run", ["--batch_size", "10", "--epochs", "1"]
-    with pytest.raises(UserError, match=r"after epoch 1 the trained parameters are not finite: choose a smaller"):
+    with pytest.raises(
+        UserError, match=r"after epoch 1 the trained parameters are not finite: choose a smaller"
+    ) as caught:
         program.main(options(bolts, model, out, *one_step, "--learning_rate", "1e308"))
+    assert str(caught.value).endswith("; no epoch was finished")
     assert not list(out.glob("*.pth"))
+
+
+@pytest.mark.parametrize("program", [train_dp_clip, train_sdp_plus])
+def test_the_last_good_epoch_is_named_and_can_be_tested(bolts, model, tmp_path, monkeypatch, program):
+    out, steps = tmp_path / "run", Training.steps
+
+    def diverging(training, epoch):
+        yield from steps(training, epoch)
+        if epoch == 3:
+            next(training.trained.parameters()).data.fill_(torch.inf)
+
+    monkeypatch.setattr(Training, "steps", diverging)
+    with pytest.raises(UserError, match=r"after epoch 3 the trained parameters are not finite") as caught:
+        program.main(options(bolts, model, out, "--epochs", "4", "--save_freq", "4"))
+    said, _, path = str(caught.value).partition(" is the last good one, in ")
+    assert said.endswith("; epoch 2")
+    assert read_checkpoint(Path(path))["epoch"] == 2
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 import test_sdp_plus
 import train_sdp_plus
+from datasets.loader import epoch_order
 from engine.sdp_plus_training import SDPPlusTraining
-from engine.training import epoch_order
 from models.token_cache import encode_patch_tokens
 from tests import small_data, tiny_clip
 from tests.scripts import record, run_calls
@@ -59,6 +60,16 @@ def test_training_leaves_everything_it_should(bolts, cogs, model, tmp_path):
     log = (out / "train.log").read_text()
     assert "epoch 3 of 3: loss" in log
     assert str(out / "epoch_3.pth") in log
+
+
+def test_masks_that_vanish_at_the_models_size_are_warned_of(model, tmp_path):
+    data, line = small_data.make(tmp_path / "data", ("bolt",)), np.zeros((700, 900), np.uint8)
+    line[300:302] = 255
+    for kind, pixels in (("test", 255 - line), ("ground_truth", line)):
+        small_data.write(data / "bolt" / kind / "line" / "000.png", pixels)
+    train_sdp_plus.main(options(data, model, tmp_path / "run", "--epochs", "1"))
+    said = "so that these defects count as normal (1): bolt/ground_truth/line/000.png"
+    assert said in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
@@ -232,7 +243,7 @@ def evaluate(cogs: Path, model: list[str], checkpoint: Path, out: Path, *more: s
 
 def test_testing_follows_the_checkpoint(cogs, model, checkpoint, tmp_path):
     results = evaluate(cogs, model, checkpoint, tmp_path, "--visualization", "--save_maps")
-    assert results["complete"] is True
+    assert results["finished"] is True
     assert results["method"] == "SDP+"
     assert results["fidelity"]["name"] == "released"
     assert results["checkpoint"]["epoch"] == 5

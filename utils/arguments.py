@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
+from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from utils.names import shown
 
 
 class Options:
@@ -25,6 +28,18 @@ class Options:
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads a command line, on which names of files may stand in the place of options."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and "--" in arg_strings:  # which some versions of Python drop, as if there was nothing
+            self.error(f"argument {action.option_strings[0]}: '--' is no value")
+        return super()._get_values(action, arg_strings)
 
 
 def option(help: str, default: Any = None, **settings: Any) -> Any:
@@ -47,7 +62,7 @@ def flag(help: str) -> Any:
 
 def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
     """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
     first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
@@ -82,7 +97,9 @@ def _settings_of(hint: Any) -> dict[str, Any]:
         return {"nargs": "+", **_settings_of(get_args(hint)[0])}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    return {"type": get_args(hint)[1] if get_origin(hint) is Annotated else hint}
+    if get_origin(hint) is Annotated:
+        return {"type": get_args(hint)[1]}
+    return {"type": {str: given_text, Path: given_path}.get(hint, hint)}
 
 
 def plain_record(options: Options) -> dict[str, Any]:
@@ -104,21 +121,26 @@ def _checked(kind: Callable[[str], Any], holds: Callable[[Any], bool], said: str
 
 
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
-non_negative_int = _checked(int, lambda value: value >= 0, "a whole number of at least 0")
+non_negative_int = _checked(int, lambda value: 0 <= value < 1 << 31, "a whole number from 0 to 2^31 - 1")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
 positive_float = _checked(float, lambda value: 0 < value < inf, "a number above 0")
+# Nothing is what a shell makes of a variable that is not set: it would be the default, or the working folder.
+given_text = _checked(str, str.strip, "a text of more than space")
+given_path = _checked(lambda text: text.strip() and Path(text), bool, "a path")
 
 
 PositiveInt = Annotated[int, positive_int]
 NonNegativeInt = Annotated[int, non_negative_int]
+ProcessCount = Annotated[int, _checked(int, lambda value: 1 <= value <= 256, "a whole number from 1 to 256")]
+WorkerCount = Annotated[int, _checked(int, lambda value: 0 <= value <= 256, "a whole number from 0 to 256")]
 Seed = Annotated[int, seed]
 PositiveFloat = Annotated[float, positive_float]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
 FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]
 Percentage = Annotated[float, _checked(float, lambda value: 0 < value < 100, "a number between 0 and 100")]
-Rate = Annotated[float, _checked(float, lambda value: 0 < value < 1, "a number between 0 and 1")]
+Rate = Annotated[float, _checked(float, lambda value: 1e-9 <= value < 1, "a number from 1e-9 to less than 1")]
 Share = Annotated[float, _checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")]
-Text = Annotated[str, _checked(str.strip, bool, "a text of more than space")]
+Text = Annotated[str, _checked(str.strip, str.encode, "a text in UTF-8, of more than space")]
 
 
 def as_given(value: object) -> str:

@@ -58,11 +58,14 @@ class Summary:
     folder: Path  # gets summary.md and summary.csv, and summary.png once there is more than one epoch
     title: str  # of the table
     means: dict[int, dict[str, Measures]] = field(default_factory=dict)  # epoch -> data set -> measures
+    notes: list[str] = field(default_factory=list)  # below the table
 
-    def add(self, epoch: int, data_set: str, results: Sequence[ClassResult]) -> None:
-        """Record the results of one data set after an epoch."""
+    def add(self, epoch: int, data_set: str, results: Sequence[ClassResult], notes: Sequence[str] = ()) -> None:
+        """Record the results of one data set after an epoch, and notes on them."""
         self.means.setdefault(epoch, {})[data_set] = mean_result(results).measures
-        write_text(self.folder / "summary.md", f"# {self.title}\n\n{self.table()}\n")
+        self.notes += [f"- {data_set}: {note}" for note in notes]
+        lines = [f"# {self.title}", "", self.table(), "", *self.notes]
+        write_text(self.folder / "summary.md", "\n".join(lines).rstrip() + "\n")
         rows = []
         for epoch, data_sets in self.means.items():
             rows += [{"epoch": epoch, "data_set": name, **measures} for name, measures in data_sets.items()]

@@ -4,15 +4,20 @@ from __future__ import annotations  # doctor.py imports this under an older Pyth
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Literal, NamedTuple, NoReturn
+
+from utils.names import shown
 
 Level = Literal["error", "warning"]
 ERROR: Level = "error"  # a run would stop, or lack some of its images
@@ -20,8 +25,16 @@ WARNING: Level = "warning"  # a run would go through, but its figures or its cha
 HEAD_START = 2.0  # seconds that the main process has to report an error that all of them met
 
 
+# Options that take less memory the smaller they are, with the least value; those that a program has are named.
+LESS_MEMORY = {"batch_size": 1, "image_size": 1, "map_size": 1, "cache_memory": 0, "num_workers": 0}
+INTERRUPTED = "interrupted; files that were written are whole"
+
+
 class UserError(Exception):
     """Something the user can put right; the message says what was wrong, where, and what to do."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
@@ -30,6 +43,8 @@ def run(main: Callable[[], int | None], *, parallel: bool = False) -> NoReturn:
     That is 2 where the user can mend what went wrong (see `_report`) and 130 on Ctrl-C. Of several processes under
     torchrun, one says what went wrong, and torchrun ends all; they are refused unless they share work in `parallel`.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as in a shell's background
+        signal.signal(signal.SIGINT, _interrupt)
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         _run_in_processes(main, parallel=parallel)
     try:
@@ -87,12 +102,43 @@ def _share_work(main: Callable[[], int | None], *, parallel: bool) -> NoReturn:
         raise
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise `KeyboardInterrupt`; or, as packages that are being imported may swallow it, end at once."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _say(INTERRUPTED)
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a block; the processes that it starts are not told of one at all."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 def _report(error: BaseException) -> None:
     """Exit with a sentence if there is one for the error."""
     if isinstance(error, UserError):
         _stop(f"error: {error}", 2)
     if isinstance(error, KeyboardInterrupt):
-        _stop("interrupted; files that were written are whole", 130)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # whoever cannot wait
+        _stop(INTERRUPTED, 130)
+    if _is_out_of_memory(error):
+        _stop(f"error: out of memory: {_less_memory(error)}", 2)
     if isinstance(error, OSError):
         _stop(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}", 2)
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
@@ -100,18 +146,52 @@ def _report(error: BaseException) -> None:
     if type(error).__module__ in ("torch._dynamo.exc", "torch._inductor.exc"):
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         _stop(f"error: --compile does not work here, go on without it: {reason}", 2)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        _stop("error: out of memory: try a smaller --batch_size, or --device cpu", 2)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError):  # of PyTorch, on a GPU and on the CPU
+        return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _less_memory(error: BaseException) -> str:
+    """Say which of the run's options, that the program's `main` has, would take less memory."""
+    frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+    values = next((vars(found["options"]) for found in frames if hasattr(found.get("options"), "__dict__")), {})
+    names = [f"--{name}" for name, least in LESS_MEMORY.items() if values.get(name, least) != least]
+    remedies = [f"a smaller {' or '.join(names)}"] if names else []
+    if type(error).__name__ == "OutOfMemoryError" and "device" in values:
+        remedies.append("--device cpu")
+    return f"try {', or '.join(remedies)}" if remedies else "close other programs, or take a machine with more"
 
 
 def _stop(message: str, code: int) -> NoReturn:
+    from multiprocessing import active_children  # only now, as Ctrl-C is not seen to while this module is imported
+
+    _say(message)
+    # One that is stuck would be waited for at the end, and PyTorch would raise where one of its own is killed.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in active_children():
+        process.kill()
+        process.join(1)
+    signal.signal(signal.SIGCHLD, handler)
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    message = shown(message)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):  # the log of the run; what follows is for the terminal
             with contextlib.suppress(OSError):  # a disk that is full may be what the message is about
                 handler.stream.write(f"{message}\n")
                 handler.stream.flush()
     print(message, file=sys.stderr)
-    sys.exit(code)
+
+
+def some_of(names: Sequence[str], count: int = 5) -> str:
+    """List the first of many names, and say how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return f"{', '.join(names[:count])}{more}"
 
 
 class Problem(NamedTuple):
@@ -122,7 +202,7 @@ class Problem(NamedTuple):
     remedy: str  # what to do
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.what}; {self.remedy}"
+        return shown(f"{self.level}: {self.what}; {self.remedy}")
 
 
 def unreadable(error: OSError, path: str | Path) -> Problem:

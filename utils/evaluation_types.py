@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -56,6 +56,7 @@ class ClassMaps(NamedTuple):
     text_prob: np.ndarray  # [n] in [0, 1], NaN of a method that gives none
     map_max: np.ndarray  # [n]
     map_min: np.ndarray  # [n]
+    left_out: Sequence[str] = ()  # why further images of the class could not be read
 
 
 class ImageScore(NamedTuple):
@@ -96,6 +97,12 @@ class Writer(Protocol):
 
     def class_done(self, result: ClassResult) -> None:
         """Take a class's scores and measures."""
+
+    def kept(self) -> Any:
+        """Give what is to be known of the class that was done last when a stopped run is gone on with, as JSON."""
+
+    def restore(self, result: ClassResult, kept: Any) -> None:
+        """Take a class that an earlier run did, and what `kept` gave then."""
 
     def finish(self) -> str | None:
         """Write what comes last, of a run that is stopped too; returns what to tell the user, None for nothing."""

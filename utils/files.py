@@ -2,19 +2,18 @@
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import re
-import time
+import unicodedata
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from utils.errors import UserError
-
-ABANDONED = 3600  # seconds without a change, after which nobody writes a file any more
 
 
 @contextlib.contextmanager
@@ -26,20 +25,34 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
     path = Path(path)
     if "b" not in mode:
         kwargs |= {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files need not be valid UTF-8
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # see `is_temporary`
+    temporary = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open(mode.replace("w", "x"), **kwargs) as file:
+        with _open_locked(path.parent, mode.replace("w", "x"), **kwargs) as file:
+            temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
     except OSError as error:
         # NumPy and Pillow say how far they got, but not why.
         raise UserError(f"cannot write {path}: {error.strerror or f'{error}; is the disk full?'}") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if is_temporary(temporary.name):
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _open_locked(folder: Path, mode: str, **kwargs: Any) -> IO[Any]:
+    """Open a new file under a temporary name, with a lock that ends with the process, see `remove_abandoned`."""
+    while True:
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        file = temporary.open(mode, **kwargs)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():  # nobody took it for abandoned before it was locked
+            return file
+        file.close()
 
 
 def is_temporary(name: str) -> bool:
@@ -47,12 +60,57 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name) is not None
 
 
-def remove_old_temporary_files(folder: Path) -> None:
-    """Remove what killed processes did not finish directly in a folder that several may be writing to now."""
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process may remove it, too
-            if is_temporary(path.name) and time.time() - path.stat().st_mtime > ABANDONED:
+def fits(path: Path) -> bool:
+    """Whether a file may have a name and a path as long as that, by the folder that is there of its path."""
+    there = next(filter(os.path.exists, path.absolute().parents))
+    name, whole = (len(os.fsencode(text)) for text in (path.name, path))
+    return name <= os.pathconf(there, "PC_NAME_MAX") and whole < os.pathconf(there, "PC_PATH_MAX")
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove, of files, those that killed processes did not finish; who still writes one holds a lock on it."""
+    for path in paths:
+        if is_temporary(path.name):
+            # An error: it is another process's, or gone with that, or the file system knows no locks.
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is a system's, not the user's: `._0.png`, `.Trash`, `.ipynb_checkpoints`, `__MACOSX`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def walk(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder from `folder` down, once, with the names of the files in it; nothing that is hidden.
+
+    Links are followed, after all that is there without them; `unlisted` is given the error of a folder that cannot be
+    listed, whose name it has.
+    """
+    seen: set[tuple[int, int]] = set()
+    starts = [os.fspath(folder)]
+    for start in starts:  # to which links are added
+        for parent, subfolders, names in os.walk(start, onerror=unlisted):
+            here = os.stat(parent)  # noqa: PTH116 - as often as there are folders
+            subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+            if (here.st_dev, here.st_ino) in seen:
+                subfolders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
+            links = (os.path.join(parent, name) for name in sorted(subfolders))  # noqa: PTH118
+            starts += filter(os.path.islink, links)
+            yield Path(parent), [name for name in names if not is_hidden(name)]
+
+
+def visible_files(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Give all files below a folder, see `walk`."""
+    return (parent / name for parent, names in walk(folder, unlisted) for name in names)
+
+
+def nfc(name: str) -> str:
+    """Give a name as it is compared: an umlaut is one letter, or a letter and its dots where macOS stored it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -66,12 +124,22 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a text begins that a spreadsheet would run, or that was quoted for it
+
+
+def unquoted(text: str) -> str:
+    """Take away the quote that `write_csv` put before what would be a formula."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
 def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows below a line of headings, atomically."""
+    """Write rows below a line of headings, atomically; a text that would be a formula gets a quote before it."""
     with atomic_open(path, newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            texts = {key: f"'{text}" for key, text in row.items() if isinstance(text, str) and FORMULA.match(text)}
+            writer.writerow({**row, **texts})
 
 
 def sha256_of(path: str | Path) -> str:

@@ -1,5 +1,6 @@
 """Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.evaluation_types import ClassMaps, ImageMap, Sample, Writer
-from utils.files import atomic_open
+from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Sample, Writer
+from utils.files import atomic_open, fits
+
+logger = logging.getLogger(__name__)
 
 MAX_OPACITY = 0.75  # of the highest score: what is below can still be made out
 RAMP_START = 135  # the part of the Turbo colour map used, from green over yellow and red to dark red
@@ -91,12 +94,14 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, 
     return sheet
 
 
-def fitted(picture: np.ndarray, width: int) -> np.ndarray:
-    """Scale a picture down to `width` pixels, its aspect kept; a narrower one stays as it is."""
-    height, own_width = picture.shape[:2]
-    if own_width <= width:
+def fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """Scale a picture down to `side` pixels along its longest side, its aspect kept; a smaller one stays as it is."""
+    height, width = picture.shape[:2]
+    longest = max(height, width)
+    if longest <= side:
         return picture
-    return cv2.resize(picture, (width, max(1, round(height * width / own_width))), interpolation=cv2.INTER_AREA)
+    size = tuple(max(1, round(length * side / longest)) for length in (width, height))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def titled(picture: np.ndarray, text: str) -> np.ndarray:
@@ -120,36 +125,68 @@ def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
 
 
 @dataclass
-class MapWriter(Writer):
-    """Writes every map as `<img_path>.npy` in a folder."""
+class ImageWriter(Writer):
+    """Writes a file for every image, but for those of too long a name."""
 
     folder: Path
+    left_out: list[Path] = field(default_factory=list, init=False)
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file can be called so; if not, that is warned of."""
+        if fits(path):
+            return True
+        logger.warning("not written, as the name is too long: %s", path)
+        self.left_out.append(path)
+        return False
+
+
+class MapWriter(ImageWriter):
+    """Writes every map as `<img_path>.npy` in the folder."""
+
     needs_images = True
 
     def image(self, image: ImageMap) -> None:
-        save_map(self.folder / f"{image.sample.img_path}.npy", image.anomaly_map)
+        path = self.folder / f"{image.sample.img_path}.npy"
+        if self.takes(path):
+            save_map(path, image.anomaly_map)
 
 
 @dataclass
-class PictureWriter(Writer):
-    """Writes a picture of every image to `imgs/`, and a few of each class on `contact_sheet.png`."""
+class PictureWriter(ImageWriter):
+    """Writes a picture of every image to `imgs/` in the run's folder, and some of each class on `contact_sheet.png`."""
 
-    folder: Path  # the run's
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     on_sheet: list[np.ndarray] = field(default_factory=list)
+    captions: dict[str, str] = field(default_factory=dict)  # of the images of the last class that are on the sheet
     needs_maps = True
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
         chosen = _spread([sample.anomaly for sample in maps.samples])
+        self.captions = {}
         for i, sample in enumerate(maps.samples):
+            if not self.takes(self._path(sample.img_path)):
+                continue
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
             caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            save_png(self.folder / "imgs" / f"{sample.img_path}.png", titled(picture, caption))
+            save_png(self._path(sample.img_path), titled(picture, caption))
             if i in chosen:
+                self.captions[sample.img_path] = caption
                 self.on_sheet.append(titled(fitted(picture, PANEL_WIDTH), caption))
+
+    def _path(self, image: str) -> Path:
+        return self.folder / "imgs" / f"{image}.png"
+
+    def kept(self) -> dict[str, str]:
+        return self.captions
+
+    def restore(self, result: ClassResult, kept: dict[str, str]) -> None:
+        for image, caption in kept.items():
+            with Image.open(self._path(image), formats=["PNG"]) as picture:
+                below_title = np.asarray(picture)[TEXT_HEIGHT:]
+            self.on_sheet.append(titled(fitted(below_title, PANEL_WIDTH), caption))
 
     def finish(self) -> str | None:
         if not self.on_sheet:

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,30 @@ class Run:
     images: int  # how many there will be
     classes: int
     description: Mapping[str, Any]  # how the measures came about: method, arguments and so on, see `origin`
-    remarks: Sequence[str] = ()  # notes on the whole, above those of the classes
+    notes: list[str] = field(default_factory=list)  # below the table, above those of the classes; it may still grow
     bootstrap: Bootstrap | None = None  # what draws are made with, for the intervals
+    whole: tuple[int, ...] = ()  # classes, normal, anomalous and unlabelled images of the whole data set
+    made_with: str | None = None  # backbone, weights and settings in words
 
-    @property
-    def notes(self) -> list[str]:
-        """List the remarks, and what the intervals are."""
-        return [*self.remarks, *([f"in brackets: {self.bootstrap}"] if self.bootstrap else [])]
+    def measured(self, results: Sequence[ClassResult]) -> tuple[int, ...]:
+        """Count what `whole` counts."""
+        labels = [image.label for result in results for image in result.images]
+        return len(results), *map(labels.count, (0, 1, None))
+
+    def origin(self, results: Sequence[ClassResult]) -> list[str]:
+        """Say in a line how a table came about and what share of the data set it is of; none if that is not known."""
+        if self.made_with is None:
+            return []
+        (classes, *images), (all_classes, *all_images) = self.measured(results), self.whole
+        share = f"{classes} of {all_classes} classes, {sum(images)} of {sum(all_images)} images"
+        commit = self.description["git_commit"] or "not known"
+        code = f"commit {commit[:9]}{'+' * commit.endswith('+')}"
+        return [f"{self.made_with}; {share}; {self.description['date']}, {code}"]
+
+    def notes_on(self, results: Sequence[ClassResult]) -> list[str]:
+        """List what stands below a table: its origin, the run's notes, and each class's notes with its name."""
+        of_classes = [f"{result.name}: {note}" for result in results for note in result.notes]
+        return [*self.origin(results), *self.notes, *of_classes]
 
     def heading(self, done: int) -> str:
         """Give the title, with a warning where only some classes are done."""
@@ -45,8 +63,9 @@ class Run:
 
 
 def origin(device: torch.device) -> dict[str, Any]:
-    """Describe this process: its command, the environment and the commit of the code."""
+    """Describe this process: its day, its command, the environment and the commit of the code."""
     return {
+        "date": datetime.now().astimezone().date().isoformat(),
         "command": shlex.join(sys.orig_argv),
         "environment": environment(device),
         "git_commit": git_commit(Path(__file__).parent),
@@ -61,16 +80,21 @@ class ResultsWriter(Writer):
     device: torch.device
     stopwatch: Stopwatch
     results: list[ClassResult] = field(default_factory=list)
+    images_now: int = 0  # how many this run measured, beside those of an earlier one that it goes on with
+
+    def restore(self, result: ClassResult, kept: None) -> None:
+        self.results.append(result)
 
     def class_done(self, result: ClassResult) -> None:
         self.results.append(result)
-        done = sum(len(result.images) for result in self.results)
+        self.images_now += len(result.images)
         write_results(
             self.run,
             self.results,
-            complete=len(self.results) == self.run.classes,
-            images=done,
-            images_per_second=done / self.stopwatch.until_predicted,
+            finished=len(self.results) == self.run.classes,
+            whole_data_set=self.run.measured(self.results) == self.run.whole,
+            images=sum(len(result.images) for result in self.results),
+            images_per_second=self.images_now / self.stopwatch.total(),
             seconds=dict(self.stopwatch),
             processes=world_size(),
             peak_memory_mib=peak_memory_mib(self.device),
@@ -86,7 +110,7 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     content = {
         "mean": mean.measures,
         "classes": {one.name: {**one.measures, "images": len(one.images), "notes": one.notes} for one in results},
-        "notes": run.notes,
+        "notes": [*run.origin(results), *run.notes],
         **run.description,
         **more,
     }
@@ -95,15 +119,10 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
         content["intervals"] = {**asdict(run.bootstrap), "mean": intervals(run.bootstrap, mean), "classes": by_class}
     write_json(run.folder / "results.json", content)
     lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
-    lines += [f"- {note}" for note in [*run.notes, *notes(results)]]
+    lines += [f"- {note}" for note in run.notes_on(results)]
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
     rows = (image._asdict() for result in results for image in result.images)
     write_csv(run.folder / "scores.csv", ImageScore._fields, rows)
-
-
-def notes(results: Sequence[ClassResult]) -> list[str]:
-    """List the classes' notes, each with its class."""
-    return [f"{result.name}: {note}" for result in results for note in result.notes]
 
 
 def mean_result(results: Sequence[ClassResult]) -> ClassResult:

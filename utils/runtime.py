@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
-from utils.files import is_temporary
+from utils.files import remove_abandoned
+from utils.names import LogFormatter
 
 LOCK = ".lock"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
@@ -82,12 +83,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"another run is writing to --save_path {folder}: wait for its end, or choose another --save_path"
             ) from error
-        for parent, subfolders, names in os.walk(folder):
-            if LOCK in names and Path(parent) != folder:  # another run's
-                subfolders.clear()
-                continue
-            for name in filter(is_temporary, names):
-                (Path(parent) / name).unlink(missing_ok=True)
+        for parent, _, names in os.walk(folder):
+            remove_abandoned(Path(parent, name) for name in names)
         yield
 
 
@@ -110,8 +107,9 @@ def start_log(path: Path, *, append: bool = False) -> None:
     if is_main():
         handlers.append(_LogFile(path, "a" if append else "w", "utf-8"))
         level, who = logging.INFO, ""
-    said = f"%(asctime)s %(levelname)s {who}%(message)s"
-    logging.basicConfig(level=level, format=said, handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(LogFormatter(f"%(asctime)s %(levelname)s {who}%(message)s"))
+    logging.basicConfig(level=level, handlers=handlers, force=True)
     for chatty in ("httpx", "httpx2", "huggingface_hub", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -130,11 +128,6 @@ class Stopwatch(Counter[str]):
         start = time.perf_counter()
         yield
         self[part] += time.perf_counter() - start
-
-    @property
-    def until_predicted(self) -> float:
-        """Seconds from files to predictions, those of other processes included."""
-        return self["loading"] + self["prediction"] + self["waiting"]
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -29,17 +29,26 @@ launch() {
   python -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$@"
 }
 
+# Sets `dataset` to what the programs call a data set, whose name may be written as papers do, and `folder` to its folder:
+#   locate ClinicDB
+locate() {
+  dataset=$(printf %s "$1" | tr "[:upper:]" "[:lower:]")
+  [[ $dataset != clinicdb ]] || dataset=cvc_clinicdb
+  if [[ -d "$DATA_ROOT/$1" ]]; then folder=$DATA_ROOT/$1; else folder=$DATA_ROOT/$dataset; fi
+}
+
 # Sets `found` to the data sets of a list that are in $DATA_ROOT, or are drawn there when they are first needed, and
 # `folders` to their folders; ends the script if there is none:
 #   find_data_sets "$DATASETS"
 find_data_sets() {
-  local dataset
+  local name dataset folder
   found=() folders=()
-  for dataset in $1; do
-    if [[ -d "$DATA_ROOT/$dataset" || $dataset == demo ]]; then
-      found+=("$dataset") folders+=("$DATA_ROOT/$dataset")
+  for name in $1; do
+    locate "$name"
+    if [[ -d "$folder" || $dataset == demo ]]; then
+      found+=("$dataset") folders+=("$folder")
     else
-      echo "skipping $dataset: there is no folder $DATA_ROOT/$dataset" >&2
+      echo "skipping $dataset: there is no folder $folder" >&2
     fi
   done
   [[ ${#found[@]} -eq 0 ]] || return 0
@@ -47,19 +56,11 @@ find_data_sets() {
   exit 2
 }
 
-# Calls a test script for each data set of $DATASETS that is there, and says at the end which failed:
-#   test_each SCRIPT ARGUMENT...      calls `arguments_for`, if there is such a function, for what depends on the data set
-test_each() {
-  local script=$1 dataset code failed=
+# Tests the data sets that were found in one run, which ends with one table; one alone lies where it would with others:
+#   test_found SCRIPT ARGUMENT...
+test_found() {
+  local script=$1 out=$SAVE_PATH
   shift
-  find_data_sets "$DATASETS"
-  for dataset in "${found[@]}"; do
-    own=()
-    ! declare -F arguments_for > /dev/null || arguments_for "$dataset"
-    launch "$script" --dataset "$dataset" --data_path "$DATA_ROOT/$dataset" --save_path "$SAVE_PATH/$dataset" \
-      ${own[@]+"${own[@]}"} "$@" || { code=$?; [[ $code -ne 130 ]] || exit 130; failed+=" $dataset"; }
-  done
-  [[ -n "$failed" ]] || return 0
-  echo "error: not tested, for the reasons above:$failed" >&2
-  exit 1
+  [[ -z "$out" || ${#found[@]} -gt 1 ]] || out+=/${found[0]}
+  launch "$script" --dataset "${found[@]}" --data_path "${folders[@]}" ${out:+--save_path "$out"} "$@"
 }

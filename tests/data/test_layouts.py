@@ -1,12 +1,14 @@
 """The builders of meta.json: every layout but VisA's, made small and real."""
 
 import shutil
+import unicodedata
 
 import pytest
 
+from data.checks import check_data_set
 from data.layouts import LAYOUTS
 from datasets.meta import Entry, read_meta
-from datasets.registry import REGISTRY
+from datasets.registry import REGISTRY, get_spec
 from tests.builder_data import build, built, mvtec_class, paths, put, put_text
 from utils.errors import UserError
 
@@ -144,6 +146,95 @@ def test_folder_of_classes_without_masks(tmp_path, warnings_of):
     assert warnings_of() == ""
     build("mvtec", tmp_path)
     assert "anomalous images without a mask (4)" in warnings_of()
+
+
+def test_a_folder_of_masks_for_each_image_as_mvtec_loco_has(tmp_path, warnings_of):
+    put(tmp_path / "box" / "train" / "good" / "0.png")
+    for number in ("000", "001"):
+        put(tmp_path / "box" / "test" / "logical" / f"{number}.png")
+        put(tmp_path / "box" / "ground_truth" / "logical" / number / "000.png", 255)
+    put(tmp_path / "box" / "ground_truth" / "logical" / "000" / "001.png", 255)
+    (tmp_path / "box" / "ground_truth" / "logical" / "empty").mkdir()
+    for layout in ("mvtec", "folder"):
+        assert paths(built(layout, tmp_path)["test"]["box"]) == [
+            (f"box/test/logical/{number}.png", f"box/ground_truth/logical/{number}", 1) for number in ("000", "001")
+        ]
+    assert warnings_of() == ""
+
+
+def test_the_public_test_images_of_mvtec_ad_2(tmp_path, warnings_of):
+    put(tmp_path / "can" / "train" / "good" / "0_regular.png")
+    for folder, name in (("good", "1"), ("bad", "2")):
+        put(tmp_path / "can" / "test_public" / folder / f"{name}_regular.png")
+    put(tmp_path / "can" / "test_public" / "ground_truth" / "bad" / "2_regular_mask.png", 255)
+    for layout in ("mvtec", "folder"):
+        assert paths(built(layout, tmp_path)["test"]["can"]) == [
+            ("can/test_public/bad/2_regular.png", "can/test_public/ground_truth/bad/2_regular_mask.png", 1),
+            ("can/test_public/good/1_regular.png", "", 0),
+        ]
+    assert warnings_of() == ""
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"),
+    [
+        (["0_mask.png"], {"0.jpg": "0_mask.png", "0.png": "0_mask.png"}),  # said to be of both
+        (["0.png.png", "0.jpg.png"], {"0.jpg": "0.jpg.png", "0.png": "0.png.png"}),
+        (["0.png_mask.png", "0.jpg_mask.png"], {"0.jpg": "0.jpg_mask.png", "0.png": "0.png_mask.png"}),
+        (["0.png", "0.bmp"], {"0.jpg": "0.bmp", "0.png": "0.png"}),
+        (["0.png", "0_mask.bmp"], {"0.jpg": "0_mask.bmp", "0.png": "0.png"}),
+        (["0.png"], {"0.jpg": "0.png", "0.png": "0.png"}),
+    ],
+)
+def test_a_mask_is_found_by_its_images_whole_name_before_its_stem(bottle, warnings_of, masks, expected):
+    for part in ("test/crack", "ground_truth/crack"):
+        shutil.rmtree(bottle / part)
+    for name in ("0.png", "0.jpg"):
+        put(bottle / "test" / "crack" / name)
+    for name in masks:
+        put(bottle / "ground_truth" / "crack" / name, 255)
+    entries = built("mvtec", bottle.parent)["test"]["bottle"]
+    found = {entry.img_path: entry.mask_path for entry in entries if entry.anomaly}
+    prefixes = ("bottle/test/crack/", "bottle/ground_truth/crack/")
+    assert found == {prefixes[0] + image: prefixes[1] + mask for image, mask in expected.items()}
+    assert warnings_of().startswith("masks of two images or more (1)") == (len(masks) == 1)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_the_same_in_either_form_of_unicode(tmp_path, warnings_of, form):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    image = unicodedata.normalize(form, "box/test/Höhle/Gerät 1.png")
+    mask = unicodedata.normalize(other, "box/ground_truth/Höhle/Gerät 1_mask.png")
+    put(tmp_path / image)
+    put(tmp_path / mask, 255)
+    assert paths(built("mvtec", tmp_path)["test"]["box"]) == [(image, mask, 1)]
+    assert warnings_of() == ""
+
+
+HIDDEN = ["._2.png", ".ipynb_checkpoints/2-checkpoint.png", "__MACOSX/2.png", "__MACOSX/._2.png", ".Trash/2.png"]
+
+
+def test_hidden_files_and_folders_are_nowhere_and_in_no_warning(bottle, warnings_of):
+    places = ("", "bottle", "bottle/test", "bottle/test/good", "bottle/test/crack", "bottle/ground_truth/crack")
+    for place in places:
+        for name in HIDDEN:
+            put_text(bottle.parent / place / name, "no image")
+    mvtec_class(bottle.parent / "__MACOSX" / "bottle")
+    entries = built("folder", bottle.parent)["test"]["bottle"]
+    assert [entry.img_path for entry in entries] == [
+        f"bottle/test/{n}" for n in ("crack/2.png", "crack/10.png", "good/0.png")
+    ]
+    assert check_data_set(get_spec("folder"), bottle.parent)[1] == []
+    assert warnings_of() == ""
+
+
+def test_pictures_that_a_run_wrote_into_the_data_are_not_its_images(tmp_path, warnings_of):
+    put(tmp_path / "0.png")
+    for name in ("contact_sheet.png", "imgs/0.png.png", "more/overlays/0.png.png"):
+        put(tmp_path / name)
+    put_text(tmp_path / "test.log", "")
+    assert [entry.img_path for entry in built("folder", tmp_path)["test"][tmp_path.name]] == ["0.png"]
+    assert warnings_of() == ""
 
 
 @pytest.mark.parametrize(

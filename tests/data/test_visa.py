@@ -23,7 +23,7 @@ def visa_tree(root: Path) -> None:
     for value, (*_, image, mask) in enumerate(visa_rows()):
         put(root / image, 10 * value)
         if mask:
-            put(root / mask, 1)
+            put(root / mask, 255)
     put_text(root / "split_csv" / "1cls.csv", VISA_HEADER + "\n".join(",".join(row) for row in visa_rows()))
 
 
@@ -38,7 +38,7 @@ def test_visa(tmp_path, warnings_of):
 
 def test_visa_lists_what_is_absent_briefly(tmp_path, warnings_of):
     visa_tree(tmp_path)
-    put(tmp_path / "candle/Data/Masks/Anomaly/9.png", 1)
+    put(tmp_path / "candle/Data/Masks/Anomaly/9.png", 255)
     (tmp_path / "candle/Data/Masks/Anomaly/0.png").unlink()
     rows = [("nut", "test", "normal", f"nut/{n}.JPG", "") for n in range(1000)]
     with (tmp_path / "split_csv" / "1cls.csv").open("a") as file:

@@ -1,17 +1,23 @@
 """The loader: order, masks that are known and not, and errors that reach the user as one sentence."""
 
+import ctypes
 import os
 import pickle
+import resource
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils import worker
 from torch.utils.data._utils.pin_memory import pin_memory  # what a loader calls on every batch
 
 from datasets.image_set import ImageSet
@@ -21,14 +27,16 @@ from datasets.loader import (
     ErrorRaisingLoader,
     collate,
     end_quietly,
+    in_batches,
     in_batches_of_one_class,
     make_loader,
 )
 from datasets.meta import Entry
+from datasets.photographs import PhotographDataset
 from datasets.registry import get_spec
 from datasets.transforms import image_transform
 from tests.forked import fork, run_forked, wait_for
-from utils.errors import UserError
+from utils.errors import INTERRUPTED, UserError
 
 SIZE = 12
 WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
@@ -143,7 +151,6 @@ def test_pinning_pins_every_tensor(root, monkeypatch):
 
 def test_interrupting_leaves_no_traceback_of_the_workers(root, tmp_path):
     def main() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs tests in the background
         for batch in loader([entry(0)] * 100_000, root, 4, num_workers=2):
             if 4 in batch.indices:  # the second batch, so both workers are at work
                 print("running")
@@ -157,7 +164,26 @@ def test_interrupting_leaves_no_traceback_of_the_workers(root, tmp_path):
         os.killpg(pid, signal.SIGINT)  # as the terminal does: the workers get it as well
         assert wait_for([pid]) == [130]
     printed = (tmp_path / "output").read_text()
-    assert printed == "running\ninterrupted; files that were written are whole\n"
+    assert printed == f"running\n{INTERRUPTED}\n"
+
+
+def test_interrupts_while_workers_start_wait_and_leave_no_traceback(root, monkeypatch):
+    start, work = BaseProcess.start, worker._worker_loop
+
+    def start_interrupted(process: BaseProcess) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        start(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def work_interrupted(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        work(*arguments)
+
+    monkeypatch.setattr(BaseProcess, "start", start_interrupted)
+    monkeypatch.setattr(worker, "_worker_loop", work_interrupted)
+    codes, printed = run_forked(lambda: list(loader([entry(0)] * 8, root, 4, num_workers=2)))
+    assert codes == [130]
+    assert printed == f"{INTERRUPTED}\n"
 
 
 def test_a_worker_reports_errors_but_not_that_the_main_process_is_gone(capsys, monkeypatch):
@@ -182,3 +208,89 @@ def test_a_worker_that_dies_is_one_sentence(root, monkeypatch, die):
     codes, printed = run_forked(lambda: list(loader([entry(0)] * 8, root, 4, num_workers=2)))
     assert codes == [2]
     assert printed == "error: a process that reads images died, perhaps for want of memory: try --num_workers 0\n"
+
+
+@pytest.mark.parametrize(
+    "stall", [lambda: time.sleep(1000), lambda: os.kill(os.getpid(), signal.SIGSTOP)], ids=["asleep", "stopped"]
+)
+def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
+    def read(path: Path) -> Image.Image:
+        if path.name == "3.png":
+            (root / "stuck").touch()
+            stall()
+        return load_rgb(path)
+
+    def main() -> None:
+        batches = iter(loader([entry(number) for number in range(4)], root, 3, num_workers=1))
+        next(batches)
+        while not (root / "stuck").exists():
+            time.sleep(0.01)
+        next(batches)
+
+    monkeypatch.setattr("datasets.loader.load_rgb", read)
+    monkeypatch.setattr("datasets.loader.GLANCE", 0.1)
+    monkeypatch.setattr("datasets.loader.PATIENCE", 0.3)
+    codes, printed = run_forked(main)
+    assert codes == [2]
+    assert printed == (
+        f"error: the processes that read images have stood still for 0.3 seconds, at {root / '3.png'}: see to that "
+        "file and its disk, or try --num_workers 0\n"
+    )
+
+
+NOT_HERE = 77  # the exit code of a process that may not be limited
+
+
+def small_shared_memory() -> None:
+    """Leave 64 MB of shared memory to this process, as Docker does unless told otherwise."""
+    system = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(system, "unshare") or system.unshare(0x20000):  # CLONE_NEWNS
+        print("needs the right to make a mount namespace")
+        raise SystemExit(NOT_HERE)
+    mounts = (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=64m", "tmpfs", "/dev/shm"])
+    if any(subprocess.run(["mount", *options], check=False).returncode for options in mounts):
+        print("needs the right to mount")
+        raise SystemExit(NOT_HERE)
+
+
+def few_open_files() -> None:
+    """Leave 1024 open files to this process."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+@pytest.mark.parametrize(
+    "limit, size, count, batch_size, num_workers",
+    [(small_shared_memory, (1600, 1200), 40, 8, 2), (few_open_files, (8, 6), 1088, 64, 8)],
+)
+def test_photographs_get_through_where_little_is_allowed(
+    tmp_path, limit: Callable[[], None], size, count, batch_size, num_workers
+):
+    Image.effect_noise(size, 50).convert("RGB").save(tmp_path / "a.jpg")
+
+    def main() -> None:
+        limit()
+        dataset = PhotographDataset([tmp_path / "a.jpg"] * count, 240)
+        expected = dataset[0][1]
+        indices = []
+        for batch in make_loader(dataset, in_batches(range(count), batch_size), num_workers, collate_fn=list):
+            for index, photograph in batch:
+                assert torch.equal(photograph.image, expected.image)
+                assert torch.equal(photograph.picture, expected.picture)
+                indices.append(index)
+        assert indices == list(range(count))
+
+    codes, printed = run_forked(main)
+    if codes == [NOT_HERE]:
+        pytest.skip(printed.strip())
+    assert (codes, printed) == ([0], "")
+
+
+def test_more_files_than_may_be_open_are_one_sentence(root):
+    def main() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 1, 4096))
+        list(loader([entry(0)] * 8, root, 4, num_workers=2))
+
+    codes, printed = run_forked(main)
+    assert codes == [2]
+    assert "Traceback" not in printed
+    assert "Too many open files" in printed

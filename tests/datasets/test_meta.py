@@ -3,13 +3,14 @@
 import copy
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.meta import Entry, read_meta, write_meta
+from datasets.meta import Entry, Finding, read_findings, read_meta, write_meta
 from utils.errors import UserError
 
 GOOD = Entry("bottle/test/good/000.png", "", "bottle", "good", 0)
@@ -64,6 +65,48 @@ def test_json_lines_are_written_as_documented(tmp_path):
     )
 
 
+FOUND = [Finding("empty masks of anomalous images", "bottle/ground_truth/broken/000_mask.png", "bottle")]
+
+
+@pytest.mark.parametrize("findings", [None, [], FOUND])
+def test_what_was_found_wrong_is_kept(tmp_path, findings, caplog):
+    path = tmp_path / "meta.json"
+    write_meta(path, {"test": {"bottle": [OWN]}}, findings)
+    assert read_findings(path) == findings
+    assert read_meta(path, tmp_path)["test"] == {"bottle": [OWN]}
+    assert caplog.text == ""
+    write_meta(tmp_path / "meta.jsonl", {"test": {"bottle": [OWN]}}, findings)
+    assert read_findings(tmp_path / "meta.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    "junk", ["no", 3, {"a": 1}, [3], [{}], [{"what": 1, "where": "", "cls_name": ""}], [["a"] * 2]]
+)
+def test_findings_that_no_builder_wrote_are_refused(tmp_path, junk):
+    path = write(tmp_path, {"train": {}, "test": {}, "findings": junk})
+    with pytest.raises(UserError, match=r"meta\.json, findings"):
+        read_findings(path)
+
+
+@pytest.mark.parametrize(
+    "other", ["bottle//test/good/000.png", "./bottle/test/good/000.png", "bottle/./test//good/000.png"]
+)
+def test_one_path_written_in_two_ways_is_one(tmp_path, other):
+    path = write(tmp_path, {"train": {}, "test": {"bottle": [raw_entry(), raw_entry(img_path=other)]}})
+    with pytest.raises(
+        UserError, match=r"entry 2: the image 'bottle/test/good/000.png' is listed already as .* entry 1"
+    ):
+        read_meta(path, tmp_path)
+    path = write(tmp_path, with_test_entry(mask_path=other, anomaly=1))
+    assert read_meta(path, tmp_path)["test"]["bottle"][1].mask_path == "bottle/test/good/000.png"
+
+
+def test_names_keep_the_space_at_their_ends(tmp_path):
+    entries = [raw_entry(img_path=path) for path in ("0.png", "0.png ", " 0.png")]
+    meta = read_meta(write(tmp_path, {"train": {}, "test": {"bottle": entries}}), tmp_path)
+    assert [entry.img_path for entry in meta["test"]["bottle"]] == ["0.png", "0.png ", " 0.png"]
+
+
 def test_class_and_entry_order_is_the_files(tmp_path):
     entries = {name: [raw_entry(cls_name=name, img_path=f"{name}/{n}.png") for n in (2, 1)] for name in "ba"}
     meta = read_meta(write(tmp_path, {"train": {}, "test": entries}), tmp_path)
@@ -103,34 +146,33 @@ def test_json_lines(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"anomaly": True}, "'anomaly' must be 0, 1 or null, not True"),
-        ({"anomaly": float("nan")}, "not NaN"),
+        ({"anomaly": True}, "anomaly: should be a valid number, not True"),
+        ({"anomaly": float("nan")}, "must be 0, 1 or null, not nan"),
         ({"anomaly": float("inf")}, "not inf"),
         ({"anomaly": 2}, "not 2"),
         ({"anomaly": 0.5}, "not 0.5"),
         ({"anomaly": "1"}, "not '1'"),
         ({"anomaly": [1]}, r"not \[1\]"),
-        ({"img_path": ""}, "'img_path' must be a path"),
-        ({"img_path": 3}, "'img_path' must be a path, not 3"),
-        ({"mask_path": None}, "'mask_path' must be a path, not None"),
+        ({"img_path": ""}, "img_path: "),
+        ({"img_path": 3}, "img_path: should be a valid string, not 3"),
+        ({"mask_path": None}, "mask_path: should be a valid string, not None"),
         ({"img_path": "/etc/passwd"}, "is absolute"),
         ({"img_path": "C:/images/1.png"}, "is absolute"),
         ({"img_path": "bottle\\1.png"}, "backslash"),
         ({"img_path": "../1.png"}, r"'\.\.'"),
         ({"mask_path": "bottle/../../1.png"}, r"'\.\.'"),
         ({"img_path": "a\0b.png"}, "not a usable path"),
-        ({"img_path": "a\ud800.png"}, "not a usable path"),
-        ({"cls_name": 7}, "'cls_name' must be a string"),
-        ({"cls_name": "nut"}, "'cls_name' is 'nut', not its class"),
+        ({"cls_name": 7}, "cls_name: should be a valid string"),
+        ({"cls_name": "nut"}, "cls_name: 'nut' is not its class"),
         ({"cls_name": "../nut"}, "cannot be the name of a class"),
         ({"cls_name": ""}, "cannot be the name of a class"),
-        ({"specie_name": None}, "'specie_name' must be a string"),
+        ({"specie_name": None}, "specie_name: should be a valid string"),
         ({"img_path": "bottle/first.png"}, "listed already as test/bottle entry 1"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_name(tmp_path, changes, said):
     path = write(tmp_path, with_test_entry(**changes))
-    with pytest.raises(UserError, match=f"meta.json, test/bottle entry 2: .*{said}"):
+    with pytest.raises(UserError, match=f"meta.json, test/bottle entry 2.*{said}"):
         read_meta(path, tmp_path)
 
 
@@ -138,7 +180,7 @@ def test_a_wrong_entry_is_refused_by_name(tmp_path, changes, said):
 def test_a_missing_key_is_refused(tmp_path, key):
     value = with_test_entry()
     del value["test"]["bottle"][1][key]
-    with pytest.raises(UserError, match=f"test/bottle entry 2: the key '{key}' is missing"):
+    with pytest.raises(UserError, match=f"test/bottle entry 2/{key}: Field required"):
         read_meta(write(tmp_path, value), tmp_path)
 
 
@@ -149,16 +191,17 @@ def test_a_missing_key_is_refused(tmp_path, key):
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("1" * 5000, "not valid JSON"),
-        ("[]", "expected an object with the keys 'train' and 'test'"),
-        ('{"test": {}}', "the key 'train' is missing"),
-        ('{"train": {}}', "the key 'test' is missing"),
+        ("[]", "should be an object, not "),
+        ('{"test": {}}', "train: Field required"),
+        ('{"train": {}}', "test: Field required"),
         ('{"train": {}, "test": {}}', "no test images"),
         ('{"train": {}, "test": {"a": []}}', "test/a: the class has no images"),
-        ('{"train": [], "test": {}}', "train: expected an object"),
-        ('{"train": {}, "test": {"a": {}}}', "test/a: expected a list"),
-        ('{"train": {}, "test": {"a": ["x"]}}', "test/a entry 1: expected an object, found 'x'"),
+        ('{"train": [], "test": {}}', "train: should be an object"),
+        ('{"train": {}, "test": {"a": {}}}', "test/a: should be a valid array"),
+        ('{"train": {}, "test": {"a": ["x"]}}', "test/a entry 1: should be an object, not 'x'"),
         ('{"train": {}, "test": {}, "test": {}}', "the key 'test' is there twice"),
         ('{"train": {}, "test": {"a": [], "a": []}}', "the key 'a' is there twice"),
+        ('{"train": {}, "test": {"a\\ud800": []}}', "not valid JSON"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, text, said):
@@ -170,18 +213,18 @@ def test_a_wrong_file_is_refused(tmp_path, text, said):
     ("line", "said"),
     [
         ("{", "not valid JSON"),
-        ("3", "expected an object"),
-        ('{"label": 0, "class_name": "a"}', "the key 'image_path' is missing"),
-        ('{"image_path": "a.png", "label": 0}', "the key 'class_name' is missing"),
-        ('{"image_path": "a.png", "class_name": "a", "label": true}', "'label' must be 0, 1 or null, not True"),
-        ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "not NaN"),
+        ("3", "should be an object"),
+        ('{"label": 0, "class_name": "a"}', "image_path: Field required"),
+        ('{"image_path": "a.png", "label": 0}', "class_name: Field required"),
+        ('{"image_path": "a.png", "class_name": "a", "label": true}', "label: should be a valid number, not True"),
+        ('{"image_path": "a.png", "class_name": "a", "label": NaN}', "label: must be 0, 1 or null, not nan"),
         ('{"image_path": "../a.png", "class_name": "a", "label": 0}', r"'\.\.'"),
     ],
 )
 def test_a_wrong_line_is_refused_by_number(tmp_path, line, said):
     first = '{"image_path": "b.png", "class_name": "b", "label": 0}'
     path = write(tmp_path, f"{first}\n\n{line}\n", "test.jsonl")
-    with pytest.raises(UserError, match=f"test.jsonl, line 3: .*{said}"):
+    with pytest.raises(UserError, match=f"test.jsonl, line 3.*{said}"):
         read_meta(path, tmp_path)
 
 
@@ -197,7 +240,7 @@ def test_unknown_keys_are_said_once_a_file(tmp_path, caplog):
 
 
 def test_missing_and_undecodable_files(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read .*absent\.json: No such file"):
+    with pytest.raises(UserError, match=r"absent\.json: cannot be read, No such file"):
         read_meta(tmp_path / "absent.json", tmp_path)
     (tmp_path / "meta.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(UserError, match="not UTF-8"):
@@ -219,7 +262,7 @@ def test_symlinks_may_not_leave_the_data_set(tmp_path):
     read_meta(write(root, with_test_entry(img_path="leading_in/1.png")), root)
     for name, said in (("leading_out", "through a symlink"), ("loop", "symlink|not a usable path")):
         path = write(root, with_test_entry(img_path=f"{name}/1.png"))
-        with pytest.raises(UserError, match=f"test/bottle entry 2: .*({said})"):
+        with pytest.raises(UserError, match=f"test/bottle entry 2/img_path: .*({said})"):
             read_meta(path, root)
 
 
@@ -390,3 +433,10 @@ def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):
     path.write_bytes(content)
     with pytest.raises(UserError):
         read_meta(path, tmp_path)
+
+
+def test_a_list_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "meta.json")
+    for read in (lambda path: read_meta(path, tmp_path), read_findings):
+        with pytest.raises(UserError, match=r"meta\.json: not a regular file"):
+            read(tmp_path / "meta.json")

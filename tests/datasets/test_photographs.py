@@ -1,10 +1,12 @@
 """Which images a user's inputs stand for, and what their results are called."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from datasets.photographs import find_photographs, output_names
+from datasets.photographs import PhotographDataset, find_photographs, output_names
+from tests.builder_data import put_text
 from utils.errors import UserError
 
 
@@ -31,6 +33,45 @@ def test_files_are_taken_as_they_are_and_once(folder):
     assert found == ["notes.txt", "a.JPG", "b.png", "it's [1].png", "sub/c.tif"]
 
 
+def test_hidden_files_and_folders_stand_for_nothing(folder):
+    before = names(find_photographs([str(folder)], ()), folder)
+    for name in ("._b.png", ".ipynb_checkpoints/b-checkpoint.png", "__MACOSX/b.png", "sub/.Trash/b.png"):
+        put_text(folder / name, "")
+    assert names(find_photographs([str(folder)], ()), folder) == before
+    assert names(find_photographs([f"{folder}/**/*b*.png"], ()), folder) == ["b.png"]
+    assert len(find_photographs([f"{folder}/__MACOSX/*.png"], ())) == 1  # as it is named
+
+
+@pytest.mark.parametrize("results", ["", "out", "out/deeper"])
+@pytest.mark.parametrize("mark", ["predict.log", "test.log"])
+def test_pictures_that_a_run_wrote_are_no_photographs(folder, results, mark):
+    before = names(find_photographs([str(folder)], ()), folder)
+    for name in (mark, "overlays/b.png.png", "masks/sub/c.tif.png", "imgs/b.png.png", "contact_sheet.png"):
+        put_text(folder / results / name, "")
+    assert names(find_photographs([str(folder)], ()), folder) == before
+    everything = [f"{path}\n" for path in sorted(folder.rglob("*.*g")) if path.suffix == ".png"]
+    assert names(find_photographs(["-"], everything), folder) == [".hidden.png", "b.png", "it's [1].png"]
+    assert names(find_photographs([f"{folder}/**/*.png"], ()), folder) == ["b.png", "it's [1].png"]
+
+
+def test_folders_called_as_those_of_runs_are_photographs(folder):
+    for name in ("masks/1.png", "overlays/1.png.png", "summary.png"):
+        put_text(folder / name, "")
+    assert len(find_photographs([str(folder)], ())) == 7
+
+
+def test_a_file_counts_once_whatever_it_is_called(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    called = ["b.png", "./b.png", "sub/../b.png", str(folder / "b.png"), "sub//c.tif", "sub/c.tif"]
+    assert find_photographs(called, ()) == [Path("b.png"), Path("sub/c.tif")]
+
+
+def test_names_keep_the_space_at_their_ends(folder):
+    put_text(folder / "b.png ", "")
+    lines = [f"{folder / 'b.png'}\n", f"{folder / 'b.png '}\n"]
+    assert names(find_photographs(["-"], lines), folder) == ["b.png", "b.png "]
+
+
 def test_patterns_and_lists_are_expanded(folder):
     assert names(find_photographs([str(folder / "**" / "*.tif")], ()), folder) == ["sub/c.tif"]
     lines = [f"{folder / 'b.png'}\n", "\n", f"{folder / 'gone.png'}\r\n"]
@@ -55,3 +96,73 @@ def test_results_are_called_after_the_path_below_the_common_folder(folder):
     assert output_names([folder / "b.png", folder / "sub" / "c.tif"]) == ["b.png", "sub/c.tif"]
     assert output_names([folder / "sub" / "c.tif"]) == ["c.tif"]
     assert output_names([folder / "sub" / ".." / "b.png"]) == ["b.png"]
+
+
+@pytest.fixture
+def tangled(folder) -> Path:
+    """With links that lead to where they are, each to all the others, and one to images elsewhere."""
+    for name in ("loop", "sub/back", "sub/again"):
+        (folder / name).symlink_to(folder)
+    elsewhere = folder.parent / f"{folder.name}_elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "d.png").touch()
+    (folder / "a_link").symlink_to(elsewhere)
+    (folder / "b_link").symlink_to(elsewhere)
+    return folder
+
+
+IN_TANGLED = ["a.JPG", "a_link/d.png", "b.png", "it's [1].png", "sub/c.tif"]
+
+
+def test_folders_that_hold_links_to_themselves_are_walked_once(tangled):
+    assert names(find_photographs([str(tangled)], ()), tangled) == IN_TANGLED
+    assert names(find_photographs([str(tangled / "loop")], ()), tangled / "loop") == IN_TANGLED
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        ("**/*.png", ["a_link/d.png", "b.png", "it's [1].png"]),
+        ("**", [*IN_TANGLED[:4], "notes.txt", "sub/c.tif"]),
+        ("**/sub/**/*.tif", ["sub/c.tif"]),
+        ("*/*.tif", ["sub/c.tif"]),
+        ("s*/**/*.tif", ["sub/c.tif"]),
+    ],
+)
+def test_patterns_walk_such_folders_once(tangled, pattern, expected):
+    assert names(find_photographs([str(tangled / pattern)], ()), tangled) == expected
+
+
+def test_a_pattern_may_be_relative(tangled, monkeypatch):
+    monkeypatch.chdir(tangled)
+    assert find_photographs(["**/*.tif"], ()) == [Path("sub/c.tif")]
+    assert find_photographs(["sub/**/*.tif"], ()) == [Path("sub/c.tif")]
+
+
+def test_a_folder_that_cannot_be_listed_is_one_that_cannot_be_read(folder, monkeypatch):
+    """As root lists every folder, the system's answer is made up."""
+    locked, scandir, listdir = folder / "locked", os.scandir, os.listdir
+
+    def refuse(real):
+        def refusing(path="."):
+            if Path(path) == locked:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        return refusing
+
+    locked.mkdir()
+    (locked / "e.png").touch()
+    monkeypatch.setattr(os, "scandir", refuse(scandir))
+    monkeypatch.setattr(os, "listdir", refuse(listdir))
+    paths = find_photographs([str(folder)], ())
+    assert names(paths, folder) == ["a.JPG", "b.png", "it's [1].png", "locked", "sub/c.tif"]
+    index, error = PhotographDataset(paths, 12)[3]
+    assert (index, str(error)) == (3, f"cannot list {locked}: Permission denied")
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "a\0.png", "/".join(["n" * 200] * 30)])
+def test_a_listed_name_that_can_be_none_is_a_file_that_cannot_be_read(folder, name):
+    paths = find_photographs(["-", str(folder / "b.png")], [f"{name}\n"])
+    assert paths == [Path(name), folder / "b.png"]
+    assert isinstance(PhotographDataset(paths, 12)[0][1], UserError)

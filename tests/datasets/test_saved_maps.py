@@ -1,6 +1,7 @@
 """Maps from files of every kind, and what is wrong with them in one sentence."""
 
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.meta import Entry
 from datasets.registry import get_spec
-from datasets.saved_maps import SavedMapDataset, find_maps, load_map
+from datasets.saved_maps import SavedMapDataset, find_maps, load_map, swapped_sides
 from datasets.transforms import mask_transform
 from utils.errors import UserError
 
@@ -66,6 +67,45 @@ def test_maps_of_8_and_16_bits_keep_their_values(tmp_path, dtype, suffix):
 def test_axes_of_length_1_are_dropped(tmp_path):
     np.save(tmp_path / "map.npy", VALUES[None, :, :, None])
     assert load_map(tmp_path / "map.npy").shape == VALUES.shape
+
+
+def test_hidden_files_are_no_maps_and_not_warned_of(tmp_path, caplog):
+    touch(tmp_path, "a.npy", "._a.npy", ".ipynb_checkpoints/a.npy", "__MACOSX/._a.npy", ".Trash/b.npy")
+    assert find_maps(tmp_path, [entry("a.png")]) == [tmp_path / "a.npy"]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_maps_are_found_in_either_form_of_unicode(tmp_path, form):
+    image = unicodedata.normalize(form, "Gerät/0.png")
+    of_map = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[form], "Gerät/0.npy")
+    touch(tmp_path, of_map)
+    assert find_maps(tmp_path, [entry(image)]) == [tmp_path / of_map]
+
+
+@pytest.mark.parametrize(
+    ("maps", "masks", "swapped"),
+    [
+        ([(7, 5)], [(5, 7)], True),
+        ([(70, 50)], [(5, 7)], True),  # smaller or larger, too
+        ([(5, 7)], [(5, 7)], False),
+        ([(11, 15)], [(150, 210)], False),
+        ([(6, 6)], [(5, 7)], False),  # a method that makes all images square
+        ([(7, 5)], [(6, 6)], False),
+        ([(7, 5), (7, 5)], [(5, 7), (7, 5)], False),  # images that lie and stand, and a method with one size
+    ],
+)
+def test_maps_whose_sides_are_swapped_are_told(tmp_path, maps, masks, swapped):
+    entries = [Entry("0.png", "", "bottle", "good", 0)]
+    for number, (shape, of_mask) in enumerate(zip(maps, masks, strict=True), start=1):
+        np.save(tmp_path / f"{number}.npy", np.zeros(shape))
+        Image.fromarray(np.zeros(of_mask, np.uint8)).save(tmp_path / f"{number}_mask.png")
+        entries.append(entry(f"{number}.png", f"{number}_mask.png"))
+    np.save(tmp_path / "0.npy", np.zeros(maps[0]))
+    told = swapped_sides(ImageSet(get_spec("folder"), tmp_path, entries), find_maps(tmp_path, entries))
+    height, width = maps[0]
+    said = f"bottle: the maps, {height} x {width}, have their sides swapped: the masks lie the other way"
+    assert told == ([said] if swapped else [])
 
 
 def broken(path: Path, kind: str) -> None:

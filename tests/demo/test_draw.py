@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.checks import check_data_set
+from datasets.meta import read_findings
+from datasets.registry import get_spec
 from demo import draw
 from demo.draw import MARKER, Recipe, generate, image_rng
 from demo.render import CLASSES, DEFECTS, render, render_pair
@@ -92,6 +95,11 @@ def test_layout_and_meta(small_set):
                 mask = np.asarray(Image.open(small_set / entry["mask_path"]))
                 assert mask.shape == (64, 64)
                 assert set(np.unique(mask)) == {0, 255}
+
+
+def test_nothing_is_wrong_with_it_as_its_list_says(small_set):
+    assert check_data_set(get_spec("demo"), small_set)[1] == []
+    assert read_findings(small_set / "meta.json") == []
 
 
 def test_a_complete_set_is_kept_and_another_recipe_replaces_it(tmp_path):

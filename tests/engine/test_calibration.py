@@ -1,6 +1,7 @@
 """Calibration: the promise kept by brute force, thresholds and p-values that agree, files that fit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,10 +86,24 @@ def test_a_saved_calibration_is_read_again(tmp_path):
         read_calibration(tmp_path / "calibration.json", ORIGIN | {"method": "sdp_plus"})
 
 
+def test_the_models_config_is_compared_where_it_is_recorded(tmp_path):
+    """Earlier versions did not record it."""
+    path, here = tmp_path / "calibration.json", ORIGIN | {"config_sha256": "1" * 64}
+    made = calibration([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], rate=0.4)
+    made.save(path)
+    assert read_calibration(path, here) == made
+    replace(made, origin=here).save(path)
+    assert read_calibration(path, here).origin == here
+    with pytest.raises(UserError, match="was made with config_sha256 111"):
+        read_calibration(path, here | {"config_sha256": "2" * 64})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"map_max": [1.0]},
+        {"map_max": [1.0, 2.0]},
+        {"text_prob": [0.1, 0.2, "0.3"]},
         {"map_max": "no"},
         {"rate": 0},
         {"rate": "often"},
@@ -105,7 +120,9 @@ def test_a_damaged_calibration_is_one_sentence(tmp_path, change):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", None])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"origin": ' * 300 + b"}" * 300, None]
+)
 def test_what_is_no_calibration_is_one_sentence(tmp_path, content):
     if content is not None:
         (tmp_path / "c.json").write_bytes(content)

@@ -1,10 +1,13 @@
 """The command-line options that choose a data set."""
 
+import unicodedata
+
 import pytest
 
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.options import DataSetsOptions
+from tests.builder_data import mvtec_class
 from utils.arguments import parse
 
 
@@ -33,3 +36,12 @@ def test_a_test_split_that_is_not_the_published_one_is_warned_of(bottle, warning
     assert warnings_of() == ""  # a list of one's own may have whatever it likes
     read_test_split(get_spec("brainmri"), root)
     assert f"{root} has a partial or different test split: 1 of 1 classes, " in warnings_of()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_classes_are_found_in_either_form_of_unicode(tmp_path, form):
+    name = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[form], "Gerät")
+    for each in (name, "nut"):
+        mvtec_class(tmp_path / each)
+    images = read_test_split(get_spec("folder"), tmp_path, None, [unicodedata.normalize(form, "Gerät")])
+    assert {entry.cls_name for entry in images.entries} == {name}

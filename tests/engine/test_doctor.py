@@ -1,10 +1,12 @@
 """`doctor.py` as a user runs it: what it says, and its exit code."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import packaging
 import pytest
 import torch
@@ -68,6 +70,19 @@ def test_a_warning_leaves_the_exit_code_zero(examined, data):
     code, (count, warning) = examined("--dataset", "mvtec", "--data_path", data)
     assert (code, count) == (0, "problems found: errors 0, warnings 1")
     assert warning.startswith(f"warning: {data} has a partial or different test split: 2 of 15 classes")
+
+
+def test_masks_that_vanish_at_the_models_size_are_a_warning(examined, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    hairline = np.zeros((700, 900), np.uint8)
+    hairline[300:302] = 255
+    for kind, pixels in (("test", 255 - hairline), ("ground_truth", hairline)):
+        small_data.write(tmp_path / "data" / "bolt" / kind / "hairline" / "000.png", pixels)
+    options = ("--dataset", "folder", "--data_path", tmp_path / "data")
+    code, (count, warning) = examined(*options)
+    assert (code, count) == (0, "problems found: errors 0, warnings 1")
+    said = "masks of which nothing is left at 128 x 128 px, so that these defects count as normal (1): "
+    assert warning.startswith(f"warning: {said}bolt/ground_truth/hairline/000.png; take a larger --image_size")
 
 
 def test_a_data_set_that_is_not_there_is_an_error(examined, tmp_path):

@@ -124,6 +124,17 @@ def test_images_without_a_known_mask_stay_out_of_the_pixel_measures():
     assert any(note.startswith("1 image") for note in result.notes)
 
 
+def test_defects_whose_masks_are_empty_at_the_size_of_the_maps_are_told(caplog):
+    samples = make_samples({"bolt": "naxa", "nut": "na"})
+    images, masks, has_mask = make_images(samples)
+    masks[3] = False
+    batch = Batch(range(6), images, masks, has_mask)
+    results = list(evaluate(FirstChannel(), [batch], samples, device=torch.device("cpu"), stopwatch=Stopwatch()))
+    said = "masks of which nothing is left at 8 x 8 px, so that these defects count as normal (1): bolt/3_mask.png"
+    assert [said in result.notes for result in results] == [True, False]
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
 def test_writers_see_every_map_before_the_measures_use_them_up():
     samples = make_samples({"bolt": "nna", "nut": "aa"})
     maps: dict[str, np.ndarray] = {}

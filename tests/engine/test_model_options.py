@@ -101,7 +101,7 @@ def test_presets_cannot_be_changed_by_a_run():
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--rep_vec", "median"], "invalid choice: 'median'"),
         (["--dbscan_eps", "0"], "'0' is not a number above 0"),
-        (["--obj_name", " "], "' ' is not a text of more than space"),
+        (["--obj_name", " "], "' ' is not a text in UTF-8, of more than space"),
         (["--dbscan_min_samples", "1.5"], "'1.5' is not a whole number"),
     ],
 )
@@ -127,7 +127,7 @@ def test_auto_is_cuda_where_there_is_one(monkeypatch):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_cuda_device_must_be_there(monkeypatch, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    for name, index in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 7)):
+    for name, index in (("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:7", 7), ("cuda:256", 256)):
         if index < count:
             assert find_device(name) == torch.device(name)
         else:

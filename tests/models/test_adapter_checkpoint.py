@@ -5,6 +5,7 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -59,9 +60,10 @@ def test_our_own_form_keeps_its_origin(backbone, adapters, tmp_path):
     assert checkpoint.origin["epoch"] == 3
     assert mismatches(checkpoint, backbone) == []
     assert_same(load(checkpoint, backbone), adapters)
-    other = replace(backbone, weights=Weights(Path("x"), "0" * 64, None), image_size=104)
+    other = replace(backbone, weights=Weights(Path("x"), "0" * 64, None), config_sha256="0" * 64, image_size=104)
     assert [text.split(" trained with ")[1].split()[0] for text in mismatches(checkpoint, other)] == [
         "weights_sha256",
+        "config_sha256",
         "image_size",
     ]
 
@@ -74,6 +76,43 @@ def test_safetensors_load(backbone, adapters, tmp_path, prefix, metadata):
     checkpoint = read(path)
     assert checkpoint.fidelity == ("corrected" if metadata else "released")
     assert_same(load(checkpoint, backbone), adapters)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"linear_layers": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {
+            "linear_layers": {f"_orig_mod.{key}": value for key, value in state.items()},
+            "loss": np.float64(1),
+        },
+        lambda state: {"state_dict": {f"module.linear_layers.{key}": value for key, value in state.items()}},
+        lambda state: {"model_state_dict": state, "epoch": np.int64(7)},
+        lambda state: state,
+        lambda state: {"linear_layers": {key: value.half() for key, value in state.items()}},
+    ],
+)
+def test_other_forms_load(backbone, adapters, tmp_path, wrap):
+    adapters.half().float()  # values that half precision has
+    torch.save(wrap(adapters.state_dict()), tmp_path / "adapters.pth")
+    checkpoint = read(tmp_path / "adapters.pth")
+    assert checkpoint.origin in ({}, {"epoch": 7})
+    assert_same(load(checkpoint, backbone), adapters)
+
+
+def test_safetensors_load_under_any_name(backbone, adapters, tmp_path):
+    save_file(adapters.state_dict(), tmp_path / "adapters.pth", {"fidelity": "corrected", "epoch": "7"})
+    checkpoint = read(tmp_path / "adapters.pth")
+    assert checkpoint.origin == {"fidelity": "corrected", "epoch": 7}
+    assert_same(load(checkpoint, backbone), adapters)
+
+
+@pytest.mark.parametrize("metadata", [3, [1, 2], "text", torch.ones(2)])
+def test_metadata_of_another_type_are_refused(adapters, tmp_path, metadata):
+    path = tmp_path / "odd.pth"
+    torch.save(adapters.state_dict() | {"metadata": metadata}, path)
+    with pytest.raises(UserError, match=r"odd\.pth: should be a valid dictionary"):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -169,5 +208,5 @@ def test_a_missing_file_and_a_folder_are_one_sentence(tmp_path):
 def test_metadata_must_name_a_fidelity(adapters, tmp_path):
     path = tmp_path / "odd.safetensors"
     save_file(adapters.state_dict(), path, {"fidelity": json.dumps("other")})
-    with pytest.raises(UserError, match="neither 'released' nor 'corrected'"):
+    with pytest.raises(UserError, match="fidelity: should be 'released' or 'corrected', not"):
         read(path)

@@ -12,7 +12,7 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 
 import models.backbone
-from models.backbone import Backbone, check_servable, load_backbone, read_config
+from models.backbone import Backbone, check_servable, config_digest, load_backbone, read_config
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.weights import Weights
@@ -231,7 +231,10 @@ def test_the_activation_changes_the_features_of_both_towers(load_as):
         ({"visual.extra": (3,)}, r"visual.extra \[3\] has no counterpart here"),
         ({"visual.proj": (128, 32)}, r"visual.proj has shape \[128, 32\] there and \[128, 64\] here"),
         ({"visual.positional_embedding": (145, 64)}, r"has shape \[145, 64\] there and \[145, 128\] here"),
-        ({"visual.positional_embedding": (141, 128)}, "was trained on a grid of patches that is not square"),
+        *(
+            ({"visual.positional_embedding": (rows, 128)}, "was trained on a grid of patches that is not square")
+            for rows in (0, 1, 141)
+        ),
         ({"ln_final.bias": None, "visual.proj": None, "x": (1,)}, "is missing there, and 2 more differences"),
     ],
 )
@@ -252,3 +255,31 @@ def test_weights_that_are_not_finite_are_refused_by_name(files, tmp_path, value)
     said = r"broken\.safetensors: visual\.transformer\.resblocks\.3\.mlp\.c_fc\.bias has values that are not finite"
     with pytest.raises(UserError, match=said):
         load(files[0], tmp_path / "broken.safetensors")
+
+
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(files, tmp_path):
+    """Which would take terabytes."""
+    vision = tiny_clip.config()["vision_cfg"] | {"width": 1 << 20}
+    with pytest.raises(UserError, match=r"does not fit .*class_embedding has shape \[128\] there and \[1048576\] here"):
+        load(write_config(tmp_path / "wide.json", vision_cfg=vision), files[1])
+
+
+# What tells one config from another
+
+
+def test_the_digest_is_of_what_the_numbers_depend_on(backbone, files, tmp_path):
+    config = tiny_clip.config()
+    changes = [
+        {"embed_dim": 32},
+        {"vision_cfg": config["vision_cfg"] | {"head_width": 64}},
+        {"text_cfg": config["text_cfg"] | {"heads": 4}},
+        {"vision_cfg": config["vision_cfg"] | {"norm_kwargs": {"eps": 1e-3}}},
+    ]
+    digests = {config_digest(config | change) for change in changes}
+    assert len(digests | {backbone.config_sha256}) == 5
+    same = config | {"vision_cfg": config["vision_cfg"] | {"image_size": 64, "mlp_ratio": 4.0}, "custom_text": True}
+    same["text_cfg"] = dict(reversed(config["text_cfg"].items())) | {"vocab_size": 49408}
+    assert config_digest(same) == backbone.config_sha256
+    other = load(write_config(tmp_path / "other.json", **changes[1]), files[1])
+    assert other.weights == backbone.weights
+    assert other.config_sha256 == config_digest(config | changes[1])

@@ -1,9 +1,8 @@
 """The cache of patch tokens: exact, complete or absent, and safe from other runs."""
 
-import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from models.weights import Weights
 from tests import tiny_clip
 from utils import checked_arrays
 from utils.errors import UserError
+from utils.files import atomic_open
 
 RELEASED = Fidelity.named("released")
 
@@ -56,6 +56,7 @@ def test_the_key_holds_everything_that_tokens_depend_on(cache, backbone, tmp_pat
         TokenCache(tmp_path, replace(backbone, **{name: value}), RELEASED, "fp32")
         for name, value in {
             "weights": Weights(backbone.weights.path, "0" * 64, None),
+            "config_sha256": "0" * 64,
             "activation": "quick_gelu",
             "image_size": 104,
             "features_list": (1, 4, 6, 8),
@@ -108,14 +109,14 @@ def test_a_write_that_breaks_off_leaves_nothing(cache, tokens, monkeypatch):
     assert list(cache.folder.iterdir()) == []
 
 
-def test_what_a_killed_run_did_not_finish_is_removed_after_an_hour(cache):
+def test_what_a_killed_run_did_not_finish_is_removed_and_not_what_is_being_written(cache):
     cache.reserve(1)
-    names = [f".{digit * 32}.tmp" for digit in "01"]
-    for name, age in zip([*names, "old.tmp"], (3700, 3500, 3700), strict=True):
+    for name in (f".{'0' * 32}.tmp", "other.tmp"):
         (cache.folder / name).touch()
-        os.utime(cache.folder / name, (time.time() - age,) * 2)
-    cache.reserve(1)
-    assert {path.name for path in cache.folder.iterdir()} == {names[1], "old.tmp"}
+    with atomic_open(cache.folder / "whole") as file:
+        cache.reserve(1)
+        assert {path.name for path in cache.folder.iterdir()} == {Path(file.name).name, "other.tmp"}
+    assert {path.name for path in cache.folder.iterdir()} == {"whole", "other.tmp"}
 
 
 def test_two_runs_may_write_the_same_image(cache, tokens):

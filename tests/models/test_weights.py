@@ -1,15 +1,19 @@
 """Reading weights: every form that is read, and what is refused without running code from it."""
 
 import pickle
+from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models.checkpoints import read_checkpoint
 from models.weights import read_state_dict
 from tests import tiny_clip
 from utils.errors import UserError
@@ -43,9 +47,63 @@ def test_a_state_dict_in_the_old_format_is_read(tmp_path):
     assert_same(read_state_dict(tmp_path / "old.pt"), STATE)
 
 
-def test_a_training_checkpoint_is_stripped_to_its_state_dict(tmp_path):
-    checkpoint = {"epoch": 31, "state_dict": {f"module.{key}": value for key, value in STATE.items()}}
-    assert_same(read_state_dict(save(tmp_path / "checkpoint.pt", checkpoint)), STATE)
+def prefixed(prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": value for key, value in STATE.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 31, "state_dict": prefixed("module.")},
+        prefixed("_orig_mod."),
+        prefixed("module._orig_mod."),
+        {"ln._orig_mod.weight": STATE["ln.weight"], "proj": STATE["proj"]},  # of a part that was compiled
+        {"model_state_dict": STATE, "optimizer_state_dict": {"param_groups": [{"betas": (0.9, 0.99)}]}},
+        {"model": STATE, "args": Namespace(lr=0.1, classes=["bottle"])},
+        {"state_dict": STATE, "loss": np.float64(0.3), "epoch": np.int64(3), "best": np.bool_(True)},
+        {"state_dict": OrderedDict(STATE), "rng": np.uint8(255), "half": np.float16(0.5)},
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_trainings_put_round_a_state_dict_is_taken_off(tmp_path, content, zipped):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert_same(read_state_dict(path), STATE)
+
+
+def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
+    numbers = {"loss": np.float64(0.3), "epoch": np.int64(-3), "best": np.bool_(True), "half": np.float16(0.5)}
+    content = read_checkpoint(save(tmp_path / "numbers.pt", numbers))
+    assert content == {"loss": 0.3, "epoch": -3, "best": True, "half": 0.5}
+    assert [type(value) for value in content.values()] == [float, int, bool, float]
+
+
+def test_numbers_of_numpy_that_hold_objects_are_refused(tmp_path):
+    number = np.zeros((), [("a", "O")])[()]
+    with pytest.raises(UserError, match="damaged or"):
+        read_state_dict(save(tmp_path / "objects.pt", {"state_dict": STATE, "x": number}))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "weights"])
+def test_safetensors_are_known_by_their_content(tmp_path, name):
+    save_file(STATE, tmp_path / name)
+    assert_same(read_state_dict(tmp_path / name), STATE)
+
+
+def test_a_parameter_that_is_there_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match="two state dicts in one"):
+        read_state_dict(save(tmp_path / "both.pt", STATE | prefixed("module.")))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_the_form_of_transformers_is_named(tmp_path, name):
+    content = {
+        "text_model.embeddings.weight": torch.ones(2),
+        "vision_model.proj": torch.ones(2),
+        "logit_scale": torch.ones(1),
+    }
+    with pytest.raises(UserError, match=f"{name} is in the form of transformers"):
+        read_state_dict(save(tmp_path / name, content))
 
 
 def test_numbers_beside_openais_parameters_are_left_out(tmp_path):
@@ -73,7 +131,9 @@ def test_a_token_embedding_stored_by_its_rows_is_filled_up(tmp_path):
     assert_same(state, STATE | {"token_embedding.weight": whole})
 
 
-@pytest.mark.parametrize("change", [{"ids": None}, {"size": None}, {"size": 4}, {"ids": [4, 1, 2]}])
+@pytest.mark.parametrize(
+    "change", [{"ids": None}, {"size": None}, {"size": 4}, {"size": 49409}, {"size": 1 << 40}, {"ids": [4, 1, 2]}]
+)
 def test_a_token_embedding_whose_parts_do_not_fit_is_refused(tmp_path, change):
     parts = {"rows": torch.ones(2, 2), "ids": torch.tensor([4, 1]), "size": torch.tensor(6)}
     parts |= {name: value if value is None else torch.tensor(value) for name, value in change.items()}

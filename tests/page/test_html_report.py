@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from page import page as html_report
 from page import thumbnails
 from page.page import HtmlReport
-from tests.report_pages import NASTY, class_result, to_picture, write_page
+from tests.report_pages import NASTY, Sample, class_result, to_picture, write_page
+from utils.evaluation_types import ImageMap
 from utils.results import Run
 
 
@@ -135,6 +137,20 @@ def test_a_thousand_images_of_noise_stay_below_30_mb(tmp_path):
     path = write_page(tmp_path, results, size=256, noise=True)
     assert path.stat().st_size < 30e6
     assert all("picture" in row for row in Page(path).data["images"])
+
+
+def test_speckled_masks_and_maps_of_noise_take_their_share_of_30_mb(tmp_path):
+    """Of the page with the most pictures, some, which may take no more than their part of its bytes."""
+    rng, shown, most = np.random.default_rng(0), 20, thumbnails.MAX_PICTURES
+    run = Run(folder=tmp_path, title="", images=most, classes=1, description={})
+    page, result = HtmlReport(run, to_picture), class_result("x", [1] * shown, range(shown))
+    for image in result.images:
+        pixels, scores = torch.from_numpy(rng.random((3, 200, 200), np.float32)), rng.random((200, 200), np.float32)
+        sample = Sample(image.image_path, "", image.class_name, image.label)
+        page.image(ImageMap(sample, pixels, scores, scores < 0.3, 0.5))
+    page.class_done(result)
+    assert sum(map(len, page.rows)) < 29e6 * shown / most
+    assert all(json.loads(row)["picture"]["outline"] for row in page.rows)
 
 
 def test_too_many_images_leave_pictures_to_those_ranked_worst(tmp_path, monkeypatch):

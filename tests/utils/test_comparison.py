@@ -38,7 +38,7 @@ def runs(data, tmp_path_factory) -> Path:
 
 def compare(a: Path, b: Path, out: Path, *options: str) -> dict:
     arguments = ["--compare", str(a), str(b), "--save_path", str(out), "--num_workers", "0"]
-    evaluate.main([*arguments, "--bootstrap", str(DRAWS), *options])
+    evaluate.main([*arguments, "--bootstrap", str(DRAWS), "--overwrite", *options])
     return json.loads((out / "compare.json").read_text())
 
 
@@ -179,15 +179,21 @@ def test_an_image_that_only_b_has_is_named(runs, tmp_path):
 
 
 def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
-    with pytest.raises(UserError, match="is no folder of a run: cannot read"):
+    with pytest.raises(UserError, match="is no folder of a run: there is no "):
         compare(runs / "a", tmp_path / "nowhere", tmp_path / "out")
     b = copy_of(runs, "b", tmp_path)
     path = b / "results.json"
     whole = path.read_text()
     for text, message in (
         ("{", "not valid JSON"),
-        ("[]", "no 'classes'"),
-        (whole.replace('"complete": true', '"complete": false'), "not finished"),
+        ("[]", r"results\.json: should be a valid dictionary|results\.json: should be an object"),
+        ("[" * 100_000, "not valid JSON"),
+        (whole.replace('"finished": true', '"finished": 1'), r"results\.json, finished: should be a valid boolean"),
+        (whole.replace('"maps": ', '"maps": 3, "was": '), r"results\.json, arguments/maps: should be a valid string"),
+        (whole.replace('"mean": ', '"mean": [], "was": ', 1), r"results\.json, mean: should be an object"),
+        (whole.replace('"method": ', '"method": "SDP", "method": ', 1), "the key 'method' is there twice"),
+        (whole.replace('"finished": true', '"finished": false'), "not finished"),
+        (whole.replace('"finished": true', '"complete": false'), "not finished"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
@@ -210,6 +216,15 @@ def test_the_ground_truth_may_be_elsewhere_but_must_be_of_these_images(data, run
     (moved / "bolt" / "test" / "good" / "001.png").unlink()
     with pytest.raises(UserError, match=r"bolt/test/good/001\.png is in .*a, not in .*moved"):
         compare(runs / "a", runs / "b", tmp_path / "out", "--data_path", str(moved))
+
+
+def test_a_comparison_of_other_runs_is_kept(runs, tmp_path):
+    compare(runs / "a", runs / "b", tmp_path)
+    before = (tmp_path / "compare.json").read_bytes()
+    with pytest.raises(UserError, match=r"holds results of other settings, compare \(.*a .*b there, .*b .*a here\)"):
+        arguments = ["--compare", str(runs / "b"), str(runs / "a"), "--save_path", str(tmp_path)]
+        evaluate.main([*arguments, "--bootstrap", str(DRAWS), "--num_workers", "0"])
+    assert (tmp_path / "compare.json").read_bytes() == before
 
 
 def test_maps_of_two_sizes_are_compared_at_one(data, runs, tmp_path):

@@ -1,5 +1,6 @@
 """The lock of a run's folder: one process at a time, and none is left behind, however it ended."""
 
+import fcntl
 import os
 import signal
 import tempfile
@@ -19,6 +20,7 @@ import train_dp_clip
 import train_sdp_plus
 from tests.forked import fork, wait_for
 from utils.errors import UserError
+from utils.files import atomic_open, remove_abandoned
 from utils.runtime import locked
 
 LEFT_ALONE = [f"{name}.log" for name in ("test", "train", "evaluate", "compare", "predict")]
@@ -103,14 +105,54 @@ def test_every_script_is_refused_before_it_touches_anything(held, script, option
 
 def test_what_a_killed_run_did_not_finish_is_removed(tmp_path):
     leftover = f".{'0123456789abcdef' * 2}.tmp"
-    kept = ["results.json", "notes.tmp", ".hidden.tmp", "maps/a.npy", "other_run/.lock", f"other_run/{leftover}"]
-    for name in [*kept, leftover, f"maps/bolt/{leftover}"]:
+    kept = ["results.json", "notes.tmp", ".hidden.tmp", "maps/a.npy", "other_run/.lock"]
+    for name in [*kept, leftover, f"maps/bolt/{leftover}", f"other_run/{leftover}"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with locked(tmp_path):
         pass
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == sorted([*kept, ".lock"])
+
+
+def test_what_another_live_run_is_writing_is_left_to_it(tmp_path):
+    """Its cache may lie below this run's folder."""
+    cached = tmp_path / ".cache" / "text" / "a.json"
+
+    def write() -> None:
+        with atomic_open(cached) as file:
+            file.write("whole")
+            file.flush()
+            print("writing")
+            while not (tmp_path / "go on").exists():
+                time.sleep(0.01)
+
+    with tempfile.NamedTemporaryFile("w+") as output:
+        pid = fork(write, output)
+        while not Path(output.name).read_text():
+            time.sleep(0.01)
+        for _ in range(2):
+            with locked(tmp_path):
+                assert [path.suffix for path in cached.parent.iterdir()] == [".tmp"]
+        (tmp_path / "go on").touch()
+        assert wait_for([pid]) == [0]
+    assert [path.read_text() for path in cached.parent.iterdir()] == ["whole"]
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_begun_again(tmp_path, monkeypatch):
+    real, removed = fcntl.flock, []
+
+    def remove_first(file, operation):
+        if not removed:
+            removed.append(file.name)
+            remove_abandoned(tmp_path.iterdir())
+        real(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", remove_first)
+    with atomic_open(tmp_path / "a.txt") as file:
+        file.write("whole")
+    assert removed
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "whole")]
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):

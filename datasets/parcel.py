@@ -1,0 +1,65 @@
+"""Batches on their way from a worker to the main process, each in one file in memory that has no name.
+
+PyTorch would put every tensor into a file of its own in /dev/shm, of which a container often has 64 MB, and hold them
+all open. Where that is too small, or too many are open, a thread loses the batch, and the main process waits for ever.
+"""
+
+import io
+import mmap
+import os
+import pickle
+import tempfile
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import torch
+
+ALIGNMENT = 64  # bytes
+
+
+class Parcel:
+    """A value that a worker hands over: pickled it is a file's descriptor, unpickled it is the value.
+
+    The values of tensors and arrays are copied once, into the file; the main process maps it. Little goes through the
+    pipe: a worker that had left more there than fits would outlive a main process that is killed.
+    """
+
+    def __init__(self, value: Any) -> None:
+        content, buffers, sizes = io.BytesIO(), [], []
+        _Pickler(content, 5, buffer_callback=buffers.append).dump(value)
+        with os.fdopen(os.memfd_create("batch"), "w+b") if hasattr(os, "memfd_create") else _unnamed() as file:
+            for view in (buffer.raw() for buffer in buffers):
+                sizes.append(view.nbytes)
+                file.write(view)
+                file.write(bytes(-view.nbytes % ALIGNMENT))
+            self.head = file.tell()
+            pickle.dump((sizes, content.getvalue()), file)
+            file.flush()
+            self.descriptor = DupFd(file.fileno())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpack, (self.descriptor, self.head)
+
+
+_unnamed = tempfile.TemporaryFile  # on macOS
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors as arrays, whose values it leaves to the callback."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
+
+
+def _unpack(descriptor: Any, head: int) -> Any:
+    file = descriptor.detach()
+    try:
+        memory = memoryview(mmap.mmap(file, 0))  # which goes with the last tensor that is in it
+    finally:
+        os.close(file)
+    sizes, content = pickle.loads(memory[head:])
+    buffers, start = [], 0
+    for size in sizes:
+        buffers.append(memory[start : start + size])
+        start += size + -size % ALIGNMENT
+    return pickle.loads(content, buffers=buffers)

@@ -1,0 +1,140 @@
+"""What an earlier run left in a folder of results: refused where its settings were others, else gone on with."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.image_set import ImageSet
+from datasets.registry import get_spec
+from engine.saved_runs import Description
+from utils.arguments import as_given
+from utils.errors import UserError, some_of
+from utils.evaluation_types import ClassResult, ImageScore, Writer
+from utils.files import write_text
+from utils.json_files import read_json
+
+logger = logging.getLogger(__name__)
+
+FILES = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
+CLASSES = ".classes"  # folder of what `--resume` needs of each class
+
+# Options that no figure depends on beyond rounding; files are told by their SHA-256, wherever they lie.
+FREE = {
+    *("save_path", "resume", "overwrite", "skip_broken", "compare_published", "num_workers", "device", "compile"),
+    *("cache_dir", "pretrained", "checkpoint"),
+}
+OUTPUTS = {"save_maps", "visualization", "no_report", "report"}  # what else is written; free but for `--resume`
+
+
+def folder_name(dataset: str, data_path: Path | None) -> str:
+    """Name the folder of a data set's results; one's own data are called as their folder."""
+    own = (data_path or get_spec(dataset).folder).resolve().name
+    return f"{dataset}/{own}" if dataset == "folder" else dataset
+
+
+def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool = False) -> None:
+    """Refuse to replace results, if there are any at `path`, of other settings than a run's `description` has.
+
+    To `resume`, the same kinds of files must be written as well.
+    """
+    if not path.exists():
+        return
+    described = json.loads(json.dumps(description, default=str))
+    before, now = (_settings(content, resume) for content in (read_json(path, Description), described))
+    said = [
+        f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
+        for name in dict.fromkeys([*now, *before])
+        if before.get(name) != now.get(name)
+    ]
+    if said:
+        raise UserError(
+            f"{path.parent} holds results of other settings, {some_of(said)}: choose another --save_path, or "
+            "replace them with --overwrite"
+        )
+
+
+def _settings(content: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+    """Select what the figures depend on from a run's description or its results.json."""
+    free = FREE if resume else FREE | OUTPUTS
+    arguments = (content.get("arguments") or {}) | (content.get("backbone") or {})  # what an option was left open for
+    files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
+    return {
+        **{name: content.get(name) for name in ("method", "dataset")},
+        **{name: value for name, value in arguments.items() if name not in free},
+        **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
+    }
+
+
+def remove_results(folder: Path) -> None:
+    """Remove the results of an earlier run, but for the maps and pictures of single images."""
+    shutil.rmtree(folder / CLASSES, ignore_errors=True)  # first, as results.json says of which settings they are
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+@dataclass
+class ClassKeeper(Writer):
+    """Keeps what the other `writers` and the table need of each class that is done, to go on after a stop."""
+
+    folder: Path
+    images: ImageSet
+    writers: Sequence[Writer]
+
+    def class_done(self, result: ClassResult) -> None:
+        content = asdict(result) | {"images_sha256": self._digest(result.name)}
+        content["writers"] = [writer.kept() for writer in self.writers]
+        write_text(self._path(result.name), json.dumps(content, default=np.ndarray.tolist) + "\n")
+
+    def restore(self) -> list[ClassResult]:
+        """Hand the classes that an earlier run did to the writers, up to the first that is missing or changed."""
+        results = []
+        for name in self.images.phrases():
+            try:
+                content = json.loads(self._path(name).read_text(encoding="utf-8"))
+                if content.pop("images_sha256") != self._digest(name):
+                    logger.warning("class %s is computed again, since its images have changed", name)
+                    break
+                kept = content.pop("writers")
+                result = _class_result(content)
+            except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+                break  # it was not done, or its file is damaged
+            for writer, own in zip(self.writers, kept, strict=True):
+                writer.restore(result, own)
+            results.append(result)
+        return results
+
+    def _path(self, name: str) -> Path:
+        return self.folder / CLASSES / f"{name}.json"
+
+    def _digest(self, name: str) -> str:
+        """Tell a class's list of images and masks, and their files by size and time of change, from others."""
+        entries = [entry for entry in self.images.entries if entry.cls_name == name]
+        paths = [self.images.root / path for entry in entries for path in (entry.img_path, entry.mask_path) if path]
+        content = [*map(asdict, entries), *map(_size_and_time, paths)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # it is gone, and named by those who read it
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _class_result(content: Mapping[str, Any]) -> ClassResult:
+    curves, shape = content["pixel_curves"], content["map_shape"]
+    arrays = {
+        "images": [ImageScore(*row) for row in content["images"]],
+        "draws": {key: np.array(values) for key, values in content["draws"].items()},
+        "pixel_curves": curves and {key: None if xy is None else np.array(xy) for key, xy in curves.items()},
+        "map_shape": shape and tuple(shape),
+    }
+    return ClassResult(**{**content, **arrays})

@@ -1,0 +1,291 @@
+"""Runs that find results in their folder: refused where these are of other settings, else replaced or gone on with."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+import evaluate
+import test_sdp
+import test_sdp_plus
+import train_sdp_plus
+from data.build import ensure_meta
+from datasets.registry import get_spec
+from engine.earlier_results import CLASSES, folder_name
+from engine.evaluation import evaluate as evaluation_loop
+from tests import small_data, tiny_clip
+from tests.forked import run_shared
+from utils.errors import UserError
+
+WRITTEN = ("results.json", "results.md", "scores.csv", "report.html", "contact_sheet.png")
+TIMED = ("seconds", "images_per_second", "peak_memory_mib", "command", "arguments")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> list[str]:
+    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
+    cache = ["--cache_dir", str(tmp_path_factory.mktemp("cache")), "--num_workers", "0"]
+    return ["--model", str(config), "--pretrained", str(weights), *cache]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    root = small_data.make(tmp_path / "data", ("bolt", "cog", "nut"))
+    ensure_meta(get_spec("mvtec"), root)
+    return root
+
+
+def options(data: Path, model: list[str], out: Path, *more: str) -> list[str]:
+    return ["--dataset", "mvtec", "--data_path", str(data), *model, "--save_path", str(out), *more]
+
+
+def run(data: Path, model: list[str], out: Path, *more: str) -> dict:
+    test_sdp.main(options(data, model, out, *more))
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--smoothing", "4"], r"smoothing \(8\.0 there, 4\.0 here\)"),
+        (
+            ["--image_size", "64", "--rep_vec", "kde"],
+            r"rep_vec \(mean there, kde here\), image_size \(96 there, 64 here",
+        ),
+        (["--classes", "nut"], r"classes \(not given there, nut here\)"),
+        (["--bootstrap", "5"], r"bootstrap \(not given there, 5 here\)"),
+        (["--dataset", "mpdd"], r"dataset \(mvtec there, mpdd here\)"),
+    ],
+)
+def test_results_of_other_settings_are_kept_unless_they_are_to_be_replaced(data, model, tmp_path, more, message):
+    out = tmp_path / "out"
+    before = run(data, model, out)
+    files = {name: (out / name).read_bytes() for name in WRITTEN[:4]}
+    with pytest.raises(UserError, match=message) as caught:
+        run(data, model, out, *more)
+    assert "--overwrite" in str(caught.value)
+    assert {name: (out / name).read_bytes() for name in files} == files
+    assert "SDP on mvtec" in (out / "test.log").read_text()
+    after = run(data, model, out, *more, "--overwrite")
+    assert after["arguments"] != before["arguments"]
+    assert run(data, model, out, *more)["classes"] == after["classes"]  # the same settings need no leave
+
+
+def test_other_weights_prompts_and_methods_are_other_settings(data, model, tmp_path):
+    out, prompts = tmp_path / "out", tmp_path / "own.json"
+    sentences = {"normal": ["a {}"], "anomalous": ["a bad {}"], "templates": ["{}."]}
+    prompts.write_text(json.dumps(sentences))
+    run(data, model, out, "--prompts", str(prompts))
+    prompts.write_text(json.dumps(sentences | {"normal": ["a good {}"]}))
+    with pytest.raises(UserError, match=r"holds results of other settings, SHA-256 of the prompts \("):
+        run(data, model, out, "--prompts", str(prompts))
+    run(data, model, tmp_path / "saved", "--save_maps")
+    maps = ["--maps", str(tmp_path / "saved" / "maps"), "--save_path", str(out)]
+    with pytest.raises(UserError, match=r"method \(SDP there, saved maps here\)"):
+        evaluate.main([*maps, "--dataset", "mvtec", "--data_path", str(data)])
+
+
+def test_another_config_under_the_same_name_is_another_setting(data, model, tmp_path):
+    config, out = tmp_path / "own.json", tmp_path / "out"
+    content = json.loads(Path(model[1]).read_text())
+    own = [model[0], str(config), *model[2:]]
+    config.write_text(json.dumps(content))
+    run(data, own, out)
+    content["vision_cfg"]["head_width"] *= 2
+    config.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"holds results of other settings, config_sha256 \("):
+        run(data, own, out, "--resume")
+
+
+def test_a_damaged_file_is_refused_and_may_be_replaced(data, model, tmp_path):
+    out = tmp_path / "out"
+    run(data, model, out)
+    (out / "results.json").write_text("[]")
+    with pytest.raises(UserError, match=r"results\.json: should be "):
+        run(data, model, out)
+    run(data, model, out, "--overwrite")
+
+
+def test_the_default_folder_names_method_model_and_data_set_and_ones_own_data(data, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for root in (data, tmp_path / "more" / "mine"):
+        small_data.make(root, ("bolt",))
+        test_sdp.main(["--dataset", "folder", "--data_path", str(root), *model])
+    assert (tmp_path / "results/sdp/tiny/folder/data/results.md").is_file()
+    assert (tmp_path / "results/sdp/tiny/folder/mine/results.md").is_file()
+    test_sdp.main(["--dataset", "mvtec", "--data_path", str(data), "--model", "demo", *model[4:]])
+    assert (tmp_path / "results/sdp/demo/mvtec/results.md").is_file()
+    assert folder_name("mvtec", tmp_path) == "mvtec"
+    with pytest.raises(UserError, match="--dataset names 1 data sets, --data_path 2 folders"):
+        test_sdp.main(["--dataset", "folder", "--data_path", str(data), str(data), *model])
+
+
+def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:
+    """Let a test end at an image that is gone for the while."""
+    hidden = data / "hidden"
+    (data / at).rename(hidden)
+    with pytest.raises(UserError, match="there is no image"):
+        run(data, model, out, *more)
+    hidden.rename(data / at)
+
+
+def count_images(monkeypatch) -> list[str]:
+    """Record the classes that the evaluation loop is given."""
+    given = []
+
+    def counted(detector, loader, samples, **more):
+        given.extend(dict.fromkeys(sample.cls_name for sample in samples))
+        return evaluation_loop(detector, loader, samples, **more)
+
+    monkeypatch.setattr("engine.evaluation.evaluate", counted)
+    return given
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in WRITTEN:
+        before, after = ((folder / name).read_bytes() for folder in (one, other))
+        if name == "report.html":  # which has the folders and times
+            before, after = (content.split(b"<details>")[0] for content in (before, after))
+        if name == "results.json":
+            before, after = ({k: v for k, v in json.loads(text).items() if k not in TIMED} for text in (before, after))
+        assert before == after, name
+
+
+def test_a_resumed_test_leaves_what_an_undisturbed_one_does_without_computing_classes_twice(
+    data, model, tmp_path, monkeypatch
+):
+    more = ["--visualization", "--bootstrap", "20", "--legacy_pro", "--batch_size", "1"]
+    run(data, model, tmp_path / "whole", *more)
+    break_off(data, model, tmp_path / "out", *more)
+    given = count_images(monkeypatch)
+    run(data, model, tmp_path / "out", *more, "--resume")
+    assert given == ["nut"]
+    assert_same(tmp_path / "whole", tmp_path / "out")
+    run(data, model, tmp_path / "out", *more, "--resume")
+    assert given == ["nut"]
+    assert_same(tmp_path / "whole", tmp_path / "out")
+    run(data, model, tmp_path / "out", *more)
+    assert given == ["nut", "bolt", "cog", "nut"]
+
+
+def test_several_processes_go_on_with_a_test_as_well(data, model, tmp_path):
+    run(data, model, tmp_path / "whole", "--visualization", "--batch_size", "1")
+    more = ["--visualization", "--batch_size", "1"]
+    break_off(data, model, tmp_path / "out", *more)
+    codes, output = run_shared(2, lambda: test_sdp.main(options(data, model, tmp_path / "out", *more, "--resume")))
+    assert codes == [0, 0], output
+    assert "kept what an earlier run found of bolt, cog" in output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["finished"], results["processes"]) == (True, 2)
+    assert (tmp_path / "out" / "scores.csv").read_bytes() == (tmp_path / "whole" / "scores.csv").read_bytes()
+
+
+def test_a_class_whose_images_or_file_changed_is_computed_again(data, model, tmp_path, monkeypatch):
+    given = count_images(monkeypatch)
+    run(data, model, tmp_path / "out")
+    (tmp_path / "out" / CLASSES / "nut.json").write_text('{"name": "nut"')
+    run(data, model, tmp_path / "out", "--resume")
+    image = data / "cog" / "test" / "good" / "000.png"
+    image.write_bytes((data / "cog" / "test" / "good" / "001.png").read_bytes())
+    results = run(data, model, tmp_path / "out", "--resume")
+    assert given[3:] == ["nut", "cog", "nut"]
+    assert results["classes"] == run(data, model, tmp_path / "again")["classes"]
+
+
+def test_classes_without_the_results_that_say_their_settings_are_not_kept(data, model, tmp_path, monkeypatch):
+    given = count_images(monkeypatch)
+    before = run(data, model, tmp_path / "out")
+    (tmp_path / "out" / "results.json").unlink()
+    assert run(data, model, tmp_path / "out", "--resume", "--smoothing", "2")["mean"] != before["mean"]
+    assert given == ["bolt", "cog", "nut"] * 2
+
+
+def test_what_is_written_must_be_the_same_to_go_on(data, model, tmp_path):
+    break_off(data, model, tmp_path / "out")
+    with pytest.raises(UserError, match=r"save_maps \(False there, True here\)"):
+        run(data, model, tmp_path / "out", "--resume", "--save_maps")
+    with pytest.raises(UserError, match=r"smoothing \(8\.0 there"):
+        run(data, model, tmp_path / "out", "--resume", "--smoothing", "2")
+    with pytest.raises(SystemExit):
+        run(data, model, tmp_path / "out", "--resume", "--overwrite")
+
+
+def break_images(data: Path) -> None:
+    (data / "bolt/test/good/001.png").write_bytes(b"not an image")
+    (data / "bolt/test/square/000.png").unlink()
+    (data / "nut/ground_truth/square/002_mask.png").write_bytes(b"nor a mask")
+
+
+@pytest.mark.parametrize("batch_size", ["1", "2", "8"])
+def test_images_that_cannot_be_read_are_left_out_counted_and_named(data, model, tmp_path, batch_size):
+    before = run(data, model, tmp_path / "whole", "--batch_size", batch_size)
+    assert (before["images"], before["whole_data_set"]) == (15, False)  # of MVTec's 1725
+    break_images(data)
+    more = ["--batch_size", batch_size, "--visualization", "--save_maps"]
+    with pytest.raises(UserError, match=r"001\.png is not an image"):
+        run(data, model, tmp_path / "out", *more)
+    results = run(data, model, tmp_path / "out", *more, "--skip_broken")
+    assert (results["finished"], results["images"]) == (True, 12)
+    note = "images left out, as they cannot be read (2): bolt/test/good/001.png, bolt/test/square/000.png"
+    assert results["classes"]["bolt"]["notes"] == [note]
+    assert f"- bolt: {note}" in (tmp_path / "out" / "results.md").read_text()
+    assert f"note: bolt: {note}" in (tmp_path / "out" / "test.log").read_text()
+    assert note in (tmp_path / "out" / "report.html").read_text()
+    assert results["classes"]["cog"] == before["classes"]["cog"]
+    for image in ("bolt/test/good/001.png", "nut/test/square/002.png"):  # as if they had not been listed
+        (data / image).unlink()
+    (data / "meta.json").unlink()
+    without = run(data, model, tmp_path / "without", *more)
+    assert (tmp_path / "without" / "scores.csv").read_bytes() == (tmp_path / "out" / "scores.csv").read_bytes()
+    for name in ("bolt", "nut"):
+        known = {key: value for key, value in without["classes"][name].items() if key != "notes"}
+        assert known.items() <= results["classes"][name].items()
+
+
+def test_broken_images_are_skipped_by_workers_and_several_processes_too(data, model, tmp_path):
+    run(data, model, tmp_path / "unbroken")
+    break_images(data)
+    more = ["--skip_broken", "--batch_size", "1"]
+    run(data, model, tmp_path / "alone", *more, "--num_workers", "2")
+    codes, output = run_shared(3, lambda: test_sdp.main(options(data, model, tmp_path / "together", *more)))
+    assert codes == [0, 0, 0], output
+    for name in ("scores.csv", "results.md"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "together" / name).read_bytes()
+
+
+def test_a_class_without_a_readable_image_ends_the_run(data, model, tmp_path):
+    run(data, model, tmp_path / "unbroken")
+    shutil.rmtree(data / "cog" / "test")
+    with pytest.raises(UserError, match="no image of class cog can be read"):
+        run(data, model, tmp_path / "out", "--skip_broken")
+
+
+def test_a_data_set_that_fails_does_not_keep_the_others_from_being_tested(data, model, tmp_path, caplog):
+    other = small_data.make(tmp_path / "other", ("gear",), seed=1)
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other)]
+    run(data, model, tmp_path / "out" / "mvtec")
+    (data / "cog" / "test" / "good" / "000.png").unlink()
+    with caplog.at_level(logging.ERROR), pytest.raises(UserError, match=r"not tested to the end, .*: .*mvtec$"):
+        test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out")])
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "| mpdd" in summary
+    assert "- mpdd: made with tiny" in summary
+    assert "| mvtec" not in summary
+
+
+def test_sdp_plus_takes_a_checkpoint_for_each_data_set(data, model, tmp_path):
+    other = small_data.make(tmp_path / "other", ("gear",), seed=1)
+    for name, root in (("on_bolts", data), ("on_gears", other)):
+        trained = ["--train_dataset", "mvtec", "--train_dataset_dir", str(root), "--epochs", "1"]
+        train_sdp_plus.main([*trained, *model, "--no_cache", "--save_path", str(tmp_path / name)])
+    files = [str(tmp_path / name / "epoch_1.pth") for name in ("on_gears", "on_bolts")]
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other)]
+    test_sdp_plus.main([*both, *model, "--checkpoint", *files, "--save_path", str(tmp_path / "out")])
+    for name, file in zip(("mvtec", "mpdd"), files, strict=True):
+        results = json.loads((tmp_path / "out" / name / "results.json").read_text())
+        assert results["checkpoint"]["path"] == results["arguments"]["checkpoint"] == file
+        assert "was trained on" not in (tmp_path / "out" / name / "results.md").read_text() or name == "mvtec"
+    with pytest.raises(UserError, match="--dataset names 2 data sets, --checkpoint 3 files"):
+        test_sdp_plus.main([*both, *model, "--checkpoint", *files, files[0], "--save_path", str(tmp_path / "more")])
