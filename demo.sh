@@ -12,10 +12,8 @@ SEED=${SEED:-0}                           # of the drawn images
 TRAIN_CLASSES=${TRAIN_CLASSES:-"circuit fabric foil gear leather"}   # what SDP+ and DP-CLIP are trained on
 TEST_CLASSES=${TEST_CLASSES:-"metal tablet tile washer wood"}        # and tested on
 
-if [[ -z "${VIRTUAL_ENV:-}" ]]; then
-  [[ -x .venv/bin/python ]] || { echo "== making the environment .venv"; python3 -m venv .venv; }
-  source .venv/bin/activate
-fi
+[[ -n "${VIRTUAL_ENV:-}" || -x .venv/bin/python ]] || { echo "== making the environment .venv"; python3 -m venv .venv; }
+source utils/scripts.sh
 if ! python -c "import cv2, open_clip, sklearn, tabulate, torchvision" 2>/dev/null; then
   echo "== installing the packages (some minutes)"
   python -m pip install --disable-pip-version-check -r requirements.txt

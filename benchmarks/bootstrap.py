@@ -9,25 +9,18 @@ from all thresholds, which share none and are exact.
 """
 
 import numpy as np
-from harness import print_ratios, start, timed
+from harness import Options, benchmark, print_ratios, timed
 from measures import make_class
 from tabulate import tabulate
 
+from tests.plain_measures import plain_draws
 from utils.measures.bootstrap import THRESHOLDS, Bootstrap, measures_of_draws
-from utils.measures.class_measures import pixel_measures
 
 NAMES = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
-Values = dict[str, np.ndarray]  # measure -> its value for each draw
 
 
-def direct(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> Values:
-    """Measure each draw from its images."""
-    rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))[0] for row in weights]
-    return {name: np.array([row[name] for row in rows]) for name in NAMES}
-
-
-def main() -> None:
-    args = start(__doc__, maps=83, size=518, anomalous=0.03, draws=1000, timed=10, seed=0)
+@benchmark(maps=83, size=518, anomalous=0.03, draws=1000, timed=10, seed=0)
+def main(args: Options) -> None:
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     bootstrap = Bootstrap(args.draws, seed=args.seed)
     weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
@@ -35,7 +28,7 @@ def main() -> None:
     seconds, values = {}, {}
     for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
         seconds[way], values[way] = timed(measures_of_draws, maps, masks, weights, thresholds)
-    seconds_of_some, one_by_one = timed(direct, maps, masks, weights[: args.timed])
+    seconds_of_some, one_by_one = timed(plain_draws, maps, masks, weights[: args.timed])
     seconds["direct"] = seconds_of_some * args.draws / args.timed
 
     rows = []
@@ -49,7 +42,3 @@ def main() -> None:
     print(tabulate(rows, headers, floatfmt=("", ".4f", ".4f", ".1e", ".1e", ".1e")))
     print()
     print_ratios(seconds)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from harness import difference, in_own_process, medians, start
+from harness import Options, benchmark, difference, in_own_process, medians
 from tabulate import tabulate
 from torch import Tensor
 
@@ -58,10 +58,8 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
         visual.zero_grad()
         adapter.zero_grad()
         if plain:
-            classification, segmentation, decoupling = plain_losses(
-                plain_features(visual, adapter, images), text, labels, masks
-            )
-            total = classification + segmentation + DECOUPLING_WEIGHT * decoupling
+            *losses, decoupling = plain_losses(plain_features(visual, adapter, images), text, labels, masks)
+            total = sum(losses) + DECOUPLING_WEIGHT * decoupling
         else:
             features = encode_adapted(visual, adapter, images, activation_checkpointing=activation_checkpointing)
             rest = text, labels, masks, upsampling, MomentumPrototypes(0.999), DECOUPLING_WEIGHT
@@ -70,17 +68,13 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
         return total.detach()
 
     @torch.inference_mode()
-    def test() -> Tensor:
-        seg, _ = encode_adapted(visual, adapter, images)
-        return anomaly_maps(seg, text, blurred_upsampling)
+    def test(plain: bool = False) -> Tensor:
+        if plain:
+            return plain_maps(plain_features(visual, adapter, images).seg, text, size)
+        return anomaly_maps(encode_adapted(visual, adapter, images).seg, text, blurred_upsampling)
 
-    @torch.no_grad()
-    def test_plainly() -> Tensor:
-        seg, _ = plain_features(visual, adapter, images)
-        return plain_maps(seg, text, size)
-
-    ways = partial(train, plain=True), train, partial(train, activation_checkpointing=True), test_plainly, test
-    return dict(zip(WAYS, ways, strict=True))
+    trainings = partial(train, plain=True), train, partial(train, activation_checkpointing=True)
+    return dict(zip(WAYS, (*trainings, partial(test, plain=True), test), strict=True))
 
 
 def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None:
@@ -91,24 +85,19 @@ def do_twice(name: str, model: str, size: int, batch: int, threads: int) -> None
     way()
 
 
-def main() -> None:
-    args = start(__doc__, model="ViT-L-14-336", image_size=518, batch_size=1, repeats=3, threads=2)
+@benchmark(model="ViT-L-14-336", image_size=518, batch_size=1, repeats=3, threads=2)
+def main(args: Options) -> None:
     torch.set_num_threads(args.threads)
     sizes = args.model, args.image_size, args.batch_size
     peaks = {name: in_own_process(do_twice, name, *sizes, args.threads)[1] for name in WAYS}
-    ways, seconds = make_ways(*sizes), {}
+    ways, rows = make_ways(*sizes), []
     for kind, rounds in (("train", args.repeats), ("test", TEST_ROUNDS * args.repeats)):
-        off = difference(ways[kind](), ways[f"{kind}, plain"]())
+        plain = f"{kind}, plain"
+        off = difference(ways[kind](), ways[plain]())
         print(f"{kind}: largest relative difference from the plain result {off:.1e}")
-        seconds |= medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
-    rows = []
-    for name in WAYS:
-        plain = f"{name.split(',')[0]}, plain"
-        rows.append((name, seconds[name], seconds[plain] / seconds[name], peaks[name], peaks[name] / peaks[plain]))
+        seconds = medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
+        for name, own in seconds.items():
+            rows.append((name, own, seconds[plain] / own, peaks[name], peaks[name] / peaks[plain]))
     headers = ("", "seconds", "times as fast as plain", "peak MiB", "of the plain peak")
     print()
     print(tabulate(rows, headers=headers, floatfmt=("", ".2f", ".2f", ".0f", ".2f")))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,16 +8,17 @@ kept, then the surgery path with projections of its own, both unfused.
 """
 
 import torch
-from harness import difference, medians, print_ratios, start
+from harness import Options, benchmark, difference, medians, print_ratios
 
 from models.dual_path import STAGES, Tap, encode_dual_path
 from tests.plain_sdp import plain_dual_path
 from tests.random_weights import random_clip
 
 
-def main() -> None:
-    args = start(__doc__, model="ViT-B-16-plus-240", image_size=240, batch_size=8, repeats=7, device="cpu")
-    model = random_clip(args.model, args.image_size).eval().requires_grad_(False).to(args.device)
+@benchmark(model="ViT-B-16-plus-240", image_size=240, batch_size=8, repeats=7, device="cpu")
+@torch.inference_mode()
+def main(args: Options) -> None:
+    model = random_clip(args.model, args.image_size).eval().to(args.device)
     depth = len(model.visual.transformer.resblocks)
     features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
@@ -28,22 +29,13 @@ def main() -> None:
             torch.cuda.synchronize()
         return taps
 
-    with torch.inference_mode():
-        reference = plain_dual_path(model.visual, images, features_list)
-        pairs = zip(ours(with_ori=False), reference, strict=True)
-        off = max(difference(tap.surgery, surgery) for tap, (_, surgery) in pairs)
-        seconds = medians(
-            {
-                "dual path for SDP": lambda: ours(with_ori=False),
-                "dual path with the original tokens": lambda: ours(with_ori=True),
-                "open_clip's encode_image": lambda: model.encode_image(images),
-                "plain, two passes, unfused": lambda: plain_dual_path(model.visual, images, features_list),
-            },
-            args.repeats,
-        )
+    ways = {
+        "dual path for SDP": lambda: ours(with_ori=False),
+        "dual path with the original tokens": lambda: ours(with_ori=True),
+        "open_clip's encode_image": lambda: model.encode_image(images),
+        "plain, two passes, unfused": lambda: plain_dual_path(model.visual, images, features_list),
+    }
+    taps, *_, reference = (way() for way in ways.values())
+    off = max(difference(tap.surgery, surgery) for tap, (_, surgery) in zip(taps, reference, strict=True))
     print(f"{torch.get_num_threads()} threads; largest relative difference from the plain features {off:.1e}\n")
-    print_ratios(seconds)
-
-
-if __name__ == "__main__":
-    main()
+    print_ratios(medians(ways, args.repeats))

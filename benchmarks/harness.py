@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the benchmarks, too, which find but their folder
 
+from utils.errors import run
 from utils.runtime import peak_memory_mib, processor
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -45,30 +46,35 @@ HELP = {
     "tokens": "of an image",
     "workers": "processes that draw the images",
 }
+Options = argparse.Namespace
+Main = Callable[[Options], None]
 Result = TypeVar("Result")
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help with the defaults, and with the description's own lines."""
+def benchmark(**options: Any) -> Callable[[Main], Main]:
+    """Make the last function of a file its benchmark: if the file is run, it is called with what `start` gives."""
+
+    def register(main: Main) -> Main:
+        if main.__module__ == "__main__":
+            run(lambda: main(start(main.__globals__["__doc__"], **options)))
+        return main
+
+    return register
 
 
-def start(doc: str, **options: Any) -> Any:
-    """Read a benchmark's options, and print what it runs on.
+def start(doc: str, **options: Any) -> Options:
+    """Read the options of the benchmark with a docstring, and print what it runs on.
 
-    Args:
-        doc: the benchmark's docstring.
-        options: default of each option of `HELP`, and so its type. A list takes several values; names only from itself.
-
-    Returns:
-        an object with an attribute for each option.
+    `options` gives the default of each option of `HELP`, and so its type. A list takes several values; names only from
+    itself.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=_Formatter)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in options.items():
         settings = {"type": type(default)}
         if isinstance(default, list):
             settings = {"type": type(default[0]), "nargs": "+", "metavar": name.upper()}
             settings["choices"] = default if isinstance(default[0], str) else None
-        parser.add_argument(f"--{name}", default=default, help=HELP[name], **settings)
+        parser.add_argument(f"--{name}", default=default, help=f"{HELP[name]} (default: %(default)s)", **settings)
     args = parser.parse_args()
     here = processor()
     print(f"{here['name']} ({here.get('vendor_id', 'maker unknown')}), {os.cpu_count()} cores, {platform.system()}")
@@ -87,8 +93,7 @@ def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Resu
 def medians(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
     """Time several ways to do the same, taken in turn so that the machine's moods hit all alike.
 
-    Returns:
-        median seconds of each way, over `repeats` rounds after one round of warming up.
+    Gives the median seconds of each way, over `repeats` rounds after one round of warming up.
     """
     rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(repeats + 1)]
     return {name: median(seconds[name] for seconds in rounds[1:]) for name in ways}

@@ -11,12 +11,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from harness import difference, medians, start
+from harness import Options, benchmark, difference, medians
 from tabulate import tabulate
 from torch import Tensor
 
 from models.linear import convolution, prefers_convolutions
 
+LAYERS = convolution, F.linear
 SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
 HEADERS = ("layer", "convolution, GFLOP/s", "PyTorch's own", "times as fast", "with the gradient", "largest difference")
 
@@ -27,32 +28,20 @@ def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) 
     return torch.autograd.grad(y, x, torch.ones_like(y))[0]
 
 
-def main() -> None:
-    args = start(__doc__, tokens=1370, batch_size=1, repeats=15)
+@benchmark(tokens=1370, batch_size=1, repeats=15)
+def main(args: Options) -> None:
     torch.manual_seed(0)
     rows = []
     for name, (width, out) in SHAPES.items():
         x = torch.randn(args.batch_size, args.tokens, width)
-        parameters = torch.randn(out, width), torch.randn(out)
-        off = difference(convolution(x, *parameters), F.linear(x, *parameters))
-        leaf = x.clone().requires_grad_()
-        seconds = medians(
-            {
-                "convolution": partial(convolution, x, *parameters),
-                "product": partial(F.linear, x, *parameters),
-                "convolution, both ways": partial(with_gradient, convolution, leaf, *parameters),
-                "product, both ways": partial(with_gradient, F.linear, leaf, *parameters),
-            },
-            args.repeats,
-        )
-        operations = 2 * args.batch_size * args.tokens * width * out
-        rates = [operations / seconds[key] / 1e9 for key in ("convolution", "product")]
-        both_ways = seconds["product, both ways"] / seconds["convolution, both ways"]
-        rows.append((f"{name}, {width} to {out}", *rates, rates[0] / rates[1], both_ways, off))
+        leaf, parameters = x.clone().requires_grad_(), (torch.randn(out, width), torch.randn(out))
+        ways = [partial(layer, x, *parameters) for layer in LAYERS]
+        off = difference(*(way() for way in ways))
+        ways += [partial(with_gradient, layer, leaf, *parameters) for layer in LAYERS]
+        ours, theirs, ours_both_ways, theirs_both_ways = medians(dict(enumerate(ways)), args.repeats).values()
+        work = 2e-9 * args.batch_size * args.tokens * width * out  # thousands of millions of operations
+        ratios = theirs / ours, theirs_both_ways / ours_both_ways
+        rows.append((f"{name}, {width} to {out}", work / ours, work / theirs, *ratios, off))
     print("convolutions" if prefers_convolutions() else "PyTorch's own products", "are chosen on this processor")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
     print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", ".0e")))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from statistics import median
 
 import cv2
 import numpy as np
-from harness import start, timed
+from harness import Options, benchmark, timed
 from tabulate import tabulate
 
 from tests.plain_measures import plain_legacy_pro, plain_ranking
@@ -26,10 +26,8 @@ MEASURES += ("image AUROC", "image AP", "image F1-max")
 def make_class(maps: int, size: int, anomalous: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make maps of smooth noise with blobs at the defects, some of them faint, and false alarms elsewhere.
 
-    Every fourth is normal; `anomalous` is the share of anomalous pixels in all.
-
-    Returns:
-        Maps [maps, size, size] float32 and masks [maps, size, size] bool.
+    Every fourth is normal; `anomalous` is the share of anomalous pixels in all. Gives float32 maps and bool masks, both
+    [maps, size, size].
     """
     rng = np.random.default_rng(seed)
     scores = np.empty((maps, size, size), np.float32)
@@ -75,8 +73,8 @@ def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
     return *pixel, None, plain_legacy_pro(maps, masks), *image
 
 
-def main() -> None:
-    args = start(__doc__, maps=83, size=518, anomalous=0.03, repeats=3, seed=0)
+@benchmark(maps=83, size=518, anomalous=0.03, repeats=3, seed=0)
+def main(args: Options) -> None:
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     normal = np.count_nonzero(~masks.any((1, 2)))
     print(f"{normal} of the maps are normal, {masks.mean():.2%} of the pixels anomalous\n")
@@ -88,7 +86,3 @@ def main() -> None:
     rows = [*zip(MEASURES, *values, strict=True), ("seconds", *seconds)]
     print(tabulate(rows, headers=("", "ours", "plain"), floatfmt=".9f", missingval="-"))
     print(f"\nratio of the times: {seconds[1] / seconds[0]:.1f}")
-
-
-if __name__ == "__main__":
-    main()

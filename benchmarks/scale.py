@@ -1,4 +1,4 @@
-"""Measures what grows with a data set: memory and time of an evaluation, time of the measures, reading of images.
+"""Measures what grows with a data set: memory and time of an evaluation, and reading of images.
 
     python benchmarks/scale.py                                       # up to 50,000 images; about ten minutes
     python benchmarks/scale.py --images 1000 5000
@@ -8,7 +8,6 @@ images each; only the detector is a stub, a filter. Each evaluation has a proces
 everything, Python and its packages included.
 """
 
-import math
 import tempfile
 from collections import deque
 from collections.abc import Sequence
@@ -20,8 +19,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import in_own_process, medians, start, timed
-from measures import make_class
+from harness import Options, benchmark, in_own_process, medians, timed
 from tabulate import tabulate
 from torch import Tensor
 
@@ -34,7 +32,6 @@ from datasets.transforms import image_from_tensor
 from engine.evaluation import evaluate_and_report
 from engine.options import TestOptions
 from utils.evaluation_types import Prediction
-from utils.measures.class_measures import pixel_measures
 from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100
@@ -60,9 +57,9 @@ def draw_class(folder: Path, number: int) -> None:
         image = cv2.resize(rng.integers(60, 160, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
         if entry.anomaly:
             y, x = rng.integers(0, SIDE - 24, 2)
-            square, mask = np.s_[y : y + 24, x : x + 24], np.zeros((SIDE, SIDE), np.uint8)
-            mask[square] = 255
-            image[square] += 40
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            mask[y : y + 24, x : x + 24] = 255
+            image[mask > 0] += 40
             cv2.imwrite(str(folder / entry.mask_path), mask)
         cv2.imwrite(str(folder / entry.img_path), image)
 
@@ -78,19 +75,12 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     entries = [entry for number in range(classes) for entry in entries_of(number)]
     images, stopwatch = ImageSet(get_spec("folder"), folder, entries), Stopwatch()
+    loader = make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1)
+    about = {"title": "scale", "description": {}, "to_picture": lambda image: image_from_tensor(image.image)}
+    about |= {"device": torch.device("cpu"), "stopwatch": stopwatch, "made_with": "measured from the brightness"}
     with tempfile.TemporaryDirectory() as out:
-        evaluate_and_report(
-            BrightnessDetector(),
-            lambda _: make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1),
-            images,
-            TestOptions(dataset=("folder",), save_path=Path(out)),
-            title="scale",
-            description={},
-            device=torch.device("cpu"),
-            stopwatch=stopwatch,
-            to_picture=lambda image: image_from_tensor(image.image),
-            made_with="measured from the brightness",
-        )
+        options = TestOptions(dataset=("folder",), save_path=Path(out))
+        evaluate_and_report(BrightnessDetector(), lambda _: loader, images, options, **about)
     return stopwatch
 
 
@@ -106,14 +96,6 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
             rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
     headers = ("images", "classes", "ms an image", "of it measures", "of it page", "peak MiB", "of the first")
     return tabulate(rows, headers=headers, floatfmt=("", "", ".2f", ".2f", ".2f", ".0f", ".3f"))
-
-
-def measures_table(repeats: int) -> str:
-    """Time all pixel measures over the number of pixels n, and divide by n log n."""
-    classes = [make_class(maps, 256, 0.03, seed=0) for maps in (1, 4, 16, 64, 256)]
-    ways = {maps.size: partial(pixel_measures, maps, masks) for maps, masks in classes}
-    rows = [(n, seconds, 1e9 * seconds / (n * math.log2(n))) for n, seconds in medians(ways, repeats).items()]
-    return tabulate(rows, headers=("pixels n", "seconds", "ns / (n log2 n)"), floatfmt=("", ".4f", ".2f"))
 
 
 def loader_table(repeats: int, count: int = 24) -> str:
@@ -138,16 +120,10 @@ def loader_table(repeats: int, count: int = 24) -> str:
     return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
 
 
-def main() -> None:
-    args = start(__doc__, images=[1000, 10000, 50000], repeats=3, workers=2)
+@benchmark(images=[1000, 10000, 50000], repeats=3, workers=2)
+def main(args: Options) -> None:
     torch.set_num_threads(1)
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     print(evaluation_table(args.images, args.workers))
-    print("\nPixel measures of one class, 256 px\n")
-    print(measures_table(args.repeats))
     print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
     print(loader_table(args.repeats))
-
-
-if __name__ == "__main__":
-    main()

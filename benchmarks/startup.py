@@ -11,10 +11,12 @@ import subprocess
 import sys
 from statistics import median
 
-from harness import PROJECT, start
+from harness import PROJECT, Options, benchmark
 from tabulate import tabulate
 
 WAYS = {"--help": 0, "--no_such_option": 2}  # and its exit status
+FILES = [path for pattern in ("*.py", "data/*.py", "demo/*.py") for path in sorted(PROJECT.glob(pattern))]
+SCRIPTS = [str(path.relative_to(PROJECT)) for path in FILES if "__main__" in path.read_text(encoding="utf-8")]
 
 
 def processor_seconds(script: str, option: str) -> float:
@@ -27,16 +29,10 @@ def processor_seconds(script: str, option: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> None:
-    scripts = [path for files in ("*.py", "data/*.py", "demo/*.py") for path in sorted(PROJECT.glob(files))]
-    names = [str(path.relative_to(PROJECT)) for path in scripts if "__main__" in path.read_text(encoding="utf-8")]
-    args = start(__doc__, scripts=names, repeats=3)
+@benchmark(scripts=SCRIPTS, repeats=3)
+def main(args: Options) -> None:
     rows = []
     for name in args.scripts:
         runs = [[processor_seconds(name, option) for option in WAYS] for _ in range(args.repeats + 1)]
         rows.append((name, *(median(times) for times in zip(*runs[1:], strict=True))))
     print(tabulate(rows, headers=("processor seconds of", *WAYS), floatfmt=".2f"))
-
-
-if __name__ == "__main__":
-    main()

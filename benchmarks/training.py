@@ -2,8 +2,7 @@
 
     python benchmarks/training.py                    # ViT-B-16-plus-240, 240 px, 32 images, 5 epochs
 
-The backbone has random weights; images and masks are those of the demo data set, which demo/draw.py draws. Also says
-how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
+The backbone has random weights; images and masks are those of the demo data set, which demo/draw.py draws.
 """
 
 import tempfile
@@ -11,15 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from harness import medians, print_ratios, start, timed
+from harness import Options, benchmark, print_ratios, timed
 from torch import Tensor
 
-from datasets.image_set import ImageSet
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
-from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.sdp_plus import adapters_for
 from tests.random_weights import random_backbone
@@ -31,65 +28,32 @@ WAYS = {
 }
 
 
-def train(
-    options: SDPPlusTrainingOptions, backbone: Backbone, images: list[ImageSet], text: Tensor, epochs: int
-) -> tuple[SDPPlusTraining, Tensor]:
-    """Get the tokens and take the steps of all epochs; returns the training and its losses."""
-    fidelity = Fidelity.named("corrected")
-    torch.manual_seed(0)
-    training = SDPPlusTraining(
-        options=options, backbone=backbone, fidelity=fidelity, images=images, text=text, trained=adapters_for(backbone)
-    )
-    losses = [losses["loss"] for epoch in range(1, epochs + 1) for losses in training.steps(epoch)]
-    return training, torch.tensor(losses)
-
-
-def step_shares(training: SDPPlusTraining, repeats: int) -> str:
-    """Say how a step on tokens at hand divides into its matrix products and the rest."""
-    batch = next(training.tokens(range(training.options.batch_size)))
-    layer = training.trained.fc[0]
-    gradient = torch.randn(*batch.tokens.shape[1:3], layer.out_features)
-
-    def step() -> None:
-        training.forward_backward(batch, 1.0, 1.0)
-        training.step()
-
-    def products() -> None:  # of every tap: the layer, and the gradient of its weights
-        for tokens in batch.tokens:
-            torch.autograd.grad(layer(tokens), layer.weight, gradient)
-
-    whole, part = medians({step: step, products: products}, repeats).values()
-    operations = 4 * batch.tokens.numel() * layer.out_features
-    return (
-        f"a step on cached tokens takes {whole * 1e3:.0f} ms, of which the layers' matrix products alone take "
-        f"{part * 1e3:.0f} ms: {operations / whole / 1e9:.0f} of {operations / part / 1e9:.0f} GFLOP/s, "
-        f"{part / whole:.0%}"
-    )
-
-
-def main() -> None:
-    args = start(__doc__, model="ViT-B-16-plus-240", images=32, epochs=5, batch_size=8, repeats=15)
+@benchmark(model="ViT-B-16-plus-240", images=32, epochs=5, batch_size=8)
+def main(args: Options) -> None:
     spec = get_spec("demo")
     demo = read_test_split(spec, spec.folder)
-    stride = len(demo.entries) // args.images
-    images = [replace(demo, entries=demo.entries[::stride][: args.images])]
+    entries = demo.entries[:: len(demo.entries) // args.images][: args.images]
     with tempfile.TemporaryDirectory() as folder:
         backbone = random_backbone(args.model, Path(folder))
-        embed_dim = backbone.clip.visual.output_dim
-        text = torch.nn.functional.normalize(torch.randn(1, embed_dim, 2), dim=1).expand(args.images, -1, -1)
-        seconds, losses = {}, {}
+        text = torch.nn.functional.normalize(torch.randn(1, backbone.clip.visual.output_dim, 2), dim=1)
+        parts = {"images": [replace(demo, entries=entries)], "text": text.expand(args.images, -1, -1)}
+        parts |= {"backbone": backbone, "fidelity": Fidelity.named("corrected")}
         common = {"train_dataset": ("demo",), "batch_size": args.batch_size, "save_path": Path(folder)}
-        for name, options in WAYS.items():
-            own = SDPPlusTrainingOptions(cache_dir=Path(folder, name), **common, **options)
-            seconds[name], (training, losses[name]) = timed(train, own, backbone, images, text, args.epochs)
-        reference, *cached = losses.values()
+
+        def train(name: str) -> Tensor:
+            """Get the tokens, take the steps of all epochs, and return the losses."""
+            options = SDPPlusTrainingOptions(cache_dir=Path(folder, name), **common, **WAYS[name])
+            torch.manual_seed(0)
+            training = SDPPlusTraining(options=options, trained=adapters_for(backbone), **parts)
+            epochs = range(1, args.epochs + 1)
+            return torch.tensor([one["loss"] for epoch in epochs for one in training.steps(epoch)])
+
+        seconds, losses = {}, {}
+        for name in WAYS:
+            seconds[name], losses[name] = timed(train, name)
         print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
         print_ratios(seconds)
-        for name, own in zip(list(WAYS)[1:], cached, strict=True):
+        (_, reference), *cached = losses.items()
+        for name, own in cached:
             off = ((own - reference).abs() / reference).max()
             print(f"largest relative difference of a loss with {name}: {off:.1e}")
-        print(step_shares(training, args.repeats))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from harness import start
+from harness import Options, benchmark
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -32,18 +32,15 @@ TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
 TESTED_ON = ["metal", "tablet", "tile", "washer", "wood"]
 KNOWN = ("--prompts", "industrial")  # which the demonstration model was taught; DP-CLIP's own it knows not
 MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
-# method -> variant -> options of the training; a variant called as a switch of fidelity has this one on, the rest none
-VARIANTS: dict[str, dict[str, list[str]]] = {
-    "sdp": {"corrected": [], "taps_share_buffers": []},
-    "sdp_plus": {"corrected": [], "taps_share_buffers": [], "unshuffled_training": []},
-    "dp_clip": {
-        "corrected": [],
-        "without decoupling": ["--decoupling_weight", "0"],
-        "without GRN": ["--no-grn"],
-        "without either": ["--decoupling_weight", "0", "--no-grn"],
-        "grn_over_batch": [],
-        "repeated_prototype_update": [],
-    },
+PARTS = {  # what a training's options leave out
+    "without decoupling": ["--decoupling_weight", "0"],
+    "without GRN": ["--no-grn"],
+    "without either": ["--decoupling_weight", "0", "--no-grn"],
+}
+VARIANTS = {  # of a method; one called as a switch of fidelity has this one on, the rest none
+    "sdp": ("corrected", "taps_share_buffers"),
+    "sdp_plus": ("corrected", "taps_share_buffers", "unshuffled_training"),
+    "dp_clip": ("corrected", *PARTS, "grn_over_batch", "repeated_prototype_update"),
 }
 
 
@@ -53,7 +50,7 @@ def measure(method: str, variant: str, seed: int) -> list[float]:
     named = patch.object(Fidelity, "named", lambda *_: fidelity)
     with tempfile.TemporaryDirectory() as folder, named, contextlib.redirect_stderr(io.StringIO()):
         common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
-        train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *VARIANTS[method][variant]]
+        train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *PARTS.get(variant, [])]
         train += ["--save_path", f"{folder}/training", "--save_freq", "40"]
         test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test", "--no_report"]
         if method == "sdp":
@@ -68,8 +65,8 @@ def measure(method: str, variant: str, seed: int) -> list[float]:
     return [100 * results["mean"][name] for name in MEASURES]
 
 
-def main() -> None:
-    args = start(__doc__, methods=list(VARIANTS), seeds=[1, 2, 3])
+@benchmark(methods=list(VARIANTS), seeds=[1, 2, 3])
+def main(args: Options) -> None:
     jobs = [(method, variant) for method in args.methods for variant in VARIANTS[method]]
     rows = []
     for method, variant in tqdm(jobs, unit="variant", dynamic_ncols=True):
@@ -81,7 +78,3 @@ def main() -> None:
         rows.append((method, variant, *cells))
     print(f"Mean and standard deviation over seeds {' '.join(map(str, args.seeds))}, in percent\n")
     print(tabulate(rows, headers=("method", "variant", *MEASURES), tablefmt="pipe", disable_numparse=True))
-
-
-if __name__ == "__main__":
-    main()

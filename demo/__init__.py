@@ -3,8 +3,8 @@
 `draw.py` draws the set: `render.py` makes a picture and its mask of a `scene.py`, that is one of the `surfaces.py` or
 `parts.py` with `defects.py`. A new class is a function there and an entry in `render.py`.
 
-`train.py` trains the model (`training.py`, by its `options.py`): pairs of pictures in `pool.py`, `captions.py`, the
-`network.py` and its `objective.py`. The weights lie in `pretrained_models/demo/`.
+`train.py` trains the model (`training.py`): pairs of pictures in `pool.py`, `captions.py`, the `network.py` and its
+`objective.py`. The weights lie in `pretrained_models/demo/`.
 
 May import `datasets`, `models` and `utils`; what `draw.py` imports, not `models`.
 """

@@ -1,6 +1,7 @@
 """Captions of the demonstration model: the detectors' own sentences about what its surfaces are called."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import open_clip
@@ -31,28 +32,26 @@ class Captions:
     """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds.
 
     Attributes:
-        ids: number in CLIP's vocabulary of each word of the small one but word 0, int32 [k].
-        every: name -> each state's sentences, normal first: tokens [n, T] and places of the end-of-text token [n].
+        vocabulary: size of CLIP's.
+        ids: number in CLIP's vocabulary of each word of the small one but word 0, ascending, int32 [k].
+        every: name -> tokens [n, T] of each state's n sentences, normal first.
     """
 
     def __init__(self, prompts: PromptEnsemble, context_length: int) -> None:
         tokenize = open_clip.SimpleTokenizer(context_length=context_length)
         unknown = set(tokenize.encode(UNKNOWN))
-        names = [*CLASSES, *(other for one in CLASSES for other in OTHER_NAMES[one]), *GENERAL]
+        names = [*CLASSES, *chain(*OTHER_NAMES.values()), *GENERAL]
         tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in names}
-        used = torch.cat([part for both in tokens.values() for part in both]).unique().tolist()
+        used = torch.cat([*chain(*tokens.values())]).unique().tolist()
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
-        small = torch.zeros(tokenize.vocab_size, dtype=torch.long)
+        self.vocabulary = tokenize.vocab_size
+        small = torch.zeros(self.vocabulary, dtype=torch.long)
         small[self.ids.long()] = torch.arange(1, len(self.ids) + 1)
-        self.every = {name: [(small[part], part.argmax(-1)) for part in both] for name, both in tokens.items()}
+        self.every = {name: [small[part] for part in both] for name, both in tokens.items()}
 
-    def draw(self, name: str, count: int, rng: np.random.Generator) -> list[tuple[Tensor, Tensor]]:
-        """Draw `count` sentences of each state at random; the form is that of `every`."""
-        drawn = []
-        for tokens, ends in self.every[name]:
-            chosen = torch.from_numpy(rng.choice(len(tokens), count, replace=False))
-            drawn.append((tokens[chosen], ends[chosen]))
-        return drawn
+    def draw(self, name: str, count: int, rng: np.random.Generator) -> Tensor:
+        """Draw `count` sentences of each state at random, tokens [2, count, T]."""
+        return torch.stack([tokens[rng.choice(len(tokens), count, replace=False)] for tokens in self.every[name]])
 
 
 def draw_names(rng: np.random.Generator) -> list[str]:
@@ -61,14 +60,13 @@ def draw_names(rng: np.random.Generator) -> list[str]:
     return [*names, str(rng.choice(GENERAL))]
 
 
-def encode(clip: nn.Module, groups: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Encode groups of sentences: for each state the mean embedding, unit length, [groups, D, 2]."""
-    parts = [part for group in groups for part in group]
-    tokens, ends = (torch.cat(column) for column in zip(*parts, strict=True))
+def encode(clip: nn.Module, sentences: Tensor) -> Tensor:
+    """Encode groups of sentences [groups, 2, n, T]: for each state the mean embedding, unit length, [groups, D, 2]."""
+    tokens = sentences.flatten(0, 2)
+    ends = tokens.argmax(-1)  # the end-of-text token has the highest number
     length = int(ends.max()) + 1
     x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
     x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
     x = clip.ln_final(x[torch.arange(len(ends)), ends]) @ clip.text_projection
-    embeddings = F.normalize(x.float(), dim=-1)
-    means = torch.stack([part.mean(0) for part in embeddings.split([len(ends) for _, ends in parts])])  # [2 groups, D]
-    return F.normalize(means, dim=-1).unflatten(0, (len(groups), 2)).transpose(1, 2)
+    embeddings = F.normalize(x.float(), dim=-1).unflatten(0, sentences.shape[:3])
+    return F.normalize(embeddings.mean(2), dim=-1).transpose(1, 2)

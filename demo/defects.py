@@ -1,6 +1,5 @@
 """Defects of the demo set: each takes a sound scene and gives the same scene with one fault drawn from `rng`."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import cv2
@@ -46,11 +45,10 @@ def _walk(rng: np.random.Generator, start: tuple[float, float], steps: int, stri
 
 def _blob(scene: Scene, rng: np.random.Generator, radius: float, ragged: float) -> Array:
     """Signed distance of an irregular blob somewhere on the part, [S, S]."""
-    x0, y0 = _place(scene, rng)
-    x, y = plane(scene.size)
+    x, y = plane(scene.size, *_place(scene, rng))
     angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.6, 1)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    u, v = (x - x0) * cos + (y - y0) * sin, ((y - y0) * cos - (x - x0) * sin) / np.float32(ratio)
+    u, v = x * cos + y * sin, (y * cos - x * sin) / np.float32(ratio)
     return np.hypot(u, v) - np.float32(radius) * (1 + np.float32(ragged) * cloud(rng, scene.size, 1.2 * radius))
 
 
@@ -97,13 +95,9 @@ def contamination(scene: Scene, rng: np.random.Generator) -> Scene:
         rise = 3 * np.sqrt(np.clip(-distance / 5, 0, 1))
         cover = inside(distance, 1.5)
     elif kind == 1:
-        x0, y0 = _place(scene, rng)
-        x, y = plane(scene.size)
-        distance = np.full((scene.size, scene.size), 1e3, np.float32)
-        for _ in range(int(rng.integers(7, 18))):
-            dx, dy = 9 * rng.standard_normal(2)
-            grain = np.hypot(x - np.float32(x0 + dx), y - np.float32(y0 + dy)) - np.float32(rng.uniform(2.5, 5))
-            distance = np.minimum(distance, grain)
+        middle, count = np.array(_place(scene, rng)), int(rng.integers(7, 18))
+        grains = [(middle + 9 * rng.standard_normal(2), rng.uniform(2.5, 5)) for _ in range(count)]
+        distance = np.min([np.hypot(*plane(scene.size, *at)) - np.float32(radius) for at, radius in grains], axis=0)
         rise = 1.5 * np.sqrt(np.clip(-distance / 2, 0, 1))
         cover = inside(distance)
     else:
@@ -131,17 +125,11 @@ def broken(scene: Scene, rng: np.random.Generator) -> Scene:
     solid = (scene.part > 0.5).astype(np.uint8)
     rim = solid - cv2.erode(solid, np.ones((3, 3), np.uint8))
     on_rim = _point(rim > 0, 118, rng)
-    x0, y0 = on_rim or _place(scene, rng)
+    x, y = plane(scene.size, *(on_rim or _place(scene, rng)))
     radius = rng.uniform(12, 28) if on_rim else rng.uniform(10, 20)
     jag = 0.22 * cloud(rng, scene.size, 0.9 * radius) + 0.12 * cloud(rng, scene.size, 0.35 * radius)
-    x, y = plane(scene.size)
-    distance = np.hypot(x - np.float32(x0), y - np.float32(y0)) - np.float32(radius) * (1 + jag)
+    distance = np.hypot(x, y) - np.float32(radius) * (1 + jag)
     edge = np.exp(-((np.clip(distance, 0, None) / 2) ** 2)) * scene.part
     frayed = scene.painted(np.clip(scene.albedo * np.float32(rng.uniform(0.6, 1.25)), 0, 1), 0.6 * edge)
     part = scene.part * (1 - inside(distance, 1.2))
     return replace(frayed, part=part, height=frayed.height - np.float32(1.2) * edge)
-
-
-DRAW_DEFECT: Mapping[str, Callable[[Scene, np.random.Generator], Scene]] = {
-    defect.__name__: defect for defect in (scratch, crack, spot, contamination, dent, broken)
-}

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from datasets.meta import Entry, Meta, write_meta
 from datasets.registry import get_spec
-from demo.render import CLASSES, DEFECTS, drawing_processes, render
+from demo.render import DEFECTS, drawing_processes, render
 from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
@@ -94,56 +93,50 @@ def _is_there(root: Path, recipe: Recipe) -> bool:
     marker = root / MARKER
     if marker.is_file():
         return read_json(marker, dict[str, Any]) == {"version": VERSION, **asdict(recipe)}
-    if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*CLASSES, META}):
+    if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*DEFECTS, META}):
         raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
     return False
 
 
 def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
-    images = list(_images(recipe))
+    meta = _meta(recipe)
+    entries = [entry for classes in meta.values() for entries in classes.values() for entry in entries]
     with drawing_processes(workers) as executor:
-        drawn = executor.map(partial(_draw, root, recipe), images, chunksize=8)
-        for _ in tqdm(drawn, total=len(images), desc="drawing", unit="image", disable=None):
-            pass
-    meta: Meta = {"train": {}, "test": {}}
-    for split, _, entry in images:
-        meta[split].setdefault(entry.cls_name, []).append(entry)
+        drawn = executor.map(partial(_draw, root, recipe), entries, chunksize=8)
+        list(tqdm(drawn, total=len(entries), desc="drawing", unit="image", disable=None))
     write_meta(root / META, meta, [])  # with nothing wrong, which tests look after
     write_json(root / MARKER, {"version": VERSION, **asdict(recipe)})
 
 
-def _images(recipe: Recipe) -> Iterator[tuple[str, int, Entry]]:
-    """Yield the split of every image, its number among those of its kind, and its entry, in the order of the meta."""
-    for name in CLASSES:
-        kinds = DEFECTS[name]
+def _meta(recipe: Recipe) -> Meta:
+    """List the images of a demo set."""
+    meta: Meta = {"train": {}, "test": {}}
+    for name, kinds in DEFECTS.items():
         faulty = {kind: len(range(place, recipe.anomalous, len(kinds))) for place, kind in enumerate(kinds)}
-        folders = [("train", "good", recipe.train)]
-        folders += [("test", kind, count) for kind, count in sorted({"good": recipe.normal, **faulty}.items())]
-        for split, kind, count in folders:
-            for index in range(count):
-                image = f"{name}/{split}/{kind}/{index:03}.png"
-                mask = "" if kind == "good" else f"{name}/ground_truth/{kind}/{index:03}_mask.png"
-                yield split, index, Entry(image, mask, name, kind, int(kind != "good"))
+        tested = sorted({"good": recipe.normal, **faulty}.items())
+        for split, counts in (("train", [("good", recipe.train)]), ("test", tested)):
+            meta[split][name] = [_entry(name, split, kind, index) for kind, count in counts for index in range(count)]
+    return meta
 
 
-def image_rng(seed: int, class_name: str, split: str, kind: str, index: int) -> np.random.Generator:
-    """Return the generator of one image, so that each can be drawn without the others."""
-    names = zlib.crc32(f"{class_name}/{split}/{kind}".encode())
-    return np.random.default_rng([seed, names, index])
+def _entry(name: str, split: str, kind: str, index: int) -> Entry:
+    mask = "" if kind == "good" else f"{name}/ground_truth/{kind}/{index:03}_mask.png"
+    return Entry(f"{name}/{split}/{kind}/{index:03}.png", mask, name, kind, int(kind != "good"))
 
 
-def _draw(root: Path, recipe: Recipe, image: tuple[str, int, Entry]) -> None:
-    split, index, entry = image
-    rng = image_rng(recipe.seed, entry.cls_name, split, entry.specie_name, index)
+def image_rng(seed: int, img_path: str) -> np.random.Generator:
+    """Return the generator of one image, `gear/test/good/003.png`, so that each can be drawn without the others."""
+    folder, _, file = img_path.rpartition("/")
+    return np.random.default_rng([seed, zlib.crc32(folder.encode()), int(Path(file).stem)])
+
+
+def _draw(root: Path, recipe: Recipe, entry: Entry) -> None:
+    rng = image_rng(recipe.seed, entry.img_path)
     picture, mask = render(entry.cls_name, entry.specie_name if entry.anomaly else None, rng, recipe.size)
-    _write_png(root / entry.img_path, picture)
-    if entry.mask_path:
-        _write_png(root / entry.mask_path, mask.astype(np.uint8) * 255)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    with atomic_open(path, "wb") as file:
-        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    files = {entry.img_path: picture} | ({entry.mask_path: mask.astype(np.uint8) * 255} if entry.mask_path else {})
+    for path, pixels in files.items():
+        with atomic_open(root / path, "wb") as file:
+            Image.fromarray(pixels).save(file, "PNG", compress_level=1)
 
 
 def main() -> None:

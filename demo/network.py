@@ -1,9 +1,7 @@
 """The demonstration model's network: how it starts, how it is written to files."""
 
-import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -21,26 +19,24 @@ POSITION_SCALE = 0.5  # standard deviation of the position embedding at the star
 QUERY_GAIN, VALUE_GAIN, OUTPUT_GAIN = 0.7, 1.0, 0.5
 
 
-def build(config: dict[str, Any], captions: Captions, pool: Pool) -> open_clip.CLIP:
-    """Build the untrained model, with a token embedding of the captions' words alone; word 0 stays zero.
+def start(clip: open_clip.CLIP, captions: Captions, pool: Pool) -> None:
+    """Give an untrained model a token embedding of the captions' words alone, whose word 0 stays zero, and its start.
 
     The image tower starts otherwise than open_clip's, which saves hundreds of steps. The patch embedding whitens
     the pool's patches, so that fine detail weighs as much as brightness. Positions are sines and cosines, so that
     near is similar. Attention starts as in Trockman and Kolter's mimetic initialisation (arXiv:2305.09828): a token
     attends to tokens like itself, and their mean is subtracted from it; what remains is what is unusual about it.
     """
-    clip = open_clip.CLIP(**copy.deepcopy(config))
-    embedding = nn.Embedding(len(captions.ids) + 1, config["text_cfg"]["width"], padding_idx=0)
+    embedding = nn.Embedding(len(captions.ids) + 1, clip.token_embedding.embedding_dim, padding_idx=0)
     nn.init.normal_(embedding.weight[1:], std=0.02)
     clip.token_embedding = embedding
     with torch.no_grad():
-        clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))
+        clip.logit_scale.fill_(math.log(IMAGE_TEMPERATURE))  # where it stays: no loss reads it
         visual = clip.visual
         visual.conv1.weight.copy_(_whitening(pool, *visual.conv1.weight.shape[::3]))
         visual.positional_embedding[1:] = _positions(visual.grid_size[0], visual.positional_embedding.shape[1])
         for block in visual.transformer.resblocks:
             _start_attention(block.attn)
-    return clip
 
 
 def _positions(grid: int, width: int) -> Tensor:
@@ -71,12 +67,12 @@ def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
     return filters.T.reshape(width, 3, patch, patch)
 
 
-def write_weights(clip: nn.Module, captions: Captions, vocabulary: int, folder: Path) -> None:
+def write_weights(clip: nn.Module, captions: Captions, folder: Path) -> None:
     """Write the weights in half precision, the token embedding by its used rows, and `SHA256SUMS`."""
     state = {key: value.half().contiguous() for key, value in clip.state_dict().items()}
     state["token_embedding.rows"] = state.pop("token_embedding.weight")[1:].contiguous()
-    state["token_embedding.ids"] = captions.ids
-    state["token_embedding.size"] = torch.tensor(vocabulary, dtype=torch.int32)
+    size = torch.tensor(captions.vocabulary, dtype=torch.int32)
+    state |= {"token_embedding.ids": captions.ids, "token_embedding.size": size}
     with atomic_open(folder / "demo.safetensors", "wb") as file:
         file.write(save(state))
     names = [name for name in ("demo.json", "demo.safetensors") if (folder / name).is_file()]

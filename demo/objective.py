@@ -1,14 +1,15 @@
 """What the demonstration model is trained for: losses, each on what SDP itself computes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from models.dual_path import Tap, encode_dual_path
 from models.sdp import IMAGE_TEMPERATURE, token_scores
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     images: Tensor  # normalised [B, 3, S, S]
     shares: Tensor  # share of each patch that is anomalous [B, N]
     classes: Tensor  # class numbers [B]
-    general: Tensor  # which images go by a general name instead of their class's, bool [B]
+    called: Tensor  # number of the class whose name each goes by, that after the last for a general name [B]
 
 
 def loss_weights(step: int) -> dict[str, float]:
@@ -42,82 +43,62 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
 
     "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
     "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
-    faulty image's most anomalous patches score above every sound image's.
-
-    Args:
-        taps: features of the images.
-        readers: those layers; they help to train the tower and are let go of.
-        text: features of the classes and, last, of a general name [classes + 1, D, 2].
-        batch: the images.
+    faulty image's most anomalous patches score above every sound image's. The layers, `readers`, help to train the
+    tower and are let go of. `text` are features of the classes and, last, of a general name [classes + 1, D, 2].
     """
-    own = text[torch.where(batch.general, len(text) - 1, batch.classes)]  # [B, D, 2]
+    own = text[batch.called]  # [B, D, 2]
     token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]
     faulty = (batch.shares.amax(1) > 0).long()
     logits = IMAGE_TEMPERATURE * (token[:, None] @ own)[:, 0]  # [B, 2]
     by_class = IMAGE_TEMPERATURE * torch.einsum("bd,cds->bcs", token, text[:-1])
 
     target, weight = (4 * batch.shares).clamp(max=1), torch.tensor(POSITIVE_WEIGHT)
-
-    def patches(logits: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
-
+    patches = partial(F.binary_cross_entropy_with_logits, target=target, pos_weight=weight)
     scores = [TOKEN_SCALE * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
     together = torch.stack(scores).sum(0)
-    alone = torch.stack([patches(len(taps) * score) for score in scores])
     peaks = together.logsumexp(dim=1)
-    read = torch.stack([patches(logits) for logits in readers([tap.ori[:, 1:].float() for tap in taps], own)])
+    read = readers([tap.ori[:, 1:].float() for tap in taps], own)  # [taps, B, N]
     return {
         "state": F.cross_entropy(logits, faulty),
         "class": F.cross_entropy(by_class.logsumexp(-1), batch.classes),
         "patch": patches(together),
-        "tap": alone.mean(),
+        "tap": torch.stack([patches(len(taps) * score) for score in scores]).mean(),
         "peak": F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean(),
-        "read": read.mean(),
+        "read": torch.stack([patches(logits) for logits in read]).mean(),
     }
 
 
-class ExplicitAttention(TorchFunctionMode):
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
     """Compute attention that is not causal by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or kwargs.get("is_causal"):
-            return func(*args, **kwargs)
-        query, key, value = args
-        logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-        return logits.softmax(-1).to(value.dtype) @ value
+    logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    return logits.softmax(-1).to(value.dtype) @ value
 
 
 def backward(
-    clip: nn.Module,
-    readers: LinearAdapters,
-    text: Tensor,
-    taps_after: Sequence[int],
-    batch: Batch,
-    weights: dict[str, float],
-    executor: Executor,
+    clip: nn.Module, readers: LinearAdapters, text: Tensor, taps: Sequence[int], batch: Batch, step: int, pool: Executor
 ) -> dict[str, float]:
     """Leave a batch's gradients in the parameters of both towers and of the readers, and return the mean losses.
 
-    The chunks of the batch are worked on by the executor's threads and added up in their order.
+    The towers are tapped after the blocks `taps`. The chunks of the batch are worked on by the pool's threads and
+    added up in their order.
     """
     parameters = [*clip.visual.parameters(), *readers.parameters()]
+    weights = loss_weights(step)
 
     def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         chunk = Batch(*fields)
         leaf = text.detach().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16), ExplicitAttention():
-            taps = encode_dual_path(clip.visual, chunk.images, taps_after, shared_buffers=False)
-        parts = losses(taps, readers, leaf, chunk)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_dual_path(clip.visual, chunk.images, taps, shared_buffers=False)
+        parts = losses(features, readers, leaf, chunk)
         total = sum(weights[name] * value for name, value in parts.items())
         gradients = torch.autograd.grad(total, [*parameters, leaf])
         return gradients, {name: value.item() for name, value in parts.items()}
 
-    results = list(executor.map(of_chunk, *(field.split(CHUNK) for field in batch)))
-    means = [torch.stack(one).mean(0) for one in zip(*(gradients for gradients, _ in results), strict=True)]
-    text.backward(means[-1])
-    for parameter, gradient in zip(parameters, means[:-1], strict=True):
+    with patch.object(F, "scaled_dot_product_attention", explicit_attention):
+        gradients, parts = zip(*pool.map(of_chunk, *(field.split(CHUNK) for field in batch)), strict=True)
+    *means, of_text = (torch.stack(one).mean(0) for one in zip(*gradients, strict=True))
+    text.backward(of_text)
+    for parameter, gradient in zip(parameters, means, strict=True):
         parameter.grad = gradient
-    return {name: float(np.mean([parts[name] for _, parts in results])) for name in weights}
+    return {name: float(np.mean([one[name] for one in parts])) for name in weights}

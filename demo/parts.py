@@ -19,19 +19,15 @@ def _bevel(distance: Array, width: float, rise: float) -> Array:
 
 def washer(rng: np.random.Generator, size: int) -> Scene:
     """One or two turned metal rings of one kind."""
-    layout = ([(0, 0, 1.0)], [(-58, -36, 0.6), (58, 36, 0.6)])[int(rng.integers(2))]
-    u, v = posed_plane(rng, size, np.pi, 6)
+    scale, places = ((1.0, [(0, 0)]), (0.6, [(-58, -36), (58, 36)]))[int(rng.integers(2))]
+    u, v = posed_plane(rng, size, 6)
     outer, bore = rng.uniform(82, 100), rng.uniform(0.34, 0.54)
     colour = hue(rng, 0.35, 0.75, 0.06) * np.float32([[1, 1, 1], [1.15, 0.95, 0.65]][int(rng.integers(2))])
     rise, flute = rng.uniform(2, 4.5), rng.uniform(0.02, 0.06)
     lathe = np.convolve(rng.standard_normal(600).astype(np.float32), np.ones(2) / 2, "same").astype(np.float32)
-    distance = np.full((size, size), 1e3, np.float32)
-    radius = np.zeros((size, size), np.float32)
-    for x, y, scale in layout:
-        round_ = np.hypot(u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5))
-        ring = np.maximum(round_ - outer * scale, bore * outer * scale - round_)
-        radius = np.where(ring < distance, round_, radius)
-        distance = np.minimum(distance, ring)
+    rounds = [np.hypot(u - x - rng.uniform(-5, 5), v - y - rng.uniform(-5, 5)) for x, y in places]
+    rings = [np.maximum(round_ - outer * scale, bore * outer * scale - round_) for round_ in rounds]
+    distance, radius = np.min(rings, axis=0), np.choose(np.argmin(rings, axis=0), rounds)
     grooves = np.interp(radius * 4, np.arange(600), lathe).astype(np.float32)
     wear = 1 + flute * grooves + 0.06 * cloud(rng, size, 40) + 0.03 * cloud(rng, size, 2.5)
     height = _bevel(distance, 5, rise) + 0.08 * grooves
@@ -40,7 +36,7 @@ def washer(rng: np.random.Generator, size: int) -> Scene:
 
 def gear(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """A cog wheel with bore, keyway and holes; `missing`: one tooth is missing."""
-    u, v = posed_plane(rng, size, np.pi, 10)
+    u, v = posed_plane(rng, size, 10)
     teeth, outer = int(rng.integers(10, 19)), rng.uniform(92, 110)
     depth = rng.uniform(1.6, 2.1) * np.pi * outer / teeth / 2.4
     angle, round_ = np.arctan2(v, u), np.hypot(u, v)
@@ -83,16 +79,15 @@ def _imprint(rng: np.random.Generator, u: Array, v: Array) -> Array:
     """A letter on the left and a digit on the right of a tablet's score line, coverage [S, S]."""
     size = len(u)
     scale = rng.uniform(0.8, 1.3)
-    letter, digit = "ABCDEFGHKMNPRSTVX"[int(rng.integers(17))], str(rng.integers(2, 10))
-    left = _lettering(letter, size, (-20 - 16 * scale, 11 * scale), scale)
-    both = np.maximum(left, _lettering(digit, size, (18, 11 * scale), scale))
-    unit = size / 256
-    return cv2.remap(both, np.float32((u + 128) * unit), np.float32((v + 128) * unit), cv2.INTER_LINEAR)
+    words = ("ABCDEFGHKMNPRSTVX"[int(rng.integers(17))], -20 - 16 * scale), (str(rng.integers(2, 10)), 18)
+    both = np.max([_lettering(word, size, (x, 11 * scale), scale) for word, x in words], axis=0)
+    place = (np.float32((line + 128) * (size / 256)) for line in (u, v))
+    return cv2.remap(both, *place, cv2.INTER_LINEAR)
 
 
 def tablet(rng: np.random.Generator, size: int) -> Scene:
     """A pressed tablet, round to long, with a score line, plain, speckled or in two colours."""
-    u, v = posed_plane(rng, size, np.pi, 10)
+    u, v = posed_plane(rng, size, 10)
     radius = rng.uniform(60, 76)
     reach = rng.choice([0.0, 0.0, 20.0, 36.0])
     round_ = np.hypot(np.maximum(np.abs(u) - reach, 0), v)
@@ -116,7 +111,7 @@ class _Board:
     """Colour and relief of a circuit board while its pieces are put on, each within its own small window."""
 
     def __init__(self, size: int, colour: Array) -> None:
-        self.x, self.y = plane(size)
+        self.line = plane(size)[0][0]  # x of the columns, and y of the rows
         self.albedo = np.full((size, size, 3), colour, np.float32)
         self.height = np.zeros((size, size), np.float32)
 
@@ -129,14 +124,10 @@ class _Board:
         self, at: tuple[float, float], half: tuple[float, float], colour: Array, rise: float, disc: bool = False
     ) -> None:
         """Put a rectangle with half sides `half` around the point `at`, or a disc with that radius."""
-        size, unit = len(self.x), len(self.x) / 256
-        window = tuple(
-            slice(max(0, round((centre - reach + 126) * unit)), min(size, round((centre + reach + 130) * unit)))
-            for centre, reach in zip(at[::-1], half[::-1], strict=True)
-        )
-        x, y = np.abs(self.x[window] - at[0]), np.abs(self.y[window] - at[1])
+        columns, rows = (np.abs(self.line - centre) < reach + 2 for centre, reach in zip(at, half, strict=True))
+        x, y = np.abs(self.line[columns] - at[0]), np.abs(self.line[rows] - at[1])[:, None]
         distance = np.hypot(x, y) - half[0] if disc else np.maximum(x - half[0], y - half[1])
-        self.lay(inside(distance), colour, rise, window)
+        self.lay(inside(distance), colour, rise, np.ix_(rows, columns))
 
 
 def _component(board: _Board, rng: np.random.Generator, cx: float, cy: float, fitted: bool) -> None:

@@ -1,14 +1,15 @@
 """Training pictures of the demonstration model: pairs of a sound and a faulty picture, rendered once, then varied."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
 from datasets.transforms import CLIP_MEAN, CLIP_STD, resize_rgb
@@ -20,8 +21,7 @@ CHUNK = 64  # pairs that a process renders at a time; for no more than these non
 KINDS = tuple((name, defect) for name in (*CLASSES, *PARTS) for defect in DEFECTS[name])
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """Rendered pairs."""
 
     sound: Picture  # uint8 RGB [n, S, S, 3]
@@ -35,45 +35,42 @@ def render_pool(seed: int, pairs: int, size: int, workers: int, most: int) -> Po
     with drawing_processes(workers) as executor:  # which starts them with the first work
         spread = map if pairs <= CHUNK else partial(executor.map, chunksize=CHUNK)
         rendered = spread(partial(_render, seed, size, most), range(pairs))
-        triples = list(tqdm(rendered, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
-    classes = [CLASSES.index(KINDS[index % len(KINDS)][0]) for index in range(pairs)]
-    sound, faulty, masks = (np.stack(part) for part in zip(*triples, strict=True))
-    return Pool(sound, faulty, masks, np.array(classes))
+        rows = list(tqdm(rendered, total=pairs, desc="rendering", unit="pair", dynamic_ncols=True))
+    return Pool(*map(np.stack, zip(*rows, strict=True)))
 
 
-def _render(seed: int, size: int, most: int, index: int) -> tuple[Picture, Picture, Picture]:
-    """Render pair number `index` of a seed, with up to `most` defects, and shrink it to `size`."""
+def _render(seed: int, size: int, most: int, index: int) -> tuple[Picture, Picture, Picture, int]:
+    """Render pair number `index` of a seed, with up to `most` defects, shrunk to `size`: a row of a `Pool`."""
     name, defect = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([seed, index])
     more = int(rng.choice(most, p=MORE_DEFECTS[:most] / MORE_DEFECTS[:most].sum()))
     sound, faulty, mask = render_pair(name, [defect, *rng.choice(DEFECTS[name], more)], rng)
     shares = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
     sound, faulty = (resize_rgb(Image.fromarray(picture), size) for picture in (sound, faulty))
-    return sound, faulty, np.asarray(shares)
+    return sound, faulty, np.asarray(shares), CLASSES.index(name)
 
 
 def normalise(pictures: NDArray[np.float32]) -> Tensor:
     """Turn pictures [B, S, S, 3], 0 to 1, into CLIP's input [B, 3, S, S]."""
-    mean, std = np.float32(CLIP_MEAN), np.float32(CLIP_STD)
-    return torch.from_numpy(np.ascontiguousarray(((pictures - mean) / std).transpose(0, 3, 1, 2)))
+    return normalize(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), CLIP_MEAN, CLIP_STD)
 
 
-def batches(pool: Pool, pairs: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def batches(pool: Pool, pairs: int, patch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield endless batches of pairs, each faulty picture followed by its sound twin.
 
-    Yields:
-        images [2 pairs, 3, S, S]; masks [2 pairs, S, S], 0 to 1; class numbers [2 pairs].
+    They are images [2 pairs, 3, S, S], the share of each patch that is anomalous [2 pairs, N], and class numbers.
     """
     while True:
         order = rng.permutation(len(pool.classes))
         for start in range(0, len(order) - pairs + 1, pairs):
-            images, masks, classes = [], [], []
+            images, masks = [], []
             for index in order[start : start + pairs]:
                 sound, faulty, mask = _vary(pool, index, rng)
                 images += [faulty, sound]
                 masks += [mask, np.zeros_like(mask)]
-                classes += [pool.classes[index]] * 2
-            yield normalise(np.stack(images)), torch.from_numpy(np.stack(masks)), torch.tensor(classes)
+            shares = torch.nn.functional.avg_pool2d(torch.from_numpy(np.stack(masks)), patch).flatten(1)
+            classes = np.repeat(pool.classes[order[start : start + pairs]], 2)
+            yield normalise(np.stack(images)), shares, torch.from_numpy(classes)
 
 
 def _vary(pool: Pool, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:

@@ -2,17 +2,16 @@
 
 import itertools
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.defects import DRAW_DEFECT
-from demo.parts import circuit, gear, tablet, washer
-from demo.scene import Array, Camera, Scene
-from demo.surfaces import fabric, foil, leather, metal, tile, wood
+from demo import defects, parts, surfaces
+from demo.scene import Array, Camera
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
 SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
@@ -20,21 +19,20 @@ LARGEST = 0.12  # and so is one that covers a larger share of the picture for ea
 FAINTEST = 0.1  # or that changes its mask by less than this on the average
 TRIES = 40
 
-# class -> what draws its scene, and its kinds of defect
-_CLASSES: Mapping[str, tuple[Callable[..., Scene], tuple[str, ...]]] = {
-    "circuit": (circuit, ("scratch", "contamination", "spot", "missing")),
-    "fabric": (fabric, ("spot", "contamination", "broken", "missing")),
-    "foil": (foil, ("scratch", "spot", "dent", "broken", "missing")),
-    "gear": (gear, ("scratch", "crack", "contamination", "broken", "missing")),
-    "leather": (leather, ("scratch", "crack", "spot", "dent", "missing")),
-    "metal": (metal, ("scratch", "spot", "contamination", "dent", "missing")),
-    "tablet": (tablet, ("crack", "spot", "contamination", "dent", "broken")),
-    "tile": (tile, ("crack", "spot", "contamination", "broken", "missing")),
-    "washer": (washer, ("scratch", "spot", "dent", "broken")),
-    "wood": (wood, ("scratch", "crack", "spot", "dent")),
+DEFECTS: Mapping[str, tuple[str, ...]] = {  # kinds of each class
+    "circuit": ("scratch", "contamination", "spot", "missing"),
+    "fabric": ("spot", "contamination", "broken", "missing"),
+    "foil": ("scratch", "spot", "dent", "broken", "missing"),
+    "gear": ("scratch", "crack", "contamination", "broken", "missing"),
+    "leather": ("scratch", "crack", "spot", "dent", "missing"),
+    "metal": ("scratch", "spot", "contamination", "dent", "missing"),
+    "tablet": ("crack", "spot", "contamination", "dent", "broken"),
+    "tile": ("crack", "spot", "contamination", "broken", "missing"),
+    "washer": ("scratch", "spot", "dent", "broken"),
+    "wood": ("scratch", "crack", "spot", "dent"),
 }
-CLASSES: tuple[str, ...] = tuple(_CLASSES)
-DEFECTS: Mapping[str, tuple[str, ...]] = {name: defects for name, (_, defects) in _CLASSES.items()}
+CLASSES: tuple[str, ...] = tuple(DEFECTS)
+_DRAW = vars(surfaces) | vars(parts) | vars(defects)  # a class or a defect is drawn by the function of its name
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -47,37 +45,32 @@ def render(class_name: str, defect: str | None, rng: np.random.Generator, size: 
 
 
 def render_pair(
-    class_name: str, defects: Sequence[str], rng: np.random.Generator, size: int = 256
+    class_name: str, kinds: Sequence[str], rng: np.random.Generator, size: int = 256
 ) -> tuple[Picture, Picture, Mask]:
-    """Draw one part or surface twice: sound, and with defects.
+    """Draw one part or surface twice: sound, and with defects of these kinds, none for a second sound picture.
 
-    Args:
-        class_name: one of `CLASSES`.
-        defects: kinds of `DEFECTS[class_name]`; none for a second sound picture.
-        rng: three draws are taken from it: seeds of the scene, of the camera and of the defects.
-        size: width and height in pixels.
+    Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels.
 
     Returns:
         the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
     """
     scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
-    draw_scene, _ = _CLASSES[class_name]
+    draw_scene = partial(_DRAW[class_name], size=size)
     camera = Camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
-    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(defects))
+    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(kinds))
     for attempt in itertools.count(1):
-        scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed), size)
-        if "missing" in defects:
-            faulty_scene = draw_scene(np.random.default_rng(scene_seed), size, missing=True)
-        for defect in defects:
-            if defect != "missing":
-                faulty_scene = DRAW_DEFECT[defect](faulty_scene, defect_rng)
+        scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed))
+        if "missing" in kinds:
+            faulty_scene = draw_scene(np.random.default_rng(scene_seed), missing=True)
+        for kind in (one for one in kinds if one != "missing"):
+            faulty_scene = _DRAW[kind](faulty_scene, defect_rng)
         sound, faulty = camera.photograph(scene), camera.photograph(faulty_scene)
         mask = _visible_change(sound, faulty)
         in_bounds = least <= np.count_nonzero(mask) <= most
         plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
         # On a small picture a kind may always be too small: then the next one that can be seen at all will do.
-        if not defects or plain or (attempt > TRIES and mask.any()):
+        if not kinds or plain or (attempt > TRIES and mask.any()):
             break
         scene_seed = int(defect_rng.integers(2**62))  # nothing to see, or too much: another specimen
     return camera.expose(sound), camera.expose(faulty), mask

@@ -3,6 +3,7 @@
 All lengths are in pixels of a picture 256 wide, whatever size is drawn, so that a scene looks the same at any size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -56,8 +57,7 @@ class Camera:
     def photograph(self, scene: Scene) -> Array:
         """Light a scene: Lambert's diffuse term, a Blinn-Phong highlight, the part's soft shadow on the ground.
 
-        Returns:
-            the picture before sensor noise, float32 [S, S, 3], 0 to 1.
+        Gives the picture before sensor noise, float32 [S, S, 3], 0 to 1.
         """
         unit = 256 / scene.size  # 256-pixel units per pixel drawn
         height = np.float32(scene.height)
@@ -95,36 +95,30 @@ def mix(under: Array, over: Array, cover: Array) -> Array:
     return under * (1 - cover[..., None]) + over * cover[..., None]
 
 
-def plane(size: int) -> tuple[Array, Array]:
-    """Coordinates x, y of the pixel centres from the picture's middle, each [S, S]."""
+def plane(size: int, x0: float = 0, y0: float = 0) -> Sequence[Array]:
+    """Coordinates x, y of the pixel centres from the point (x0, y0), or from the picture's middle, each [S, S]."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) * 256
-    x, y = np.meshgrid(line, line)
-    return x, y
+    return np.meshgrid(line - np.float32(x0), line - np.float32(y0))
 
 
-def posed_plane(rng: np.random.Generator, size: int, turn: float, shift: float) -> tuple[Array, Array]:
-    """The plane's coordinates seen by a part turned by up to `turn` radians and moved by up to `shift`."""
-    x, y = plane(size)
-    angle = rng.uniform(-turn, turn)
-    dx, dy = rng.uniform(-shift, shift, 2)
+def posed_plane(rng: np.random.Generator, size: int, shift: float) -> tuple[Array, Array]:
+    """The plane's coordinates seen by a part turned by any angle and moved by up to `shift`."""
+    angle = rng.uniform(-np.pi, np.pi)
+    x, y = plane(size, *rng.uniform(-shift, shift, 2))
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    x, y = x - np.float32(dx), y - np.float32(dy)
     return x * cos + y * sin, y * cos - x * sin
 
 
 def cloud(rng: np.random.Generator, size: int, scale: float, octaves: int = 1) -> Array:
     """Smooth noise of about unit variance, features `scale` wide, each further octave half as wide and strong."""
-    total = np.zeros((size, size), np.float32)
-    weight, squares = 1.0, 0.0
-    for _ in range(octaves):
-        cells = max(2, round(256 / scale))
+    total, weights = np.zeros((size, size), np.float32), 0.5 ** np.arange(octaves)
+    for weight in weights:
+        cells = max(2, round(256 / (weight * scale)))
         coarse = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32)  # the rim is cut off again
         fine = cv2.resize(coarse, None, fx=size / cells, fy=size / cells, interpolation=cv2.INTER_CUBIC)
         offset = (fine.shape[0] - size) // 2
         total += np.float32(weight) * fine[offset : offset + size, offset : offset + size]
-        squares += weight**2
-        weight, scale = weight / 2, scale / 2
-    return total * np.float32(1.35 / np.sqrt(squares))
+    return total * np.float32(1.35 / np.sqrt(np.sum(weights**2)))
 
 
 def inside(distance: Array, soft: float = 1.0) -> Array:

@@ -19,12 +19,11 @@ def _per_cell(rng: np.random.Generator, cells: Array, spread: float) -> Array:
 def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """Woven cloth, plain or twill; `missing`: a thread is missing over some length."""
     pitch, bind = rng.uniform(8, 13), int(rng.integers(2, 5))
-    u, v = posed_plane(rng, size, np.pi, 40)
+    u, v = posed_plane(rng, size, 40)
     sway = rng.uniform(0.5, 2.5)
     u, v = u + sway * cloud(rng, size, 70), v + sway * cloud(rng, size, 70)
     warp, weft = np.floor(u / pitch), np.floor(v / pitch)
     across, along = u / pitch - warp - 0.5, v / pitch - weft - 0.5
-    on_top = (warp + weft) % bind < bind // 2
     warp_colour, weft_colour = hue(rng, 0.25, 0.7, 0.35), hue(rng, 0.25, 0.7, 0.35)
     warp_shade, weft_shade = _per_cell(rng, warp, 0.08), _per_cell(rng, weft, 0.08)
     gone = warp == np.floor(rng.uniform(-60, 60) / pitch)
@@ -32,20 +31,19 @@ def fabric(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     gone &= (v > start) & (v < start + reach) & missing
     ground = hue(rng, 0.05, 0.2, 0.1)
     fuzz = 1 + 0.08 * cloud(rng, size, 2.5)
-    on_top &= ~gone
+    on_top = ((warp + weft) % bind < bind // 2) & ~gone
     width, length = np.where(on_top, (across, along), (along, across))  # places on the thread that is seen
     height = np.cos(np.pi * width) * (0.75 + 0.25 * np.cos(np.pi * length))
     albedo = np.where(on_top[..., None], warp_colour * warp_shade[..., None], weft_colour * weft_shade[..., None])
-    albedo = albedo * (fuzz * (1 - 1.2 * width**2))[..., None]
     bare = gone.astype(np.float32) * np.clip(np.abs(along) * 2.2, 0.25, 1)
-    albedo = albedo * (1 - 0.6 * bare)[..., None]
+    albedo = albedo * (fuzz * (1 - 1.2 * width**2))[..., None] * (1 - 0.6 * bare)[..., None]
     return specimen(albedo, 1.6 * (height - 0.5 * bare), ground, 0.05)
 
 
 def foil(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """Foil with a printed repeat of small shapes; `missing`: one of the shapes was not printed."""
     pitch, shape = rng.uniform(26, 38), int(rng.integers(4))
-    u, v = posed_plane(rng, size, np.pi, 40)
+    u, v = posed_plane(rng, size, 40)
     row = np.floor(v / pitch)
     u = u + pitch / 2 * (row % 2) * rng.integers(2)
     column = np.floor(u / pitch)
@@ -83,7 +81,7 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     turn[:, 2] += (size - wide) / 2
     streaks = cv2.warpAffine(streaks, turn, (size, size), flags=cv2.INTER_LINEAR)
     colour = hue(rng, 0.35, 0.65, 0.08)
-    u, v = posed_plane(rng, size, np.pi, 30)
+    u, v = posed_plane(rng, size, 30)
     pitch = rng.uniform(70, 100)
     column, row = np.floor(u / pitch), np.floor(v / pitch)
     distance = np.hypot(u - (column + 0.5) * pitch, v - (row + 0.5) * pitch)
@@ -100,13 +98,12 @@ def metal(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
         wear = wear * (1 - 0.7 * empty * hole)
     else:
         height = height + 0.35 * radius * head
-    albedo = colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None]
-    return specimen(albedo, height, ground, 0.7)
+    return specimen(colour * ((1 + 0.07 * streaks * (1 - head)) * wear)[..., None], height, ground, 0.7)
 
 
 def wood(rng: np.random.Generator, size: int) -> Scene:
     """Planed boards with year rings and knots."""
-    u, v = posed_plane(rng, size, np.pi, 30)
+    u, v = posed_plane(rng, size, 30)
     seam_width = rng.uniform(70, 130)
     plank = np.floor(u / seam_width)
     seam = np.abs(u - np.round(u / seam_width) * seam_width)
@@ -126,14 +123,14 @@ def wood(rng: np.random.Generator, size: int) -> Scene:
     albedo = mix(light, light * np.float32([0.55, 0.5, 0.45]), grain) * _per_cell(rng, plank, 0.07)[..., None]
     groove = inside(seam - 1.2, 1.5)
     ground = hue(rng, 0.05, 0.15, 0.1)
-    albedo = albedo * (1 - 0.6 * groove)[..., None]
-    return specimen(albedo, 0.15 * streak - 1.2 * groove - 0.3 * late, ground, 0.12)
+    height = 0.15 * streak - 1.2 * groove - 0.3 * late
+    return specimen(albedo * (1 - 0.6 * groove)[..., None], height, ground, 0.12)
 
 
 def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     """Small glazed tiles set in grout; `missing`: one tile has come off."""
     pitch, ratio = rng.uniform(30, 50), rng.choice([1.0, 1.0, 2.0])
-    u, v = posed_plane(rng, size, np.pi, 40)
+    u, v = posed_plane(rng, size, 40)
     row = np.floor(v / pitch)
     u = u + (row % 2) * pitch * ratio / 2 * rng.integers(2)
     column = np.floor(u / (pitch * ratio))
@@ -144,8 +141,7 @@ def tile(rng: np.random.Generator, size: int, missing: bool = False) -> Scene:
     distance = distance + np.minimum(np.maximum(side_x, side_y), 0) + 0.5 * cloud(rng, size, 12)
     glaze = inside(distance, 1.5)
     number = column * 31 + row * 17
-    colour = hue(rng, 0.3, 0.75, 0.3) * np.ones((size, size, 1), np.float32)
-    vary = rng.uniform(0.05, 0.16)
+    colour, vary = hue(rng, 0.3, 0.75, 0.3), rng.uniform(0.05, 0.16)
     colour = colour * np.stack([_per_cell(rng, number, vary) for _ in range(3)], -1)
     colour = colour * (1 + 0.05 * cloud(rng, size, 14) + 0.06 * cloud(rng, size, 2.5))[..., None]
     grout = hue(rng, 0.3, 0.8, 0.06) * (1 + 0.08 * cloud(rng, size, 2.5))[..., None]
@@ -165,7 +161,7 @@ def leather(rng: np.random.Generator, size: int, missing: bool = False) -> Scene
     creases = np.min([np.abs(cloud(rng, size, grain * k)) for k in (1.0, 1.2, 0.8)], axis=0)
     pebble = 1 - np.exp(-3.5 * creases)
     colour = hue(rng, 0.18, 0.55, 0.12) * np.float32([1.25, 0.95, 0.75])
-    u, v = posed_plane(rng, size, np.pi, 60)
+    u, v = posed_plane(rng, size, 60)
     v = v + 4 * cloud(rng, size, 150)
     pitch = rng.uniform(18, 26)
     number = np.floor(u / pitch)

@@ -4,6 +4,8 @@ import numpy as np
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
+from utils.measures.class_measures import pixel_measures
+
 Region = tuple[int, np.ndarray, np.ndarray]  # image, rows, columns
 
 
@@ -54,3 +56,9 @@ def plain_legacy_pro(maps: np.ndarray, masks: np.ndarray) -> float | None:
     if len(set(rates.tolist())) < 2:
         return None
     return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)
+
+
+def plain_draws(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Each measure of each draw, by measuring the maps repeated as often as they were drawn; NaN where undefined."""
+    rows = [pixel_measures(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0))[0] for row in weights]
+    return {name: np.array([row[name] for row in rows], float) for name in ("auroc", "ap", "f1_max", "pro")}

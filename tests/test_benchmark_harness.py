@@ -1,10 +1,11 @@
 """What every benchmark prints and measures by."""
 
 import os
+from contextlib import nullcontext
 from importlib.metadata import version
 
 import pytest
-from harness import in_own_process, medians, start
+from harness import benchmark, in_own_process, medians, start
 
 from utils.runtime import processor
 
@@ -24,6 +25,20 @@ def test_a_value_that_is_not_among_the_choices_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         start("Times something.", methods=["sdp"])
     assert "invalid choice: 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module, expected", [("__main__", [5]), ("some", [])])
+def test_a_benchmark_is_called_with_its_options_if_its_file_is_run(module, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--seed", "5"])
+    seeds = []
+
+    def main(args):
+        seeds.append(args.seed)
+
+    main.__module__ = module
+    with pytest.raises(SystemExit) if expected else nullcontext():
+        benchmark(seed=0)(main)
+    assert seeds == expected
 
 
 def test_the_first_round_is_not_timed_and_the_ways_take_turns():

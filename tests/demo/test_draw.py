@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_baselines import baseline_aurocs
 from PIL import Image
 
 from data.checks import check_data_set
@@ -20,6 +19,7 @@ from datasets.registry import get_spec
 from demo import draw
 from demo.draw import MARKER, Recipe, generate, image_rng
 from demo.render import CLASSES, DEFECTS, render, render_pair
+from tests.plain_baselines import baseline_aurocs
 from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,11 +47,11 @@ def test_the_mask_holds_what_the_defect_changed(name, defect):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_an_image_depends_on_its_generator_alone(name):
-    first, _ = render(name, None, image_rng(0, name, "test", "good", 3), SIZE)
+    first, _ = render(name, None, image_rng(0, f"{name}/test/good/3.png"), SIZE)
     render(name, DEFECTS[name][0], np.random.default_rng(1), SIZE)
-    again, mask = render(name, None, image_rng(0, name, "test", "good", 3), SIZE)
-    other_index, _ = render(name, None, image_rng(0, name, "test", "good", 4), SIZE)
-    other_seed, _ = render(name, None, image_rng(1, name, "test", "good", 3), SIZE)
+    again, mask = render(name, None, image_rng(0, f"{name}/test/good/3.png"), SIZE)
+    other_index, _ = render(name, None, image_rng(0, f"{name}/test/good/4.png"), SIZE)
+    other_seed, _ = render(name, None, image_rng(1, f"{name}/test/good/3.png"), SIZE)
     assert np.array_equal(first, again)
     assert not mask.any()
     assert not np.array_equal(first, other_index)
@@ -172,7 +172,7 @@ def test_grey_values_and_edges_alone_do_not_find_the_defects():
     means = {}
     for name in CLASSES:
         pairs = [
-            render(name, defect, image_rng(7, name, "test", defect, k), SIZE)
+            render(name, defect, image_rng(7, f"{name}/test/{defect}/{k}.png"), SIZE)
             for defect in DEFECTS[name]
             for k in (0, 1)
         ]
