@@ -115,6 +115,7 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
             images=[ImageSet(get_spec("folder"), Path(), entries)],
             text=torch.stack(list(text.values())),
             trained=adapter,
+            fingerprints={},
         )
         adapter.zero_grad()
         training.forward_backward(batch, 1.0, 1.0)
