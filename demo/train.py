@@ -33,6 +33,10 @@ class DemoTrainingOptions(Options):
     threads: ProcessCount = option("to compute with", 2)
     validate_every: PositiveInt = option("steps between validations", 200)
 
+    def mistake(self) -> str | None:
+        """Say that a batch cannot be filled."""
+        return "--batch takes more pairs than --pairs renders" if self.batch > self.pairs else None
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(DemoTrainingOptions, __doc__, arguments)

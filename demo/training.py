@@ -103,7 +103,7 @@ def _make_schedule(clip: nn.Module, readers: nn.Module, lr: float, steps: int) -
 
 
 def _validate(model: str, weights: Path, pool: Pool) -> Row:
-    """Measure SDP's pixel and image AUROC, mean over classes, on pictures that were not trained on."""
+    """Measure SDP's pixel and image AUROC, mean over the pool's classes, on pictures that were not trained on."""
     fidelity, own = Fidelity.named("corrected"), {"image_size": None, "features_list": None}
     settings = {"model": model, "pretrained": str(weights), "device": torch.device("cpu"), "precision": "bf16"}
     backbone = load_backbone(fidelity=fidelity, **own, **settings)
@@ -111,8 +111,8 @@ def _validate(model: str, weights: Path, pool: Pool) -> Row:
     text = {name: class_text_features(backbone, prompts, name, choice, None) for name in CLASSES}
     detector = SDP(backbone, text, fidelity, get_spec("demo").smoothing)
     aurocs = []
-    for number, name in enumerate(CLASSES):
-        rows = np.flatnonzero(pool.classes == number)
+    for number in np.unique(pool.classes):
+        rows, name = np.flatnonzero(pool.classes == number), CLASSES[number]
         pictures = np.concatenate([pool.sound[rows], pool.faulty[rows]])
         masks = np.concatenate([np.zeros_like(pool.masks[rows]), pool.masks[rows]]) > 127
         images = normalise(pictures.astype(np.float32) / 255)
