@@ -1,4 +1,4 @@
-"""Measures what grows with a data set: memory and time of an evaluation, and reading of images.
+"""Measures what grows with a data set: memory and time of an evaluation, time of the measures, reading of images.
 
     python benchmarks/scale.py                                       # up to 50,000 images; about ten minutes
     python benchmarks/scale.py --images 1000 5000
@@ -8,6 +8,7 @@ images each; only the detector is a stub, a filter. Each evaluation has a proces
 everything, Python and its packages included.
 """
 
+import math
 import tempfile
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from harness import Options, benchmark, in_own_process, medians, timed
+from measures import make_class
 from tabulate import tabulate
 from torch import Tensor
 
@@ -32,6 +34,7 @@ from datasets.transforms import image_from_tensor
 from engine.evaluation import evaluate_and_report
 from engine.options import TestOptions
 from utils.evaluation_types import Prediction
+from utils.measures.class_measures import pixel_measures
 from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100
@@ -98,6 +101,14 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
     return tabulate(rows, headers=headers, floatfmt=("", "", ".2f", ".2f", ".2f", ".0f", ".3f"))
 
 
+def measures_table(repeats: int) -> str:
+    """Time all pixel measures over the number of pixels n, and divide by n log n."""
+    classes = [make_class(maps, 256, 0.03, seed=0) for maps in (1, 4, 16, 64, 256)]
+    ways = {maps.size: partial(pixel_measures, maps, masks) for maps, masks in classes}
+    rows = [(n, seconds, 1e9 * seconds / (n * math.log2(n))) for n, seconds in medians(ways, repeats).items()]
+    return tabulate(rows, headers=("pixels n", "seconds", "ns / (n log2 n)"), floatfmt=("", ".4f", ".2f"))
+
+
 def loader_table(repeats: int, count: int = 24) -> str:
     """Read images through the loader, and by decoding alone; images a second."""
     rng, rows = np.random.default_rng(0), []
@@ -125,5 +136,7 @@ def main(args: Options) -> None:
     torch.set_num_threads(1)
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     print(evaluation_table(args.images, args.workers))
+    print("\nPixel measures of one class, 256 px\n")
+    print(measures_table(args.repeats))
     print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
     print(loader_table(args.repeats))

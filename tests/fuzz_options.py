@@ -42,13 +42,8 @@ from utils.errors import run
 CPU_SECONDS = 60  # of a run; one that does its work takes some two
 MEMORY = 6 << 30  # bytes of a run, beside those of this process
 FILES = 512  # that a run has open, which also ends one that starts processes without end
-LONG = (
-    "epochs",
-    "bootstrap",
-    "steps",
-    "pairs",
-    "validation_pairs",
-)  # how much is to be done: what is asked for is done
+# How much is to be done: what is asked for is done, all images of the machine included.
+LONG = ("epochs", "bootstrap", "steps", "pairs", "validation_pairs", "inputs", "normal_dir")
 
 NO_NUMBERS = ("", " ", "x", "nan", "None", "1,5", "1.5.2", "0x10", "--", "1e", "\x1b[31m", "\udcff", "9" * 5000)
 NO_WHOLE_NUMBERS = (*NO_NUMBERS, "1.5", "inf", "-inf", "1e3")
@@ -332,7 +327,8 @@ def _is_not_finite(path: Path) -> bool:
     """Whether a checkpoint holds numbers that are not finite; JSON that does is broken."""
     if path.suffix not in (".pth", ".safetensors"):
         return False
-    waiting: list[Any] = [read_checkpoint(path)]
+    with tempfile.TemporaryDirectory() as folder:  # as safetensors are read by names in UTF-8 alone
+        waiting: list[Any] = [read_checkpoint(Path(shutil.copy(path, Path(folder, f"file{path.suffix}"))))]
     while waiting:
         one = waiting.pop()
         if isinstance(one, Mapping):
