@@ -1,7 +1,7 @@
 """A finished run beside the numbers its method was published with, and what keeps the two from being compared."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from utils.files import write_text
 from utils.results import markdown_table, percent
 
 FACTS = json.loads((PROJECT / "datasets" / "published.json").read_text(encoding="utf-8"))
+DERIVED = "derived: the gains in CLIP-AD's abstract added to WinCLIP's in MuSc's README"
 Numbers = dict[str, dict[str, float]]  # method -> measure -> percent
 
 
@@ -28,7 +29,25 @@ def published_numbers(method: str, dataset: str) -> Numbers:
     for level, measures in FACTS["measures"].items():
         for name, values in FACTS["data_sets"][dataset].get(level, {}).items():
             numbers.setdefault(name, {}).update(zip(measures, values, strict=True))
+    for one in FACTS["other_sources"]:
+        if dataset in one["data_sets"]:
+            numbers[f"{one['method']} ({one['source']})"] = one["data_sets"][dataset]
+    numbers |= {f"{name} ({DERIVED})": values for name, values in derived_numbers(dataset, numbers).items()}
     return numbers
+
+
+def derived_numbers(dataset: str, numbers: Numbers) -> Numbers:
+    """Add what an abstract says that SDP and SDP+ gain over WinCLIP to the numbers of WinCLIP that have these measures.
+
+    That is arithmetic with two sources, and no published number.
+    """
+    gains = FACTS["gains_over_winclip"]
+    known = [values for name, values in numbers.items() if name.startswith("WinCLIP") and "aupro" in values]
+    if dataset != gains["data_set"] or not known:
+        return {}
+    (base,) = known
+    methods = (name for name in FACTS["implemented"] if name in gains)
+    return {name: {key: round(base[key] + gain, 1) for key, gain in gains[name].items()} for name in methods}
 
 
 def write_published(folder: Path) -> Path:
@@ -45,8 +64,9 @@ def write_published(folder: Path) -> Path:
         mean = own.get(key)
         difference = percent(None if mean is None else mean - value / 100, sign="+")
         beside.append([key, f"{value:.1f}", percent(mean, limits.get(key)), difference])
-    measures = list(numbers[listed])
-    methods = [[name, *(f"{values[key]:.1f}" for key in measures)] for name, values in numbers.items()]
+    known = {key for values in numbers.values() for key in values}
+    measures = [key for key in own if key in known]
+    methods = [[name, *(_cell(values.get(key)) for key in measures)] for name, values in numbers.items()]
     methods.append([f"this run: {method}", *(percent(own.get(key)) for key in measures)])
     blocks = [
         f"# {run.title} beside published numbers",
@@ -55,12 +75,28 @@ def write_published(folder: Path) -> Path:
         _items([f"in percent; {source}; difference: this run less the published", *_remarks(run, listed)]),
         f"## All methods on {where}, as published",
         markdown_table(["published", *measures], methods),
+        "## Averages over DP-CLIP's data sets, as published",
+        *_averages(),
         "## What made this run",
         _items(_origin(run.content)),
     ]
     path = folder / "published.md"
     write_text(path, "\n\n".join(blocks) + "\n")
     return path
+
+
+def _averages() -> Iterator[str]:
+    """Tabulate the average rows of DP-CLIP's tables, which are over fewer data sets for images than for pixels."""
+    levels = {level: FACTS["averages"][level] for level in FACTS["measures"]}
+    headers = [f"{key} of {levels[level]['data_sets']}" for level, keys in FACTS["measures"].items() for key in keys]
+    names = [name for name in levels["pixel"] if name != "data_sets"]
+    rows = [[name, *(_cell(value) for one in levels.values() for value in one[name])] for name in names]
+    yield markdown_table(["published", *headers], rows)
+    yield _items([FACTS["averages"]["remark"]])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _items(sentences: Iterable[str]) -> str:
@@ -104,6 +140,7 @@ def _remarks(run: SavedRun, listed: str) -> list[str]:
         remarks.append(f"fidelity is {fidelity}; the published numbers were made with the released code")
     if run.content.get("arguments", {}).get("prompts") == "medical":
         remarks.append("the medical prompts are this project's own")
+    remarks += filter(None, [FACTS["remarks"].get(run.content["dataset"])])
     gains = FACTS["gains_over_winclip"]
     if run.content["dataset"] == gains["data_set"] and method in gains:
         said = ", ".join(f"{key} {value:+.1f}" for key, value in gains[method].items())

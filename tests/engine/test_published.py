@@ -72,8 +72,47 @@ def test_facts_are_whole():
     for method in facts["implemented"].values():
         assert method["listed_as"] in METHODS
         assert method["preset"] in PRESETS
+    for one in facts["other_sources"]:
+        for values in one["data_sets"].values():
+            assert set(values) <= set(MEASURES)
+            assert all(0 < value <= 100 and math.isclose(value, round(value, 1)) for value in values.values())
     assert text.isascii()
     assert facts == FACTS
+
+
+@pytest.mark.parametrize("level, method", [("pixel", name) for name in METHODS] + [("image", "DP-CLIP")])
+def test_averages_are_those_of_the_data_sets(level, method):
+    """To what rounding each number to a tenth, and the average once more, allows."""
+    rows = [data_set[level][method] for data_set in FACTS["data_sets"].values() if level in data_set]
+    average = FACTS["averages"][level]
+    assert len(rows) == average["data_sets"]
+    for column, published in enumerate(average[method]):
+        assert abs(sum(row[column] for row in rows) / len(rows) - published) <= 0.1
+
+
+def test_sources_that_disagree_stand_side_by_side():
+    numbers = published_numbers("SDP", "btad")
+    assert numbers["CLIP-AD"] == {"auroc_px": 91.6, "ap_px": 23.8, "auroc_sp": 87.1, "ap_sp": 88.0}
+    assert numbers["CLIP-AD (ACD-CLIP's README)"] == {"auroc_px": 93.1, "ap_px": 46.7, "auroc_sp": 85.8, "ap_sp": 85.2}
+    assert numbers["AA-CLIP"]["ap_px"] == 52.9
+    assert numbers["AA-CLIP (DP-CLIP's repository of 2026-01-20)"] == {"auroc_px": 97.1, "ap_px": 54.0}
+
+
+def test_what_the_abstract_gains_is_derived_and_says_so(tmp_path):
+    numbers = published_numbers("SDP", "mvtec")
+    derived = {name: values for name, values in numbers.items() if "derived" in name}
+    assert [*derived.values()] == [{"f1_px": 35.9, "aupro": 75.3}, {"f1_px": 40.0, "aupro": 85.1}]
+    assert not any("derived" in name for name in published_numbers("SDP", "visa"))
+    text = write_published(make_run(tmp_path)).read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("| SDP (derived: the gains"))
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["-", "35.9", "-", "75.3", "-", "-", "-"]
+
+
+def test_averages_and_the_three_data_sets_called_brain_mri_are_said(tmp_path):
+    text = write_published(make_run(tmp_path, "brain", "DP-CLIP")).read_text()
+    assert "auroc_px of 11" in text
+    assert rows_of(text)["DP-CLIP"] == ["94.0", "47.5", "83.8", "86.8"]
+    assert "BrainMRI is three data sets in the literature" in text
 
 
 def test_numbers_by_method_and_measure():
@@ -98,7 +137,7 @@ def test_a_run_as_published_is_set_beside_the_numbers(tmp_path):
     assert rows["auroc_px"] == ["91.2", "90.0", "-1.2"]
     assert rows["ap_px"] == ["36.3", "90.0", "+53.7"]
     assert [name for name in rows if name in METHODS] == METHODS
-    assert rows["this run: SDP"] == ["90.0"] * 4
+    assert rows["this run: SDP"] == ["90.0"] * 7
     assert "the paper of DP-CLIP, CLIP-AD on MVTec" in text
     assert "in points over WinCLIP: f1_px +4.2, aupro +10.7" in text
     assert "command: `python test_sdp.py --dataset mvtec`" in text
