@@ -22,11 +22,6 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-const svgText = (x, y, anchor, content) => svg("text", { x, y, "text-anchor": anchor }, String(content));
-const svgPlot = (width, height, label, axis, ...children) =>
-  svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-    svg("path", { class: "axis", d: axis }), ...children);
-
 /** The picture of an image with its ground truth and, if wanted, its map. */
 function picture({ image, heat, outline }, withMap) {
   const layer = (className, source) => make("img", { className, src: `data:${source}`, alt: "", decoding: "async" });
@@ -48,52 +43,44 @@ function matrix(counts, rows, names) {
   return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
 }
 
-/** About `count` round numbers from `low` to `high`, with their labels. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  const [first, last] = [Math.ceil(low / step), Math.floor(high / step + 1e-9)];
-  const values = Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
-  return values.map((value) => [value, value.toFixed(digits)]);
+/** A plot, in a unit square whose origin is at the lower left. ticks: [{x or y, text}], along the axis that they name. */
+function plot(label, drawn, ticks) {
+  const square = { viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img", "aria-label": label };
+  const texts = ticks.map(({ x, y, text }) => make("span", {
+    className: y === undefined ? "x" : "y", style: y === undefined ? `left: ${100 * x}%` : `bottom: ${100 * y}%`,
+  }, String(text)));
+  return make("div", { className: "plot" },
+    svg("svg", square, svg("g", { transform: "matrix(1 0 0 -1 0 1)" }, ...drawn)), ...texts);
 }
 
 /**
  * Bars of how many scores of each label lie where.
  * groups: [{label, scores}], range: [low, high], lines: [{kind, value or null, label}].
- * width: in pixels. onPick is called with the score at which the plot is clicked.
+ * onPick is called with the score at which the plot is clicked.
  */
-function histogram(groups, [low, high], lines, width, onPick) {
-  const [height, left, right, top, bottom, bins] = [260, 34, 8, 8, 22, 48];
-  const inner = width - left - right;
-  const barWidth = inner / bins;
-  const x = (value) => left + ((value - low) / (high - low)) * inner;
+function histogram(groups, [low, high], lines, onPick) {
+  const bins = 48;
+  const place = (score) => (score - low) / (high - low);
   const counts = groups.map(({ scores }) => {
     const count = new Array(bins).fill(0);
-    for (const score of scores) count[Math.min(bins - 1, Math.floor(((score - low) / (high - low)) * bins))]++;
+    for (const score of scores) count[Math.min(bins - 1, Math.floor(place(score) * bins))]++;
     return count;
   });
   const most = Math.max(1, ...counts.flat());
-  const barHeight = (value) => (value / most) * (height - top - bottom);
+  const bars = groups.flatMap(({ label }, index) => counts[index].map((count, bin) =>
+    svg("rect", { class: `bar ${label}`, x: (bin + 0.04) / bins, width: 0.92 / bins, height: count / most })));
+  const marks = lines.filter(({ value }) => value !== null && value >= low && value <= high).map((line) =>
+    svg("path", { class: line.kind, d: `M${place(line.value)} 0V1` }, svg("title", {}, line.label)));
+  const step = Number(((high - low) / 6).toPrecision(1)); // of one digit, so that its multiples are short
+  const [first, last] = [Math.ceil(low / step), Math.floor(high / step)];
+  const multiples = Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+  const ticks = [{ y: 0, text: 0 }, { y: 1, text: most },
+    ...multiples.map((value) => ({ x: place(value), text: Number(value.toPrecision(12)) }))];
   const numbers = groups.map(({ scores, label }) => `${scores.length} ${label}`).join(", ");
-  const drawing = svgPlot(width, height, `Histogram of the image scores: ${numbers}`,
-    `M${left} ${top}V${height - bottom}H${width - right}`,
-    svgText(left - 5, top + 8, "end", most), svgText(left - 5, height - bottom, "end", 0),
-    ...ticks(low, high, width / 80).map(([value, label]) => svgText(x(value), height - 7, "middle", label)));
-  groups.forEach(({ label }, index) => counts[index].forEach((count, bin) => {
-    const size = { width: barWidth - 1, height: barHeight(count) };
-    const place = { x: left + bin * barWidth + 0.5, y: height - bottom - size.height };
-    if (count) drawing.append(svg("rect", { class: `bar ${label}`, ...place, ...size }));
-  }));
-  for (const { kind, value, label } of lines.filter(({ value }) => value !== null && value >= low && value <= high)) {
-    const ends = { x1: x(value), x2: x(value), y1: top - 4, y2: height - bottom };
-    drawing.append(svg("line", { class: kind, ...ends }, svg("title", {}, label)));
-  }
-  drawing.addEventListener("click", (event) => {
-    const box = drawing.getBoundingClientRect();
-    const share = (((event.clientX - box.left) / box.width) * width - left) / inner;
-    onPick(low + Math.min(1, Math.max(0, share)) * (high - low));
+  const drawing = plot(`Histogram of the image scores: ${numbers}`, [...bars, ...marks], ticks);
+  drawing.addEventListener("click", ({ clientX }) => {
+    const { left, width } = drawing.getBoundingClientRect();
+    onPick(low + Math.min(1, Math.max(0, (clientX - left) / width)) * (high - low));
   });
   return drawing;
 }
@@ -103,19 +90,13 @@ function histogram(groups, [low, high], lines, width, onPick) {
  * drawn: [{points: [xs, ys], name, chosen}], steps: whether each y holds back to the x before,
  * point: [x, y] to mark, or null.
  */
-function curves(drawn, { xMax, xLabel, yLabel, steps, point, label }) {
-  const [width, height, left, right, top, bottom] = [240, 210, 28, 8, 8, 34];
-  const x = (value) => left + (value / xMax) * (width - left - right);
-  const y = (value) => height - bottom - value * (height - top - bottom);
-  const drawing = svgPlot(width, height, label, `M${left} ${top}H${width - right}V${height - bottom}H${left}Z`,
-    ...[0, 0.5, 1].flatMap((share) => [svgText(left - 4, y(share) + 4, "end", share),
-      svgText(x(share * xMax), height - bottom + 13, "middle", share * xMax)]),
-    svgText((left + width - right) / 2, height - 5, "middle", `${yLabel} over ${xLabel}`));
-  for (const { points: [xs, ys], name, chosen } of [...drawn].sort((a, b) => a.chosen - b.chosen)) {
-    const corners = xs.flatMap((value, i) => (steps ? [xs[i - 1] ?? 0, value] : [value]).map((each) => [each, ys[i]]));
-    const points = corners.map((corner) => `${x(corner[0]).toFixed(1)},${y(corner[1]).toFixed(1)}`).join(" ");
-    drawing.append(svg("polyline", { class: chosen ? "curve chosen" : "curve", points }, svg("title", {}, name)));
-  }
-  if (point) drawing.append(svg("circle", { class: "here", cx: x(point[0]), cy: y(point[1]), r: 4 }));
-  return drawing;
+function curves(drawn, { xMax, steps, point, label }) {
+  const lines = drawn.toSorted((a, b) => a.chosen - b.chosen).map(({ points: [xs, ys], name, chosen }) => {
+    const corners = xs.flatMap((x, i) => (steps ? [xs[i - 1] ?? 0, x] : [x]).map((each) => [each / xMax, ys[i]]));
+    return svg("polyline", { class: chosen ? "curve chosen" : "curve", points: corners.join(" ") },
+      svg("title", {}, name));
+  });
+  if (point) lines.push(svg("path", { class: "here", d: `M${point[0] / xMax} ${point[1]}h0` }));
+  const shares = [0, 0.5, 1];
+  return plot(label, lines, [...shares.map((y) => ({ y, text: y })), ...shares.map((x) => ({ x, text: x * xMax }))]);
 }

@@ -19,12 +19,12 @@ const start = [
   { value: bestThreshold(images), why: `${none} at the best F1 on these very labels.` },
   { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` },
 ].find(({ value }) => value !== null);
-const state = { chosen: several ? null : 0, threshold: start.value, page: 0, viewed: null,
-  sort: { key: labelled ? "wrong" : "score", down: true } };
+const sort = { key: labelled ? "wrong" : "score", down: true };
+const state = { threshold: start.value, page: 0, viewed: null, sort };
 const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
 
-const chosenClass = () => data.classes[state.chosen]; // undefined while all are shown
+const chosenClass = () => data.classes[at("class").value]; // undefined while all are shown
 const inClass = () => images.filter((image) => !chosenClass() || image.class_name === chosenClass().name);
 const byLabel = (some) => [...LABELS]
   .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
@@ -44,7 +44,7 @@ function showHistogram() {
   const groups = byLabel(inClass());
   const lines = [{ kind: "threshold-line", value: state.threshold, label: "threshold" },
     { kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" }];
-  at("histogram").replaceChildren(histogram(groups, range, lines, at("histogram").clientWidth, setThreshold));
+  at("histogram").replaceChildren(histogram(groups, range, lines, setThreshold));
   at("legend").replaceChildren(...groups.map(({ label, scores }) =>
     make("span", { className: `key ${label}` }, `${label} (${scores.length})`)));
 }
@@ -74,7 +74,7 @@ function fillMeasures() {
   }
   const titles = keys.map((key) => make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
   const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles);
-  const body = data.classes.map((each, index) => row(link(each.name, () => set({ chosen: index, page: 0 })), each));
+  const body = data.classes.map((each, index) => row(link(each.name, () => choose(index)), each));
   const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
   at("measures").append(make("thead", {}, head), make("tbody", {}, ...body));
   if (several) at("measures").append(make("tfoot", {}, row("Mean", mean)));
@@ -98,16 +98,17 @@ function showCurves({ Recall: recall, Precision: precision, "False-positive rate
   ];
   at("curves").replaceChildren(...plots.flatMap((plot) => {
     const drawn = data.classes
-      .map((each, i) => ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: i === state.chosen }))
+      .map((each) => ({ points: each[plot.of]?.[plot.curve], name: each.name, chosen: each === one }))
       .filter(({ points }) => points);
     if (!drawn.length) return [];
     const value = measures[plot.key];
     const text = value == null ? "- (not defined)" : `${one ? "" : "mean "}${plot.name} ${withSign(value)}`;
     return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
-      curves(drawn, { ...plot, label: `${plot.title}, ${text}` }));
+      curves(drawn, { ...plot, label: `${plot.title}, ${text}` }),
+      make("p", {}, `${plot.yLabel} over ${plot.xLabel}`));
   }));
   document.querySelectorAll("#measures tbody tr").forEach((row, index) =>
-    row.classList.toggle("chosen", index === state.chosen));
+    row.classList.toggle("chosen", data.classes[index] === one));
 }
 
 /* ---- the table of images ---- */
@@ -204,7 +205,6 @@ function showAll() {
   const typed = at("threshold-value");
   if (document.activeElement !== typed) typed.value = Number(state.threshold.toPrecision(5));
   at("best").disabled = bestThreshold(inClass()) === null;
-  at("class").value = state.chosen ?? "";
   const counts = countOutcomes(inClass(), state.threshold);
   const rates = ratesOf(counts);
   showHistogram();
@@ -219,15 +219,16 @@ function set(changes) {
 }
 
 let waiting = 0;
-function soon() { // a slider fires more often than the screen is drawn
-  cancelAnimationFrame(waiting);
-  waiting = requestAnimationFrame(showAll);
-}
-
 function setThreshold(value) {
   if (!Number.isFinite(value)) return;
   state.threshold = value;
-  soon();
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(showAll); // a slider fires more often than the screen is drawn
+}
+
+function choose(index) {
+  at("class").value = index;
+  set({ page: 0 });
 }
 
 function setOpacity(value) {
@@ -268,9 +269,9 @@ for (const id of ["opacity", "viewer-opacity"]) on(id, "input", (slider) => setO
 for (const box of truthBoxes) {
   box.addEventListener("change", () => truthBoxes.forEach((each) => { each.checked = box.checked; }));
 }
-on("class", "change", ({ value }) => set({ chosen: value === "" ? null : Number(value), page: 0 }));
-on("outcome", "change", () => set({ page: 0 }));
-on("query", "input", () => set({ page: 0 }));
+for (const [id, event] of [["class", "change"], ["outcome", "change"], ["query", "input"]]) {
+  on(id, event, () => set({ page: 0 }));
+}
 on("best", "click", () => setThreshold(bestThreshold(inClass())));
 on("calibrated", "click", () => setThreshold(data.threshold));
 on("previous", "click", () => turn(-1));
@@ -282,7 +283,6 @@ at("viewer").addEventListener("keydown", ({ target, key }) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
   if (by && target.type !== "range") step(by); // on a slider the arrows move it
 });
-addEventListener("resize", soon);
 
 document.querySelector("#images thead tr").append(...heads);
 fillControls();
