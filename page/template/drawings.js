@@ -34,16 +34,7 @@ function picture({ image, heat, outline }, withMap) {
   return box;
 }
 
-/** Counts by label and prediction. rows: {label: [key, key]}; names: whether the keys are shown. */
-function matrix(counts, rows, names) {
-  const cell = (key) => make("td", { title: OUTCOMES[key] }, `${counts[key]} `, make("small", {}, names ? key : ""));
-  const head = ["", "predicted anomalous", "predicted normal"].map((title) => make("th", {}, title));
-  const body = Object.entries(rows).map(([label, keys]) =>
-    make("tr", {}, make("th", { scope: "row" }, label), ...keys.map(cell)));
-  return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
-}
-
-/** A plot, in a unit square whose origin is at the lower left. ticks: [{x or y, text}], along the axis that they name. */
+/** What is drawn in a unit square, the origin at its lower left. ticks: [{x or y, text}], along that axis. */
 function plot(label, drawn, ticks) {
   const square = { viewBox: "0 0 1 1", preserveAspectRatio: "none", role: "img", "aria-label": label };
   const texts = ticks.map(({ x, y, text }) => make("span", {

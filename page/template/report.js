@@ -25,7 +25,7 @@ const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
 
 const chosenClass = () => data.classes[at("class").value]; // undefined while all are shown
-const inClass = () => images.filter((image) => !chosenClass() || image.class_name === chosenClass().name);
+const inClass = (one = chosenClass()) => images.filter((image) => !one || image.class_name === one.name);
 const byLabel = (some) => [...LABELS]
   .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
   .filter(({ scores }) => scores.length);
@@ -50,15 +50,13 @@ function showHistogram() {
 }
 
 function showCounts(counts, rates) {
-  const parts = [];
-  if (counts.TP + counts.FP + counts.FN + counts.TN) {
-    const shown = Object.entries(rates).map(([name, value]) =>
-      make("span", {}, `${name} `, make("b", {}, withSign(value))));
-    parts.push(matrix(counts, { anomalous: ["TP", "FN"], normal: ["FP", "TN"] }, true),
-      make("p", { className: "rates row" }, ...shown));
-  }
-  if (counts["+"] + counts["-"]) parts.push(matrix(counts, { unlabelled: ["+", "-"] }, false));
-  at("counts").replaceChildren(...parts);
+  const rows = { anomalous: ["TP", "FN"], normal: ["FP", "TN"], unlabelled: ["+", "-"] };
+  const cell = (key) => make("td", { title: OUTCOMES[key] }, `${counts[key]} `,
+    make("small", {}, key.length > 1 ? key : ""));
+  at("counts").replaceChildren(...Object.entries(rows).filter(([, [one, other]]) => counts[one] + counts[other])
+    .map(([label, keys]) => make("tr", {}, make("th", { scope: "row" }, label), ...keys.map(cell))));
+  at("rates").replaceChildren(...Object.entries(labelled ? rates : {}).map(([name, value]) =>
+    make("span", {}, `${name} `, make("b", {}, withSign(value)))));
 }
 
 function fillMeasures() {

@@ -100,11 +100,11 @@ def test_threshold_starts_at_the_best_f1_and_counts_follow_it(opened):
     assert shown.counts == ["3 TP", "0 FN", "1 FP", "2 TN"]
     shown.set("#threshold", 0.85)
     assert shown.counts == ["2 TP", "1 FN", "0 FP", "3 TN"]
-    assert shown.texts(".rates b") == ["100.0 %", "66.7 %", "0.0 %", "80.0 %"]
+    assert shown.texts("#rates b") == ["100.0 %", "66.7 %", "0.0 %", "80.0 %"]
     assert shown.texts(".chip.wrong") == ["false negative"]
     shown.set("#threshold-value", 2)
     assert shown.counts == ["0 TP", "3 FN", "0 FP", "3 TN"]
-    assert shown.texts(".rates b") == ["-", "0.0 %", "0.0 %", "0.0 %"]
+    assert shown.texts("#rates b") == ["-", "0.0 %", "0.0 %", "0.0 %"]
 
 
 def test_slider_moves_by_the_keyboard(opened):
