@@ -37,6 +37,7 @@ class HtmlReport(Writer):
 
     def __init__(self, run: Run, to_picture: Callable[[ImageMap], np.ndarray], threshold: float | None = None) -> None:
         self.run, self.to_picture, self.threshold = run, to_picture, threshold
+        self.side, self.image_bytes, self.heat_bytes, self.outline_bytes = limits(run.images)
         self.thumbnails: list[Thumbnail] = []  # of the class that is not done
         self.results: list[ClassResult] = []
         self.classes: list[dict[str, Any]] = []  # what the page says of the results
@@ -44,10 +45,9 @@ class HtmlReport(Writer):
 
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
         """Make what the page shows of an image, the smaller the more there are."""
+        picture = jpeg(self.to_picture(image), self.side, self.image_bytes)
         scores = fitted(image.anomaly_map, MAP_SIDE).copy()  # not a view of a whole batch
-        mask, most = image.mask, limits(self.run.images)
-        picture = jpeg(self.to_picture(image), most.side, most.image)
-        return Thumbnail(picture, scores, None if mask is None else outline(mask, most.outline))
+        return Thumbnail(picture, scores, None if image.mask is None else outline(image.mask, self.outline_bytes))
 
     def image(self, image: ImageMap) -> None:
         self.thumbnails.append(self.make_thumbnail(image))
@@ -65,15 +65,15 @@ class HtmlReport(Writer):
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
         scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
-        most, rows = limits(self.run.images), []
+        rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             if p_values is not None:
                 row["p_value"] = p_values[i]
             if i in shown:
-                image = smaller_jpeg(thumbnail.image, most.side, most.image)
-                image, heat = map(_base64, (image, heat_map(thumbnail.scores, scale, most.heat)))
-                row["picture"] = {"image": image, "heat": heat, "outline": thumbnail.outline}
+                image = smaller_jpeg(thumbnail.image, self.side, self.image_bytes)
+                heat = heat_map(thumbnail.scores, scale, self.heat_bytes)
+                row["picture"] = {"image": _base64(image), "heat": _base64(heat), "outline": thumbnail.outline}
             rows.append(_json(row))
         about = {
             "name": result.name,

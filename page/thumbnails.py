@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +23,6 @@ MAP_SIDE = 96  # pixels; maps are smooth
 HEAT_LEVELS = 64  # so many colours, from invisible on
 OUTLINE_SIDE = 512  # units of an outline's coordinates
 
-C = TypeVar("C", bytes, str)
-
 
 class Thumbnail(NamedTuple):
     """What the page shows of an image."""
@@ -34,23 +32,17 @@ class Thumbnail(NamedTuple):
     outline: str | None  # of its ground truth, data of an SVG path; None where it is not known
 
 
-class Limits(NamedTuple):
-    """How large the pictures of each image may be on a page."""
+def limits(images: int) -> tuple[int, int, int, int]:
+    """Share what a page may take out among the pictures of so many images, less what their scores take.
 
-    side: int  # of the image, in pixels
-    image: int  # bytes
-    heat: int
-    outline: int
-
-
-def limits(images: int) -> Limits:
-    """Share what a page may take out among the pictures of so many images, less what their scores take."""
+    Gives the most pixels along a side of an image, and the most bytes of an image, of a map and of an outline.
+    """
     share = max(0.05, 1 - images / MOST_IMAGES) / min(images, MAX_PICTURES)
     image, heat, outline = (int(kind * share) for kind in (IMAGE_BYTES, HEAT_BYTES, OUTLINE_BYTES))
-    return Limits(int(np.clip((image / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES)), image, heat, outline)
+    return int(np.clip((image / JPEG_BYTES_PER_PIXEL) ** 0.5, *IMAGE_SIDES)), image, heat, outline
 
 
-def _within(most_bytes: int, picture: np.ndarray, side: int, encode: Callable[[np.ndarray], C]) -> C:
+def _within(most_bytes: int, picture: np.ndarray, side: int, encode: Callable[[np.ndarray], Any]) -> Any:
     """Encode a picture of at most `side` pixels, and smaller until it fits into `most_bytes` or is tiny."""
     side = min(side, max(picture.shape[:2]))
     while True:
@@ -63,13 +55,8 @@ def _within(most_bytes: int, picture: np.ndarray, side: int, encode: Callable[[n
 
 def jpeg(picture: np.ndarray, side: int, most_bytes: int) -> bytes:
     """Encode a picture, uint8 RGB [H, W, 3], no wider than `side` pixels, and smaller until it fits."""
-
-    def encode(picture: np.ndarray) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
-        return buffer.getvalue()
-
-    return _within(most_bytes, picture, side, encode)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return _within(most_bytes, picture, side, lambda rgb: cv2.imencode(".jpg", rgb[..., ::-1], quality)[1].tobytes())
 
 
 def smaller_jpeg(content: bytes, side: int, most_bytes: int) -> bytes:
