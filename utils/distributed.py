@@ -110,19 +110,12 @@ def sum_over_processes(x: Tensor) -> Tensor:
     return _Sum.apply(x) if _is_shared() else x
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> None:
-    """Replace gradients, and values beside them, by their sums over the processes; no gradient counts as zero."""
-    if not _is_shared():
-        return
-    parameters = list(parameters)
-    for parameter in parameters:
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their sums over the processes; no gradient counts as zero."""
+    for parameter in parameters if _is_shared() else ():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    tensors = [*(parameter.grad for parameter in parameters), *values]
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
+        dist.all_reduce(parameter.grad)
 
 
 def in_turn(
