@@ -47,22 +47,19 @@ def atomic_open(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO
     target = output_file(path)
     if "b" not in mode:
         kwargs |= {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files need not be valid UTF-8
-    temporary = target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _open_locked(target.parent, mode.replace("w", "x"), **kwargs) as file:
-            temporary = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(target)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(target)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
     except OSError as error:
         # NumPy and Pillow say how far they got, but not why.
         raise UserError(f"cannot write {path}: {error.strerror or f'{error}; is the disk full?'}") from error
-    finally:
-        if is_temporary(temporary.name):
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def _open_locked(folder: Path, mode: str, **kwargs: Any) -> IO[Any]:
