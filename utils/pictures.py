@@ -156,14 +156,12 @@ class PictureWriter(ImageWriter):
     """Writes a picture of every image to `imgs/` in the run's folder, and some of each class on `contact_sheet.png`."""
 
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
-    on_sheet: list[np.ndarray] = field(default_factory=list)
-    captions: dict[str, str] = field(default_factory=dict)  # of the images of the last class that are on the sheet
+    captions: dict[str, str] = field(default_factory=dict)  # of the images that are on the sheet
     needs_maps = True
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
         chosen = _spread([sample.anomaly for sample in maps.samples])
-        self.captions = {}
         for i, sample in enumerate(maps.samples):
             if not self.takes(self._path(sample.img_path)):
                 continue
@@ -174,7 +172,6 @@ class PictureWriter(ImageWriter):
             save_png(self._path(sample.img_path), titled(picture, caption))
             if i in chosen:
                 self.captions[sample.img_path] = caption
-                self.on_sheet.append(titled(fitted(picture, PANEL_WIDTH), caption))
 
     def _path(self, image: str) -> Path:
         return self.folder / "imgs" / f"{image}.png"
@@ -183,16 +180,17 @@ class PictureWriter(ImageWriter):
         return self.captions
 
     def restore(self, result: ClassResult, kept: dict[str, str]) -> None:
-        for image, caption in kept.items():
-            with Image.open(self._path(image), formats=["PNG"]) as picture:
-                below_title = np.asarray(picture)[TEXT_HEIGHT:]
-            self.on_sheet.append(titled(fitted(below_title, PANEL_WIDTH), caption))
+        self.captions |= kept
 
     def finish(self) -> str | None:
-        if not self.on_sheet:
+        if not self.captions:
             return None
-        path = self.folder / "contact_sheet.png"
-        save_png(path, contact_sheet(self.on_sheet))
+        path, pictures = self.folder / "contact_sheet.png", []
+        for image, caption in self.captions.items():
+            with Image.open(self._path(image), formats=["PNG"]) as picture:
+                below_title = np.asarray(picture)[TEXT_HEIGHT:]
+            pictures.append(titled(fitted(below_title, PANEL_WIDTH), caption))
+        save_png(path, contact_sheet(pictures))
         return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
 
 
