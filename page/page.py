@@ -111,7 +111,8 @@ class HtmlReport(Writer):
         filled_in = {"title": html.escape(title), "about": html.escape(about)}
         for kind, files in (("style", ["report.css"]), ("script", SCRIPTS)):
             filled_in[kind] = "\n".join(map(_template, files))
-            filled_in[f"{kind}_hash"] = _hash(filled_in[kind])
+            # The page runs this very text, and no other.
+            filled_in[f"{kind}_hash"] = f"'sha256-{_base64(hashlib.sha256(filled_in[kind].encode()).digest())}'"
         before, after = (Template(part).substitute(filled_in) for part in _template("report.html").split("$data"))
         with atomic_open(run.folder / PAGE) as file:  # image by image, as it is large
             file.write(f'{before}{_json(content)[:-1]},"images":[{self.rows[0]}')
@@ -132,11 +133,6 @@ def _json(content: Any) -> str:
 
 def _template(name: str) -> str:
     return (TEMPLATE / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """Make a source of a content security policy: the page runs this very text, and no other."""
-    return f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'"
 
 
 def _base64(content: bytes) -> str:

@@ -66,9 +66,8 @@ class Summary:
         self.notes += [f"- {data_set}: {note}" for note in notes]
         lines = [f"# {self.title}", "", self.table(), "", *self.notes]
         write_text(self.folder / "summary.md", "\n".join(lines).rstrip() + "\n")
-        rows = []
-        for epoch, data_sets in self.means.items():
-            rows += [{"epoch": epoch, "data_set": name, **measures} for name, measures in data_sets.items()]
+        found = [(epoch, *own) for epoch, data_sets in self.means.items() for own in data_sets.items()]
+        rows = [{"epoch": epoch, "data_set": name, **measures} for epoch, name, measures in found]
         write_csv(self.folder / "summary.csv", rows[0].keys(), rows)
         if len(self.means) > 1:
             means = [{"epoch": epoch, **mean_of([*data_sets.values()])} for epoch, data_sets in self.means.items()]
@@ -76,14 +75,12 @@ class Summary:
 
     def table(self) -> str:
         """Make a Markdown table in percent: a row a data set, and their mean; with several epochs, that for each."""
-        cells = []
+        several, cells = len(self.means) > 1, []
         for epoch, data_sets in self.means.items():
             mean = {MEAN: mean_of([*data_sets.values()])} if len(data_sets) > 1 else {}
             for name, measures in [*data_sets.items(), *mean.items()]:
-                cells.append([str(epoch), name, *map(percent, measures.values())])
-        first = 0 if len(self.means) > 1 else 1
-        headers = ["epoch", "data set", *measures]
-        return markdown_table(headers[first:], [row[first:] for row in cells], text_column=1 - first)
+                cells.append([*[str(epoch)] * several, name, *map(percent, measures.values())])
+        return markdown_table([*["epoch"] * several, "data set", *measures], cells, text_column=int(several))
 
 
 def _draw_measures(path: Path, rows: Sequence[Row]) -> None:
