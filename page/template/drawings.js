@@ -59,7 +59,7 @@ function histogram(groups, [low, high], lines, onPick) {
   });
   const most = Math.max(1, ...counts.flat());
   const bars = groups.flatMap(({ label }, index) => counts[index].map((count, bin) =>
-    svg("rect", { class: `bar ${label}`, x: (bin + 0.04) / bins, width: 0.92 / bins, height: count / most })));
+    svg("rect", { fill: `var(--${label})`, x: (bin + 0.04) / bins, width: 0.92 / bins, height: count / most })));
   const marks = lines.filter(({ value }) => value !== null && value >= low && value <= high).map((line) =>
     svg("path", { class: line.kind, d: `M${place(line.value)} 0V1` }, svg("title", {}, line.label)));
   const step = Number(((high - low) / 6).toPrecision(1)); // of one digit, so that its multiples are short

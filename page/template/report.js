@@ -46,7 +46,7 @@ function showHistogram() {
     { kind: "calibrated-line", value: data.threshold, label: "calibrated threshold" }];
   at("histogram").replaceChildren(histogram(groups, range, lines, setThreshold));
   at("legend").replaceChildren(...groups.map(({ label, scores }) =>
-    make("span", { className: `key ${label}` }, `${label} (${scores.length})`)));
+    make("span", { className: "key", style: `--colour: var(--${label})` }, `${label} (${scores.length})`)));
 }
 
 function showCounts(counts, rates) {
@@ -72,7 +72,10 @@ function fillMeasures() {
   }
   const titles = keys.map((key) => make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
   const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles);
-  const body = data.classes.map((each, index) => row(link(each.name, () => choose(index)), each));
+  const body = data.classes.map((each, index) => row(link(each.name, () => {
+    at("class").value = index;
+    set({ page: 0 });
+  }), each));
   const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
   at("measures").append(make("thead", {}, head), make("tbody", {}, ...body));
   if (several) at("measures").append(make("tfoot", {}, row("Mean", mean)));
@@ -154,10 +157,9 @@ const heads = COLUMNS.map(({ key, title, hint, className, order, down }) => {
 function showRows() {
   const query = at("query").value.toLowerCase();
   const wanted = at("outcome").value;
+  const [sign, direction] = state.sort.down ? [-1, "descending"] : [1, "ascending"];
   const sorted = COLUMNS.findIndex((column) => column.key === state.sort.key);
-  heads.forEach((head) => head.removeAttribute("aria-sort"));
-  heads[sorted].setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
-  const sign = state.sort.down ? -1 : 1;
+  heads.forEach((head, index) => { head.ariaSort = index === sorted ? direction : null; });
   rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
     && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
   rows.sort((a, b) => sign * COLUMNS[sorted].order(a, b));
@@ -180,11 +182,8 @@ function view(image) {
   at("viewer-picture").replaceChildren(image.picture ? picture(image.picture, true)
     : make("p", { className: "quiet" }, "The page holds no picture of this image."));
   at("viewer-name").textContent = image.image_path;
-  const numbers = COLUMNS.filter((column) => column.className === "number");
-  const facts = [["Class", image.class_name], ["Label", LABELS.get(image.label)], ["Outcome", chip(image)],
-    ...numbers.map(({ title, cell }) => [title, cell(image)])];
-  at("viewer-facts").replaceChildren(
-    ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+  at("viewer-facts").replaceChildren(...COLUMNS.slice(2) // all but the picture and the name
+    .flatMap(({ title, cell }) => [make("dt", {}, title), make("dd", {}, cell(image))]));
   const place = rows.indexOf(image);
   at("viewer-previous").disabled = place <= 0;
   at("viewer-next").disabled = place === rows.length - 1;
@@ -222,11 +221,6 @@ function setThreshold(value) {
   state.threshold = value;
   cancelAnimationFrame(waiting);
   waiting = requestAnimationFrame(showAll); // a slider fires more often than the screen is drawn
-}
-
-function choose(index) {
-  at("class").value = index;
-  set({ page: 0 });
 }
 
 function setOpacity(value) {
