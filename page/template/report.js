@@ -19,7 +19,10 @@ const start = [
   { value: bestThreshold(images), why: `${none} at the best F1 on these very labels.` },
   { value: (range[0] + range[1]) / 2, why: `${none} in the middle of the scores.` },
 ].find(({ value }) => value !== null);
-const sort = { key: labelled ? "wrong" : "score", down: true };
+// How far on the wrong side of the first threshold; without a label, how anomalous. Equal rows keep this order.
+const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
+images.sort((a, b) => margin(b) - margin(a));
+const sort = { key: labelled ? "misranked" : "score", down: true };
 const state = { threshold: start.value, page: 0, viewed: null, sort };
 const truthBoxes = document.querySelectorAll(".truth"); // which say the same
 let rows = []; // the images that the filters leave, in the table's order
@@ -122,36 +125,31 @@ function thumb(image) {
     picture(image.picture, false), picture(image.picture, true));
 }
 
-// How far on the wrong side of the first threshold; without a label, how anomalous.
-const margin = (image) => (image.label === 1 ? -1 : 1) * (image.score - start.value);
-const wrongness = (a, b) => (a.misranked ?? 0) - (b.misranked ?? 0) || margin(a) - margin(b);
-const by = (value) => (a, b, x = value(a), y = value(b)) => (x > y) - (x < y);
 const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
-  cell: (image) => format(image[key]), order: by((image) => image[key] ?? -Infinity) });
+  value: (image) => image[key] ?? -Infinity, cell: (image) => format(image[key]) });
 const some = (key) => images.some((image) => image[key] != null);
 const COLUMNS = [
   { title: "Image, and its map",
     cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
-  { key: "name", title: "Name", className: "name", order: by((image) => image.image_path),
-    cell: (image) => link(image.image_path, () => view(image)) },
-  several && { key: "class", title: "Class",
-    cell: (image) => image.class_name, order: by((image) => image.class_name) },
+  { key: "name", title: "Name", className: "name",
+    value: (image) => image.image_path, cell: (image) => link(image.image_path, () => view(image)) },
+  several && { key: "class", title: "Class", value: (image) => image.class_name, cell: (image) => image.class_name },
   labelled && { key: "label", title: "Label", down: true,
-    cell: (image) => LABELS.get(image.label), order: by((image) => image.label ?? -1) },
-  { key: "outcome", title: "Outcome", cell: chip, order: by((image) => Object.keys(OUTCOMES).indexOf(outcome(image))) },
-  labelled && { ...figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
-    + "ranks on the wrong side; the worst misses first", withSign), key: "wrong", order: wrongness },
+    value: (image) => image.label ?? -1, cell: (image) => LABELS.get(image.label) },
+  { key: "outcome", title: "Outcome", value: (image) => Object.keys(OUTCOMES).indexOf(outcome(image)), cell: chip },
+  labelled && figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
+    + "ranks on the wrong side; the worst misses first", withSign),
   figure("score", "Score", "The image score, which the threshold is on"),
   some("text_prob") && figure("text_prob", "Text probability", "Probability of the anomalous text"),
   figure("map_max", "Map maximum", "Greatest score in the map"),
   some("p_value") && figure("p_value", "p-value", "", small),
 ].filter(Boolean);
 
-const heads = COLUMNS.map(({ key, title, hint, className, order, down }) => {
+const heads = COLUMNS.map(({ key, title, hint, className, down }) => {
   const turned = () => (key === state.sort.key ? !state.sort.down : Boolean(down));
   const onclick = () => set({ sort: { key, down: turned() }, page: 0 });
   return make("th", { scope: "col", className: className === "number" ? "number" : "", title: hint ?? "" },
-    order ? make("button", { onclick }, title) : title);
+    key ? make("button", { onclick }, title) : title);
 });
 
 function showRows() {
@@ -162,7 +160,8 @@ function showRows() {
   heads.forEach((head, index) => { head.ariaSort = index === sorted ? direction : null; });
   rows = inClass().filter((image) => image.image_path.toLowerCase().includes(query)
     && (!wanted || outcome(image) === wanted || (wanted === "wrong" && outcome(image)[0] === "F")));
-  rows.sort((a, b) => sign * COLUMNS[sorted].order(a, b));
+  const { value } = COLUMNS[sorted];
+  rows.sort((a, b) => sign * ((value(a) > value(b)) - (value(a) < value(b))));
 
   const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, pages - 1);
