@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of intermediate values
 REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
@@ -75,18 +76,15 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
     the highest score are given, under the names in `REGION`.
     """
-    mask = (anomaly_map > threshold).astype(np.uint8)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    labels, count = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel())[1:].tolist()
+    peaks = ndimage.maximum_position(anomaly_map, labels, range(1, count + 1))
     across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
     regions = []
-    for label in range(1, count):
-        left, top, width, height, area = boxes[label].tolist()
-        part = (slice(top, top + height), slice(left, left + width))
-        inside = np.where(labels[part] == label, anomaly_map[part], -np.inf)
-        row, column = np.unravel_index(inside.argmax(), inside.shape)
-        x, y = round(left * across), round(top * down)
-        box = (x, y, round((left + width) * across) - x, round((top + height) * down) - y)
-        peak = (float(inside[row, column]), int((left + column + 0.5) * across), int((top + row + 0.5) * down))
+    for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas, peaks, strict=True):
+        x, y = round(columns.start * across), round(rows.start * down)
+        box = (x, y, round(columns.stop * across) - x, round(rows.stop * down) - y)
+        peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
         regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
     return sorted(regions, key=lambda region: -region["peak"])
 
