@@ -114,6 +114,14 @@ def test_slider_moves_by_the_keyboard(opened):
     assert shown.counts == ["0 TP", "3 FN", "0 FP", "3 TN"]
 
 
+def test_a_click_on_the_histogram_sets_the_threshold(opened):
+    shown = opened(class_result("bolt", LABELS, SCORES))
+    shown.one("#histogram .plot").click()  # in the middle
+    shown.set("#opacity", 100)  # which waits
+    assert float(shown.one("#threshold-value").get_attribute("value")) == pytest.approx(0.55, abs=0.01)
+    assert shown.counts == ["2 TP", "1 FN", "1 FP", "2 TN"]
+
+
 def test_columns_sort_both_ways(opened):
     shown = opened(class_result("bolt", LABELS, SCORES))
     shown.header("Score").click()
