@@ -9,7 +9,7 @@ import mmap
 import os
 import pickle
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -17,6 +17,10 @@ import torch
 
 ALIGNMENT = 64  # bytes
 PATIENCE = 120.0  # seconds that a worker may do nothing for
+
+
+class StalledError(Exception):
+    """A worker said that it has a batch, and did not hand it over."""
 
 
 class Parcel:
@@ -56,7 +60,10 @@ class _Pickler(pickle.Pickler):
 def _unpack(descriptor: Any, head: int) -> Any:
     taking = ThreadPoolExecutor(1)  # as a worker that is stopped hands nothing out, and a connection waits for ever
     try:
-        file = taking.submit(descriptor.detach).result(PATIENCE)
+        handed_over = taking.submit(descriptor.detach)
+        if not wait([handed_over], PATIENCE).done:
+            raise StalledError
+        file = handed_over.result()
     finally:
         taking.shutdown(wait=False)
     try:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from torch.utils.data._utils import worker
 from torch.utils.data._utils.pin_memory import pin_memory  # what a loader calls on every batch
 
@@ -257,6 +258,22 @@ def test_a_worker_that_stops_before_it_has_handed_a_batch_over_is_a_sentence(roo
     codes, printed = run_forked(main)
     assert codes == [2]
     assert printed.startswith("the processes that read images have stood still for 120 seconds, at ")
+
+
+class Failing(Dataset):
+    """Items that a server does not send in time."""
+
+    def __getitem__(self, index: int) -> None:
+        raise TimeoutError("the server is silent")
+
+
+@WORKERS
+def test_a_time_out_in_reading_is_not_taken_for_a_stalled_worker(num_workers):
+    loading = make_loader(Failing(), [[0, 1]], num_workers)
+    with pytest.raises(TimeoutError, match="the server is silent"):
+        list(loading)
+    if num_workers:
+        assert [*loading.dataset.at] == [0]  # none is at an item
 
 
 NOT_HERE = 77  # the exit code of a process that may not be limited
