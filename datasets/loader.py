@@ -216,7 +216,8 @@ def _pack(collate_fn: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> P
     try:
         return Parcel(collate_fn(items))
     except OSError as error:
-        return UserError(f"a process that reads images cannot hand them over ({error.strerror}): try --num_workers 0")
+        reason = error.strerror or error
+        return UserError(f"a process that reads images cannot hand them over ({reason}): try --num_workers 0")
 
 
 def end_quietly(worker_id: int) -> None:

@@ -26,6 +26,7 @@ from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.loader import (
     AnomalyDataset,
+    Batch,
     ErrorRaisingLoader,
     collate,
     end_quietly,
@@ -274,6 +275,15 @@ def test_a_time_out_in_reading_is_not_taken_for_a_stalled_worker(num_workers):
         list(loading)
     if num_workers:
         assert [*loading.dataset.at] == [0]  # none is at an item
+
+
+def test_an_error_in_handing_over_says_why_even_without_a_number(root):
+    def fail(items: list[Batch]) -> Batch:
+        raise OSError("no room for a batch")
+
+    loading = make_loader(dataset([entry(0)], root), [[0]], 1, collate_fn=fail)
+    with pytest.raises(UserError, match=r"cannot hand them over \(no room for a batch\): try --num_workers 0"):
+        list(loading)
 
 
 NOT_HERE = 77  # the exit code of a process that may not be limited
