@@ -17,12 +17,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
-from datasets.parcel import PATIENCE, Parcel, StalledError
+from datasets.parcel import GLANCE, PATIENCE, Parcel, StalledError
 from datasets.transforms import image_transform
 from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
-
-GLANCE = 5.0  # seconds between two looks at workers that are waited for
 
 
 class Batch(NamedTuple):

@@ -17,6 +17,7 @@ import torch
 
 ALIGNMENT = 64  # bytes
 PATIENCE = 120.0  # seconds that a worker may do nothing for
+GLANCE = 5.0  # seconds between two looks at workers that are waited for
 
 
 class StalledError(Exception):
@@ -26,8 +27,9 @@ class StalledError(Exception):
 class Parcel:
     """A value that a worker hands over: pickled it is a file's descriptor, unpickled it is the value.
 
-    The values of tensors and arrays are copied once, into the file; the main process maps it. Little goes through the
-    pipe: a worker that had left more there than fits would outlive a main process that is killed.
+    The values of tensors and arrays are copied once, into the file; the main process maps it, as a whole for as long as
+    any of them is kept: who keeps part of a batch must copy it. Little goes through the pipe: a worker that had left
+    more there than fits would outlive a main process that is killed.
     """
 
     def __init__(self, value: Any) -> None:
@@ -61,7 +63,8 @@ def _unpack(descriptor: Any, head: int) -> Any:
     taking = ThreadPoolExecutor(1)  # as a worker that is stopped hands nothing out, and a connection waits for ever
     try:
         handed_over = taking.submit(descriptor.detach)
-        if not wait([handed_over], PATIENCE).done:
+        # Look by look, as the time that the whole program is stopped for (Ctrl-Z) is not the worker's.
+        if not any(wait([handed_over], GLANCE).done for _ in range(round(PATIENCE / GLANCE))):
             raise StalledError
         file = handed_over.result()
     finally:

@@ -247,6 +247,7 @@ def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
 def test_a_worker_that_stops_before_it_has_handed_a_batch_over_is_a_sentence(root, monkeypatch):
     monkeypatch.setattr("multiprocessing.resource_sharer.DupFd.detach", lambda descriptor: time.sleep(1000))
     monkeypatch.setattr("datasets.parcel.PATIENCE", 0.1)
+    monkeypatch.setattr("datasets.parcel.GLANCE", 0.1)
 
     def main() -> None:
         try:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pickle
+import threading
+from concurrent.futures import Future, wait
 from multiprocessing import resource_sharer
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.parcel import Parcel
+from datasets.parcel import Parcel, StalledError
 from utils.errors import UserError
 
 VALUES = [
@@ -58,6 +60,32 @@ def test_errors_come_alone_and_beside_values():
     assert str(handed_over(UserError("broken"))) == "broken"
     (number, error), tensor = handed_over([(3, UserError("broken")), torch.ones(2)])
     assert (number, str(error), tensor.sum()) == (3, "broken", 2)
+
+
+@pytest.mark.parametrize("looks, comes", [(1, True), (24, True), (25, False)])
+def test_a_batch_is_waited_for_look_by_look(monkeypatch, looks, comes):
+    """Time that the whole program is stopped for ends one look early, and is not the worker's."""
+    may_go, seconds, detach = threading.Event(), [], resource_sharer.DupFd.detach
+
+    def late(descriptor: resource_sharer.DupFd) -> int | None:
+        may_go.wait()
+        return detach(descriptor) if comes else None
+
+    def look(futures: list[Future], timeout: float) -> Any:
+        seconds.append(timeout)
+        if len(seconds) < looks:
+            return wait(futures, 0)
+        may_go.set()
+        return wait(futures)
+
+    monkeypatch.setattr(resource_sharer.DupFd, "detach", late)
+    monkeypatch.setattr("datasets.parcel.wait", look)
+    try:
+        with contextlib.nullcontext() if comes else pytest.raises(StalledError):
+            assert handed_over("late") == "late"
+    finally:
+        may_go.set()
+    assert seconds == [5.0] * min(looks, 24)
 
 
 def open_files() -> set[tuple[int, int, int]]:
