@@ -239,6 +239,15 @@ def test_pictures_that_a_run_wrote_into_the_data_are_not_its_images(tmp_path, wa
     assert warnings_of() == ""
 
 
+def test_masks_are_those_of_the_data_though_a_run_wrote_beside_them(tmp_path, warnings_of):
+    put(tmp_path / "images" / "0.png")
+    put(tmp_path / "masks" / "0.png.png", 255)
+    for name in ("test.log", LOCK):
+        put_text(tmp_path / name, "")
+    assert paths(built("kvasir", tmp_path)["test"]["kvasir"]) == [("images/0.png", "masks/0.png.png", 1)]
+    assert warnings_of() == ""
+
+
 @pytest.mark.parametrize(
     ("layout", "folder", "train", "test"),
     [
