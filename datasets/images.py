@@ -116,7 +116,10 @@ def _mask_channels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def mask_files(path: str | Path) -> list[Path]:
     """List the files of a mask: those in it if it is a folder, as MVTec LOCO has one for each image, or itself."""
     path = Path(path)
-    files = sorted(path.iterdir()) if path.is_dir() else []
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else []
+    except OSError as error:  # a folder that may not be entered, a name that is too long, a server that is gone
+        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
