@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,8 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
         elif os.path.exists(path) or not glob.has_magic(text):  # noqa: PTH110
             paths = [path]
         else:
-            hidden = [part for part in path.parts if is_hidden(part)]  # but for what the pattern itself names
-            visible = (name for name in sorted(_matches(text)) if [*filter(is_hidden, Path(name).parts)] == hidden)
-            paths = [one for one in map(Path, visible) if one.is_file()]
+            matches = map(Path, sorted(_matches(text)))
+            paths = [one for one in matches if one.is_file() and _is_visible(one, path)]
         paths = [one for one in paths if one == path or not is_result(one)]  # what is named is meant
         if not paths:
             known = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}, and what runs wrote is passed over"
@@ -58,6 +58,12 @@ def _images_in(folder: Path) -> list[Path]:
     unlisted: list[Path] = []
     files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
+
+
+def _is_visible(path: Path, pattern: Path) -> bool:
+    """Whether nothing of a path is hidden but for what the pattern itself names."""
+    hidden, named = (list(filter(is_hidden, one.parts)) for one in (path, pattern))
+    return len(hidden) == len(named) and all(map(fnmatchcase, hidden, named))
 
 
 def _matches(pattern: str) -> Iterator[str]:

@@ -44,6 +44,23 @@ def test_hidden_files_and_folders_stand_for_nothing(folder):
     assert len(find_photographs([f"{folder}/__MACOSX/*.png"], ())) == 1  # as it is named
 
 
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        (".cam*/a.png", [".cam1/a.png", ".cam2/a.png"]),
+        (".cam[1]/*.png", [".cam1/a.png"]),
+        (".cam?/.*.png", [".cam1/.b.png"]),
+        ("sub/**/.cam*/*", ["sub/.cam3/a.png"]),
+        (".cam*/*/a.png", [".cam1/sub/a.png"]),
+    ],
+)
+def test_a_pattern_that_names_what_is_hidden_matches_it(folder, pattern, expected):
+    for name in ("1/a.png", "1/.b.png", "1/sub/a.png", "1/__MACOSX/a.png", "2/a.png"):
+        put_text(folder / f".cam{name}", "")
+    put_text(folder / "sub" / ".cam3" / "a.png", "")
+    assert names(find_photographs([f"{folder}/{pattern}"], ()), folder) == expected
+
+
 PICTURES = ("overlays/b.png.png", "masks/sub/c.tif.png", "epoch_1/bolt/imgs/b.png.png", "contact_sheet.png")
 
 
