@@ -16,15 +16,14 @@ WHITES = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16)))  # of the range
 def find_range(intensity: str, paths: Sequence[Path]) -> tuple[Range | None, list[str]]:
     """Find the values that `intensity`, as the option has it, means for the images at `paths`; None for their files'.
 
-    If nothing was chosen, it is also said whether they use a sliver of their files' range, or go beyond it; if values
-    were, whether these go beyond all that there is. Values that a depth does not have, or that are to hold for several
-    depths, are a `UserError`.
+    It is also said whether they use a sliver of their files' range, or go beyond it, or use a sliver of a given range
+    in floating point. A range that the images' depth does not have, or for several depths, is a `UserError`.
     """
     given = None if intensity in ("auto", "full") else tuple(map(float, intensity.split(",")))
     values = _values_by_depth(paths if intensity == "auto" else paths[:: max(1, len(paths) // LOOKED_AT)])
     if intensity != "full" and len(values) > 1:
         raise UserError(f"--intensity {intensity}: there are images of {' and of '.join(values)}: give full")
-    others, said = [], []
+    said = []
     for depth, (least, greatest) in values.items():
         found, white = filled(least, greatest), WHITE[depth]
         low, high = given or (0, white)
@@ -32,11 +31,12 @@ def find_range(intensity: str, paths: Sequence[Path]) -> tuple[Range | None, lis
             none = f"images of {depth} have no values above {white:g}"
             raise UserError(f"--intensity {intensity}: {none}: give auto or full")
         if high > max(white, found[1]) or (given is None and found != (low, high)):
-            others.append(found)
+            if intensity == "auto":
+                return found, []
             what = f"images of {depth} have values from {least:g} to {greatest:g}"
             what += f", and {low:g} to {high:g} are shown as black to white"
             said.append(f"{what}: give --intensity auto, or --intensity={found[0]:g},{found[1]:g}")
-    return (next(iter(others), None), []) if intensity == "auto" else (given, said)
+    return given, said
 
 
 def filled(low: float, high: float) -> Range:
