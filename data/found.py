@@ -145,8 +145,13 @@ class Found:
 
 def list_images(folder: Path) -> list[Path]:
     """List the images directly in `folder` that no run wrote, in natural order; none if there is no such folder."""
-    images = (path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return [path for path in images if not is_result(path)]
+    return [path for path in _visible(folder) if _is_image(path) and not is_result(path)]
+
+
+def list_masks(folder: Path) -> list[Path]:
+    """List the masks directly in `folder`, in natural order: files, then folders of several, which are one image's."""
+    folders = (path for path in list_folders(folder) if any(map(_is_image, _visible(path))))
+    return [*filter(_is_image, _visible(folder)), *folders]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -158,6 +163,10 @@ def subfolder(folder: Path, name: str) -> Path:
     """Find the folder `name` in `folder`, whichever case it is written in; `folder / name` if there is none."""
     same = (path for path in list_folders(folder) if nfc(path.name).lower() == nfc(name).lower())
     return min(same, key=lambda path: path.name != name, default=folder / name)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from data.found import Found, Kind, list_folders, list_images, read_csv, subfolder
+from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder
 from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
 from utils.files import nfc
@@ -43,16 +43,12 @@ def _add_class(found: Found, folder: Path, name: str, normal: Collection[str], *
             if kind.name.lower() in normal:
                 found.add(split, list_images(kind), name, "good", 0)
             elif split == "test" and kind != truth:
-                masks = _list_masks(subfolder(truth, kind.name))
+                masks = list_masks(subfolder(truth, kind.name))
                 unused.pop(nfc(kind.name).lower(), None)
                 found.add_masked(list_images(kind), masks, name, kind.name, masks_expected=masks_expected)
     for kind, masks in unused.items():
         if kind not in normal:
-            found.add_masked([], _list_masks(masks), name, kind)
-
-
-def _list_masks(folder: Path) -> list[Path]:
-    return [*list_images(folder), *(path for path in list_folders(folder) if list_images(path))]
+            found.add_masked([], list_masks(masks), name, kind)
 
 
 def read_folder(root: Path) -> Found:
@@ -88,7 +84,7 @@ def read_visa(root: Path, split_csv: str | None = None) -> Found:
             found.note(Kind.NO_MASK, image, name)
         found.append(split, Entry(image, mask, name, "good" if label == "normal" else label, labels[label]))
     for name in found.meta["test"]:
-        for file in map(found.path, list_images(root / name / "Data" / "Masks" / "Anomaly")):
+        for file in map(found.path, list_masks(root / name / "Data" / "Masks" / "Anomaly")):
             if file not in masks:
                 found.note(Kind.NO_IMAGE, file, name)
     return found
@@ -104,14 +100,14 @@ def read_bmad(root: Path, name: str) -> Found:
     for split in SPLITS:
         found.add(split, images(subfolder(subfolder(root, split), "good")), name, "good", 0)
     ungood = subfolder(subfolder(root, "test"), "Ungood")
-    found.add_masked(images(ungood), list_images(subfolder(ungood, "label")), name, "lesion")
+    found.add_masked(images(ungood), list_masks(subfolder(ungood, "label")), name, "lesion")
     return found
 
 
 def read_masked(root: Path, name: str, specie: str, images: str = "images", masks: str = "masks") -> Found:
     """Read a data set of class `name` whose images all show a `specie`, from a folder of images and one of masks."""
     found = Found(root)
-    found.add_masked(list_images(subfolder(root, images)), list_images(subfolder(root, masks)), name, specie)
+    found.add_masked(list_images(subfolder(root, images)), list_masks(subfolder(root, masks)), name, specie)
     return found
 
 

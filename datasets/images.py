@@ -1,6 +1,7 @@
 """Images and masks from files: every kind of pixels that is read has one defined result, every failure one sentence."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from utils.errors import UserError
-from utils.files import is_hidden, open_regular
+from utils.files import LOCK, is_hidden, open_regular
 
 ORIENTATION = Base.Orientation
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -24,14 +25,18 @@ WHITE_IS_0, CMYK, YCBCR = 0, 5, 6  # values of PHOTOMETRIC
 
 OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
 PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
-LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one
+LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one beside its lock
 
 
 def is_result(path: Path) -> bool:
-    """Whether a run wrote a picture: `overlays/000.png.png`, say, anywhere below a folder that a run has written to."""
-    of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES and not OUTPUTS.isdisjoint(path.parts)
-    return (of_an_image or path.name in PLOTS) and any(
-        (parent / log).exists() for parent in path.parents for log in LOGS
+    """Whether a run wrote a picture: `overlays/000.png.png`, say, anywhere below a folder with its lock and its log."""
+    output = path = path.absolute()
+    if path.name not in PLOTS:
+        of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
+        output = next((folder for folder in path.parents if of_an_image and folder.name in OUTPUTS), Path())
+    return any(
+        os.path.exists(folder / LOCK) and any(os.path.exists(folder / log) for log in LOGS)  # noqa: PTH110 - of any name
+        for folder in output.parents
     )
 
 
@@ -111,7 +116,10 @@ def _mask_channels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def mask_files(path: str | Path) -> list[Path]:
     """List the files of a mask: those in it if it is a folder, as MVTec LOCO has one for each image, or itself."""
     path = Path(path)
-    files = sorted(path.iterdir()) if path.is_dir() else []
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else []
+    except OSError as error:  # a folder that may not be entered, a name that is too long, a server that is gone
+        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 

@@ -16,21 +16,27 @@ WHITES = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16)))  # of the range
 def find_range(intensity: str, paths: Sequence[Path]) -> tuple[Range | None, list[str]]:
     """Find the values that `intensity`, as the option has it, means for the images at `paths`; None for their files'.
 
-    If nothing was chosen, it is also said whether they use a sliver of their files' range, or go beyond it.
+    It is also said whether they use a sliver of their files' range, or go beyond it, or use a sliver of a given range
+    in floating point. A range that the images' depth does not have, or for several depths, is a `UserError`.
     """
-    if intensity not in ("auto", "full"):
-        low, high = map(float, intensity.split(","))
-        return (low, high), []
-    some = paths if intensity == "auto" else paths[:: max(1, len(paths) // LOOKED_AT)]
-    values = _values_by_depth(some)
-    others = {depth: found for depth, of in values.items() if (found := filled(*of)) != (0, WHITE[depth])}
-    if intensity == "full":
-        said = "images of {} have values from {:g} to {:g}, and 0 to {:g} are shown as black to white"
-        said += ": give --intensity auto, or --intensity={:g},{:g}"
-        return None, [said.format(depth, *values[depth], WHITE[depth], *found) for depth, found in others.items()]
-    if len(values) > 1:
-        raise UserError(f"--intensity auto: there are images of {' and of '.join(values)}: give LO,HI or full")
-    return next(iter(others.values()), None), []
+    given = None if intensity in ("auto", "full") else tuple(map(float, intensity.split(",")))
+    values = _values_by_depth(paths if intensity == "auto" else paths[:: max(1, len(paths) // LOOKED_AT)])
+    if intensity != "full" and len(values) > 1:
+        raise UserError(f"--intensity {intensity}: there are images of {' and of '.join(values)}: give full")
+    said = []
+    for depth, (least, greatest) in values.items():
+        found, white = filled(least, greatest), WHITE[depth]
+        low, high = given or (0, white)
+        if high > white and depth != "floating point":
+            none = f"images of {depth} have no values above {white:g}"
+            raise UserError(f"--intensity {intensity}: {none}: give auto or full")
+        if high > max(white, found[1]) or (given is None and found != (low, high)):
+            if intensity == "auto":
+                return found, []
+            what = f"images of {depth} have values from {least:g} to {greatest:g}"
+            what += f", and {low:g} to {high:g} are shown as black to white"
+            said.append(f"{what}: give --intensity auto, or --intensity={found[0]:g},{found[1]:g}")
+    return given, said
 
 
 def filled(low: float, high: float) -> Range:

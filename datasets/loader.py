@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as StopWaiting
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -18,12 +17,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
-from datasets.parcel import PATIENCE, Parcel
+from datasets.parcel import GLANCE, PATIENCE, Parcel, StalledError
 from datasets.transforms import image_transform
 from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
-
-GLANCE = 5.0  # seconds between two looks at workers that are waited for
 
 
 class Batch(NamedTuple):
@@ -153,9 +150,10 @@ class _Watched(Dataset):
     def __getitem__(self, index: int) -> Any:
         worker = get_worker_info().id
         self.at[worker] = index + 1
-        item = self.dataset[index]
-        self.at[worker] = 0
-        return item
+        try:
+            return self.dataset[index]
+        finally:
+            self.at[worker] = 0
 
 
 class ErrorRaisingLoader(DataLoader):
@@ -173,14 +171,15 @@ class ErrorRaisingLoader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
-            except (RuntimeError, StopWaiting) as error:
-                now = [*self.dataset.at] if self.num_workers else []
-                if str(error).startswith("DataLoader timed out"):
+            except (RuntimeError, StalledError) as error:
+                is_late = str(error).startswith("DataLoader timed out")
+                if not self.num_workers or not (is_late or isinstance(error, StalledError)):
+                    raise
+                now = [*self.dataset.at]
+                if is_late:
                     before, seconds = now, seconds + self.timeout if now == before else 0.0
                     if seconds < PATIENCE:
                         continue
-                elif isinstance(error, RuntimeError):
-                    raise
                 items = self.dataset.dataset
                 place = getattr(items, "place", "image number {}".format)
                 stuck = ", ".join(str(place(one - 1)) for one in now if one) or "none"
@@ -215,7 +214,8 @@ def _pack(collate_fn: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> P
     try:
         return Parcel(collate_fn(items))
     except OSError as error:
-        return UserError(f"a process that reads images cannot hand them over ({error.strerror}): try --num_workers 0")
+        reason = error.strerror or error
+        return UserError(f"a process that reads images cannot hand them over ({reason}): try --num_workers 0")
 
 
 def end_quietly(worker_id: int) -> None:

@@ -9,7 +9,7 @@ import mmap
 import os
 import pickle
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -17,13 +17,19 @@ import torch
 
 ALIGNMENT = 64  # bytes
 PATIENCE = 120.0  # seconds that a worker may do nothing for
+GLANCE = 5.0  # seconds between two looks at workers that are waited for
+
+
+class StalledError(Exception):
+    """A worker said that it has a batch, and did not hand it over."""
 
 
 class Parcel:
     """A value that a worker hands over: pickled it is a file's descriptor, unpickled it is the value.
 
-    The values of tensors and arrays are copied once, into the file; the main process maps it. Little goes through the
-    pipe: a worker that had left more there than fits would outlive a main process that is killed.
+    The values of tensors and arrays are copied once, into the file; the main process maps it, as a whole for as long as
+    any of them is kept: who keeps part of a batch must copy it. Little goes through the pipe: a worker that had left
+    more there than fits would outlive a main process that is killed.
     """
 
     def __init__(self, value: Any) -> None:
@@ -56,7 +62,11 @@ class _Pickler(pickle.Pickler):
 def _unpack(descriptor: Any, head: int) -> Any:
     taking = ThreadPoolExecutor(1)  # as a worker that is stopped hands nothing out, and a connection waits for ever
     try:
-        file = taking.submit(descriptor.detach).result(PATIENCE)
+        handed_over = taking.submit(descriptor.detach)
+        # Look by look, as the time that the whole program is stopped for (Ctrl-Z) is not the worker's.
+        if not any(wait([handed_over], GLANCE).done for _ in range(round(PATIENCE / GLANCE))):
+            raise StalledError
+        file = handed_over.result()
     finally:
         taking.shutdown(wait=False)
     try:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +26,24 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
 
     Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
     `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each. What is hidden is passed over in folders
-    and patterns, and a picture that a run wrote everywhere.
+    and patterns; what a run wrote, in lines as well.
 
     Files that are not there, and folders that cannot be listed, are taken over, for the results to say so, if others
     are; if none is, or an input stands for nothing, that is a `UserError`.
     """
     found: dict[str, Path] = {}  # by absolute path, so that a file counts once whatever it is called
     for text in inputs:
+        path = Path(text)
         if text == FROM_STDIN:
             paths = [Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-        elif os.path.isdir(path := Path(text)):  # noqa: PTH112 - which any name may be asked
+        elif os.path.isdir(path):  # noqa: PTH112 - which any name may be asked
             paths = sorted(_images_in(path))
         elif os.path.exists(path) or not glob.has_magic(text):  # noqa: PTH110
             paths = [path]
         else:
-            hidden = [part for part in path.parts if is_hidden(part)]  # but for what the pattern itself names
-            visible = (name for name in sorted(_matches(text)) if [*filter(is_hidden, Path(name).parts)] == hidden)
-            paths = [path for name in visible if (path := Path(name)).is_file()]
-        paths = [path for path in paths if not is_result(path)]
+            matches = map(Path, sorted(_matches(text)))
+            paths = [one for one in matches if one.is_file() and _is_visible(one, path)]
+        paths = [one for one in paths if one == path or not is_result(one)]  # what is named is meant
         if not paths:
             known = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}, and what runs wrote is passed over"
             raise UserError(f"there are no images in {text}: {known}")
@@ -57,6 +58,12 @@ def _images_in(folder: Path) -> list[Path]:
     unlisted: list[Path] = []
     files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
+
+
+def _is_visible(path: Path, pattern: Path) -> bool:
+    """Whether nothing of a path is hidden but for what the pattern itself names."""
+    hidden, named = (list(filter(is_hidden, one.parts)) for one in (path, pattern))
+    return len(hidden) == len(named) and all(map(fnmatchcase, hidden, named))
 
 
 def _matches(pattern: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Anomaly maps that a run or somebody else's program saved, in the place of a method that computes them."""
 
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,10 +47,14 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
         if path.suffix.lower() in MAP_SUFFIXES:
             there[nfc(str(path.with_suffix("")))].append(path)
     found: dict[Path, str] = {}
-    missing = []
+    missing, linked = [], set()
     for image in (entry.img_path for entry in entries):
-        stems = {nfc(str(path)) for path in (folder / image, (folder / image).with_suffix(""))}
-        maps = sorted(path for stem in stems for path in there[stem])
+        places = {folder / image, (folder / image).with_suffix("")}
+        maps = sorted(path for stem in {nfc(str(place)) for place in places} for path in there[stem])
+        if not maps:  # where a folder that two links lead to is listed by the other
+            maps = sorted(Path(f"{place}{suffix}") for place in places for suffix in MAP_SUFFIXES)
+            maps = [path for path in maps if os.path.isfile(path)]  # noqa: PTH113 - which any name may be asked
+            linked.update(map(os.path.realpath, maps))
         if not maps:
             missing.append(image)
         elif len(maps) > 1:
@@ -67,7 +72,8 @@ def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
             f"looked for {missing[0]}.npy and {PurePosixPath(missing[0]).with_suffix('.npy')}, and the same "
             f"with {', '.join(MAP_SUFFIXES[1:])}"
         )
-    if extra := sorted(path for maps in there.values() for path in maps if path not in found):
+    others = (path for maps in there.values() for path in maps if path not in found)
+    if extra := sorted(path for path in others if os.path.realpath(path) not in linked):
         logger.warning("maps in %s that are of no image: %d, the first of them %s", folder, len(extra), extra[0])
     return list(found)
 

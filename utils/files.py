@@ -17,6 +17,8 @@ from typing import IO, Any
 
 from utils.errors import UserError
 
+LOCK = ".lock"  # a file in each folder that a run writes to, see `utils.runtime.locked`
+
 
 def open_regular(path: str | Path) -> IO[bytes]:
     """Open a file for reading, which must be a regular one: a pipe may never end, and a device may act.

@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 from utils.distributed import is_main, rank
 from utils.errors import UserError
-from utils.files import output_file, remove_abandoned
+from utils.files import LOCK, output_file, remove_abandoned
 from utils.names import LogFormatter
 
-LOCK = ".lock"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scikit-learn", "scipy", "pillow")
 
 

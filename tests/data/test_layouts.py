@@ -11,6 +11,7 @@ from datasets.meta import Entry, read_meta
 from datasets.registry import REGISTRY, get_spec
 from tests.builder_data import build, built, mvtec_class, paths, put, put_text
 from utils.errors import UserError
+from utils.runtime import LOCK
 
 
 def test_every_data_set_has_a_builder_that_can_be_run_and_imported():
@@ -232,8 +233,18 @@ def test_pictures_that_a_run_wrote_into_the_data_are_not_its_images(tmp_path, wa
     put(tmp_path / "0.png")
     for name in ("contact_sheet.png", "imgs/0.png.png", "more/overlays/0.png.png"):
         put(tmp_path / name)
-    put_text(tmp_path / "test.log", "")
+    for name in ("test.log", LOCK):
+        put_text(tmp_path / name, "")
     assert [entry.img_path for entry in built("folder", tmp_path)["test"][tmp_path.name]] == ["0.png"]
+    assert warnings_of() == ""
+
+
+def test_masks_are_those_of_the_data_though_a_run_wrote_beside_them(tmp_path, warnings_of):
+    put(tmp_path / "images" / "0.png")
+    put(tmp_path / "masks" / "0.png.png", 255)
+    for name in ("test.log", LOCK):
+        put_text(tmp_path / name, "")
+    assert paths(built("kvasir", tmp_path)["test"]["kvasir"]) == [("images/0.png", "masks/0.png.png", 1)]
     assert warnings_of() == ""
 
 

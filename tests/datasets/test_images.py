@@ -1,5 +1,6 @@
 """Images and masks of every mode, and files that are none."""
 
+import errno
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import load_mask, load_rgb
+from datasets.images import load_mask, load_rgb, mask_files
 from utils.errors import UserError
 
 COLOURS = np.array([[[10, 20, 30], [200, 100, 50]]], np.uint8)  # [1, 2, 3]
@@ -256,6 +257,19 @@ def test_missing_files_and_folders_are_refused_by_name(tmp_path):
         load_rgb(tmp_path / "absent.png")
     with pytest.raises(UserError, match=f"cannot read the image {tmp_path}: Is a directory"):
         load_mask(tmp_path)
+
+
+def test_masks_that_cannot_be_looked_at_are_refused_by_name(tmp_path, monkeypatch):
+    """As root lists every folder, the system's answer to that is made up."""
+    with pytest.raises(UserError, match=r"cannot read the image .*nnn\.png: File name too long"):
+        load_mask(tmp_path / f"{'n' * 300}.png")
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=f"cannot read the image {tmp_path}: Permission denied"):
+        mask_files(tmp_path)
 
 
 def test_real_images_of_all_modes(real_data):

@@ -79,8 +79,11 @@ def test_auto_looks_at_every_image_and_a_warning_at_some(tmp_path):
 def test_images_of_several_depths_are_not_read_alike(tmp_path):
     paths = [*images(tmp_path, 4000, np.uint16, 3), tmp_path / "b.png"]
     cv2.imwrite(str(paths[-1]), np.full((6, 8), 200, np.uint8))
-    with pytest.raises(UserError, match="images of 16 bits and of 8 bits: give LO,HI or full"):
-        find_range("auto", paths)
+    for intensity in ("auto", "0,200"):
+        with pytest.raises(
+            UserError, match=f"--intensity {intensity}: there are images of 16 bits and of 8 bits: give full"
+        ):
+            find_range(intensity, paths)
     assert len(find_range("full", paths)[1]) == 1
 
 
@@ -91,9 +94,28 @@ def test_what_cannot_be_read_is_passed_over(tmp_path):
     assert find_range("auto", paths[:2]) == find_range("full", paths[:2]) == (None, [])
 
 
-def test_values_that_are_given_are_taken_for_images_of_all_depths(tmp_path):
+@pytest.mark.parametrize("dtype, white", [(np.uint8, 255), (np.uint16, 65535)])
+def test_values_that_a_depth_does_not_have_are_refused(tmp_path, dtype, white):
+    paths = images(tmp_path, 200, dtype)
+    assert find_range(f"0,{white}", paths) == ((0, white), [])
+    with pytest.raises(UserError, match=f"--intensity 0,{white + 1}: images of .* bits have no values above {white}"):
+        find_range(f"0,{white + 1}", paths)
+
+
+@pytest.mark.parametrize(
+    "top, white, is_said", [(1, 255, False), (1, 300, True), (200, 4095, True), (3000, 4095, False)]
+)
+def test_values_that_floating_point_does_not_reach_are_warned_of(tmp_path, top, white, is_said):
+    found, said = find_range(f"0,{white}", images(tmp_path, top, np.float32))
+    assert found == (0, white)
+    assert [f"and 0 to {white} are shown as black to white: give --intensity auto" in one for one in said] == [
+        True
+    ] * is_said
+
+
+def test_values_that_are_given_are_taken_for_any_depth(tmp_path):
     Image.fromarray(np.array([[0, 10, 35, 60, 255]], np.uint8)).save(tmp_path / "a.png")
-    found, _ = find_range("10,60", [])
+    found, _ = find_range("10,60", [tmp_path / "a.png"])
     assert np.asarray(load_rgb(tmp_path / "a.png", found))[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 

@@ -1,6 +1,7 @@
 """The loader: order, masks that are known and not, and errors that reach the user as one sentence."""
 
 import ctypes
+import gc
 import os
 import pickle
 import resource
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from torch.utils.data._utils import worker
 from torch.utils.data._utils.pin_memory import pin_memory  # what a loader calls on every batch
 
@@ -24,6 +26,7 @@ from datasets.image_set import ImageSet
 from datasets.images import load_rgb
 from datasets.loader import (
     AnomalyDataset,
+    Batch,
     ErrorRaisingLoader,
     collate,
     end_quietly,
@@ -244,6 +247,7 @@ def test_a_worker_that_stalls_is_one_sentence(root, monkeypatch, stall):
 def test_a_worker_that_stops_before_it_has_handed_a_batch_over_is_a_sentence(root, monkeypatch):
     monkeypatch.setattr("multiprocessing.resource_sharer.DupFd.detach", lambda descriptor: time.sleep(1000))
     monkeypatch.setattr("datasets.parcel.PATIENCE", 0.1)
+    monkeypatch.setattr("datasets.parcel.GLANCE", 0.1)
 
     def main() -> None:
         try:
@@ -256,6 +260,31 @@ def test_a_worker_that_stops_before_it_has_handed_a_batch_over_is_a_sentence(roo
     codes, printed = run_forked(main)
     assert codes == [2]
     assert printed.startswith("the processes that read images have stood still for 120 seconds, at ")
+
+
+class Failing(Dataset):
+    """Items that a server does not send in time."""
+
+    def __getitem__(self, index: int) -> None:
+        raise TimeoutError("the server is silent")
+
+
+@WORKERS
+def test_a_time_out_in_reading_is_not_taken_for_a_stalled_worker(num_workers):
+    loading = make_loader(Failing(), [[0, 1]], num_workers)
+    with pytest.raises(TimeoutError, match="the server is silent"):
+        list(loading)
+    if num_workers:
+        assert [*loading.dataset.at] == [0]  # none is at an item
+
+
+def test_an_error_in_handing_over_says_why_even_without_a_number(root):
+    def fail(items: list[Batch]) -> Batch:
+        raise OSError("no room for a batch")
+
+    loading = make_loader(dataset([entry(0)], root), [[0]], 1, collate_fn=fail)
+    with pytest.raises(UserError, match=r"cannot hand them over \(no room for a batch\): try --num_workers 0"):
+        list(loading)
 
 
 NOT_HERE = 77  # the exit code of a process that may not be limited
@@ -307,7 +336,10 @@ def test_photographs_get_through_where_little_is_allowed(
 
 def test_more_files_than_may_be_open_are_one_sentence(root):
     def main() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 1, 4096))
+        gc.collect()  # and with it what tests before left open
+        free = os.dup(0)  # the lowest number that is free, and then the only one below the limit
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         list(loader([entry(0)] * 8, root, 4, num_workers=2))
 
     codes, printed = run_forked(main)

@@ -1,7 +1,11 @@
 """What a worker hands over: the same values, in the main process's hands, and next to nothing through the pipe."""
 
+import contextlib
 import os
 import pickle
+import threading
+from concurrent.futures import Future, wait
+from multiprocessing import resource_sharer
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.parcel import Parcel
+from datasets.parcel import Parcel, StalledError
 from utils.errors import UserError
 
 VALUES = [
@@ -58,13 +62,49 @@ def test_errors_come_alone_and_beside_values():
     assert (number, str(error), tensor.sum()) == (3, "broken", 2)
 
 
+@pytest.mark.parametrize("looks, comes", [(1, True), (24, True), (25, False)])
+def test_a_batch_is_waited_for_look_by_look(monkeypatch, looks, comes):
+    """Time that the whole program is stopped for ends one look early, and is not the worker's."""
+    may_go, seconds, detach = threading.Event(), [], resource_sharer.DupFd.detach
+
+    def late(descriptor: resource_sharer.DupFd) -> int | None:
+        may_go.wait()
+        return detach(descriptor) if comes else None
+
+    def look(futures: list[Future], timeout: float) -> Any:
+        seconds.append(timeout)
+        if len(seconds) < looks:
+            return wait(futures, 0)
+        may_go.set()
+        return wait(futures)
+
+    monkeypatch.setattr(resource_sharer.DupFd, "detach", late)
+    monkeypatch.setattr("datasets.parcel.wait", look)
+    try:
+        with contextlib.nullcontext() if comes else pytest.raises(StalledError):
+            assert handed_over("late") == "late"
+    finally:
+        may_go.set()
+    assert seconds == [5.0] * min(looks, 24)
+
+
+def open_files() -> set[tuple[int, int, int]]:
+    """Open descriptors with the files they stand for, once no thread that hands descriptors out has one in hand."""
+    resource_sharer.stop()
+    found = set()
+    for number in (int(path.name) for path in Path("/dev/fd").iterdir()):
+        with contextlib.suppress(OSError):  # what listed them
+            found.add((number, os.fstat(number).st_dev, os.fstat(number).st_ino))
+    return found
+
+
 def test_little_goes_through_the_pipe_and_no_file_stays_open():
     """A killed run's worker, left with more than its pipe holds (64 KiB), would never end."""
-    handed_over(0)  # what hands descriptors out starts with the first
-    before = len([*Path("/dev/fd").iterdir()])
+    handed_over(0)  # what is opened once and for all
+    before = open_files()
     sent = ForkingPickler.dumps(Parcel([(torch.zeros(3, 96, 96), "name" * 100)] * 500))
     assert len(sent) < 1024
     received = pickle.loads(sent)
     assert len(received) == 500
     del received
-    assert len([*Path("/dev/fd").iterdir()]) == before
+    assert open_files() <= before  # others' may have been closed meanwhile, as garbage

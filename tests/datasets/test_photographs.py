@@ -9,6 +9,7 @@ from PIL import Image
 from datasets.photographs import PhotographDataset, find_photographs, output_names
 from tests.builder_data import put_text
 from utils.errors import UserError
+from utils.runtime import LOCK
 
 
 @pytest.fixture
@@ -43,22 +44,50 @@ def test_hidden_files_and_folders_stand_for_nothing(folder):
     assert len(find_photographs([f"{folder}/__MACOSX/*.png"], ())) == 1  # as it is named
 
 
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        (".cam*/a.png", [".cam1/a.png", ".cam2/a.png"]),
+        (".cam[1]/*.png", [".cam1/a.png"]),
+        (".cam?/.*.png", [".cam1/.b.png"]),
+        ("sub/**/.cam*/*", ["sub/.cam3/a.png"]),
+        (".cam*/*/a.png", [".cam1/sub/a.png"]),
+    ],
+)
+def test_a_pattern_that_names_what_is_hidden_matches_it(folder, pattern, expected):
+    for name in ("1/a.png", "1/.b.png", "1/sub/a.png", "1/__MACOSX/a.png", "2/a.png"):
+        put_text(folder / f".cam{name}", "")
+    put_text(folder / "sub" / ".cam3" / "a.png", "")
+    assert names(find_photographs([f"{folder}/{pattern}"], ()), folder) == expected
+
+
+PICTURES = ("overlays/b.png.png", "masks/sub/c.tif.png", "epoch_1/bolt/imgs/b.png.png", "contact_sheet.png")
+
+
 @pytest.mark.parametrize("results", ["", "out", "out/deeper"])
-@pytest.mark.parametrize("mark", ["predict.log", "test.log"])
-def test_pictures_that_a_run_wrote_are_no_photographs(folder, results, mark):
+@pytest.mark.parametrize("log", ["predict.log", "test.log"])
+def test_pictures_that_a_run_wrote_are_no_photographs(folder, results, log, monkeypatch):
     before = names(find_photographs([str(folder)], ()), folder)
-    for name in (mark, "overlays/b.png.png", "masks/sub/c.tif.png", "imgs/b.png.png", "contact_sheet.png"):
+    for name in (LOCK, log, *PICTURES):
         put_text(folder / results / name, "")
     assert names(find_photographs([str(folder)], ()), folder) == before
     everything = [f"{path}\n" for path in sorted(folder.rglob("*.*g")) if path.suffix == ".png"]
     assert names(find_photographs(["-"], everything), folder) == [".hidden.png", "b.png", "it's [1].png"]
     assert names(find_photographs([f"{folder}/**/*.png"], ()), folder) == ["b.png", "it's [1].png"]
+    monkeypatch.chdir(folder / results / "overlays")
+    with pytest.raises(UserError, match="what runs wrote is passed over"):
+        find_photographs(["."], ())
+    assert find_photographs(["b.png.png"], ()) == [Path("b.png.png")]  # as it is named
 
 
-def test_folders_called_as_those_of_runs_are_photographs(folder):
-    for name in ("masks/1.png", "overlays/1.png.png", "summary.png"):
+@pytest.mark.parametrize(
+    "beside", [[], ["train.log"], [LOCK], ["train.log", f"sub/{LOCK}"], ["imgs/test.log", f"imgs/{LOCK}"]]
+)
+def test_folders_called_as_those_of_runs_are_photographs(folder, beside):
+    before = len(find_photographs([str(folder)], ()))
+    for name in (*beside, "masks/1.png", *PICTURES, "imgs/sub/2.png.png"):
         put_text(folder / name, "")
-    assert len(find_photographs([str(folder)], ())) == 7
+    assert len(find_photographs([str(folder)], ())) == before + 2 + len(PICTURES)
 
 
 def test_a_file_counts_once_whatever_it_is_called(folder, monkeypatch):
@@ -169,7 +198,9 @@ def test_a_folder_that_cannot_be_listed_is_one_that_cannot_be_read(folder, monke
     assert (index, str(error)) == (3, f"cannot list {locked}: Permission denied")
 
 
-@pytest.mark.parametrize("name", ["n" * 300 + ".png", "a\0.png", "/".join(["n" * 200] * 30)])
+@pytest.mark.parametrize(
+    "name", ["n" * 300 + ".png", "a\0.png", "/".join(["n" * 200] * 30), "n" * 300 + "/imgs/a.png.png"]
+)
 def test_a_listed_name_that_can_be_none_is_a_file_that_cannot_be_read(folder, name):
     paths = find_photographs(["-", str(folder / "b.png")], [f"{name}\n"])
     assert paths == [Path(name), folder / "b.png"]

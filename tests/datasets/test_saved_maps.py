@@ -212,6 +212,28 @@ def test_maps_in_a_linked_folder_are_found(tmp_path):
     assert find_maps(tmp_path / "maps", [entry("a/0.png")]) == [tmp_path / "maps" / "a" / "0.npy"]
 
 
+def test_maps_are_found_by_either_name_of_their_folder(tmp_path, warnings_of):
+    touch(tmp_path / "elsewhere", "0.npy", "1.png.tiff", "2.png")
+    (tmp_path / "maps").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "maps" / name).symlink_to(tmp_path / "elsewhere")
+    for names in ("a", "b", "ab"):
+        images = [f"{name}/{number}.png" for name in names for number in range(3)]
+        found = [f"{name}/{file}" for name in names for file in ("0.npy", "1.png.tiff", "2.png")]
+        assert find_maps(tmp_path / "maps", [*map(entry, images)]) == [tmp_path / "maps" / name for name in found]
+    assert warnings_of() == ""
+    touch(tmp_path / "elsewhere", "0.tif")
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match=rf"{name}/0\.png has two maps, .*{name}/0\.npy and .*{name}/0\.tif"):
+            find_maps(tmp_path / "maps", [entry(f"{name}/0.png")])
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "n" * 300 + "/a.png"])
+def test_a_map_that_can_have_no_name_is_missing(tmp_path, name):
+    with pytest.raises(UserError, match="has no map for 1 of 1 images"):
+        find_maps(tmp_path, [entry(name)])
+
+
 def test_maps_that_cannot_be_told_apart_are_refused(tmp_path):
     touch(tmp_path, "a/0.png.npy", "a/0.tiff")
     with pytest.raises(UserError, match=r"a/0\.png has two maps, .*0\.png\.npy and .*0\.tiff"):
