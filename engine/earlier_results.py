@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.image_set import ImageSet
+from datasets.images import mask_files
 from datasets.registry import get_spec
 from engine.saved_runs import Description
 from utils.arguments import as_given
@@ -117,7 +118,10 @@ class ClassKeeper(Writer):
     def _digest(self, name: str) -> str:
         """Tell a class's list of images and masks, and their files by size and time of change, from others."""
         entries = [entry for entry in self.images.entries if entry.cls_name == name]
-        paths = [self.images.root / path for entry in entries for path in (entry.img_path, entry.mask_path) if path]
+        paths = []
+        for entry in entries:
+            paths.append(self.images.root / entry.img_path)
+            paths += mask_files(self.images.root / entry.mask_path) if entry.mask_path else []
         content = [*map(asdict, entries), *map(_size_and_time, paths)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import evaluate
@@ -192,6 +193,22 @@ def test_a_class_whose_images_or_file_changed_is_computed_again(data, model, tmp
     results = run(data, model, tmp_path / "out", "--resume")
     assert given[3:] == ["nut", "cog", "nut"]
     assert results["classes"] == run(data, model, tmp_path / "again")["classes"]
+
+
+def test_a_mask_of_several_files_is_known_by_each_of_them(data, model, tmp_path, monkeypatch):
+    mask = data / "nut" / "ground_truth" / "square" / "001_mask.png"
+    folder = mask.rename(mask.with_name("whole.png")).with_name("001_mask.png")
+    folder.mkdir()
+    for part in ("000.png", "001.png"):
+        shutil.copy(mask.with_name("whole.png"), folder / part)
+    given = count_images(monkeypatch)
+    run(data, model, tmp_path / "out")
+    small_data.write(folder / "001.png", np.zeros((70, 90), np.uint8))
+    run(data, model, tmp_path / "out", "--resume")
+    (folder / "001.png").unlink()
+    run(data, model, tmp_path / "out", "--resume")
+    run(data, model, tmp_path / "out", "--resume")
+    assert given[3:] == ["nut", "nut"]
 
 
 def test_classes_without_the_results_that_say_their_settings_are_not_kept(data, model, tmp_path, monkeypatch):
