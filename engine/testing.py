@@ -107,7 +107,7 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
                 **describe(own, backbone, fidelity, checkpoint),
             }
             if is_main() and not options.overwrite:  # before any work
-                check_settings(own.save_path / "results.json", about, resume=options.resume)
+                check_settings(own.save_path / "results.json", about)
             tests.append((epoch, place, own, parts, about))
     with stopwatch("text"):
         texts = [method.class_texts(own, backbone, images) for images, own in zip(data_sets, resolved, strict=True)]
@@ -187,7 +187,7 @@ def _evaluate(
     stopwatch: Stopwatch,
 ) -> tuple[Run, list[ClassResult], int]:
     """Evaluate a detector on one data set, and write the results; last, how many files have too long a name for it."""
-    writers: list[ImageWriter] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
+    writers: list[ImageWriter] = [MapWriter(options.save_path)] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
     skipping = {"skip_broken": options.skip_broken}

@@ -221,14 +221,33 @@ def test_classes_without_the_results_that_say_their_settings_are_not_kept(data, 
     assert given == ["bolt", "cog", "nut"] * 2
 
 
-def test_what_is_written_must_be_the_same_to_go_on(data, model, tmp_path):
+def test_settings_must_be_the_same_to_go_on(data, model, tmp_path):
     break_off(data, model, tmp_path / "out")
-    with pytest.raises(UserError, match=r"save_maps \(False there, True here\)"):
-        run(data, model, tmp_path / "out", "--resume", "--save_maps")
     with pytest.raises(UserError, match=r"smoothing \(8\.0 there"):
         run(data, model, tmp_path / "out", "--resume", "--smoothing", "2")
     with pytest.raises(SystemExit):
         run(data, model, tmp_path / "out", "--resume", "--overwrite")
+
+
+WANTED = {"--save_maps": ("maps", ".npy"), "--visualization": ("imgs", ".png")}
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_what_is_wanted_now_is_written_of_classes_that_were_done_as_well(data, model, tmp_path, monkeypatch, wanted):
+    folder, suffix = tmp_path / "out" / WANTED[wanted][0], WANTED[wanted][1]
+    break_off(data, model, tmp_path / "out", "--no_report")
+    given = count_images(monkeypatch)
+    run(data, model, tmp_path / "out", "--resume", wanted)
+    assert given == ["bolt", "cog", "nut"]
+    assert (tmp_path / "out" / "report.html").exists()
+    written = {path: path.read_bytes() for path in folder.rglob(f"*{suffix}")}
+    assert len(written) == 15
+    (folder / "cog" / "test" / "square" / f"001.png{suffix}").unlink()
+    run(data, model, tmp_path / "out", "--resume", "--no_report")
+    assert given == ["bolt", "cog", "nut"]
+    run(data, model, tmp_path / "out", "--resume", wanted)
+    assert given[3:] == ["cog", "nut"]
+    assert {path: path.read_bytes() for path in folder.rglob(f"*{suffix}")} == written
 
 
 def read_scores(out: Path) -> tuple[list[list[str]], list[list[float]]]:
