@@ -26,12 +26,19 @@ logger = logging.getLogger(__name__)
 FILES = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 CLASSES = ".classes"  # folder of what `--resume` needs of each class
 
-# Options that no figure depends on beyond rounding; files are told by their SHA-256, wherever they lie, and a model by
-# that of its config.
+# Options that no figure depends on beyond rounding.
 FREE = {
     *("save_path", "resume", "overwrite", "skip_broken", "compare_published", "num_workers", "device", "compile"),
-    *("save_maps", "visualization", "no_report", "report", "cache_dir", "model", "name", "pretrained", "checkpoint"),
+    *("save_maps", "visualization", "no_report", "report", "cache_dir", "name"),
 }
+# Files are told by their SHA-256, wherever they lie; where it is not known of both, by the option that names them.
+DIGESTS = {
+    "config_sha256": "model",
+    "SHA-256 of the weights": "pretrained",
+    "SHA-256 of the checkpoint": "checkpoint",
+    "SHA-256 of the prompts": "prompts",
+}
+EARLIER = {"intensity": "full"}  # what options stood at before they could be given
 
 
 def folder_name(dataset: str, data_path: Path | None) -> str:
@@ -46,10 +53,11 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
         return
     described = json.loads(json.dumps(description, default=str))
     before, now = (_settings(content) for content in (read_json(path, Description), described))
+    free = {option if before.get(key) and now.get(key) else key for key, option in DIGESTS.items()}
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and name not in free
     ]
     if said:
         raise UserError(
@@ -60,7 +68,8 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
     """Select what the figures depend on from a run's description or its results.json."""
-    arguments = (content.get("arguments") or {}) | (content.get("backbone") or {})  # what an option was left open for
+    arguments = EARLIER | (content.get("arguments") or {})
+    arguments |= content.get("backbone") or {}  # what an option was left open for
     files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
     return {
         **{name: content.get(name) for name in ("method", "dataset")},

@@ -17,6 +17,7 @@ from data.build import ensure_meta
 from datasets.registry import get_spec
 from engine.earlier_results import CLASSES, folder_name
 from engine.evaluation import evaluate as evaluation_loop
+from models.prompts import PROMPT_FOLDER
 from tests import small_data, tiny_clip
 from tests.compare import MEASURES, ROUNDING, relative_error
 from tests.forked import run_shared
@@ -100,6 +101,40 @@ def test_another_config_under_the_same_name_is_another_setting(data, model, tmp_
     config.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"holds results of other settings, config_sha256 \("):
         run(data, own, out, "--resume")
+
+
+def test_what_earlier_versions_did_not_record_is_another_setting_only_where_that_is_known(data, model, tmp_path):
+    out, copy = tmp_path / "out", shutil.copy(model[1], tmp_path / "copy.json")
+    run(data, model, out, "--save_maps")
+    content = json.loads((out / "results.json").read_text())
+    del content["arguments"]["intensity"], content["backbone"]["config_sha256"], content["prompts"]
+    (out / "results.json").write_text(json.dumps(content))
+    for more, said in (
+        (["--intensity", "0,1"], r"intensity \(full there, 0\.0,1\.0 here\)"),
+        (["--prompts", "medical"], r"prompts \(industrial there, medical here\)"),
+        (["--model", str(copy)], rf"model \({model[1]} there, {copy} here\)"),
+    ):
+        with pytest.raises(UserError, match=f"holds results of other settings, {said}"):
+            run(data, model, out, *more)
+    assert run(data, model, out, "--resume") == content
+    assert run(data, model, out)["classes"] == content["classes"]
+
+
+def test_maps_that_earlier_versions_measured_may_be_measured_again(data, model, tmp_path):
+    run(data, model, tmp_path / "out", "--save_maps")
+    paths = ["--maps", str(tmp_path / "out" / "maps"), "--save_path", str(tmp_path / "measured")]
+    results = tmp_path / "measured" / "results.json"
+    for _ in range(2):
+        evaluate.main([*paths, "--dataset", "mvtec", "--data_path", str(data)])
+        content = json.loads(results.read_text())
+        del content["arguments"]["intensity"]
+        results.write_text(json.dumps(content))
+
+
+def test_the_same_prompts_by_another_name_are_the_same_setting(data, model, tmp_path):
+    own = shutil.copy(PROMPT_FOLDER / "industrial.json", tmp_path / "own.json")
+    run(data, model, tmp_path / "out")
+    run(data, model, tmp_path / "out", "--prompts", str(own), "--resume")
 
 
 def test_a_damaged_file_is_refused_and_may_be_replaced(data, model, tmp_path):
