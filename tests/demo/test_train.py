@@ -112,7 +112,7 @@ def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_train
 
 def test_a_learning_rate_that_is_too_large_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        train.main(["--lr", "1e300", "--output", str(tmp_path), *"--steps 1 --pairs 1 --batch 1".split()])
+        train.main(["--lr", "1e300", "--output", str(tmp_path), "--steps", "1", "--pairs", "1", "--batch", "1"])
     assert "error: --lr 1e+300 is more than 1" in capsys.readouterr().err
 
 
