@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -344,17 +343,47 @@ def test_a_class_without_a_readable_image_ends_the_run(data, model, tmp_path):
         run(data, model, tmp_path / "out", "--skip_broken")
 
 
-def test_a_data_set_that_fails_does_not_keep_the_others_from_being_tested(data, model, tmp_path, caplog):
+@pytest.mark.parametrize("fault", ["cog/test/good/000.png", "meta.json", "empty"])
+def test_a_data_set_that_fails_does_not_keep_the_others_from_being_tested(data, model, tmp_path, fault):
     other = small_data.make(tmp_path / "other", ("gear",), seed=1)
     both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other)]
     run(data, model, tmp_path / "out" / "mvtec")
-    (data / "cog" / "test" / "good" / "000.png").unlink()
-    with caplog.at_level(logging.ERROR), pytest.raises(UserError, match=r"not tested to the end, .*: .*mvtec$"):
+    if fault == "empty":
+        shutil.rmtree(data)
+        data.mkdir()
+    elif fault == "meta.json":
+        (data / fault).write_text("{}")
+    else:
+        (data / fault).unlink()
+    with pytest.raises(UserError, match=r"not tested to the end, .*: .*mvtec$"):
         test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out")])
+    lines = (tmp_path / "out" / "test.log").read_text().splitlines()
+    assert [str(data) in line for line in lines if " ERROR " in line] == [True]
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert "| mpdd" in summary
     assert "- mpdd: made with tiny" in summary
     assert "| mvtec" not in summary
+    assert (tmp_path / "out" / "mpdd" / "results.json").is_file()
+
+
+def test_where_all_data_sets_fail_each_is_named(model, tmp_path):
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(tmp_path / "a"), str(tmp_path / "b")]
+    with pytest.raises(UserError, match=r"not tested to the end, for the reasons above: mvtec, mpdd$"):
+        test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out")])
+    for name in ("a", "b"):
+        assert f"ERROR there is no folder {tmp_path / name}" in (tmp_path / "out" / "test.log").read_text()
+
+
+def test_of_several_data_sets_each_gives_those_of_the_classes_that_it_has(data, model, tmp_path):
+    folders = [str(data), *(str(small_data.make(tmp_path / name, (name,), seed=1)) for name in ("gear", "wheel"))]
+    out = ["--dataset", "mvtec", "mpdd", "btad", "--data_path", *folders, *model, "--save_path", str(tmp_path / "out")]
+    test_sdp.main([*out, "--classes", "gear", "nut"])
+    found = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/results.json")}
+    assert {name: [*content["classes"]] for name, content in found.items()} == {"mvtec": ["nut"], "mpdd": ["gear"]}
+    said = f"WARNING {folders[2]} is left out: it has none of the --classes"
+    assert said in (tmp_path / "out" / "test.log").read_text()
+    with pytest.raises(UserError, match="none of the data sets has a class screw in its test split"):
+        test_sdp.main([*out, "--classes", "gear", "screw"])
 
 
 def test_sdp_plus_takes_a_checkpoint_for_each_data_set(data, model, tmp_path):
@@ -369,5 +398,11 @@ def test_sdp_plus_takes_a_checkpoint_for_each_data_set(data, model, tmp_path):
         results = json.loads((tmp_path / "out" / name / "results.json").read_text())
         assert results["checkpoint"]["path"] == results["arguments"]["checkpoint"] == file
         assert "was trained on" not in (tmp_path / "out" / name / "results.md").read_text() or name == "mvtec"
+    gone = ["--checkpoint", str(tmp_path / "gone.pth"), files[1], "--save_path", str(tmp_path / "some")]
+    with pytest.raises(UserError, match=r"not tested to the end, for the reasons above: mvtec$"):
+        test_sdp_plus.main([*both, *model, *gone])
+    assert f"there is no checkpoint {tmp_path / 'gone.pth'}" in (tmp_path / "some" / "test.log").read_text()
+    results = [json.loads((tmp_path / out / "mpdd" / "results.json").read_text()) for out in ("out", "some")]
+    assert results[0]["mean"] == results[1]["mean"]
     with pytest.raises(UserError, match="--dataset names 2 data sets, --checkpoint 3 files"):
         test_sdp_plus.main([*both, *model, "--checkpoint", *files, files[0], "--save_path", str(tmp_path / "more")])
