@@ -46,8 +46,12 @@ options_from epochs learning_rate print_freq save_freq cache_dir
 find_data_sets "$TRAIN_ON"
 for i in "${!found[@]}"; do
   on=${found[i]} validation=()
-  if [[ $on == visa ]]; then locate mvtec; else locate visa; fi
-  if [[ -d "$folder" ]]; then validation=(--test_dataset "$dataset" --test_dataset_dir "$folder"); fi
+  if [[ $on == visa ]]; then locate MVTec; else locate VisA; fi
+  if [[ -d "$folder" ]]; then
+    validation=(--test_dataset "$dataset" --test_dataset_dir "$folder")
+  else
+    echo "training on $on without a validation: there is no folder $folder" >&2
+  fi
   launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "${folders[i]}" ${validation[@]+"${validation[@]}"} \
     --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
 done

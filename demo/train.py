@@ -34,7 +34,9 @@ class DemoTrainingOptions(Options):
     validate_every: PositiveInt = option("steps between validations", 200)
 
     def mistake(self) -> str | None:
-        """Say that a batch cannot be filled."""
+        """Say that a batch cannot be filled, or that a step would leave float32's range."""
+        if self.lr > 1:
+            return f"--lr {self.lr:g} is more than 1, from which nothing is learnt"
         return "--batch takes more pairs than --pairs renders" if self.batch > self.pairs else None
 
 

@@ -19,6 +19,9 @@ from utils.json_files import read_json
 from utils.pictures import ColourScale
 
 LEAST = 2  # images; with one there is no rate below 1 to promise
+UNRECORDED = ("config_sha256", "folder")  # settings that earlier versions left out
+IMAGES = "normal_sha256"  # where an origin has the SHA-256 of each file that was calibrated on
+ROUNDING = 1e-4  # of scores on other machines and in other batches, as a share of them
 TERMS = 2  # scores of an image that are tested: its probability by the text, and its map's maximum
 
 
@@ -83,6 +86,16 @@ class Calibration:
         step = max(self.pixel_threshold - low, float(np.std(self.map_max)))
         return ColourScale(low, low + 2 * step)
 
+    def agrees_with(self, other: "Calibration") -> bool:
+        """Whether another one, of the same settings, is of the same images and rate; scores may differ by rounding.
+
+        Of one that does not record its images, the scores are looked at.
+        """
+        if IMAGES in self.origin:
+            return (self.rate, self.origin[IMAGES]) == (other.rate, other.origin.get(IMAGES))
+        own, others = ([one.text_prob, one.map_max] for one in (self, other))
+        return self.rate == other.rate and np.shape(own) == np.shape(others) and np.allclose(own, others, ROUNDING, 0)
+
     def save(self, path: Path) -> None:
         """Write everything to a JSON file, with the thresholds for the reader's eye."""
         derived = ("promised_rate", "text_threshold", "map_threshold", "pixel_threshold")
@@ -92,13 +105,17 @@ class Calibration:
 def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     """Read what `Calibration.save` wrote, for predictions of the same origin."""
     calibration = read_json(path, Calibration, "--calibration")
-    before = {"config_sha256": origin.get("config_sha256")} | calibration.origin  # earlier versions left it out
-    for key, value in origin.items():
-        if before.get(key) != value:
-            mismatch = f"was made with {key} {as_given(before.get(key))}, and this run has {as_given(value)}"
-            remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
-            raise UserError(f"--calibration {path} {mismatch}: {remedy}")
+    if found := difference(calibration.origin, origin):
+        remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
+        raise UserError(f"--calibration {path} was made with {found}: {remedy}")
     return calibration
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Say in what the settings of an earlier run differ from those of this one; None if in nothing."""
+    before = {name: now.get(name) for name in UNRECORDED} | before
+    key = next((key for key, value in now.items() if before.get(key) != value), None)
+    return key and f"{key} {as_given(before.get(key))}, and this run has {as_given(now[key])}"
 
 
 def conformal_quantile(values: Sequence[float], rate: float) -> float:

@@ -31,17 +31,39 @@ from utils.files import nfc
 
 logger = logging.getLogger(__name__)
 
+Named = tuple[DatasetSpec, Path | None, Path | None]  # a data set, its folder and its list, as options name them
 
-def read_data_sets(options: DataSetsOptions) -> list[ImageSet]:
-    """Read the test splits of the data sets to test on."""
+
+def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[int, UserError]]:
+    """Read the test splits of the data sets to test on, by their places; of several, some may fail, which say why.
+
+    Each of several needs have but some of the classes that are chosen; one that has none is left out.
+    """
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
-    return _read_test_splits(options, "dataset", "data_path", "meta", "classes")
+    several, found, failed = len(options.dataset) > 1, {}, {}
+    for place, parts in enumerate(_named(options, "dataset", "data_path", "meta")):
+        try:
+            found[place] = read_test_split(*parts, options.classes, options.intensity, partly=several)
+        except UserError as error:
+            if not several or world_size() > 1:  # of several processes, others cannot go on after it
+                raise
+            failed[place] = error
+    names = {nfc(entry.cls_name) for images in found.values() for entry in images.entries}
+    unknown = [name for name in options.classes or () if nfc(name) not in names]
+    if unknown and not failed:
+        raise UserError(f"--classes: none of the data sets has a class {unknown[0]} in its test split")
+    for images in (images for images in found.values() if not images.entries):
+        logger.warning("%s is left out: it has none of the --classes", images.root)
+    return {place: images for place, images in found.items() if images.entries}, failed
 
 
 def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
     """Read the data sets to train on."""
-    parts = _read_test_splits(options, "train_dataset", "train_dataset_dir", "train_meta", "train_classes")
+    named = _named(options, "train_dataset", "train_dataset_dir", "train_meta")
+    if options.train_classes and len(named) > 1:
+        raise UserError("--train_classes goes with one --train_dataset only")
+    parts = [read_test_split(*one, options.train_classes, options.intensity) for one in named]
     if len({part.root.resolve() for part in parts}) < len(parts):
         raise UserError("--train_dataset_dir names one folder twice")
     return [_trainable(part, options) for part in parts]
@@ -61,10 +83,9 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
     return images
 
 
-def _read_test_splits(options: Options, dataset: str, folder: str, meta: str, classes: str) -> list[ImageSet]:
-    """Read the test splits of several data sets, see `read_test_split`, by the options of these names."""
-    names, chosen = getattr(options, dataset), getattr(options, classes)
-    places = []
+def _named(options: Options, dataset: str, folder: str, meta: str) -> list[Named]:
+    """List the data sets that the options of these names name."""
+    names, places = getattr(options, dataset), []
     for option, what in ((folder, "folders"), (meta, "lists")):
         paths = getattr(options, option) or [None] * len(names)
         if len(paths) != len(names):
@@ -73,10 +94,7 @@ def _read_test_splits(options: Options, dataset: str, folder: str, meta: str, cl
                 "same order"
             )
         places.append(paths)
-    if chosen and len(names) > 1:
-        raise UserError(f"--{classes} goes with one --{dataset} only")
-    parts = zip(names, *places, strict=True)
-    return [read_test_split(get_spec(name), *place, chosen, options.intensity) for name, *place in parts]
+    return [*zip(map(get_spec, names), *places, strict=True)]
 
 
 def read_test_split(
@@ -85,6 +103,8 @@ def read_test_split(
     meta_file: Path | None = None,
     classes: Sequence[str] | None = None,
     intensity: str | None = None,
+    *,
+    partly: bool = False,
 ) -> ImageSet:
     """Read the test split of a data set, or some classes of it; one that is not as published is warned of.
 
@@ -93,6 +113,7 @@ def read_test_split(
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
         intensity: the option, see `find_range`; None where images are not read.
+        partly: whether classes that it lacks are passed over.
     """
     root = root or spec.folder
     is_said = meta_file is None and find_meta(root) is None  # by the builder
@@ -104,7 +125,7 @@ def read_test_split(
     test = meta["test"]
     chosen, names = set(map(nfc, classes or test)), set(map(nfc, test))
     unknown = sorted(chosen - names)
-    if unknown:
+    if unknown and not partly:
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
     whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
     entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]

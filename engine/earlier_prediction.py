@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import FiniteFloat, InstanceOf, with_config
 from typing_extensions import NotRequired, TypedDict
 
-from utils.arguments import as_given
+from engine.calibration import Calibration, difference
 from utils.errors import UserError
 from utils.json_files import read_json, validate
 from utils.pictures import ColourScale
@@ -34,22 +34,26 @@ class _Row(TypedDict):
 
 
 @with_config({"extra": "allow"})
-class _Settings(TypedDict):
+class Settings(TypedDict):
+    """What is read again of the settings, beside those that are compared."""
+
     colour_scale: NotRequired[ColourScale]
+    calibration: NotRequired[Calibration | None]
 
 
-def read_settings(path: Path, settings: Row) -> Row:
-    """Read the settings of an earlier run, which must be those of this one."""
+def read_settings(path: Path, settings: Row, calibration: Calibration | None) -> Settings:
+    """Read the settings of an earlier run, which must be those of this one, and the calibration of the same images."""
     try:
-        before = read_json(path, _Settings)
+        before = read_json(path, Settings)
     except UserError as error:
         raise UserError(f"{error}; nothing can go on here: delete the folder, or choose another") from error
-    for key, value in settings.items():
-        if key not in FREE and before.get(key) != value:
-            mismatch = f"{key} {as_given(before.get(key))}, and this run has {as_given(value)}"
-            if key == "calibration":  # with the scores of all its images
-                mismatch = "another calibration than this run"
-            raise UserError(f"{path} has {mismatch}: give the same, or choose another --save_path")
+    found = difference(before, {key: value for key, value in settings.items() if key not in FREE})
+    earlier = before.get("calibration")
+    same = earlier.agrees_with(calibration) if earlier and calibration else earlier is calibration
+    if not found and not same:
+        found = "another calibration than this run"
+    if found:
+        raise UserError(f"{path} has {found}: give the same, or choose another --save_path")
     return before
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.image_set import ImageSet
+from datasets.images import mask_files
 from datasets.registry import get_spec
 from engine.saved_runs import Description
 from utils.arguments import as_given
@@ -25,13 +26,19 @@ logger = logging.getLogger(__name__)
 FILES = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
 CLASSES = ".classes"  # folder of what `--resume` needs of each class
 
-# Options that no figure depends on beyond rounding; files are told by their SHA-256, wherever they lie, and a model by
-# that of its config.
+# Options that no figure depends on beyond rounding.
 FREE = {
     *("save_path", "resume", "overwrite", "skip_broken", "compare_published", "num_workers", "device", "compile"),
-    *("cache_dir", "model", "name", "pretrained", "checkpoint"),
+    *("save_maps", "visualization", "no_report", "report", "cache_dir", "name"),
 }
-OUTPUTS = {"save_maps", "visualization", "no_report", "report"}  # what else is written; free but for `--resume`
+# Files are told by their SHA-256, wherever they lie; where it is not known of both, by the option that names them.
+DIGESTS = {
+    "config_sha256": "model",
+    "SHA-256 of the weights": "pretrained",
+    "SHA-256 of the checkpoint": "checkpoint",
+    "SHA-256 of the prompts": "prompts",
+}
+EARLIER = {"intensity": "full"}  # what options stood at before they could be given
 
 
 def folder_name(dataset: str, data_path: Path | None) -> str:
@@ -40,19 +47,17 @@ def folder_name(dataset: str, data_path: Path | None) -> str:
     return f"{dataset}/{own}" if dataset == "folder" else dataset
 
 
-def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool = False) -> None:
-    """Refuse to replace results, if there are any at `path`, of other settings than a run's `description` has.
-
-    To `resume`, the same kinds of files must be written as well.
-    """
+def check_settings(path: Path, description: Mapping[str, Any]) -> None:
+    """Refuse to replace results, if there are any at `path`, of other settings than a run's `description` has."""
     if not path.exists():
         return
     described = json.loads(json.dumps(description, default=str))
-    before, now = (_settings(content, resume) for content in (read_json(path, Description), described))
+    before, now = (_settings(content) for content in (read_json(path, Description), described))
+    free = {option if before.get(key) and now.get(key) else key for key, option in DIGESTS.items()}
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and name not in free
     ]
     if said:
         raise UserError(
@@ -61,14 +66,14 @@ def check_settings(path: Path, description: Mapping[str, Any], *, resume: bool =
         )
 
 
-def _settings(content: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
     """Select what the figures depend on from a run's description or its results.json."""
-    free = FREE if resume else FREE | OUTPUTS
-    arguments = (content.get("arguments") or {}) | (content.get("backbone") or {})  # what an option was left open for
+    arguments = EARLIER | (content.get("arguments") or {})
+    arguments |= content.get("backbone") or {}  # what an option was left open for
     files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
     return {
         **{name: content.get(name) for name in ("method", "dataset")},
-        **{name: value for name, value in arguments.items() if name not in free},
+        **{name: value for name, value in arguments.items() if name not in FREE},
         **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
     }
 
@@ -90,7 +95,7 @@ class ClassKeeper(Writer):
 
     def class_done(self, result: ClassResult) -> None:
         content = asdict(result) | {"images_sha256": self._digest(result.name)}
-        content["writers"] = [writer.kept() for writer in self.writers]
+        content["writers"] = {type(writer).__name__: writer.kept() for writer in self.writers}
         write_text(self._path(result.name), json.dumps(content, default=np.ndarray.tolist) + "\n")
 
     def restore(self) -> list[ClassResult]:
@@ -102,10 +107,14 @@ class ClassKeeper(Writer):
                 if content.pop("images_sha256") != self._digest(name):
                     logger.warning("class %s is computed again, since its images have changed", name)
                     break
-                kept = content.pop("writers")
+                by_name = content.pop("writers")
+                kept = [by_name[type(writer).__name__] for writer in self.writers]
                 result = _class_result(content)
             except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-                break  # it was not done, or its file is damaged
+                break  # it was not done, or not all that is wanted of it, or its file is damaged
+            if not all(writer.is_there(result) for writer in self.writers):
+                logger.warning("class %s is computed again, since files that were written of it are gone", name)
+                break
             for writer, own in zip(self.writers, kept, strict=True):
                 writer.restore(result, own)
             results.append(result)
@@ -117,7 +126,10 @@ class ClassKeeper(Writer):
     def _digest(self, name: str) -> str:
         """Tell a class's list of images and masks, and their files by size and time of change, from others."""
         entries = [entry for entry in self.images.entries if entry.cls_name == name]
-        paths = [self.images.root / path for entry in entries for path in (entry.img_path, entry.mask_path) if path]
+        paths = []
+        for entry in entries:
+            paths.append(self.images.root / entry.img_path)
+            paths += mask_files(self.images.root / entry.mask_path) if entry.mask_path else []
         content = [*map(asdict, entries), *map(_size_and_time, paths)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

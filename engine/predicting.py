@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
 from datasets.registry import get_spec
-from engine.calibration import LEAST, Calibration, read_calibration
+from engine.calibration import IMAGES, LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
 from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import resolve
@@ -29,6 +29,7 @@ from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
+from utils.files import sha256_of
 from utils.runtime import environment, git_commit, locked, progress, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
@@ -60,13 +61,12 @@ def predict(options: PredictionOptions) -> int:
             return 0
         settings = predictor.origin | {
             "folder": str(common_folder(paths)),  # that the names of results are relative to
-            "calibration": None if calibration is None else asdict(calibration),
             "threshold": options.threshold,
             "environment": environment(predictor.backbone.device),
             "git_commit": git_commit(Path(__file__).parent),
         }
         writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
-        if calibration is not None:
+        if (calibration := writer.calibration) is not None:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
             logger.info(CALIBRATED, count, folder / "calibration.json", percent)
@@ -168,11 +168,12 @@ def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | N
     if options.normal_dir is None:
         return None
     by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
-    copies = 0
-    for _, found in predictor.predict(paths, range(len(paths)), "calibrating"):
+    files, copies = set(), 0
+    for index, found in predictor.predict(paths, range(len(paths)), "calibrating"):
         if isinstance(found, UserError):
             logger.warning("left out of the calibration: %s", found)
         else:
+            files.add(sha256_of(paths[index]))
             digest = hashlib.sha256(found.photograph.image.numpy()).digest()
             copies += digest in by_image
             by_image[digest] = found.scores
@@ -184,4 +185,5 @@ def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | N
     if len(scores) < LEAST:
         raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}
-    return Calibration(**by_score, rate=options.false_alarm_rate, origin=predictor.origin)
+    origin = predictor.origin | {IMAGES: sorted(files)}
+    return Calibration(**by_score, rate=options.false_alarm_rate, origin=origin)

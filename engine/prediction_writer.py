@@ -50,9 +50,10 @@ class Prediction(NamedTuple):
 class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
-    The results depend on the `settings`, which must be the earlier run's. Those that are to be predicted are in
-    `order`, first those that the colour scale is taken from unless it is known. Of an image whose file is another than
-    it was, by size and time, or of which a result is missing that is wanted now, nothing is kept.
+    The results depend on the `settings`, which must be the earlier run's, whose `calibration`, of the same images, is
+    kept. Those that are to be predicted are in `order`, first those that the colour scale is taken from unless it is
+    known. Of an image whose file is another than it was, by size and time, or of which a result is missing that is
+    wanted now, nothing is kept.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PredictionWriter:
         calibration: Calibration | None,
         notes: Sequence[str],
     ) -> None:
-        self.options, self.settings, self.calibration = options, settings, calibration
+        self.options = options
         self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
         self.files = [file_record(path) for path in paths]  # before they are read: what changes later is seen
         self.rows: dict[str, Row] = {}  # by path
@@ -71,8 +72,11 @@ class PredictionWriter:
         self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
         self.scale: ColourScale | None = None  # of the overlays
         if (self.folder / LINES).exists():
-            self.scale = read_settings(self.folder / SETTINGS, settings).get(SCALE)
+            before = read_settings(self.folder / SETTINGS, settings, calibration)
+            self.scale, calibration = before.get(SCALE), before.get("calibration")
             self.rows = read_rows(self.folder / LINES)
+        self.calibration = calibration
+        self.settings = settings = settings | {"calibration": calibration and asdict(calibration)}
         self._write_settings()
         if calibration is not None:
             self.pixel_threshold, self.scale = calibration.pixel_threshold, calibration.scale

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.earlier_results import EARLIER
 from engine.fingerprints import described
 from models.checkpoints import read_checkpoint
 from utils.arguments import as_given
@@ -29,6 +30,7 @@ def earlier_state(arguments: Mapping[str, Any], path: Path, method: str) -> dict
         raise UserError(f"{path} is no state to resume from: it has no 'arguments'")
     if found != method:
         raise UserError(f"{path} is of a training of {found}, not of {method}: choose another --save_path")
+    before = {**EARLIER, **before}
     for key, value in arguments.items():
         if key not in FREE and before.get(key) != value:
             together = " for all processes together" if key == "batch_size" and world_size() > 1 else ""

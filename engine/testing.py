@@ -1,7 +1,7 @@
 """Test a method on data sets: from the options to everything that a test leaves in its folder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ def test(options: TestOptions, key: str) -> int:
     for each epoch if several of a training are tested. Returns 1 if maps or pictures were left out for their names.
     """
     method = METHODS[key]()
-    checkpoints = _read_checkpoints(options, method)
+    checkpoints, unread = _read_checkpoints(options, method)
     fullest = _fullest(checkpoints)
     model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
     own = [folder_name(options.dataset[0], (options.data_path or [None])[0])] if len(options.dataset) == 1 else []
@@ -55,10 +55,12 @@ def test(options: TestOptions, key: str) -> int:
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
         seed_everything(options.seed)
-        return _test(replace(options, save_path=folder), method, checkpoints)
+        return _test(replace(options, save_path=folder), method, checkpoints, unread)
 
 
-def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSets]) -> int:
+def _test(
+    options: TestOptions, method: Method, checkpoints: Sequence[ForDataSets], unread: Mapping[int, UserError]
+) -> int:
     if options.compare_published:
         for name in options.dataset:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
@@ -68,12 +70,22 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
     fidelity = Fidelity.named(options.fidelity, method.system)
     device = find_device(options.device)
     with stopwatch("data set"):
-        data_sets = read_data_sets(options)
-    resolved = [resolve(options, images.spec, **method.defaults(images.spec)) for images in data_sets]
+        data_sets, faults = read_data_sets(options)
+    faults |= unread
+    for error in faults.values():
+        logger.error("%s", error)
+    failed = [options.dataset[place] for place in sorted(faults)]
+    data_sets = {place: images for place, images in data_sets.items() if place not in faults}
+    if not data_sets:
+        raise _unfinished(failed)
+    known = ((epoch, one, [place for place in places if place in data_sets]) for epoch, one, places in checkpoints)
+    checkpoints = [(epoch, one, places) for epoch, one, places in known if places]
+    specs = {place: images.spec for place, images in data_sets.items()}
+    resolved = {place: resolve(options, spec, **method.defaults(spec)) for place, spec in specs.items()}
     for _, checkpoint, places in checkpoints:
         for place in places:
             resolved[place] = with_trained_prompts(resolved[place], checkpoint, given)
-    for own in resolved:
+    for own in resolved.values():
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
         backbone = backbone_from_options(options, fidelity, device)
@@ -82,7 +94,7 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
     for _, checkpoint, places in checkpoints:
         for own in (resolved[place] for place in places if checkpoint is not None):
             said |= dict.fromkeys(differences(checkpoint, backbone, own, given))
-    for place, images in enumerate(data_sets):
+    for place, images in data_sets.items():
         with stopwatch("data set"):
             seen = seen_in_training([one for _, one, places in checkpoints if one and place in places], images)
         images.notes.extend(seen)
@@ -95,10 +107,10 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
 
     tests = []
     for (epoch, checkpoint, places), parts in zip(checkpoints, trained, strict=True):
-        folder = options.save_path / (f"epoch_{epoch}" if len(places) * len(checkpoints) > len(data_sets) else "")
+        folder = options.save_path / (f"epoch_{epoch}" if method.takes_epochs and len(checkpoints) > 1 else "")
         for place in places:
             images = data_sets[place]
-            name = folder_name(images.spec.name, images.root) if len(data_sets) > 1 else ""
+            name = folder_name(images.spec.name, images.root) if len(options.dataset) > 1 else ""
             own = replace(resolved[place], save_path=folder / name)
             about = {
                 "method": method.name,
@@ -107,19 +119,19 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
                 **describe(own, backbone, fidelity, checkpoint),
             }
             if is_main() and not options.overwrite:  # before any work
-                check_settings(own.save_path / "results.json", about, resume=options.resume)
+                check_settings(own.save_path / "results.json", about)
             tests.append((epoch, place, own, parts, about))
     with stopwatch("text"):
-        texts = [method.class_texts(own, backbone, images) for images, own in zip(data_sets, resolved, strict=True)]
+        texts = {place: method.class_texts(own, backbone, data_sets[place]) for place, own in resolved.items()}
     discard_text_tower(backbone)
 
-    summary, failed, unwritten = Summary(options.save_path, method.name), [], 0
+    summary, unwritten = Summary(options.save_path, method.name), 0
     for epoch, place, own, parts, about in tests:
         detector, images = method.detector(own, backbone, fidelity, parts, texts[place]), data_sets[place]
         try:
             run, results, left_out = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
         except UserError as error:
-            if len(tests) == 1 or world_size() > 1:  # of several processes, others cannot go on after it
+            if world_size() > 1 or not (failed or len(tests) > 1):  # of several processes, others cannot go on after it
                 raise
             logger.error("%s", error)
             failed.append(str(own.save_path))
@@ -131,32 +143,47 @@ def _test(options: TestOptions, method: Method, checkpoints: Sequence[ForDataSet
         logger.info("%s, means over the classes\n%s", method.name, summary.table())
         logger.info("the tables are in %s", options.save_path / "summary.md")
     if failed:
-        raise UserError(f"not tested to the end, for the reasons above: {', '.join(failed)}")
+        raise _unfinished(failed)
     return 1 if unwritten else 0
 
 
-def _read_checkpoints(options: TestOptions, method: Method) -> list[ForDataSets]:
-    """Read the checkpoints: in the order of their epochs, or of the data sets that they are for."""
+def _unfinished(failed: Sequence[str]) -> UserError:
+    return UserError(f"not tested to the end, for the reasons above: {', '.join(failed)}")
+
+
+def _read_checkpoints(options: TestOptions, method: Method) -> tuple[list[ForDataSets], dict[int, UserError]]:
+    """Read the checkpoints: in the order of their epochs, or of the data sets that they are for.
+
+    Of those for a data set each, some may fail, which say why, by their places.
+    """
     places = range(len(options.dataset))
     if method.read is None:
-        return [(0, None, places)]
-    read = {path: method.read(path) for path in dict.fromkeys(options.checkpoint)}
-    checkpoints = [read[path] for path in options.checkpoint]
+        return [(0, None, places)], {}
+    read: dict[Path, AdapterCheckpoint] = {}
+    failed: dict[int, UserError] = {}
+    for place, path in enumerate(options.checkpoint):
+        try:
+            read[path] = read.get(path) or method.read(path)
+        except UserError as error:
+            failed[place] = error
+    if failed and (method.takes_epochs or not read or world_size() > 1):
+        raise next(iter(failed.values()))
+    checkpoints = [read[path] for path in options.checkpoint if path in read]
     for one, first in ((one, checkpoints[0]) for one in checkpoints):
         recorded = first.options.keys() & one.options.keys()  # by both: the authors' files record next to nothing
         differing = (name for name in sorted(recorded) if first.options[name] != one.options[name])
         if name := next((name for name in differing if getattr(options, name, None) is None), None):
             files = f"--checkpoint {first.path} and {one.path} were trained with different --{name}"
             raise UserError(f"{files}: test them in separate runs, or give the option")
-    if not method.takes_epochs and len(checkpoints) > 1:
-        if len(checkpoints) != len(places):
-            found = f"--dataset names {len(places)} data sets, --checkpoint {len(checkpoints)} files"
+    if not method.takes_epochs and len(options.checkpoint) > 1:
+        if len(options.checkpoint) != len(places):
+            found = f"--dataset names {len(places)} data sets, --checkpoint {len(options.checkpoint)} files"
             raise UserError(f"{found}: give one for all, or one for each, in the same order")
-        return [(0, one, [place]) for place, one in zip(places, checkpoints, strict=True)]
+        return [(0, read[options.checkpoint[place]], [place]) for place in places if place not in failed], failed
     by_epoch = {checkpoint.origin.get("epoch", 0): checkpoint for checkpoint in checkpoints}
     if len(by_epoch) < len(checkpoints):
         raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
-    return [(epoch, by_epoch[epoch], places) for epoch in sorted(by_epoch)]
+    return [(epoch, by_epoch[epoch], places) for epoch in sorted(by_epoch)], {}
 
 
 def _fullest(checkpoints: Sequence[ForDataSets]) -> AdapterCheckpoint | None:
@@ -187,7 +214,7 @@ def _evaluate(
     stopwatch: Stopwatch,
 ) -> tuple[Run, list[ClassResult], int]:
     """Evaluate a detector on one data set, and write the results; last, how many files have too long a name for it."""
-    writers: list[ImageWriter] = [MapWriter(options.save_path / "maps")] if options.save_maps else []
+    writers: list[ImageWriter] = [MapWriter(options.save_path)] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
     skipping = {"skip_broken": options.skip_broken}

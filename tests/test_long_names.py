@@ -48,4 +48,6 @@ def test_in_a_test_such_a_name_costs_a_map_and_a_picture(model, bolts, tmp_path)
         assert written == {f"{image}{suffix}" for image in images if long not in image}
     log = (out / "test.log").read_text()
     assert log.count("not written, as the name is too long: ") == 2
+    assert test_sdp.main([*options, "--save_maps", "--visualization", "--resume", "--save_path", str(out)]) == 1
+    assert "0 images in " in (out / "test.log").read_text()
     assert test_sdp.main([*options, "--save_path", str(tmp_path / "scores")]) == 0

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -107,6 +108,50 @@ def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path)
     run(model, tmp_path / "b", test, "--calibration", tmp_path / "a" / "calibration.json")
     for mine, other in zip(rows, table(tmp_path / "b"), strict=True):
         assert mine["p_value"] == other["p_value"]
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_calibration_goes_on_by_its_images_whatever_the_rounding_of_their_scores(bolts, normal, model, tmp_path):
+    own, out = shutil.copytree(normal, tmp_path / "normal"), tmp_path / "out"
+    options = (bolts / "bolt" / "test", "--normal_dir", own)
+
+    def round_otherwise(settings: dict) -> None:
+        for name in ("text_prob", "map_max"):
+            settings["calibration"][name] = [value * 1.01 for value in settings["calibration"][name]]
+
+    run(model, out, *options)
+    edit(out / "predict.json", round_otherwise)
+    kept = json.loads((out / "predict.json").read_text())["calibration"]
+    (out / "overlays" / "good" / "000.png.png").unlink()
+    run(model, out, *options, "--resume")
+    assert json.loads((out / "predict.json").read_text())["calibration"] == kept
+    saved = json.loads((out / "calibration.json").read_text())
+    assert {key: saved[key] for key in kept} == kept
+    small_data.write(own / "3.png", np.full((70, 90, 3), 80, np.uint8))
+    with pytest.raises(UserError, match=r"predict\.json has another calibration than this run"):
+        run(model, out, *options, "--resume")
+
+
+def test_a_prediction_of_an_earlier_version_goes_on(bolts, normal, model, tmp_path):
+    good, square = (bolts / "bolt" / "test" / kind for kind in ("good", "square"))
+
+    def forget(settings: dict) -> None:
+        del settings["config_sha256"], settings["folder"]
+        del settings["calibration"]["origin"]["config_sha256"], settings["calibration"]["origin"]["normal_sha256"]
+
+    run(model, tmp_path, good, "--normal_dir", normal)
+    edit(tmp_path / "predict.json", forget)
+    for normal_dir, said in ((square, "another calibration"), (normal, "smoothing 8.0, and this run has 4.0")):
+        with pytest.raises(UserError, match=rf"predict\.json has {said}"):
+            smoothing = ["--smoothing", "4"] * (normal_dir == normal)
+            run(model, tmp_path, good, "--normal_dir", normal_dir, *smoothing, "--resume")
+    assert run(model, tmp_path, good, square, "--normal_dir", normal, "--resume") == 0
+    assert len(table(tmp_path)) == 5
 
 
 def test_few_normal_images_promise_less_and_say_so(bolts, normal, model, tmp_path):

@@ -117,7 +117,10 @@ def test_a_state_of_an_earlier_version_goes_on_and_what_is_not_known_is_said(tra
     program, folder = training
     path = folder / "run" / "last.pth"
     content = torch.load(path, weights_only=True)
+    del content["arguments"]["intensity"]
     torch.save({key: value for key, value in content.items() if key not in ("images", "prompts", "digest")}, path)
+    with pytest.raises(UserError, match="--intensity is auto, but was full in the training of"):
+        train(program, folder, "--epochs", "2", "--resume", "--intensity", "auto")
     train(program, folder, "--epochs", "2", "--resume")
     assert torch.load(path, weights_only=True)["epoch"] == 2
     prompts = f"the SHA-256 of prompts {folder / 'prompts.json'}"

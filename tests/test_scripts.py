@@ -79,3 +79,31 @@ def test_sdp_plus_is_trained_on_any_data_sets_in_the_order_given(tmp_path):
     assert trained_on == ["btad", "demo", "visa"]
     assert ["--test_dataset" in call for call in called] == [True, True, False]
     assert [call[call.index("--save_path") + 1] for call in called] == [f"out/on_{on}" for on in trained_on]
+
+
+@pytest.mark.parametrize("name", ["visa", "VisA"])
+def test_sdp_plus_is_validated_on_a_folder_of_either_spelling(name, tmp_path):
+    for folder in (name, "btad"):
+        (tmp_path / folder).mkdir()
+    (call,) = calls(tmp_path, "train_SDP_plus.sh", DATA_ROOT=str(tmp_path), TRAIN_ON="btad")
+    place = call.index("--test_dataset")
+    assert call[place : place + 4] == ["--test_dataset", "visa", "--test_dataset_dir", str(tmp_path / name)]
+
+
+def test_a_training_without_a_validation_says_so(tmp_path):
+    (tmp_path / "btad").mkdir()
+    done, (call,) = record(tmp_path, "train_SDP_plus.sh", DATA_ROOT=str(tmp_path), TRAIN_ON="btad")
+    assert "--test_dataset" not in call
+    assert done.stderr == f"training on btad without a validation: there is no folder {tmp_path / 'visa'}\n"
+
+
+def test_the_demo_takes_no_results_of_an_earlier_run_for_its_own(tmp_path):
+    out = tmp_path / "out"
+    for folder in ("sdp", "held_out/sdp", "held_out/sdp_plus", "held_out/dp_clip", "own"):
+        (out / folder).mkdir(parents=True)
+        (out / folder / "results.json").touch()
+    _, called = record(tmp_path, "demo.sh", SAVE_PATH=str(out))
+    written = [call[call.index("--save_path") + 1] for call in called if "--save_path" in call]
+    assert len(written) == 6
+    assert [path for path in written if Path(path, "results.json").exists()] == []
+    assert (out / "own" / "results.json").exists()

@@ -16,6 +16,7 @@ from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
 from engine.training import Training
 from models.checkpoints import read_checkpoint, save_checkpoint
+from utils import errors
 from utils.arguments import parse
 from utils.errors import UserError
 
@@ -218,6 +219,14 @@ def test_a_training_that_diverges_in_its_last_step_leaves_no_such_checkpoint(bol
         program.main(options(bolts, model, out, *one_step, "--learning_rate", "1e308"))
     assert str(caught.value).endswith("; no epoch was finished")
     assert not list(out.glob("*.pth"))
+
+
+@pytest.mark.parametrize("program", [train_dp_clip, train_sdp_plus])
+def test_a_step_that_is_too_large_for_float32_is_one_sentence(bolts, model, tmp_path, program, capsys):
+    with pytest.raises(SystemExit):
+        errors.run(lambda: program.main(options(bolts, model, tmp_path / "run", "--learning_rate", "1e300")))
+    sentence = "error: a step of the training is too large for float32: choose a smaller --learning_rate"
+    assert capsys.readouterr().err.splitlines()[-1] == sentence
 
 
 @pytest.mark.parametrize("program", [train_dp_clip, train_sdp_plus])

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -128,32 +129,47 @@ def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
 class ImageWriter(Writer):
     """Writes a file for every image, but for those of too long a name."""
 
-    folder: Path
+    file: ClassVar[str]  # that of an image, {} its path
+
+    folder: Path  # of the run
     left_out: list[Path] = field(default_factory=list, init=False)
 
-    def takes(self, path: Path) -> bool:
-        """Whether a file can be called so; if not, that is warned of."""
+    def path(self, image: str) -> Path:
+        return self.folder / self.file.format(image)
+
+    def takes(self, image: str) -> bool:
+        """Whether the file of an image can be called so; if not, that is warned of."""
+        path = self.path(image)
         if fits(path):
             return True
         logger.warning("not written, as the name is too long: %s", path)
         self.left_out.append(path)
         return False
 
+    def is_there(self, result: ClassResult) -> bool:
+        return all(path.is_file() for path in (self.path(image.image_path) for image in result.images) if fits(path))
+
+    def restore(self, result: ClassResult, kept: Any) -> None:
+        for image in result.images:
+            self.takes(image.image_path)
+
 
 class MapWriter(ImageWriter):
-    """Writes every map as `<img_path>.npy` in the folder."""
+    """Writes every map as `maps/<img_path>.npy` in the run's folder."""
 
+    file = "maps/{}.npy"
     needs_images = True
 
     def image(self, image: ImageMap) -> None:
-        path = self.folder / f"{image.sample.img_path}.npy"
-        if self.takes(path):
-            save_map(path, image.anomaly_map)
+        if self.takes(image.sample.img_path):
+            save_map(self.path(image.sample.img_path), image.anomaly_map)
 
 
 @dataclass
 class PictureWriter(ImageWriter):
     """Writes a picture of every image to `imgs/` in the run's folder, and some of each class on `contact_sheet.png`."""
+
+    file = "imgs/{}.png"
 
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     captions: dict[str, str] = field(default_factory=dict)  # of the images that are on the sheet
@@ -163,23 +179,21 @@ class PictureWriter(ImageWriter):
         scale = class_scale(maps.maps)
         chosen = _spread([sample.anomaly for sample in maps.samples])
         for i, sample in enumerate(maps.samples):
-            if not self.takes(self._path(sample.img_path)):
+            if not self.takes(sample.img_path):
                 continue
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
             caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            save_png(self._path(sample.img_path), titled(picture, caption))
+            save_png(self.path(sample.img_path), titled(picture, caption))
             if i in chosen:
                 self.captions[sample.img_path] = caption
-
-    def _path(self, image: str) -> Path:
-        return self.folder / "imgs" / f"{image}.png"
 
     def kept(self) -> dict[str, str]:
         return self.captions
 
     def restore(self, result: ClassResult, kept: dict[str, str]) -> None:
+        super().restore(result, kept)
         self.captions |= kept
 
     def finish(self) -> str | None:
@@ -187,7 +201,7 @@ class PictureWriter(ImageWriter):
             return None
         path, pictures = self.folder / "contact_sheet.png", []
         for image, caption in self.captions.items():
-            with Image.open(self._path(image), formats=["PNG"]) as picture:
+            with Image.open(self.path(image), formats=["PNG"]) as picture:
                 below_title = np.asarray(picture)[TEXT_HEIGHT:]
             pictures.append(titled(fitted(below_title, PANEL_WIDTH), caption))
         save_png(path, contact_sheet(pictures))

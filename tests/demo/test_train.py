@@ -110,6 +110,12 @@ def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_train
     assert Image.open(tiny_training / "loss.png").size == (960, 540)
 
 
+def test_a_learning_rate_that_is_too_large_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--lr", "1e300", "--output", str(tmp_path), "--steps", "1", "--pairs", "1", "--batch", "1"])
+    assert "error: --lr 1e+300 is more than 1" in capsys.readouterr().err
+
+
 def test_words_that_no_caption_held_have_zero_embeddings(tiny_training):
     backbone = _backbone(tiny_training / "demo.json", tiny_training / "demo.safetensors", 32)
     ids = open_clip.tokenize(["damaged zebra"])[0, 1:3].tolist()

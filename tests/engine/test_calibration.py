@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calibration import Calibration, conformal_quantile, p_value, read_calibration
+from engine.calibration import IMAGES, Calibration, conformal_quantile, p_value, read_calibration
 from utils.errors import UserError
 
 ORIGIN = {"method": "sdp", "weights_sha256": "0" * 64}
@@ -96,6 +96,19 @@ def test_the_models_config_is_compared_where_it_is_recorded(tmp_path):
     assert read_calibration(path, here).origin == here
     with pytest.raises(UserError, match="was made with config_sha256 111"):
         read_calibration(path, here | {"config_sha256": "2" * 64})
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_calibration_agrees_with_another_of_its_images_and_rate(recorded):
+    images = {IMAGES: ["1" * 64, "2" * 64]}
+    made = replace(calibration([0.1, 0.2], [1.0, 2.0], rate=0.4), origin=ORIGIN | images if recorded else ORIGIN)
+    again = replace(made, text_prob=[0.100001, 0.200001], origin=ORIGIN | images)
+    assert made.agrees_with(again)
+    assert made.agrees_with(replace(again, text_prob=[0.3, 0.2])) == recorded
+    assert made.agrees_with(replace(again, origin=ORIGIN)) == (not recorded)
+    assert not made.agrees_with(replace(again, rate=0.5))
+    more = {"text_prob": [0.1, 0.2, 0.2], "map_max": [1.0, 2.0, 2.0]}
+    assert not made.agrees_with(replace(again, **more, origin=ORIGIN | {IMAGES: ["1" * 64]}))
 
 
 @pytest.mark.parametrize(

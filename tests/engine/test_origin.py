@@ -2,13 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+import engine.origin
 import predict
 import test_sdp
-from engine.origin import DEMO_MODEL
+from engine.origin import DEMO_MODEL, is_demonstration
+from models.presets import PRESETS
 from tests import small_data
+from utils.files import sha256_of
 
 LINE = re.compile(
     r"made with demo, demo\.safetensors \(SHA-256 [0-9a-f]{8}\), 128 px, corrected fidelity, "
@@ -49,3 +53,12 @@ def test_a_prediction_says_it_on_its_page(tmp_path):
     assert "made with demo, demo.safetensors" in page
     assert DEMO_MODEL in page
     assert DEMO_MODEL in (out / "predict.log").read_text()
+
+
+def test_without_the_demonstration_weights_no_others_are_taken_for_them(tmp_path, monkeypatch):
+    demo = PRESETS["demo"]
+    digest = sha256_of(demo.pretrained)
+    assert is_demonstration(digest)
+    monkeypatch.setattr(engine.origin, "PRESETS", {"demo": replace(demo, pretrained=str(tmp_path / "gone"))})
+    assert not is_demonstration(digest)
+    assert not is_demonstration(None)

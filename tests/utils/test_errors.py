@@ -88,6 +88,17 @@ def test_out_of_memory_without_options_is_said_too(capsys):
     assert capsys.readouterr().err == "error: out of memory: close other programs, or take a machine with more\n"
 
 
+def test_a_link_that_leads_back_to_itself_is_one_sentence(tmp_path, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(SystemExit) as ending:
+        run(lambda: loop.resolve(strict=True))
+    assert ending.value.code == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("error: ")
+    assert str(loop) in sentence
+
+
 def test_a_package_that_swallows_an_interrupt_while_it_is_imported_does_not_keep_the_program(tmp_path):
     (tmp_path / "swallowing.py").write_text(
         "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
