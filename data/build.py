@@ -9,7 +9,9 @@ Prints the number of images beside the published ones, and warns of everything t
 import importlib
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 if not __package__:
@@ -19,9 +21,11 @@ from data.checks import check, check_unlisted, counts_table, incompleteness
 from data.found import grouped
 from data.layouts import LAYOUTS
 from data.masks import check_masks
-from datasets.meta import Entry, Finding, find_meta, is_json_lines, meta_path, read_findings, read_meta, write_meta
-from datasets.registry import REGISTRY, DatasetSpec, canonical_name
-from utils.arguments import Parser, given_path, given_text
+from data.patterns import where_images_lie
+from datasets.layout_options import LayoutOptions
+from datasets.meta import About, Entry, Finding, find_meta, is_json_lines, meta_path, read_about, read_meta, write_meta
+from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
+from utils.arguments import Parser, given_path, given_text, mask_threshold
 from utils.errors import UserError, run
 from utils.names import log_to_terminal, shown
 
@@ -29,7 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 def build_meta(
-    spec: DatasetSpec, root: str | Path, out: str | Path | None = None, *, decode: bool = True, **options: str | None
+    spec: DatasetSpec,
+    root: str | Path,
+    out: str | Path | None = None,
+    *,
+    decode: bool = True,
+    **options: str | int | None,
 ) -> Path:
     """Write the list of the images in `root`, and return its file; what is wrong is logged as warnings.
 
@@ -39,8 +48,9 @@ def build_meta(
     root = _existing(spec, Path(root)).resolve()
     layout = LAYOUTS[spec.name]
     expected = f"expected is {layout.expected}"
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        found = layout.read(root, **options)
+        found = layout.read(root, **given)
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise UserError(f"{error}; {expected}") from error
@@ -50,7 +60,7 @@ def build_meta(
     for sentence in sentences(findings):
         logger.warning("%s", sentence)
     if not found.count("test"):
-        raise UserError(f"no test images found in {root}; {expected}")
+        raise UserError(f"no test images found in {root}; {where_images_lie(root)}; {expected}")
     if not checked.count("test"):
         raise UserError(f"none of the {found.count('test')} test images in {root} can be used; see the warnings")
     out = meta_path(root) if out is None else Path(out)
@@ -58,7 +68,9 @@ def build_meta(
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
-    write_meta(out, checked.meta, findings if decode else None)
+    if spec.mask_threshold != get_spec(spec.name).mask_threshold:
+        given["mask_threshold"] = spec.mask_threshold
+    write_meta(out, checked.meta, About(findings if decode else None, given, _phrases(out)))
     try:
         read_meta(out, root)
     except UserError:
@@ -69,13 +81,28 @@ def build_meta(
     return out
 
 
-def ensure_meta(spec: DatasetSpec, root: str | Path) -> Path:
-    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it."""
-    root = _existing(spec, Path(root))
+def _phrases(out: Path) -> Mapping[str, str]:
+    """Take over what a user has added to the list that is replaced."""
+    with suppress(UserError):
+        return read_about(out).phrases
+    return {}
+
+
+def ensure_meta(spec: DatasetSpec, root: str | Path, patterns: Mapping[str, str | int] | None = None) -> Path:
+    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it.
+
+    One that was built by other `patterns` is built again, if there are any; any other is not replaced.
+    """
+    root, patterns = _existing(spec, Path(root)), patterns or {}
+    if patterns and spec.name != "folder":
+        raise UserError(f"--{next(iter(patterns))} is for --dataset folder: {spec.name} has a layout of its own")
     path = find_meta(root)
-    if path is None:
-        logger.info("%s has no meta.json: building it", root)
-        return build_meta(spec, root)
+    built_by = read_about(path).options if path and patterns else {}
+    if path is None or (built_by != patterns and {"normal", "anomalous"} & built_by.keys()):
+        logger.info("%s has no meta.json%s: building it", root, " of these patterns" if path else "")
+        return build_meta(spec, root, path, **patterns)
+    if patterns and built_by != patterns:
+        raise UserError(f"{path} was not built by patterns: delete it, or leave --{next(iter(patterns))} out")
     logger.info("reading %s as it is; delete it if the data set has changed", path)
     _warn_of_unlisted(spec, root, path)
     return path
@@ -86,9 +113,10 @@ def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[
 
     That is what was found when the list was built; of one that does not say, the masks are looked at now.
     """
-    classes, findings = {"", *(entry.cls_name for entry in entries)}, read_findings(path)
-    if findings is None:
-        logger.info("%s does not say what is wrong with the images: looking at the masks", path)
+    classes, about = {"", *(entry.cls_name for entry in entries)}, read_about(path)
+    findings, threshold = about.findings, about.options.get("mask_threshold", get_spec(spec.name).mask_threshold)
+    if findings is None or threshold != spec.mask_threshold:
+        logger.info("%s does not say what is wrong with the masks above %d: looking", path, spec.mask_threshold)
         notes = check_masks(entries, root, spec.mask_threshold)
         findings = [Finding(kind.text, *rest) for kind, *rest in notes]
     return sentences(finding for finding in findings if finding.cls_name in classes)
@@ -112,7 +140,8 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
 
 
 def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
-    for problem in check_unlisted(root, path, read_meta(path, root)) if spec.published is None else ():
+    is_all = spec.published is None and not {"normal", "anomalous"} & read_about(path).options.keys()
+    for problem in check_unlisted(root, path, read_meta(path, root)) if is_all else ():
         logger.warning("%s; %s", problem.what, problem.remedy)
 
 
@@ -139,11 +168,17 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         add("--no_check", action="store_true", help=what)
         for option, text in LAYOUTS[spec.name].options.items():
             add(f"--{option}", type=given_text, help=text)
+        for one in (one for one in fields(LayoutOptions) if spec.name == "folder" or one.name == "mask_threshold"):
+            kind = mask_threshold if one.name == "mask_threshold" else given_text
+            add(f"--{one.name}", type=kind, help=one.metadata["help"].removeprefix("of folder: "))
     args = parser.parse_args([*map(canonical_name, command[:1]), *command[1:]])
+    own = LayoutOptions(**{one.name: getattr(args, one.name, None) for one in fields(LayoutOptions)})
+    if mistake := own.mistake():
+        parser.error(mistake)
     log_to_terminal()
-    published = args.spec.published
-    options = {option: getattr(args, option) for option in LAYOUTS[args.spec.name].options}
-    meta = read_meta(build_meta(args.spec, args.root, args.out, decode=not args.no_check, **options), args.root)
+    published, spec = args.spec.published, args.spec.with_threshold(args.mask_threshold)
+    options = {option: getattr(args, option) for option in LAYOUTS[spec.name].options} | own.patterns()
+    meta = read_meta(build_meta(spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(shown(counts_table(meta, published), keep="\n"))
     if published is None:
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")

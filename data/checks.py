@@ -7,7 +7,7 @@ anew or resized are not found.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -32,12 +32,16 @@ FEW = 10  # images of a class below which none is odd
 
 
 def check_data_set(
-    spec: DatasetSpec, root: Path, meta_file: Path | None = None, classes: Collection[str] | None = None
+    spec: DatasetSpec,
+    root: Path,
+    meta_file: Path | None = None,
+    classes: Collection[str] | None = None,
+    patterns: Mapping[str, str | int] | None = None,
 ) -> tuple[Meta, list[Problem]]:
     """Read every image and mask of a data set; return those that can be read, and what is wrong; nothing is written.
 
-    Without a `meta_file` that lists its images, the folder's own is taken or, without one, what a run would list. Only
-    `classes` are looked at, if they are given.
+    Without a `meta_file` that lists its images, what `patterns` match is taken if there are any, else the folder's own
+    list or, without one, what a run would list. Only `classes` are looked at, if they are given.
     """
     path, layout = meta_file, LAYOUTS[spec.name]
     expected = f"expected is {layout.expected}"
@@ -48,13 +52,17 @@ def check_data_set(
                 return EMPTY, [Problem(WARNING, f"there is no folder {root} yet", remedy)]
             remedy = f"put the data set there or name its folder with --data_path; {expected}"
             return EMPTY, [Problem(ERROR, f"there is no folder {root}", remedy)]
-        path = path or find_meta(root)
-        found = layout.read(root.resolve()) if path is None else _listed(path, root.resolve())
+        path = path or (None if patterns else find_meta(root))
+        found = layout.read(root.resolve(), **(patterns or {})) if path is None else _listed(path, root.resolve())
         problems = []
         if classes is not None:
             found, problems = _only(classes, found, path or root)
         checked = check(found, spec.mask_threshold)
-        unlisted = check_unlisted(root, path, found.meta) if spec.published is None and classes is None else []
+        unlisted = (
+            check_unlisted(root, path, found.meta)
+            if spec.published is None and classes is None and not patterns
+            else []
+        )
     except UserError as error:
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails

@@ -178,11 +178,13 @@ def _visible(folder: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error.strerror}") from error
 
-    def natural(path: Path) -> tuple[list[int | str], str]:
-        parts = re.split(r"(\d+)", path.name)  # every second part is a number
-        return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
+    return sorted(paths, key=lambda path: natural(path.name))
 
-    return sorted(paths, key=natural)
+
+def natural(name: str) -> tuple[list[int | str], str]:
+    """Give the key to sort names by, `2.png` before `10.png`."""
+    parts = re.split(r"(\d+)", name)  # every second part is a number
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

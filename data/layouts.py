@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder
+from data.patterns import read_patterns
 from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
 from utils.files import nfc
@@ -51,11 +52,14 @@ def _add_class(found: Found, folder: Path, name: str, normal: Collection[str], *
             found.add_masked([], list_masks(masks), name, kind)
 
 
-def read_folder(root: Path) -> Found:
+def read_folder(root: Path, **patterns: str | int) -> Found:
     """Read a user's own images: one class, or several, laid out like MVTec AD, or images of which nothing is known.
 
-    Folders of normal images may be called good, ok or normal; images directly in `test` are unlabelled.
+    Folders of normal images may be called good, ok or normal; images directly in `test` are unlabelled. Where there are
+    `patterns`, they say it all, see `read_patterns`.
     """
+    if patterns:
+        return read_patterns(root, **patterns)
     found = Found(root)
     name = root.resolve().name
     classes = {name: root} if _is_class(root) else {path.name: path for path in filter(_is_class, list_folders(root))}
@@ -159,7 +163,8 @@ MVTEC = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_tr
 BTAD = "01/train/ok/*, 01/test/{ok,ko}/*, 01/ground_truth/ko/* and likewise 02, 03; images and masks .png or .bmp"
 FOLDER = (
     "either images directly in it, all unlabelled, or test/{good,DEFECT}/* with train/good/* and "
-    "ground_truth/DEFECT/* if you have them, directly in it or in a folder for each class"
+    "ground_truth/DEFECT/* if you have them, directly in it or in a folder for each class; or what --normal, "
+    "--anomalous and --mask say"
 )
 VISA = (
     "CLASS/Data/Images/{Normal,Anomaly}/*.JPG, CLASS/Data/Masks/Anomaly/*.png and split_csv/1cls.csv, "

@@ -6,12 +6,12 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, ValidationInfo, with_config
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from datasets.registry import PROJECT
@@ -22,7 +22,6 @@ from utils.json_files import brief, brief_name, parse_json, read_json, read_text
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
-FINDINGS = "findings"  # a further key of meta.json, which other readers pass over
 
 
 @dataclass(frozen=True, slots=True)  # as there are as many as images
@@ -44,8 +43,21 @@ class Finding(NamedTuple):
     cls_name: str  # "" where it is not one class's
 
 
+Phrases = Mapping[str, Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a meta.json says of its list, in further keys that other readers pass over; None or empty: nothing."""
+
+    findings: list[Finding] | None = None  # what was wrong when it was built
+    options: Mapping[str, str | int] = field(default_factory=dict)  # of the reader, that it was built with
+    phrases: Phrases = field(default_factory=dict)  # what classes are called in prompts
+
+
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
 FIELDS = [field.name for field in fields(Entry)]
+ABOUT = [field.name for field in fields(About)]
 _LINE_KEYS = {"img_path": "image_path", "anomaly": "label", "cls_name": "class_name", "mask_path": "mask_path"}
 
 
@@ -74,13 +86,11 @@ def is_json_lines(path: str | Path) -> bool:
 
 
 def write_meta(
-    path: str | Path,
-    meta: Mapping[str, Mapping[str, Collection[Entry]]],
-    findings: Collection[Finding] | None = None,  # None where nothing was looked at
+    path: str | Path, meta: Mapping[str, Mapping[str, Collection[Entry]]], about: About | None = None
 ) -> None:
     """Write `meta.json`, atomically; or, to a `.jsonl` file, the test split in DP-CLIP's form.
 
-    That form has neither a training split nor the kind of an anomaly, nor findings.
+    That form has neither a training split nor the kind of an anomaly, nor anything on the list.
     """
     if is_json_lines(path):
         entries = (entry for group in meta.get("test", {}).values() for entry in group)
@@ -88,8 +98,10 @@ def write_meta(
         return
     splits = {split: meta.get(split, {}).items() for split in SPLITS}
     content = {split: {name: [*map(asdict, entries)] for name, entries in splits[split]} for split in splits}
-    found = {} if findings is None else {FINDINGS: [finding._asdict() for finding in findings]}
-    write_json(path, content | found)
+    said = {name: value for name, value in vars(about or About()).items() if value not in (None, {})}
+    if "findings" in said:
+        said["findings"] = [finding._asdict() for finding in about.findings]
+    write_json(path, content | said)
 
 
 def _line(entry: Entry) -> dict[str, Any]:
@@ -141,7 +153,7 @@ _Label = Annotated[float | None, AfterValidator(_known_label)]
 
 @with_config({"extra": "allow"})
 class _Entry(TypedDict):
-    """An `Entry` in meta.json."""
+    """An `Entry` in meta.json, whose label may be called as in the other form."""
 
     img_path: _Image
     mask_path: _Mask
@@ -150,14 +162,27 @@ class _Entry(TypedDict):
     anomaly: _Label
 
 
+def _one_label(name: str) -> BeforeValidator:
+    """Call an entry's label `name`, which the other form calls otherwise; two that differ are refused."""
+    other = {"anomaly": "label", "label": "anomaly"}[name]
+
+    def renamed(entry: Any) -> Any:
+        if not isinstance(entry, dict) or other not in entry:
+            return entry
+        if name in entry and entry[name] != entry[other]:
+            raise ValueError(f"{name} is {brief(entry[name])}, and {other} is {brief(entry[other])}")
+        return {name: entry[other], **{key: value for key, value in entry.items() if key != other}}
+
+    return BeforeValidator(renamed)
+
+
+_Labelled = Annotated[_Entry, _one_label("anomaly")]
+
+
 @with_config({"extra": "allow"})
 class _Splits(TypedDict):
-    train: dict[str, list[_Entry]]
-    test: dict[str, list[_Entry]]
-
-
-class _Findings(TypedDict):
-    findings: NotRequired[list[Finding] | None]
+    train: dict[str, list[_Labelled]]
+    test: dict[str, list[_Labelled]]
 
 
 @with_config({"extra": "allow"})
@@ -168,6 +193,9 @@ class _Line(TypedDict):
     class_name: _Name
     label: NotRequired[_Label]
     mask_path: NotRequired[_Mask | None]
+
+
+_LabelledLine = Annotated[_Line, _one_label("label")]
 
 
 def read_meta(path: str | Path, root: str | Path) -> Meta:
@@ -199,9 +227,9 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     return meta
 
 
-def read_findings(path: Path) -> list[Finding] | None:
-    """Read what was found wrong when a list was built; None where it does not say, as JSON lines and old lists."""
-    return None if is_json_lines(path) else read_json(path, _Findings).get(FINDINGS)
+def read_about(path: Path) -> About:
+    """Read what a list says of itself; JSON lines and old lists say nothing."""
+    return About() if is_json_lines(path) else read_json(path, About)
 
 
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and entry.
@@ -210,7 +238,7 @@ _Raw = Iterator[tuple[str, str | None, str, Mapping[str, Any]]]
 
 def _read_splits(path: Path, root: Path, unknown: dict[str, str]) -> _Raw:
     content = parse_json(read_text(path, str(path)), _Splits, str(path), root)
-    unknown.update((key, "") for key in content if key not in (*SPLITS, FINDINGS))
+    unknown.update((key, "") for key in content if key not in (*SPLITS, *ABOUT))
     for split in SPLITS:
         for name, entries in content[split].items():
             where = f"{split}/{brief_name(name)}"
@@ -223,7 +251,7 @@ def _read_splits(path: Path, root: Path, unknown: dict[str, str]) -> _Raw:
 def _read_lines(path: Path, root: Path, unknown: dict[str, str]) -> _Raw:
     for number, line in enumerate(read_text(path, str(path)).split("\n"), 1):
         if line.strip():
-            raw = parse_json(line, _Line, f"{path}, line {number}", root)
+            raw = parse_json(line, _LabelledLine, f"{path}, line {number}", root)
             entry = {name: raw.pop(key, None) for name, key in _LINE_KEYS.items()}
             entry |= {
                 "mask_path": entry["mask_path"] or "",

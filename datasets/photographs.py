@@ -2,10 +2,8 @@
 
 import glob
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch.utils.data import Dataset
 from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb
 from datasets.transforms import image_transform
 from utils.errors import UserError
-from utils.files import is_hidden, visible_files, walk
+from utils.files import is_hidden, matches, visible_files
 
 FROM_STDIN = "-"
 PICTURE_SIDE = 1024  # pixels, of what is shown
@@ -41,8 +39,7 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
         elif os.path.exists(path) or not glob.has_magic(text):  # noqa: PTH110
             paths = [path]
         else:
-            matches = map(Path, sorted(_matches(text)))
-            paths = [one for one in matches if one.is_file() and _is_visible(one, path)]
+            paths = [one for one in sorted(matches(text)) if one.is_file()]
         paths = [one for one in paths if one == path or not is_result(one)]  # what is named is meant
         if not paths:
             known = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}, and what runs wrote is passed over"
@@ -58,23 +55,6 @@ def _images_in(folder: Path) -> list[Path]:
     unlisted: list[Path] = []
     files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
-
-
-def _is_visible(path: Path, pattern: Path) -> bool:
-    """Whether nothing of a path is hidden but for what the pattern itself names."""
-    hidden, named = (list(filter(is_hidden, one.parts)) for one in (path, pattern))
-    return len(hidden) == len(named) and all(map(fnmatchcase, hidden, named))
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    """What matches a pattern of `glob`; of folders that hold a link to themselves, as `walk` goes through them."""
-    start, *rest = re.split(r"(?:^|(?<=/))\*\*(?:/|$)", pattern, maxsplit=1)
-    if not rest:
-        yield from glob.glob(pattern)  # noqa: PTH207 - Path's takes no absolute pattern
-        return
-    for top in glob.glob(start) if start else ["."]:  # noqa: PTH207
-        for parent, _ in walk(Path(top)):
-            yield from _matches(os.path.join(glob.escape(str(parent)), rest[0].lstrip("/") or "*"))  # noqa: PTH118
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:

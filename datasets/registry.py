@@ -48,6 +48,7 @@ class DatasetSpec:
     dbscan_min_samples: int = 15
     smoothing: float = 8.0  # standard deviation in pixels of the Gaussian filter on SDP's anomaly maps
     smoothing_sdp_plus: float | None = None  # the same for SDP+; None where it is SDP's
+    own_phrases: Mapping[str, str] = field(default_factory=dict)  # what a user calls a class, before all others
     mask_threshold: int = 0  # a mask's pixel is anomalous where its value (0 to 255) exceeds this
 
     @property
@@ -57,11 +58,17 @@ class DatasetSpec:
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
         """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
-        for phrases in (self.described, self.phrases) if described else (self.phrases,):
+        for phrases in (
+            (self.own_phrases, self.described, self.phrases) if described else (self.own_phrases, self.phrases)
+        ):
             phrase = phrases if isinstance(phrases, str) else phrases.get(class_name)
             if phrase is not None:
                 return phrase
-        return class_name
+        return class_name if self.published else class_name.replace("_", " ")
+
+    def with_threshold(self, mask_threshold: int | None) -> "DatasetSpec":
+        """The data set with masks that begin above another value, if it is given."""
+        return self if mask_threshold is None else replace(self, mask_threshold=mask_threshold)
 
 
 _SPECS = (

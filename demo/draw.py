@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.meta import Entry, Meta, write_meta
+from datasets.meta import About, Entry, Meta, write_meta
 from datasets.registry import get_spec
 from demo.render import DEFECTS, drawing_processes, render
 from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, option, parse
@@ -104,7 +104,7 @@ def _draw_set(root: Path, recipe: Recipe, workers: int) -> None:
     with drawing_processes(workers) as executor:
         drawn = executor.map(partial(_draw, root, recipe), entries, chunksize=8)
         list(tqdm(drawn, total=len(entries), desc="drawing", unit="image", disable=None))
-    write_meta(root / META, meta, [])  # with nothing wrong, which tests look after
+    write_meta(root / META, meta, About([]))  # with nothing wrong, which tests look after
     write_json(root / MARKER, {"version": VERSION, **asdict(recipe)})
 
 

@@ -1,8 +1,10 @@
 """The test splits of the data sets that options name, read from their folders, to test, train and validate on."""
 
 import logging
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
 from datasets.intensity import find_range
+from datasets.layout_options import LayoutOptions
 from datasets.loader import (
     AnomalyDataset,
     ErrorRaisingLoader,
@@ -19,15 +22,16 @@ from datasets.loader import (
     in_batches_of_one_class,
     make_loader,
 )
-from datasets.meta import find_meta, read_meta
+from datasets.meta import Entry, Phrases, find_meta, read_about, read_meta
 from datasets.registry import DatasetSpec, Published, get_spec
 from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
-from utils.errors import UserError
+from utils.errors import UserError, some_of
 from utils.files import nfc
+from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     several, found, failed = len(options.dataset) > 1, {}, {}
     for place, parts in enumerate(_named(options, "dataset", "data_path", "meta")):
         try:
-            found[place] = read_test_split(*parts, options.classes, options.intensity, partly=several)
+            found[place] = read_test_split(*parts, options.classes, options.intensity, options, partly=several)
         except UserError as error:
             if not several or world_size() > 1:  # of several processes, others cannot go on after it
                 raise
@@ -63,7 +67,7 @@ def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
     named = _named(options, "train_dataset", "train_dataset_dir", "train_meta")
     if options.train_classes and len(named) > 1:
         raise UserError("--train_classes goes with one --train_dataset only")
-    parts = [read_test_split(*one, options.train_classes, options.intensity) for one in named]
+    parts = [read_test_split(*one, options.train_classes, options.intensity, options) for one in named]
     if len({part.root.resolve() for part in parts}) < len(parts):
         raise UserError("--train_dataset_dir names one folder twice")
     return [_trainable(part, options) for part in parts]
@@ -74,7 +78,7 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
     if options.test_dataset is None:
         return None
     spec, settings = get_spec(options.test_dataset), {"classes": options.test_classes, "intensity": options.intensity}
-    images = read_test_split(spec, options.test_dataset_dir, **settings)
+    images = read_test_split(spec, options.test_dataset_dir, **settings, options=options)
     if both := known_images(images, training):
         raise UserError(
             f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
@@ -103,6 +107,7 @@ def read_test_split(
     meta_file: Path | None = None,
     classes: Sequence[str] | None = None,
     intensity: str | None = None,
+    options: Options | None = None,
     *,
     partly: bool = False,
 ) -> ImageSet:
@@ -113,13 +118,26 @@ def read_test_split(
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
         intensity: the option, see `find_range`; None where images are not read.
+        options: the program's, which may have `LayoutOptions` and `phrases`.
         partly: whether classes that it lacks are passed over.
     """
     root = root or spec.folder
     is_said = meta_file is None and find_meta(root) is None  # by the builder
+    given = {one.name: getattr(options, one.name, None) for one in fields(LayoutOptions)}
+    own, phrases_file = LayoutOptions(**given), getattr(options, "phrases", None)
+    spec = spec.with_threshold(own.mask_threshold)
+    patterns = own.patterns() if spec.name == "folder" else {}
+    if patterns and meta_file:
+        raise UserError(f"--{next(iter(patterns))} finds images that {meta_file} lists: give one of the two")
     with first_of_machine_first():
-        path = meta_file or ensure_meta(spec, root)
-    meta = read_meta(path, root)
+        path = meta_file or ensure_meta(spec, root, patterns)
+    meta, about = read_meta(path, root), read_about(path)
+    if own.mask_threshold is None:
+        spec = spec.with_threshold(about.options.get("mask_threshold"))
+    phrases = about.phrases if phrases_file is None else read_json(phrases_file, Phrases, "--phrases")
+    if strangers := [name for name in phrases if name not in meta["test"]]:
+        raise UserError(f"{phrases_file or path} has a phrase for {strangers[0]}, a class that {path} does not have")
+    spec = replace(spec, own_phrases=phrases)
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]
@@ -129,6 +147,8 @@ def read_test_split(
         raise UserError(f"{path} has no class {unknown[0]} in its test split; it has {', '.join(test)}")
     whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
     entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]
+    if not getattr(options, "skip_broken", False):
+        _look_at_files(root, path, entries, with_images=intensity is not None)
     problems = known_problems(spec, root, path, entries) if is_main() else []
     for problem in () if is_said else problems:
         logger.warning("%s", problem)
@@ -137,6 +157,18 @@ def read_test_split(
     for note in notes if is_main() else ():
         logger.warning("in %s, %s", root, note)
     return ImageSet(spec, root, entries, whole, [*problems, *notes], shown)
+
+
+def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:
+    """Refuse a list with masks or images that are not there or may not be read, before any work."""
+    images = [one.img_path for one in entries] if with_images else []
+    names = [*images, *(one.mask_path for one in entries if one.mask_path)]
+    with ThreadPoolExecutor() as pool:  # as a network's file system takes its time
+        usable = pool.map(lambda name: os.access(root / name, os.R_OK), names)
+        absent = [name for name, is_usable in zip(names, usable, strict=True) if not is_usable]
+    if absent:
+        what = f"{path} lists files that are not in {root}, or may not be read ({len(absent)}): {some_of(absent)}"
+        raise UserError(f"{what}; restore them, or take them off the list")
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:

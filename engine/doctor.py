@@ -54,7 +54,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     for folder in SUMS_FOLDERS:
         problems += check_sums(folder)
 
-    spec = None if options.dataset is None else get_spec(options.dataset)
+    spec = None if options.dataset is None else get_spec(options.dataset).with_threshold(options.mask_threshold)
     prompts = options.prompts or (spec and spec.domain)
     if prompts is not None:
         with _noting(problems, "correct the file, or choose other --prompts"):
@@ -62,7 +62,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     meta = EMPTY
     if spec is not None:
         root = options.data_path or spec.folder
-        meta, found = check_data_set(spec, root, options.meta, options.classes)
+        meta, found = check_data_set(spec, root, options.meta, options.classes, options.patterns())
         problems += found
         paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
         with _noting(problems, "see --help for --intensity"):

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+from datasets.layout_options import LayoutOptions
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
 from models.presets import PRESETS, find_preset, preset_name
@@ -56,7 +57,7 @@ LISTS = "their images, each meta.json or .jsonl, in this order; default: each fo
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 
 
-class DataSetOptions(Options):
+class DataSetOptions(LayoutOptions):
     """The data set."""
 
     dataset: DataSetName | None = option(DATA_SET.format("none"), **NAME)
@@ -67,7 +68,7 @@ class DataSetOptions(Options):
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
-class DataSetsOptions(Options):
+class DataSetsOptions(LayoutOptions):
     """The data sets."""
 
     dataset: tuple[DataSetName, ...] = required(f"one or more of {DATA_SETS}; folder is for images of your own", **NAME)
@@ -110,6 +111,7 @@ class PhraseOptions(PromptOptions):
     """What the sentences call a class."""
 
     obj_name: Text | None = option("call every class this in the prompts, not its phrase")
+    phrases: Path | None = option("JSON of what each class is called in the prompts; default: what the list says")
 
 
 class ClipAdOptions(Options):
@@ -169,7 +171,9 @@ class OutputOptions(MeasureOptions):
 
     def mistake(self) -> str | None:
         """Say which option would undo another."""
-        return "--resume goes on with what --overwrite replaces" if self.resume and self.overwrite else None
+        if self.resume and self.overwrite:
+            return "--resume goes on with what --overwrite replaces"
+        return super().mistake()
 
 
 class TestOptions(DataSetsOptions, ReadingOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions):
@@ -224,10 +228,10 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
         if self.published:  # where all is known
             idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
         given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
-        return next((f"--{name} goes with --maps" for name in given), None)
+        return next((f"--{name} goes with --maps" for name in given), super().mistake())
 
 
-class TrainingDataOptions(Options):
+class TrainingDataOptions(LayoutOptions):
     """What is trained on."""
 
     train_dataset: tuple[DataSetName, ...] = required(f"train on the test split of these: {DATA_SETS}", **NAME)
@@ -306,7 +310,7 @@ class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
         idle = next((name for name in ("test_dataset_dir", "test_classes") if getattr(self, name)), None)
-        return f"--{idle} goes with --test_dataset" if idle and self.test_dataset is None else None
+        return f"--{idle} goes with --test_dataset" if idle and self.test_dataset is None else super().mistake()
 
 
 class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):

@@ -128,6 +128,7 @@ def _is_intensity(text: str) -> bool:
 positive_int = _checked(int, lambda value: 1 <= value < 1 << 31, "a whole number from 1 to 2^31 - 1")
 non_negative_int = _checked(int, lambda value: 0 <= value < 1 << 31, "a whole number from 0 to 2^31 - 1")
 seed = _checked(int, lambda value: 0 <= value < 1 << 32, "a whole number from 0 to 2^32 - 1")
+mask_threshold = _checked(int, lambda value: 0 <= value < 255, "a whole number from 0 to 254")
 # Nothing is what a shell makes of a variable that is not set: it would be the default, or the working folder.
 given_text = _checked(str, str.strip, "a text of more than space")
 given_path = _checked(lambda text: text.strip() and Path(text), bool, "a path")
@@ -140,6 +141,7 @@ WorkerCount = Annotated[int, _checked(int, lambda value: 0 <= value <= 256, "a w
 Side = Annotated[int, _checked(int, lambda value: 1 <= value <= 1 << 15, "a whole number from 1 to 32768")]
 Sigma = Annotated[float, _checked(float, lambda value: 0 <= value <= 1000, "a number from 0 to 1000")]
 Seed = Annotated[int, seed]
+MaskThreshold = Annotated[int, mask_threshold]
 PositiveFloat = Annotated[float, _checked(float, lambda value: 0 < value < inf, "a number above 0")]
 NonNegativeFloat = Annotated[float, _checked(float, lambda value: 0 <= value < inf, "a number of at least 0")]
 FiniteFloat = Annotated[float, _checked(float, isfinite, "a finite number")]

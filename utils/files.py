@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import stat
 import unicodedata
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,6 +129,28 @@ def walk(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Ite
 def visible_files(folder: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[Path]:
     """Give all files below a folder, see `walk`."""
     return (parent / name for parent, names in walk(folder, unlisted) for name in names)
+
+
+def matches(pattern: str) -> Iterator[Path]:
+    """Give what matches a pattern of `glob`, but for what is hidden, unless the pattern itself names it.
+
+    Of folders that hold a link to themselves, that is what is there as `walk` goes through them.
+    """
+    named = [*filter(is_hidden, Path(pattern).parts)]
+    for path in map(Path, _matches(pattern)):
+        hidden = [*filter(is_hidden, path.parts)]
+        if len(hidden) == len(named) and all(map(fnmatchcase, hidden, named)):
+            yield path
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    start, *rest = re.split(r"(?:^|(?<=/))\*\*(?:/|$)", pattern, maxsplit=1)
+    if not rest:
+        yield from glob.glob(pattern)  # noqa: PTH207 - Path's takes no absolute pattern
+        return
+    for top in glob.glob(start) if start else ["."]:  # noqa: PTH207
+        for parent, _ in walk(Path(top)):
+            yield from _matches(os.path.join(glob.escape(str(parent)), rest[0].lstrip("/") or "*"))  # noqa: PTH118
 
 
 def nfc(name: str) -> str:

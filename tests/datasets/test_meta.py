@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.meta import Entry, Finding, read_findings, read_meta, write_meta
+from datasets.meta import About, Entry, Finding, read_about, read_meta, write_meta
 from utils.errors import UserError
 
 GOOD = Entry("bottle/test/good/000.png", "", "bottle", "good", 0)
@@ -71,12 +71,12 @@ FOUND = [Finding("empty masks of anomalous images", "bottle/ground_truth/broken/
 @pytest.mark.parametrize("findings", [None, [], FOUND])
 def test_what_was_found_wrong_is_kept(tmp_path, findings, caplog):
     path = tmp_path / "meta.json"
-    write_meta(path, {"test": {"bottle": [OWN]}}, findings)
-    assert read_findings(path) == findings
+    write_meta(path, {"test": {"bottle": [OWN]}}, About(findings))
+    assert read_about(path).findings == findings
     assert read_meta(path, tmp_path)["test"] == {"bottle": [OWN]}
     assert caplog.text == ""
-    write_meta(tmp_path / "meta.jsonl", {"test": {"bottle": [OWN]}}, findings)
-    assert read_findings(tmp_path / "meta.jsonl") is None
+    write_meta(tmp_path / "meta.jsonl", {"test": {"bottle": [OWN]}}, About(findings))
+    assert read_about(tmp_path / "meta.jsonl").findings is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_was_found_wrong_is_kept(tmp_path, findings, caplog):
 def test_findings_that_no_builder_wrote_are_refused(tmp_path, junk):
     path = write(tmp_path, {"train": {}, "test": {}, "findings": junk})
     with pytest.raises(UserError, match=r"meta\.json, findings"):
-        read_findings(path)
+        read_about(path)
 
 
 @pytest.mark.parametrize(
@@ -437,6 +437,6 @@ def test_arbitrary_bytes_give_one_sentence(tmp_path, content, suffix):
 
 def test_a_list_that_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "meta.json")
-    for read in (lambda path: read_meta(path, tmp_path), read_findings):
+    for read in (lambda path: read_meta(path, tmp_path), read_about):
         with pytest.raises(UserError, match=r"meta\.json: cannot be read, Not a regular file"):
             read(tmp_path / "meta.json")

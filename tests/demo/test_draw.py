@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data.checks import check_data_set
-from datasets.meta import read_findings
+from datasets.meta import read_about
 from datasets.registry import get_spec
 from demo import draw
 from demo.draw import MARKER, Recipe, generate, image_rng
@@ -99,7 +99,7 @@ def test_layout_and_meta(small_set):
 
 def test_nothing_is_wrong_with_it_as_its_list_says(small_set):
     assert check_data_set(get_spec("demo"), small_set)[1] == []
-    assert read_findings(small_set / "meta.json") == []
+    assert read_about(small_set / "meta.json").findings == []
 
 
 def test_a_complete_set_is_kept_and_another_recipe_replaces_it(tmp_path):

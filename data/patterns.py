@@ -1,0 +1,111 @@
+"""Images of one's own in any layout: found by patterns like `MT_*/Imgs/*.jpg`, and each one's mask by its name."""
+
+import posixpath
+import re
+from collections import Counter
+from glob import escape, has_magic
+from pathlib import Path, PurePosixPath
+
+from data.found import Found, Kind, natural
+from datasets.images import IMAGE_SUFFIXES, is_result, load_mask
+from datasets.layout_options import PLACEHOLDERS
+from datasets.meta import Entry, path_problem
+from utils.errors import UserError, some_of
+from utils.files import is_hidden, matches, visible_files
+
+FOLDERS_SHOWN = 5
+
+
+def read_patterns(
+    root: Path,
+    *,
+    normal: str | None = None,
+    anomalous: str | None = None,
+    mask: str | None = None,
+    class_name: str | None = None,
+    mask_threshold: int = 0,
+) -> Found:
+    """Read the images below the resolved `root` that match patterns, as the test split.
+
+    `mask` and `class_name` have `PLACEHOLDERS`, which are filled in for each image. A file that is an image's mask is
+    no image. Without `normal`, anomalous images whose mask is all zero are normal. The kind of an anomaly is called as
+    the last folder that the pattern leaves open, or else as the image's.
+    """
+    given = {"normal": normal, "anomalous": anomalous}
+    patterns = {kind: pattern for kind, pattern in given.items() if pattern is not None}
+    images = {kind: _matching(root, kind, pattern) for kind, pattern in patterns.items()}
+    masks = {} if mask is None else {path: _mask(root, path, mask) for paths in images.values() for path in paths}
+    used = {*masks.values()}
+    if both := [path for path in images.get("normal", ()) if path in images.get("anomalous", ()) and path not in used]:
+        raise UserError(f"--normal and --anomalous both match {both[0]}: give patterns that no image matches twice")
+    found = Found(root)
+    for kind, paths in images.items():
+        for path in (path for path in paths if path not in used):
+            name = root.name if class_name is None else _filled("class_name", class_name, root, path)
+            own = masks.get(path, "")
+            is_there = bool(own) and (root / own).exists()
+            is_anomalous = kind == "anomalous"
+            if mask is not None and is_anomalous and not is_there:
+                found.note(Kind.NO_MASK, path, name)
+            if is_anomalous and is_there and normal is None:
+                is_anomalous = bool(load_mask(root / own, mask_threshold).any())
+            specie = _kind(path, patterns[kind]) if is_anomalous else "good"
+            found.append("test", Entry(path, own if is_there else "", name, specie, int(is_anomalous)))
+    return found
+
+
+def _matching(root: Path, kind: str, pattern: str) -> list[str]:
+    """Find the images that a pattern matches, relative to `root`, in natural order; there must be some."""
+    if problem := path_problem(pattern, root):
+        raise UserError(f"--{kind} '{pattern}' {problem}")
+    paths = {Path(path).relative_to(root) for path in matches(posixpath.join(escape(str(root)), pattern))}
+    hidden = [part for part in PurePosixPath(pattern).parts if is_hidden(part)]
+    visible = (path for path in paths if [*filter(is_hidden, path.parts)] == hidden)
+    images = (path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES and (root / path).is_file())
+    found = sorted(
+        (path for path in images if not is_result(root / path)), key=lambda path: [*map(natural, path.parts)]
+    )
+    if not found:
+        raise UserError(f"--{kind} '{pattern}' matches no image in {root}; {where_images_lie(root)}")
+    return [path.as_posix() for path in found]
+
+
+def _filled(option: str, template: str, root: Path, path: str) -> str:
+    """Fill the placeholders of a template in for the image `path` below `root`."""
+    file = PurePosixPath(root, path)
+    values = {"dir": str(PurePosixPath(path).parent), "stem": file.stem, "name": file.name}
+    values |= {f"parent{number}": folder.name for number, folder in enumerate(file.parents, 1)}
+    values["parent"] = values["parent1"]
+    try:
+        return re.sub(r"\{(\w*)\}", lambda found: values[found[1]], template)
+    except KeyError as error:
+        raise UserError(f"--{option} '{template}': there is no {{{error.args[0]}}}; known are {PLACEHOLDERS}") from None
+
+
+def _mask(root: Path, path: str, template: str) -> str:
+    own = posixpath.normpath(_filled("mask", template, root, path))
+    if own == path:
+        raise UserError(f"--mask '{template}' is the image itself for {path}: the mask must be another file")
+    if problem := path_problem(own, root):
+        raise UserError(f"--mask '{template}': {own}, for {path}, {problem}")
+    return own
+
+
+def _kind(path: str, pattern: str) -> str:
+    """Name the kind of an anomaly: the last folder of the image's that the pattern leaves open, or else its own."""
+    folders, parts = (PurePosixPath(one).parts[-2::-1] for one in (path, pattern))
+    open_ones = (folder for folder, part in zip(folders, parts, strict=False) if has_magic(part))
+    return next(open_ones, folders[0] if folders else "anomalous")
+
+
+def where_images_lie(root: Path) -> str:
+    """Say which folders below `root` have images, how deep they are, and by which pattern they would be read."""
+    files = (file for file in visible_files(root) if file.suffix.lower() in IMAGE_SUFFIXES and not is_result(file))
+    counts = Counter((file.parent.relative_to(root), file.suffix) for file in files)
+    if not counts:
+        return f"there is no image anywhere in it (known are {', '.join(sorted(IMAGE_SUFFIXES))})"
+    folders = sorted(counts, key=lambda one: [natural(str(part)) for part in one])
+    places = [f"{counts[one]} in {one[0].as_posix()} ({len(one[0].parts)} deep)" for one in folders]
+    folder, suffix = max(folders, key=counts.get)
+    example = (escape(str(folder / "x"))[:-1] + f"*{suffix}").removeprefix("./")
+    return f"images lie elsewhere: {some_of(places, FOLDERS_SHOWN)}; say which are what, as in --normal '{example}'"

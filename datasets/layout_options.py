@@ -1,0 +1,28 @@
+"""The options that say how a user's own images lie; every program that takes a data set has them."""
+
+from utils.arguments import MaskThreshold, Options, Text, option
+
+PLACEHOLDERS = "{dir} {stem} {name} {parent} {parent2} ..."
+OF_PATTERNS = ("normal", "anomalous", "mask", "class_name", "mask_threshold")
+
+
+class LayoutOptions(Options):
+    """How images lie: for the data set called folder, and where a mask begins for any."""
+
+    normal: Text | None = option("of folder: pattern of the normal images, in quotes, as 'OK/*.jpg'", metavar="PATTERN")
+    anomalous: Text | None = option("of folder: pattern of the anomalous images, as 'NG/*/*.jpg'", metavar="PATTERN")
+    mask: Text | None = option(f"of folder: an image's mask, as '{{dir}}/{{stem}}.png'; has {PLACEHOLDERS}")
+    class_name: Text | None = option("of folder: an image's class, as '{parent}' (default: the folder's name)")
+    mask_threshold: MaskThreshold | None = option("a mask is anomalous above this, of 255; default: the data set's")
+
+    def patterns(self) -> dict[str, str | int]:
+        """Select the patterns that are given, and what reading by them needs, by the names of their options."""
+        given = {name: value for name in OF_PATTERNS if (value := getattr(self, name)) is not None}
+        return {} if [*given] == ["mask_threshold"] else given
+
+    def mistake(self) -> str | None:
+        """Say which option would do nothing."""
+        given = [*self.patterns()]
+        if given and not {"normal", "anomalous"} & {*given}:
+            return f"--{given[0]} goes with --normal or --anomalous"
+        return super().mistake()
