@@ -18,13 +18,12 @@ from tqdm import tqdm
 from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
 from data.masks import mask_notes, shared_masks
-from datasets.images import IMAGE_SUFFIXES, is_result, load_rgb_and_mode
+from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
 from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 from utils.files import visible_files
 
-OTHER_SUFFIXES = {".gif", ".heic", ".avif", ".dcm"}  # of images that are not read
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd

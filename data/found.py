@@ -41,6 +41,7 @@ class Kind(Enum):
     BAD_MASK_PATH = ("masks with a path that is refused", _RENAME, ERROR, True)
 
     ABSENT = ("images listed but absent", _ABSENT, WARNING, True)
+    OTHER_FORMAT = ("images of formats that are not read", "save them as PNG; .heic needs pillow-heif", WARNING, True)
     NO_LABEL = ("images without a label", "add them to labels.csv", WARNING, True)
     NO_MASK = ("anomalous images without a mask", "add the masks, or pixels are measured without them")
     NO_IMAGE = ("masks without an image", "add the images, or name the masks as their images")

@@ -7,7 +7,7 @@ from glob import escape, has_magic
 from pathlib import Path, PurePosixPath
 
 from data.found import Found, Kind, natural
-from datasets.images import IMAGE_SUFFIXES, is_result, load_mask
+from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_mask, passed_over
 from datasets.layout_options import PLACEHOLDERS
 from datasets.meta import Entry, path_problem
 from utils.errors import UserError, some_of
@@ -33,12 +33,12 @@ def read_patterns(
     """
     given = {"normal": normal, "anomalous": anomalous}
     patterns = {kind: pattern for kind, pattern in given.items() if pattern is not None}
-    images = {kind: _matching(root, kind, pattern) for kind, pattern in patterns.items()}
+    found = Found(root)
+    images = {kind: _matching(found, kind, pattern) for kind, pattern in patterns.items()}
     masks = {} if mask is None else {path: _mask(root, path, mask) for paths in images.values() for path in paths}
     used = {*masks.values()}
     if both := [path for path in images.get("normal", ()) if path in images.get("anomalous", ()) and path not in used]:
         raise UserError(f"--normal and --anomalous both match {both[0]}: give patterns that no image matches twice")
-    found = Found(root)
     for kind, paths in images.items():
         for path in (path for path in paths if path not in used):
             name = root.name if class_name is None else _filled("class_name", class_name, root, path)
@@ -54,20 +54,23 @@ def read_patterns(
     return found
 
 
-def _matching(root: Path, kind: str, pattern: str) -> list[str]:
-    """Find the images that a pattern matches, relative to `root`, in natural order; there must be some."""
+def _matching(found: Found, kind: str, pattern: str) -> list[str]:
+    """Find the images that a pattern matches, relative to the root, in natural order; there must be some."""
+    root = found.root
     if problem := path_problem(pattern, root):
         raise UserError(f"--{kind} '{pattern}' {problem}")
     paths = {Path(path).relative_to(root) for path in matches(posixpath.join(escape(str(root)), pattern))}
     hidden = [part for part in PurePosixPath(pattern).parts if is_hidden(part)]
-    visible = (path for path in paths if [*filter(is_hidden, path.parts)] == hidden)
-    images = (path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES and (root / path).is_file())
-    found = sorted(
-        (path for path in images if not is_result(root / path)), key=lambda path: [*map(natural, path.parts)]
-    )
-    if not found:
-        raise UserError(f"--{kind} '{pattern}' matches no image in {root}; {where_images_lie(root)}")
-    return [path.as_posix() for path in found]
+    visible = (path for path in paths if [*filter(is_hidden, path.parts)] == hidden and (root / path).is_file())
+    files = sorted(visible, key=lambda path: [*map(natural, path.parts)])
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not is_result(root / path)]
+    if not images:
+        others = passed_over(files)
+        raise UserError(f"--{kind} '{pattern}' matches no image in {root}; {others or where_images_lie(root)}")
+    for path in files:
+        if path.suffix.lower() in OTHER_SUFFIXES:
+            found.note(Kind.OTHER_FORMAT, path.as_posix())
+    return [path.as_posix() for path in images]
 
 
 def _filled(option: str, template: str, root: Path, path: str) -> str:

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -16,6 +17,14 @@ from utils.files import LOCK, is_hidden, open_regular
 ORIENTATION = Base.Orientation
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
+HEIF = frozenset({".heic", ".heif"})
+with contextlib.suppress(ImportError):
+    import pillow_heif  # which is optional
+
+    pillow_heif.register_heif_opener()
+    IMAGE_SUFFIXES, FORMATS = IMAGE_SUFFIXES | HEIF, (*FORMATS, "HEIF")
+# Of images that are not read.
+OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
 Range = tuple[float, float]  # the values in a file that are shown as black and as white
 Depth = Literal["8 bits", "12 bits", "16 bits", "floating point"]
 WHITE: Mapping[Depth, float] = {"8 bits": 255, "12 bits": 4095, "16 bits": 65535, "floating point": 255}  # 0 is black
@@ -38,6 +47,16 @@ def is_result(path: Path) -> bool:
         os.path.exists(folder / LOCK) and any(os.path.exists(folder / log) for log in LOGS)  # noqa: PTH110 - of any name
         for folder in output.parents
     )
+
+
+def passed_over(files: Iterable[Path]) -> str | None:
+    """Say how many files are images of formats that are not read; None if none is."""
+    counts = Counter(suffix for file in files if (suffix := file.suffix.lower()) in OTHER_SUFFIXES)
+    if not counts:
+        return None
+    remedy = ", or pip install pillow-heif" if HEIF & counts.keys() else ""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    return f"images of formats that are not read are passed over: {kinds}; save them as PNG{remedy}"
 
 
 class Pixels(NamedTuple):

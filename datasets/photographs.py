@@ -1,6 +1,7 @@
 """Photographs of which nothing is known but the file: found by what a user names, and read for prediction."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb
+from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb, passed_over
 from datasets.transforms import image_transform
 from utils.errors import UserError
 from utils.files import is_hidden, matches, visible_files
+
+logger = logging.getLogger(__name__)
 
 FROM_STDIN = "-"
 PICTURE_SIDE = 1024  # pixels, of what is shown
@@ -54,6 +57,8 @@ def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]
 def _images_in(folder: Path) -> list[Path]:
     unlisted: list[Path] = []
     files = list(visible_files(folder, lambda error: unlisted.append(Path(error.filename))))
+    if said := passed_over(files):
+        logger.warning("in %s, %s", folder, said)
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
 
 

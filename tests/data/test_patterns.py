@@ -156,11 +156,16 @@ def test_a_threshold_decides_what_an_empty_mask_is(own):
     assert [entry.anomaly for entry in read(own, **patterns, mask_threshold=127)["test"]["own"]] == [0, 1]
 
 
-def test_hidden_files_and_other_formats_are_no_images(own):
+def test_hidden_files_and_other_formats_are_no_images(own, warnings_of):
     for name in ("a.png", "._a.png", ".ipynb_checkpoints/a.png"):
         put(own / name)
     put_text(own / "a.txt", "no image")
+    for name in ("a.gif", "b.gif"):
+        put_text(own / name, "of a format that is not read")
     assert [entry.img_path for entry in read(own, normal="**/*")["test"]["own"]] == ["a.png"]
+    assert "images of formats that are not read, left out (2): a.gif, b.gif" in warnings_of()
+    with pytest.raises(UserError, match=r"matches no image in .*; images of formats that are not read .*: 2 \.gif"):
+        read(own, normal="*.gif")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import load_mask, load_rgb, mask_files
+from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb, mask_files
 from utils.errors import UserError
 
 COLOURS = np.array([[[10, 20, 30], [200, 100, 50]]], np.uint8)  # [1, 2, 3]
@@ -293,3 +293,13 @@ def test_real_jpeg_masks_need_their_threshold(real_data):
         share = [load_mask(path, threshold).mean() for threshold in (0, 127, 200)]
         assert share[0] > share[1]  # compression leaves traces near black
         assert share[1] == pytest.approx(share[2], rel=0.02)
+
+
+@pytest.mark.skipif(".heic" not in IMAGE_SUFFIXES, reason="pillow-heif is not installed")
+def test_heif_is_turned_by_its_own_box_and_not_by_exif_as_well(tmp_path):
+    image = Image.fromarray(np.repeat(np.repeat(COLOURS, 32, axis=0), 32, axis=1))
+    path = saved(tmp_path, image, "a.heic", quality=-1, chroma=444, exif=turned(3))
+    read = np.asarray(load_rgb(path)).astype(int)
+    assert read.shape == (32, 64, 3)
+    assert abs(read[16, 16] - COLOURS[0, 0]).max() <= 3
+    assert abs(read[16, 48] - COLOURS[0, 1]).max() <= 3

@@ -29,6 +29,13 @@ def test_a_folder_stands_for_its_images(folder):
     assert names(find_photographs([str(folder)], ()), folder) == ["a.JPG", "b.png", "it's [1].png", "sub/c.tif"]
 
 
+def test_images_of_other_formats_are_passed_over_with_their_number(folder, caplog):
+    for name in ("a.gif", "b.GIF", "sub/c.avif"):
+        put_text(folder / name, "")
+    assert len(find_photographs([str(folder)], ())) == 4
+    assert f"in {folder}, images of formats that are not read are passed over: 1 .avif, 2 .gif" in caplog.text
+
+
 def test_files_are_taken_as_they_are_and_once(folder):
     inputs = [str(folder / "notes.txt"), str(folder), str(folder / "b.png"), str(folder / "it's [1].png")]
     found = names(find_photographs(inputs, ()), folder)
