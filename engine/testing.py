@@ -117,6 +117,7 @@ def _test(
                 "dataset": images.spec.name,
                 "arguments": _arguments(own, images, checkpoint),
                 **describe(own, backbone, fidelity, checkpoint),
+                "phrases": images.phrases(described=method.described, called=own.obj_name),
             }
             if is_main() and not options.overwrite:  # before any work
                 check_settings(own.save_path / "results.json", about)
