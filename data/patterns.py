@@ -11,7 +11,7 @@ from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_mask
 from datasets.layout_options import PLACEHOLDERS
 from datasets.meta import Entry, path_problem
 from utils.errors import UserError, some_of
-from utils.files import is_hidden, matches, visible_files
+from utils.files import matches, visible_files
 
 FOLDERS_SHOWN = 5
 
@@ -59,10 +59,8 @@ def _matching(found: Found, kind: str, pattern: str) -> list[str]:
     root = found.root
     if problem := path_problem(pattern, root):
         raise UserError(f"--{kind} '{pattern}' {problem}")
-    paths = {Path(path).relative_to(root) for path in matches(posixpath.join(escape(str(root)), pattern))}
-    hidden = [part for part in PurePosixPath(pattern).parts if is_hidden(part)]
-    visible = (path for path in paths if [*filter(is_hidden, path.parts)] == hidden and (root / path).is_file())
-    files = sorted(visible, key=lambda path: [*map(natural, path.parts)])
+    paths = {path.relative_to(root) for path in matches(posixpath.join(escape(str(root)), pattern)) if path.is_file()}
+    files = sorted(paths, key=lambda path: [*map(natural, path.parts)])
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not is_result(root / path)]
     if not images:
         others = passed_over(files)

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -18,10 +19,7 @@ ORIENTATION = Base.Orientation
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
 HEIF = frozenset({".heic", ".heif"})
-with contextlib.suppress(ImportError):
-    import pillow_heif  # which is optional
-
-    pillow_heif.register_heif_opener()
+if find_spec("pillow_heif"):  # which is optional
     IMAGE_SUFFIXES, FORMATS = IMAGE_SUFFIXES | HEIF, (*FORMATS, "HEIF")
 # Of images that are not read.
 OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
@@ -155,6 +153,10 @@ def value_range(path: str | Path) -> tuple[Depth, Range]:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
     try:
+        if Path(path).suffix.lower() in HEIF & IMAGE_SUFFIXES:
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
         # Given a path, Pillow would map some files into memory, and those on their side wrongly.
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.format == "TIFF" and (kind := _misread(image)):

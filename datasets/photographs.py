@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb, passed_over
 from datasets.transforms import image_transform
 from utils.errors import UserError
-from utils.files import is_hidden, matches, visible_files
+from utils.files import matches, visible_files
 
 logger = logging.getLogger(__name__)
 

@@ -54,6 +54,7 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
     described = json.loads(json.dumps(description, default=str))
     before, now = (_settings(content) for content in (read_json(path, Description), described))
     free = {option if before.get(key) and now.get(key) else key for key, option in DIGESTS.items()}
+    free |= {"phrases"} if None in (before["phrases"], now["phrases"]) else set()  # as earlier versions did not record
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])
@@ -75,6 +76,7 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
         **{name: content.get(name) for name in ("method", "dataset")},
         **{name: value for name, value in arguments.items() if name not in FREE},
         **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
+        "phrases": content.get("phrases"),  # of each class, wherever they come from
     }
 
 

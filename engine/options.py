@@ -342,7 +342,7 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")
     if spec is not None:
-        values |= vars(spec) | {"prompts": spec.domain}
+        values |= vars(spec) | {"prompts": spec.domain, "phrases": None}  # an option's are a file
     values |= {name: value for name, value in defaults.items() if value is not None}
     return replace(options, **{name: values.get(name) for name, value in vars(options).items() if value is None})
 

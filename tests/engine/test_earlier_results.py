@@ -159,13 +159,23 @@ def test_the_default_folder_names_method_model_and_data_set_and_ones_own_data(da
         test_sdp.main(["--dataset", "folder", "--data_path", str(data), str(data), *model])
 
 
+def test_other_phrases_are_other_settings(data, model, tmp_path):
+    out = tmp_path / "out"
+    run(data, model, out)
+    phrases = tmp_path / "phrases.json"
+    phrases.write_text(json.dumps({"nut": "hexagonal nut"}))
+    with pytest.raises(UserError, match=r"phrases \(.*'nut': 'nut'.* there, .*'nut': 'hexagonal nut'.* here\)"):
+        run(data, model, out, "--phrases", str(phrases))
+
+
 def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:
-    """Let a test end at an image that is gone for the while."""
+    """Let a test end at an image that is broken for the while."""
     hidden = data / "hidden"
     (data / at).rename(hidden)
-    with pytest.raises(UserError, match="there is no image"):
+    (data / at).write_bytes(b"broken")
+    with pytest.raises(UserError, match="is not an image"):
         run(data, model, out, *more)
-    hidden.rename(data / at)
+    hidden.replace(data / at)
 
 
 def count_images(monkeypatch) -> list[str]:
@@ -303,7 +313,7 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(data, model, 
     assert (before["images"], before["whole_data_set"]) == (15, False)  # of MVTec's 1725
     break_images(data)
     more = ["--batch_size", batch_size, "--visualization", "--save_maps"]
-    with pytest.raises(UserError, match=r"001\.png is not an image"):
+    with pytest.raises(UserError, match=r"may not be read \(1\): bolt/test/square/000\.png"):
         run(data, model, tmp_path / "out", *more)
     results = run(data, model, tmp_path / "out", *more, "--skip_broken")
     assert (results["finished"], results["images"]) == (True, 12)
