@@ -1,5 +1,6 @@
 """Run programs in processes that are forked from the tests' own, which has imported already what takes seconds."""
 
+import gc
 import os
 import signal
 import socket
@@ -43,6 +44,7 @@ def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: 
     """Start a process, in a session of its own, that runs `main` as entry points do, and return its number."""
     pid = os.fork()
     if pid == 0:
+        gc.freeze()  # what tests before left is not this process's to clear up
         code = 1
         try:
             os.setsid()

@@ -1,7 +1,6 @@
 """The loader: order, masks that are known and not, and errors that reach the user as one sentence."""
 
 import ctypes
-import gc
 import os
 import pickle
 import resource
@@ -336,7 +335,6 @@ def test_photographs_get_through_where_little_is_allowed(
 
 def test_more_files_than_may_be_open_are_one_sentence(root):
     def main() -> None:
-        gc.collect()  # and with it what tests before left open
         free = os.dup(0)  # the lowest number that is free, and then the only one below the limit
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

@@ -1,0 +1,26 @@
+"""Processes that are forked from the tests' own."""
+
+import gc
+
+from tests.forked import run_forked
+
+
+class Left:
+    """What a test left, and only the garbage collection finds, as PyTorch's loaders after an error."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        print("cleared up")
+
+
+def test_what_tests_left_is_not_cleared_up_in_a_fork():
+    """There, a loader would wait for workers that are not its own, print, and keep locks that others wait for."""
+
+    def main() -> None:
+        gc.collect()
+        print("done")
+
+    Left()
+    assert run_forked(main) == ([0], "done\n")
