@@ -3,7 +3,7 @@
     python data/build.py btad --root /data/btad
     python data/build.py visa --out full-shot.jsonl    # as JSON lines, in DP-CLIP's form
 
-Prints the number of images beside the published ones, and warns of everything that looks wrong.
+Prints the number of images beside the known ones, and warns of everything that looks wrong.
 """
 
 import importlib
@@ -42,13 +42,15 @@ def build_meta(
 ) -> Path:
     """Write the list of the images in `root`, and return its file; what is wrong is logged as warnings.
 
-    The list goes to `out` (see `write_meta`), else to `meta_path(root)`, and nothing else is written. `decode` is that
-    of `check`; `options` are the layout's.
+    The list goes to `out` (see `write_meta`), else to `meta_path`, and nothing else is written but by the layout's
+    `prepare`. `decode` is that of `check`; `options` are the layout's.
     """
     root = _existing(spec, Path(root)).resolve()
-    layout = LAYOUTS[spec.name]
+    layout = LAYOUTS[spec.label]
     expected = f"expected is {layout.expected}"
     given = {name: value for name, value in options.items() if value is not None}
+    if layout.prepare is not None:
+        layout.prepare(root)
     try:
         found = layout.read(root, **given)
     except UserError as error:
@@ -63,14 +65,15 @@ def build_meta(
         raise UserError(f"no test images found in {root}; {where_images_lie(root)}; {expected}")
     if not checked.count("test"):
         raise UserError(f"none of the {found.count('test')} test images in {root} can be used; see the warnings")
-    out = meta_path(root) if out is None else Path(out)
+    out = meta_path(root, spec.meta_name) if out is None else Path(out)
     if out.exists():
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
     if spec.mask_threshold != get_spec(spec.name).mask_threshold:
         given["mask_threshold"] = spec.mask_threshold
-    write_meta(out, checked.meta, About(findings if decode else None, given, _phrases(out)))
+    about = About(findings if decode else None, given, _phrases(out), spec.protocol)
+    write_meta(out, checked.meta, about)
     try:
         read_meta(out, root)
     except UserError:
@@ -89,17 +92,17 @@ def _phrases(out: Path) -> Mapping[str, str]:
 
 
 def ensure_meta(spec: DatasetSpec, root: str | Path, patterns: Mapping[str, str | int] | None = None) -> Path:
-    """Find the `meta.json` of a data set in its folder or, if that is read-only, in `.cache/meta`; or build it.
+    """Find the list of a data set's images in its folder or, if that is read-only, in `.cache/meta`; or build it.
 
     One that was built by other `patterns` is built again, if there are any; any other is not replaced.
     """
     root, patterns = _existing(spec, Path(root)), patterns or {}
     if patterns and spec.name != "folder":
         raise UserError(f"--{next(iter(patterns))} is for --dataset folder: {spec.name} has a layout of its own")
-    path = find_meta(root)
+    path = find_meta(root, spec.meta_name)
     built_by = read_about(path).options if path and patterns else {}
     if path is None or (built_by != patterns and {"normal", "anomalous"} & built_by.keys()):
-        logger.info("%s has no meta.json%s: building it", root, " of these patterns" if path else "")
+        logger.info("%s has no %s%s: building it", root, spec.meta_name, " of these patterns" if path else "")
         return build_meta(spec, root, path, **patterns)
     if patterns and built_by != patterns:
         raise UserError(f"{path} was not built by patterns: delete it, or leave --{next(iter(patterns))} out")
@@ -129,7 +132,7 @@ def sentences(findings: Iterable[Finding]) -> list[str]:
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:
     """The folder of a data set, which is drawn into it if it is not there and can be drawn."""
-    layout = LAYOUTS[spec.name]
+    layout = LAYOUTS[spec.label]
     if layout.drawn_by is not None and not root.exists():
         logger.info("there is no folder %s: drawing the data set", root)
         importlib.import_module(layout.drawn_by).generate(root)
@@ -140,7 +143,7 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
 
 
 def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
-    is_all = spec.published is None and not {"normal", "anomalous"} & read_about(path).options.keys()
+    is_all = LAYOUTS[spec.label].takes_all and not {"normal", "anomalous"} & read_about(path).options.keys()
     for problem in check_unlisted(root, path, read_meta(path, root)) if is_all else ():
         logger.warning("%s; %s", problem.what, problem.remedy)
 
@@ -166,6 +169,9 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
         add("--out", type=given_path, help=f"the file to write (default: {out}); {jsonl}")
         what = "do not read images and masks: faster, but finds none broken, of a wrong size, empty, or in both splits"
         add("--no_check", action="store_true", help=what)
+        if spec.protocols:
+            what = "what of the data set is listed, and in which form, see docs/data.md (default: %(default)s)"
+            add("--protocol", choices=spec.protocols, default=spec.protocol, help=what)
         for option, text in LAYOUTS[spec.name].options.items():
             add(f"--{option}", type=given_text, help=text)
         for one in (one for one in fields(LayoutOptions) if spec.name == "folder" or one.name == "mask_threshold"):
@@ -176,14 +182,15 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     if mistake := own.mistake():
         parser.error(mistake)
     log_to_terminal()
-    published, spec = args.spec.published, args.spec.with_threshold(args.mask_threshold)
-    options = {option: getattr(args, option) for option in LAYOUTS[spec.name].options} | own.patterns()
+    spec = args.spec.under(getattr(args, "protocol", None)).with_threshold(args.mask_threshold)
+    published = spec.published
+    options = {option: getattr(args, option) for option in LAYOUTS[spec.label].options} | own.patterns()
     meta = read_meta(build_meta(spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(shown(counts_table(meta, published), keep="\n"))
     if published is None:
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
     else:
-        print(incompleteness(meta, published) or "the test split is complete, as published")
+        print(incompleteness(meta, published) or f"the test split is complete, {published.said}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -19,7 +19,7 @@ from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
 from data.masks import mask_notes, shared_masks
 from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_rgb_and_mode
-from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_meta
+from datasets.meta import SPLITS, Entry, Meta, check_protocol, find_meta, path_problem, read_meta
 from datasets.registry import DatasetSpec, Published
 from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 from utils.files import visible_files
@@ -42,7 +42,7 @@ def check_data_set(
     Without a `meta_file` that lists its images, what `patterns` match is taken if there are any, else the folder's own
     list or, without one, what a run would list. Only `classes` are looked at, if they are given.
     """
-    path, layout = meta_file, LAYOUTS[spec.name]
+    path, layout = meta_file, LAYOUTS[spec.label]
     expected = f"expected is {layout.expected}"
     try:
         if not root.is_dir():
@@ -51,17 +51,14 @@ def check_data_set(
                 return EMPTY, [Problem(WARNING, f"there is no folder {root} yet", remedy)]
             remedy = f"put the data set there or name its folder with --data_path; {expected}"
             return EMPTY, [Problem(ERROR, f"there is no folder {root}", remedy)]
-        path = path or (None if patterns else find_meta(root))
-        found = layout.read(root.resolve(), **(patterns or {})) if path is None else _listed(path, root.resolve())
+        path = path or (None if patterns else find_meta(root, spec.meta_name))
+        found = layout.read(root.resolve(), **(patterns or {})) if path is None else _listed(path, root.resolve(), spec)
         problems = []
         if classes is not None:
             found, problems = _only(classes, found, path or root)
         checked = check(found, spec.mask_threshold)
-        unlisted = (
-            check_unlisted(root, path, found.meta)
-            if spec.published is None and classes is None and not patterns
-            else []
-        )
+        is_all = layout.takes_all and classes is None and not patterns
+        unlisted = check_unlisted(root, path, found.meta) if is_all else []
     except UserError as error:
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
@@ -78,8 +75,9 @@ def check_data_set(
     return meta, problems + unlisted
 
 
-def _listed(path: Path, root: Path) -> Found:
-    """Read a list. If any of its images has a mask, anomalous ones without are noted as readers do."""
+def _listed(path: Path, root: Path, spec: DatasetSpec) -> Found:
+    """Read a list of the protocol. If any of its images has a mask, anomalous ones without are noted as readers do."""
+    check_protocol(path, spec.protocol)
     found = Found(root, read_meta(path, root))
     test = [entry for group in found.meta["test"].values() for entry in group]
     if any(entry.mask_path for entry in test):
@@ -214,7 +212,7 @@ def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
 
 
 def counts_table(meta: Meta, published: Published | None) -> str:
-    """Tabulate the images of each class, split and label, above the published test split if there is one."""
+    """Tabulate the images of each class, split and label, above the whole test split if its size is known."""
     rows = []
     for name in dict.fromkeys([*meta["test"], *meta["train"]]):
         labels = [entry.anomaly for entry in meta["test"].get(name, [])]
@@ -222,17 +220,18 @@ def counts_table(meta: Meta, published: Published | None) -> str:
     total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
     rows.append([f"total of {len(rows)}", *total])
     if published is not None:
-        rows.append([f"published, of {published.classes}", "", published.normal, published.anomalous, ""])
+        rows.append([f"{published.source}, of {published.classes}", "", published.normal, published.anomalous, ""])
     return tabulate(rows, headers=["class", "train", "test normal", "test anomalous", "test unlabelled"])
 
 
 def incompleteness(meta: Meta, published: Published | None) -> str | None:
-    """Say which part of the published test split is there; None if it is all there, or nothing was published."""
+    """Say which part of the test split is there; None if it is all there, or its size is not known."""
     labels = [entry.anomaly for entries in meta["test"].values() for entry in entries]
     have = Published.count(len(meta["test"]), labels)
     if published in (None, have):
         return None
     kinds = ("classes", "normal images", "anomalous images", "unlabelled images")
-    counts = zip(astuple(have), astuple(published), kinds, strict=True)
+    counts = zip(have.counts, published.counts, kinds, strict=True)
     parts = [f"{count} of {all_} {kind}" for count, all_, kind in counts if count or all_]
+    parts += [] if published.verified else [published.source]
     return f"a partial or different test split: {', '.join(parts)}"

@@ -19,7 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from datasets.meta import SPLITS, Entry, meta_path, read_meta, write_meta
+from datasets.meta import SPLITS, Entry, check_protocol, meta_path, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import Parser, given_path, positive_int, seed
 from utils.errors import UserError, run
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     names = f"one of {', '.join(REGISTRY)}; folder is for images of your own"
     add("--dataset", required=True, type=canonical_name, choices=REGISTRY, metavar="NAME", help=names)
+    add("--protocol", metavar="NAME", help="that of the data set, where it has several (default: its first)")
     add("--shot", required=True, type=positive_int, help="how many images to draw of each class and label")
     add("--root", type=given_path, help="the data set's folder (default: data/NAME)")
     add(
@@ -58,14 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--out", type=given_path, help=f"the file to write (default: {out})")
     args = parser.parse_args(arguments)
     log_to_terminal()
-    spec = get_spec(args.dataset)
+    spec = get_spec(args.dataset, args.protocol)
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
+    check_protocol(meta, spec.protocol)
     classes = dict(sorted(read_meta(meta, root)[args.split].items()))
     drawn = {name: draw(entries, args.shot, args.seed) for name, entries in classes.items()}
     if not any(drawn.values()):
         raise UserError(f"{meta} has no labelled images in its {args.split} split, so none can be drawn")
-    out = args.out or meta_path(root, f"{args.shot}-shot.jsonl")
+    out = args.out or meta_path(root, f"{args.shot}-shot{spec.label.removeprefix(spec.name)}.jsonl")
     if out.exists():
         logger.info("%s is there already, and is replaced", out)
     write_meta(out, {"test": drawn})

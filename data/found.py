@@ -27,7 +27,7 @@ _ABSENT = "get the rest of the data set, or see to it that the part is the one y
 _ODD_MODE = "images of another colour mode than nearly all of their class"
 NAMES = ("class_name", "image", "image_path", "mask")  # columns of names of files and classes
 K = TypeVar("K", bound=Hashable)
-_MASK_ENDING = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
+MASK_ENDING = re.compile(r"_(mask|segmentation|label|gt)$", re.IGNORECASE)
 
 
 class Kind(Enum):
@@ -42,7 +42,7 @@ class Kind(Enum):
 
     ABSENT = ("images listed but absent", _ABSENT, WARNING, True)
     OTHER_FORMAT = ("images of formats that are not read", "save them as PNG; .heic needs pillow-heif", WARNING, True)
-    NO_LABEL = ("images without a label", "add them to labels.csv", WARNING, True)
+    NO_LABEL = ("images without a label", "add it, in labels.csv or as a mask", WARNING, True)
     NO_MASK = ("anomalous images without a mask", "add the masks, or pixels are measured without them")
     NO_IMAGE = ("masks without an image", "add the images, or name the masks as their images")
     OTHER_SIZE = ("masks of another size than their image", "see whether they are these images' masks, or are cropped")
@@ -117,7 +117,7 @@ class Found:
         """
         called: dict[str, list[Path]] = defaultdict(list)  # whole name, and name without endings -> masks
         for mask in masks:
-            for name in {mask.name, mask.stem, _MASK_ENDING.sub("", mask.stem)}:
+            for name in {mask.name, mask.stem, MASK_ENDING.sub("", mask.stem)}:
                 called[nfc(name)].append(mask)
         own: dict[Path, Path] = {}  # image -> its mask
         used = set()

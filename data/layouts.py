@@ -1,55 +1,84 @@
 """The folder layouts: a short reader for each, from a folder to what is found in it, and below all of them in words."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder
+from data.marked import cut_strips, read_ksdd, read_marked, read_strips
 from data.patterns import read_patterns
 from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
 from utils.files import nfc
+from utils.json_files import read_json
 
 
-def read_mvtec(root: Path, normal: Collection[str] = ("good",)) -> Found:
+def read_mvtec(
+    root: Path, normal: Collection[str] = ("good",), *, top: str = "", name: str | None = None, **how: bool
+) -> Found:
     """Read the classes of a data set laid out like MVTec AD; `normal` is what folders of normal images may be called.
 
-    That is in lower case; the folders may be in any. Others than the classes' are passed over.
+    That is in lower case; the folders may be in any. Others than the classes' are passed over. The data set may lie in
+    its folder `top`; it is one class if that has a `name`. For `how`, see `_add_class`.
     """
-    found = Found(root)
-    for folder in filter(_is_class, list_folders(root)):
-        _add_class(found, folder, folder.name, normal)
+    found, folder = Found(root), _top(root, top)
+    classes = {name: folder} if name else {path.name: path for path in filter(_is_class, list_folders(folder))}
+    for class_name, folder in classes.items():
+        _add_class(found, folder, class_name, normal, **how)
     return found
+
+
+def _top(root: Path, name: str) -> Path:
+    """Find where a data set lies whose archive may have been unpacked with its top folder or without."""
+    return root / name if (root / name).is_dir() else root
 
 
 def _is_class(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in (*SPLITS, "test_public"))
 
 
-def _add_class(found: Found, folder: Path, name: str, normal: Collection[str], *, masks_optional: bool = False) -> None:
+def _add_class(
+    found: Found, folder: Path, name: str, normal: Collection[str], *, masks_optional: bool = False, in_3d: bool = False
+) -> None:
     """Add one class laid out as MVTec's, which may lack all of `ground_truth` if masks are optional.
 
-    MVTec LOCO has a folder of masks for each image; of MVTec AD 2 the `test_public` is read, with the masks in it.
+    MVTec LOCO has a folder of masks for each image; of MVTec AD 2 the `test_public` is read, with the masks in it. In
+    MVTec 3D-AD, each kind's folder has images in `rgb` and masks in `gt`, of normal ones as well.
     """
     places = {split: folder / split for split in SPLITS}
     if not places["test"].is_dir():
         places["test"] = folder / "test_public"
     truth = folder / "ground_truth"
     truth = truth if truth.is_dir() else places["test"] / "ground_truth"
-    masks_expected = truth.is_dir() or not masks_optional
+    masks_expected = in_3d or truth.is_dir() or not masks_optional
     unused = {nfc(kind.name).lower(): kind for kind in list_folders(truth)}
     for split, place in places.items():
         for kind in list_folders(place):
+            images = list_images(kind / "rgb" if in_3d else kind)
             if kind.name.lower() in normal:
-                found.add(split, list_images(kind), name, "good", 0)
+                found.add(split, images, name, "good", 0)
             elif split == "test" and kind != truth:
-                masks = list_masks(subfolder(truth, kind.name))
+                masks = list_masks(kind / "gt" if in_3d else subfolder(truth, kind.name))
                 unused.pop(nfc(kind.name).lower(), None)
-                found.add_masked(list_images(kind), masks, name, kind.name, masks_expected=masks_expected)
+                found.add_masked(images, masks, name, kind.name, masks_expected=masks_expected)
     for kind, masks in unused.items():
         if kind not in normal:
             found.add_masked([], list_masks(masks), name, kind)
+
+
+def read_private(root: Path) -> Found:
+    """Read the unlabelled images of MVTec AD 2, and the normal ones to validate on, as the test split."""
+    found = Found(root)
+    for folder in list_folders(root):
+        if (folder / "test_private").is_dir():
+            found.add("test", list_images(folder / "validation" / "good"), folder.name, "good", 0)
+            for split in ("test_private", "test_private_mixed"):
+                found.add("test", list_images(folder / split), folder.name, split, None)
+    return found
 
 
 def read_folder(root: Path, **patterns: str | int) -> Found:
@@ -108,10 +137,12 @@ def read_bmad(root: Path, name: str) -> Found:
     return found
 
 
-def read_masked(root: Path, name: str, specie: str, images: str = "images", masks: str = "masks") -> Found:
+def read_masked(
+    root: Path, name: str, specie: str, images: str = "images", masks: str = "masks", top: str = ""
+) -> Found:
     """Read a data set of class `name` whose images all show a `specie`, from a folder of images and one of masks."""
-    found = Found(root)
-    found.add_masked(list_images(subfolder(root, images)), list_masks(subfolder(root, masks)), name, specie)
+    found, folder = Found(root), _top(root, top)
+    found.add_masked(list_images(subfolder(folder, images)), list_masks(subfolder(folder, masks)), name, specie)
     return found
 
 
@@ -139,13 +170,50 @@ def read_headct(root: Path) -> Found:
     return found
 
 
-def read_brainmri(root: Path) -> Found:
-    """Read BrainMRI, which has no masks; the download holds it twice, so its top level is read only if it is alone."""
+def read_sorted(root: Path, name: str, kinds: Mapping[str, str], top: str = "", masks: str | None = None) -> Found:
+    """Read a data set of class `name` that is sorted into folders, each with its kind of anomaly, or "good".
+
+    Files of the suffix `masks` are the masks of those beside them; without, there are none. The data set lies in its
+    folder `top` if that is there: BrainMRI's download holds it twice, so its top level is read only if it is alone.
+    """
     found = Found(root)
-    nested = root / "brain_tumor_dataset"
-    folder = nested if nested.is_dir() else root
-    found.add("test", list_images(folder / "no"), "brainmri", "good", 0)
-    found.add("test", list_images(folder / "yes"), "brainmri", "tumor", 1)
+    for folder, kind in kinds.items():
+        files = list_images(_top(root, top) / folder)
+        images = [file for file in files if file.suffix.lower() != masks]
+        if kind == "good" or masks is None:
+            found.add("test", images, name, kind, int(kind != "good"))
+        else:
+            found.add_masked(images, [file for file in files if file not in images], name, kind)
+    return found
+
+
+class _Item(TypedDict):
+    image_path: str
+    mask_path: str | None
+    anomaly_class: str
+
+
+class _SplitFile(TypedDict):
+    train: list[_Item]
+    test: list[_Item]
+
+
+def read_real_iad(root: Path, lists: str = "realiad_jsons") -> Found:
+    """Read the images that Real-IAD's split files list, one file a class, at the greatest resolution that is there."""
+    found = Found(root)
+    sizes = {int(path.name[8:]): path for path in list_folders(root) if re.fullmatch(r"realiad_\d+", path.name)}
+    for path in sorted((root / lists).glob("*.json")) if sizes else ():
+        name, folder = path.stem, sizes[max(sizes)] / path.stem
+        for split, items in read_json(path, _SplitFile).items():
+            for item in items:
+                image, kind = found.path(folder / item["image_path"]), item["anomaly_class"]
+                mask = found.path(folder / item["mask_path"]) if item["mask_path"] else ""
+                if not (root / image).is_file():
+                    found.note(Kind.ABSENT, image, name)
+                    continue
+                if kind != "OK" and not mask:
+                    found.note(Kind.NO_MASK, image, name)
+                found.append(split, Entry(image, mask, name, "good" if kind == "OK" else kind, int(kind != "OK")))
     return found
 
 
@@ -156,6 +224,8 @@ class Layout:
     read: Callable[..., Found]  # reads a folder, and takes the options below as keywords
     expected: str  # the layout in words
     options: Mapping[str, str] = field(default_factory=dict)  # further options of the builder, each with its help
+    prepare: Callable[[Path], None] | None = None  # writes into the folder what is read, before a list is built
+    takes_all: bool = False  # whether every image in the folder belongs to the data set
     drawn_by: str | None = None  # the module in a room above whose `generate` draws the data set, if it is drawn
 
 
@@ -178,16 +248,57 @@ ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_
 ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
 HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
 
-LAYOUTS: Mapping[str, Layout] = {  # of each data set
-    **dict.fromkeys(("mvtec", "mpdd"), Layout(read_mvtec, MVTEC)),
-    "demo": Layout(read_mvtec, MVTEC, drawn_by="demo.draw"),
+LOCO = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/NNN/*.png"
+AD2 = "CLASS/train/good/*.png, CLASS/test_public/{good,bad}/*.png, CLASS/test_public/ground_truth/bad/*_mask.png"
+PRIVATE = "CLASS/test_private/*.png, CLASS/test_private_mixed/*.png, CLASS/validation/good/*.png"
+MVTEC_3D = "CLASS/train/good/rgb/*.png, CLASS/test/{good,DEFECT}/rgb/*.png, CLASS/test/DEFECT/gt/*.png"
+RSDD = "Metal15/test/{good,anomaly}/*.bmp, Metal15/ground_truth/anomaly/*.png"
+DAGM = "Class1/{Train,Test}/*.PNG, Class1/{Train,Test}/Label/*_label.PNG of those with a defect, and the other classes"
+KSDD = "kos01/Part0.jpg, kos01/Part0_label.bmp and the others"
+KSDD2 = "{train,test}/NNNNN.png with NNNNN_GT.png beside each"
+MTD_DEFECTS = ("Blowhole", "Break", "Crack", "Fray", "Uneven")
+MTD = {"MT_Free/Imgs": "good"} | {f"MT_{defect}/Imgs": defect.lower() for defect in MTD_DEFECTS}
+TUMOR = {"no": "good", "yes": "tumor"}
+REAL_IAD = "realiad_1024/CLASS/... (or 512, 256) and {}/CLASS.json"
+ENDOTECT = "EndoTect_2020_Segmentation_Test_Dataset"
+
+LAYOUTS: Mapping[str, Layout] = {  # of each data set, by the label of its protocol
+    **dict.fromkeys(("mvtec", "mpdd", "goodsad"), Layout(read_mvtec, MVTEC)),
+    "demo": Layout(read_mvtec, MVTEC, takes_all=True, drawn_by="demo.draw"),
+    "mvtec_loco": Layout(read_mvtec, LOCO),
+    "mvtec_ad2": Layout(read_mvtec, AD2),
+    "mvtec_ad2-private": Layout(read_private, PRIVATE),
+    "mvtec_3d": Layout(partial(read_mvtec, in_3d=True), MVTEC_3D),
+    "dtd_synthetic": Layout(partial(read_mvtec, top="DTD-Synthetic"), MVTEC),
+    "rsdd": Layout(partial(read_mvtec, top="RSDD"), RSDD),
+    "vad": Layout(
+        partial(read_mvtec, top="vad", name="vad", masks_optional=True), "train/good/*.png, test/{good,bad}/*.png"
+    ),
     "btad": Layout(partial(read_mvtec, normal=("ok",)), BTAD),
-    "folder": Layout(read_folder, FOLDER),
+    "folder": Layout(read_folder, FOLDER, takes_all=True),
     "visa": Layout(read_visa, VISA, SPLIT_CSV),
+    "real_iad": Layout(read_real_iad, REAL_IAD.format("realiad_jsons")),
+    "real_iad-single-view": Layout(
+        partial(read_real_iad, lists="realiad_jsons_sv"), REAL_IAD.format("realiad_jsons_sv")
+    ),
+    "dagm": Layout(partial(read_marked, top="DAGM_KaggleUpload"), DAGM),
+    "ksdd": Layout(read_ksdd, KSDD),
+    "ksdd-strips": Layout(read_strips, f"{KSDD}, which data/build.py cuts into strips/*.png", prepare=cut_strips),
+    "ksdd2": Layout(partial(read_marked, top="KSDD2", name="ksdd2"), KSDD2),
+    "mtd": Layout(partial(read_sorted, name="mtd", kinds=MTD, masks=".png"), "MT_{Free,Blowhole,...}/Imgs/*.{jpg,png}"),
     **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
     **{name: Layout(partial(read_masked, name=name, specie="polyp"), POLYPS) for name in COLON},
+    "endotect": Layout(partial(read_masked, name="endotect", specie="polyp", top=ENDOTECT), f"{ENDOTECT}: {POLYPS}"),
+    "tn3k": Layout(
+        partial(read_masked, name="tn3k", specie="nodule", images="test-image", masks="test-mask", top="tn3k"),
+        "test-image/NNNN.jpg and test-mask/NNNN.jpg",
+    ),
     "cvc_clinicdb": Layout(read_clinicdb, f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"),
     "isic": Layout(partial(read_masked, name="isic", specie="lesion", images=ISIC_IMAGES, masks=ISIC_MASKS), ISIC),
     "headct": Layout(read_headct, HEADCT),
-    "brainmri": Layout(read_brainmri, "brain_tumor_dataset/{yes,no} with the images"),
+    "brainmri": Layout(
+        partial(read_sorted, name="brainmri", kinds=TUMOR, top="brain_tumor_dataset"),
+        "brain_tumor_dataset/{yes,no} with the images",
+    ),
+    "br35h": Layout(partial(read_sorted, name="br35h", kinds=TUMOR, top="Br35H"), "{yes,no} with the images"),
 }

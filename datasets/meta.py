@@ -53,6 +53,7 @@ class About:
     findings: list[Finding] | None = None  # what was wrong when it was built
     options: Mapping[str, str | int] = field(default_factory=dict)  # of the reader, that it was built with
     phrases: Phrases = field(default_factory=dict)  # what classes are called in prompts
+    protocol: str | None = None  # of the data set
 
 
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
@@ -61,12 +62,12 @@ ABOUT = [field.name for field in fields(About)]
 _LINE_KEYS = {"img_path": "image_path", "anomaly": "label", "cls_name": "class_name", "mask_path": "mask_path"}
 
 
-def find_meta(root: Path) -> Path | None:
-    """Find the `meta.json` of a data set's folder, or the one kept for it in the project's cache."""
-    return next((path for path in (root / "meta.json", _cached(root, "meta.json")) if path.is_file()), None)
+def find_meta(root: Path, name: str) -> Path | None:
+    """Find the list of this name in a data set's folder, or the one kept for it in the project's cache."""
+    return next((path for path in (root / name, _cached(root, name)) if path.is_file()), None)
 
 
-def meta_path(root: Path, name: str = "meta.json") -> Path:
+def meta_path(root: Path, name: str) -> Path:
     """Where to write a list of a data set's images: its folder, or the project's cache if that is read-only."""
     # The bits are looked at as well, since for root, who could write, they say what is wanted.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
@@ -230,6 +231,13 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
 def read_about(path: Path) -> About:
     """Read what a list says of itself; JSON lines and old lists say nothing."""
     return About() if is_json_lines(path) else read_json(path, About)
+
+
+def check_protocol(path: Path, protocol: str | None) -> None:
+    """Refuse a list that says it is of another protocol."""
+    listed = read_about(path).protocol
+    if listed not in (None, protocol):
+        raise UserError(f"{path} lists the protocol {listed}, not {protocol}: choose that with --protocol")
 
 
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and entry.

@@ -1,13 +1,14 @@
 """The data sets this project knows: everything that depends on a data set's name is a value here.
 
-Counts are the published sizes of the test splits. `phrases.json` holds what a class is called in a prompt: CLIP-AD's
+Counts are the sizes of the test splits. `phrases.json` holds what a class is called in a prompt: CLIP-AD's
 phrases (for the colon sets that it was not tested on, the one it has for CVC-ClinicDB) and DP-CLIP's, which describe
-what is to be seen. DBSCAN's parameters are those of the CLIP-AD authors.
+what is to be seen; those of data sets that neither was tested on are this project's own. DBSCAN's parameters are those
+of the CLIP-AD authors.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,22 @@ class Published:
     normal: int
     anomalous: int
     unlabelled: int = 0
+    verified: bool = field(default=True, kw_only=True, compare=False)  # False: as we know it, without a source at hand
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Classes, normal, anomalous and unlabelled images."""
+        return astuple(self)[:4]
+
+    @property
+    def source(self) -> str:
+        """Say what the counts are."""
+        return "published" if self.verified else "as we know it"
+
+    @property
+    def said(self) -> str:
+        """Say what is like them."""
+        return "as published" if self.verified else "as we know it"
 
     @classmethod
     def count(cls, classes: int, labels: Sequence[int | None]) -> "Published":
@@ -42,6 +59,8 @@ class DatasetSpec:
     published: Published | None = None  # the complete test split's size, None for a user's own data
     _: KW_ONLY
     alias: str | None = None  # another name that `--dataset` may call it by
+    protocol: str | None = None  # what of it is tested, and in which form; None where nobody does it in another way
+    others: Mapping[str, Published | None] = field(default_factory=dict)  # protocols beside the default one
     phrases: Phrases = field(default_factory=dict)  # what CLIP-AD calls a class in the prompts, if not by its name
     described: Phrases = field(default_factory=dict)  # what DP-CLIP calls it, where that is not as in `phrases`
     dbscan_eps: float = 0.5  # of the `dbscan` representative vector, as the next
@@ -55,6 +74,30 @@ class DatasetSpec:
     def folder(self) -> Path:
         """Where the data set lies unless the user says otherwise."""
         return PROJECT / "data" / self.name
+
+    @property
+    def label(self) -> str:
+        """What its results are called; those of different protocols do not compare."""
+        return f"{self.name}-{self.protocol}" if self.protocol in self.others else self.name
+
+    @property
+    def meta_name(self) -> str:
+        """What the list of its images is called in its folder."""
+        return f"meta-{self.protocol}.json" if self.protocol in self.others else "meta.json"
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The names of its protocols."""
+        return tuple(dict.fromkeys(filter(None, (self.protocol, *self.others))))
+
+    def under(self, protocol: str | None) -> "DatasetSpec":
+        """Give the data set under one of its protocols, the default one if that is None."""
+        if protocol in (None, self.protocol):
+            return self
+        if protocol not in self.others:
+            known = ", ".join(self.protocols) or "none to choose from"
+            raise UserError(f"--protocol {protocol} is not one of {self.name}'s protocols: {known}")
+        return replace(self, protocol=protocol, published=self.others[protocol])
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
         """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
@@ -78,6 +121,25 @@ _SPECS = (
     ),
     DatasetSpec("mpdd", "industrial", Published(6, 176, 282)),
     DatasetSpec("btad", "industrial", Published(3, 451, 290)),
+    DatasetSpec("mvtec_loco", "industrial", Published(5, 575, 993, verified=False), alias="loco"),
+    DatasetSpec("mvtec_ad2", "industrial", alias="ad2", protocol="public", others={"private": None}),
+    DatasetSpec("mvtec_3d", "industrial", Published(10, 249, 948, verified=False), protocol="rgb"),
+    DatasetSpec("dtd_synthetic", "industrial", Published(12, 357, 947), alias="dtd-synthetic"),
+    DatasetSpec("dagm", "industrial", Published(10, 6996, 1054, verified=False), protocol="test"),
+    DatasetSpec(
+        "ksdd",
+        "industrial",
+        Published(1, 347, 52, verified=False),
+        alias="sdd",
+        protocol="whole",
+        others={"strips": Published(1, 1143, 54, verified=False)},
+    ),
+    DatasetSpec("ksdd2", "industrial", Published(1, 894, 110, verified=False), protocol="test"),
+    DatasetSpec("rsdd", "industrial", Published(1, 387, 387), protocol="bayes-pfl"),
+    DatasetSpec("mtd", "industrial", Published(1, 952, 392), protocol="all", mask_threshold=127),
+    DatasetSpec("goodsad", "industrial", Published(6, 1328, 1660)),
+    DatasetSpec("vad", "industrial", Published(1, 1000, 1000)),
+    DatasetSpec("real_iad", "industrial", alias="real-iad", protocol="multi-view", others={"single-view": None}),
     DatasetSpec("brain", "medical", Published(1, 640, 3075)),
     DatasetSpec("liver", "medical", Published(1, 833, 660)),
     DatasetSpec("retina", "medical", Published(1, 1041, 764)),
@@ -89,6 +151,9 @@ _SPECS = (
     DatasetSpec("isic", "medical", Published(1, 0, 379)),
     DatasetSpec("headct", "medical", Published(1, 100, 100)),
     DatasetSpec("brainmri", "medical", Published(1, 98, 155)),
+    DatasetSpec("br35h", "medical", Published(1, 1500, 1500)),
+    DatasetSpec("endotect", "medical", Published(1, 0, 200), alias="endo"),
+    DatasetSpec("tn3k", "medical", Published(1, 0, 614, verified=False), mask_threshold=127),  # JPEG, as Kvasir's
     DatasetSpec("demo", "industrial", smoothing=2.0),
     DatasetSpec("folder", "industrial"),
 )
@@ -102,9 +167,26 @@ def canonical_name(name: str) -> str:
     return next((spec.name for spec in _SPECS if called in (spec.name, spec.alias)), name)
 
 
-def get_spec(name: str) -> DatasetSpec:
-    """Look up a data set by its name or alias, in any case."""
+def get_spec(name: str, protocol: str | None = None) -> DatasetSpec:
+    """Look up a data set by its name or alias, in any case, under a protocol, by default its first."""
     spec = REGISTRY.get(canonical_name(name))
     if spec is None:
         raise UserError(f"unknown data set '{name}'; known are {', '.join(REGISTRY)} (use 'folder' for your own)")
-    return spec
+    return spec.under(protocol)
+
+
+def get_specs(names: Sequence[str], protocols: Sequence[str] | None = None) -> list[DatasetSpec]:
+    """Look up data sets, each under that one of the protocols which it has, by default its first.
+
+    A protocol that none of them has is a `UserError`, and so are two for one data set.
+    """
+    specs = [get_spec(name) for name in names]
+    for protocol in protocols or ():
+        if not any(protocol in spec.protocols for spec in specs):
+            specs[0].under(protocol)
+    for number, spec in enumerate(specs):
+        own = [name for name in protocols or () if name in spec.protocols]
+        if len(own) > 1:
+            raise UserError(f"--protocol names {own[0]} and {own[1]}, both of {spec.name}: take one")
+        specs[number] = spec.under(*own or (None,))
+    return specs

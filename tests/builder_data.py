@@ -42,13 +42,13 @@ def mvtec_class(folder: Path, normal: str = "good") -> None:
     put(folder / "test" / normal / "0.png")
 
 
-def build(name: str, root: Path, *out: Path, **options: Any) -> Path:
-    """The meta.json that is built of `root` as the data set of that name."""
-    return build_meta(get_spec(name), root, *out, **options)
+def build(name: str, root: Path, *out: Path, protocol: str | None = None, **options: Any) -> Path:
+    """The list that is built of `root` as the data set of that name."""
+    return build_meta(get_spec(name, protocol), root, *out, **options)
 
 
 def built(name: str, root: Path, **options: Any) -> Meta:
-    """What is read from the meta.json that is built of `root` as the data set of that name."""
+    """What is read from the list that is built of `root` as the data set of that name."""
     return read_meta(build(name, root, **options), root)
 
 
