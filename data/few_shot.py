@@ -19,7 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from datasets.meta import SPLITS, Entry, check_protocol, meta_path, read_meta, write_meta
+from datasets.meta import SPLITS, Entry, check_protocol, meta_path, read_about, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import Parser, given_path, positive_int, seed
 from utils.errors import UserError, run
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spec = get_spec(args.dataset, args.protocol)
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
-    check_protocol(meta, spec.protocol)
+    check_protocol(meta, read_about(meta), spec.protocol)
     classes = dict(sorted(read_meta(meta, root)[args.split].items()))
     drawn = {name: draw(entries, args.shot, args.seed) for name, entries in classes.items()}
     if not any(drawn.values()):

@@ -233,11 +233,10 @@ def read_about(path: Path) -> About:
     return About() if is_json_lines(path) else read_json(path, About)
 
 
-def check_protocol(path: Path, protocol: str | None) -> None:
+def check_protocol(path: Path, about: About, protocol: str | None) -> None:
     """Refuse a list that says it is of another protocol."""
-    listed = read_about(path).protocol
-    if listed not in (None, protocol):
-        raise UserError(f"{path} lists the protocol {listed}, not {protocol}: choose that with --protocol")
+    if about.protocol not in (None, protocol):
+        raise UserError(f"{path} lists the protocol {about.protocol}, not {protocol}: choose that with --protocol")
 
 
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and entry.

@@ -22,8 +22,8 @@ from datasets.loader import (
     in_batches_of_one_class,
     make_loader,
 )
-from datasets.meta import Entry, Phrases, find_meta, read_about, read_meta
-from datasets.registry import DatasetSpec, Published, get_spec
+from datasets.meta import Entry, Phrases, check_protocol, find_meta, read_about, read_meta
+from datasets.registry import DatasetSpec, Published, get_spec, get_specs
 from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
@@ -46,7 +46,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
     several, found, failed = len(options.dataset) > 1, {}, {}
-    for place, parts in enumerate(_named(options, "dataset", "data_path", "meta")):
+    for place, parts in enumerate(_named(options, "dataset", "data_path", "meta", "protocol")):
         try:
             found[place] = read_test_split(*parts, options.classes, options.intensity, options, partly=several)
         except UserError as error:
@@ -64,7 +64,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
 
 def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
     """Read the data sets to train on."""
-    named = _named(options, "train_dataset", "train_dataset_dir", "train_meta")
+    named = _named(options, "train_dataset", "train_dataset_dir", "train_meta", "train_protocol")
     if options.train_classes and len(named) > 1:
         raise UserError("--train_classes goes with one --train_dataset only")
     parts = [read_test_split(*one, options.train_classes, options.intensity, options) for one in named]
@@ -77,8 +77,9 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
     """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
     if options.test_dataset is None:
         return None
-    spec, settings = get_spec(options.test_dataset), {"classes": options.test_classes, "intensity": options.intensity}
-    images = read_test_split(spec, options.test_dataset_dir, **settings, options=options)
+    spec = get_spec(options.test_dataset, options.test_protocol)
+    settings = {"classes": options.test_classes, "intensity": options.intensity, "options": options}
+    images = read_test_split(spec, options.test_dataset_dir, **settings)
     if both := known_images(images, training):
         raise UserError(
             f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
@@ -87,7 +88,7 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
     return images
 
 
-def _named(options: Options, dataset: str, folder: str, meta: str) -> list[Named]:
+def _named(options: Options, dataset: str, folder: str, meta: str, protocol: str) -> list[Named]:
     """List the data sets that the options of these names name."""
     names, places = getattr(options, dataset), []
     for option, what in ((folder, "folders"), (meta, "lists")):
@@ -98,7 +99,7 @@ def _named(options: Options, dataset: str, folder: str, meta: str) -> list[Named
                 "same order"
             )
         places.append(paths)
-    return [*zip(map(get_spec, names), *places, strict=True)]
+    return [*zip(get_specs(names, getattr(options, protocol)), *places, strict=True)]
 
 
 def read_test_split(
@@ -111,7 +112,7 @@ def read_test_split(
     *,
     partly: bool = False,
 ) -> ImageSet:
-    """Read the test split of a data set, or some classes of it; one that is not as published is warned of.
+    """Read the test split of a data set, or some classes of it; one that is not whole is warned of.
 
     Args:
         root: its folder; None for the usual one.
@@ -122,7 +123,7 @@ def read_test_split(
         partly: whether classes that it lacks are passed over.
     """
     root = root or spec.folder
-    is_said = meta_file is None and find_meta(root) is None  # by the builder
+    is_said = meta_file is None and find_meta(root, spec.meta_name) is None  # by the builder
     given = {one.name: getattr(options, one.name, None) for one in fields(LayoutOptions)}
     own, phrases_file = LayoutOptions(**given), getattr(options, "phrases", None)
     spec = spec.with_threshold(own.mask_threshold)
@@ -132,6 +133,7 @@ def read_test_split(
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root, patterns)
     meta, about = read_meta(path, root), read_about(path)
+    check_protocol(path, about, spec.protocol)
     if own.mask_threshold is None:
         spec = spec.with_threshold(about.options.get("mask_threshold"))
     phrases = about.phrases if phrases_file is None else read_json(phrases_file, Phrases, "--phrases")

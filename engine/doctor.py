@@ -54,7 +54,9 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     for folder in SUMS_FOLDERS:
         problems += check_sums(folder)
 
-    spec = None if options.dataset is None else get_spec(options.dataset).with_threshold(options.mask_threshold)
+    spec = None
+    if options.dataset is not None:
+        spec = get_spec(options.dataset, options.protocol).with_threshold(options.mask_threshold)
     prompts = options.prompts or (spec and spec.domain)
     if prompts is not None:
         with _noting(problems, "correct the file, or choose other --prompts"):

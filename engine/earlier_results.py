@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.image_set import ImageSet
 from datasets.images import mask_files
-from datasets.registry import get_spec
+from datasets.registry import DatasetSpec
 from engine.saved_runs import Description
 from utils.arguments import as_given
 from utils.errors import UserError, some_of
@@ -41,10 +41,10 @@ DIGESTS = {
 EARLIER = {"intensity": "full"}  # what options stood at before they could be given
 
 
-def folder_name(dataset: str, data_path: Path | None) -> str:
+def folder_name(spec: DatasetSpec, data_path: Path | None) -> str:
     """Name the folder of a data set's results; one's own data are called as their folder."""
-    own = (data_path or get_spec(dataset).folder).resolve().name
-    return f"{dataset}/{own}" if dataset == "folder" else dataset
+    own = (data_path or spec.folder).resolve().name
+    return f"{spec.label}/{own}" if spec.name == "folder" else spec.label
 
 
 def check_settings(path: Path, description: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
     arguments |= content.get("backbone") or {}  # what an option was left open for
     files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
     return {
-        **{name: content.get(name) for name in ("method", "dataset")},
+        **{name: content.get(name) for name in ("method", "dataset", "protocol")},
         **{name: value for name, value in arguments.items() if name not in FREE},
         **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
         "phrases": content.get("phrases"),  # of each class, wherever they come from

@@ -53,6 +53,8 @@ FOLDERS = "their folders, in this order (default: data/NAME)"
 MODEL = f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON; default: {{}}"
 DEFAULT_MODEL = "vit-l-14-336"
 INTENSITY = "values of images that are black and white: their files' range, what the images of a data set use, or LO,HI"
+PROTOCOL = "what of the data set is taken, and in which form, where it has several protocols (docs/data.md)"
+PROTOCOLS = f"{PROTOCOL}: each takes the one that it has; default: its first"
 LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
 
@@ -65,6 +67,7 @@ class DataSetOptions(LayoutOptions):
     meta: Path | None = option(
         "its images, meta.json or .jsonl (image_path, label, class_name, mask_path); default: the folder's, or built"
     )
+    protocol: str | None = option(f"{PROTOCOL}; default: its first", metavar="NAME")
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
@@ -74,6 +77,7 @@ class DataSetsOptions(LayoutOptions):
     dataset: tuple[DataSetName, ...] = required(f"one or more of {DATA_SETS}; folder is for images of your own", **NAME)
     data_path: tuple[Path, ...] | None = option(FOLDERS, metavar="DIR")
     meta: tuple[Path, ...] | None = option(LISTS, metavar="FILE")
+    protocol: tuple[str, ...] | None = option(PROTOCOLS, metavar="NAME")
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
@@ -238,6 +242,7 @@ class TrainingDataOptions(LayoutOptions):
     train_dataset_dir: tuple[Path, ...] | None = option(FOLDERS, metavar="DIR")
     train_classes: tuple[str, ...] | None = option("train on these classes only (default: all)", metavar="CLASS")
     train_meta: tuple[Path, ...] | None = option(LISTS, metavar="FILE")
+    train_protocol: tuple[str, ...] | None = option(PROTOCOLS, metavar="NAME")
     shot: PositiveInt | None = option(
         "take K normal and K anomalous images of each class, drawn by --seed as data/few_shot.py does (default: all)",
         metavar="K",
@@ -251,6 +256,7 @@ class ValidationOptions(Options):
         "validate on it after every checkpoint; none of its images may be trained on (default: none)", **NAME
     )
     test_dataset_dir: Path | None = option("its folder (default: data/NAME)")
+    test_protocol: str | None = option(f"{PROTOCOL}; default: its first", metavar="NAME")
     test_classes: tuple[str, ...] | None = option("validate on these classes only", metavar="CLASS")
 
 
@@ -309,8 +315,9 @@ class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, 
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        idle = next((name for name in ("test_dataset_dir", "test_classes") if getattr(self, name)), None)
-        return f"--{idle} goes with --test_dataset" if idle and self.test_dataset is None else super().mistake()
+        idle = ("test_dataset_dir", "test_protocol", "test_classes")
+        given = next((name for name in idle if getattr(self, name)), None)
+        return f"--{given} goes with --test_dataset" if given and self.test_dataset is None else super().mistake()
 
 
 class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ def run_on(
         description={**description, **origin(device)},
         notes=[*images.notes, *notes, *([f"in brackets: {bootstrap}"] if bootstrap else [])],
         bootstrap=bootstrap,
-        whole=astuple(images.whole or own),
-        made_with=made_with,
+        whole=(images.whole or own).counts,
+        made_with=f"{made_with}{f', protocol {images.spec.protocol}' if images.spec.protocol else ''}",
     )
 
 

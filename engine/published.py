@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from datasets.registry import PROJECT, Published, get_spec
+from datasets.registry import PROJECT, Published
 from engine.origin import is_demonstration
 from engine.saved_runs import SavedRun, read_run
 from models.presets import PRESETS
@@ -122,9 +121,9 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
             reasons.append(f"{what} is {as_given(backbone.get(key))}, that of the authors' scripts {as_given(theirs)}")
     labels = [label for _, label in run.kinds.values()]
     here = Published.count(len(run.content["classes"]), labels)
-    there = get_spec(run.content["dataset"]).published
+    there = run.spec.published
     if here != there:
-        own, all_ = ("{} classes, {} normal and {} anomalous images".format(*astuple(size)) for size in (here, there))
+        own, all_ = ("{} classes, {} normal and {} anomalous images".format(*size.counts) for size in (here, there))
         reasons.append(f"the data set is not the published one or a part of it: {own}, published are {all_}")
     return reasons
 

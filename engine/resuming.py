@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # Options that may change when a training is resumed: no parameter that is trained depends on them.
 FREE = {
     *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "train_dataset_dir"),
-    *("test_dataset", "test_dataset_dir", "test_classes", "cache_dir", "cache_memory", "smoothing"),
+    *("test_dataset", "test_dataset_dir", "test_protocol", "test_classes", "cache_dir", "cache_memory", "smoothing"),
     "activation_checkpointing",
 }
 

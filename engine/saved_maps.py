@@ -35,18 +35,20 @@ CPU = torch.device("cpu")
 
 def measure_maps(options: EvaluationOptions) -> None:
     """Measure the maps in the folder `--maps`, and write what a run writes."""
-    name = options.dataset or "folder"
-    folder = options.save_path or Path("results/evaluate", folder_name(name, options.data_path))
+    spec = get_spec(options.dataset or "folder", options.protocol)
+    name = spec.name
+    folder = options.save_path or Path("results/evaluate", folder_name(spec, options.data_path))
     options, stopwatch = replace(options, dataset=name, save_path=folder), Stopwatch()
     with locked(folder):
         start_log(folder / "evaluate.log", append=not options.overwrite)
         with stopwatch("data set"):
             intensity = options.intensity if options.report else None
-            images = read_test_split(get_spec(name), options.data_path, options.meta, options.classes, intensity)
+            images = read_test_split(spec, options.data_path, options.meta, options.classes, intensity)
             loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
-        arguments = plain_record(options) | {"data_path": str(images.root.resolve())}
-        description = {"method": "saved maps", "dataset": name, "arguments": arguments}
+        of = {"dataset": name, "protocol": spec.protocol}
+        arguments = plain_record(options) | of | {"data_path": str(images.root.resolve())}
+        description = {"method": "saved maps", **of, "arguments": arguments}
         if is_main() and not options.overwrite:
             check_settings(folder / "results.json", description)
         evaluate_and_report(
@@ -54,7 +56,7 @@ def measure_maps(options: EvaluationOptions) -> None:
             lambda _: loader,
             images,
             options,
-            title=f"The maps of {options.maps} on {name}",
+            title=f"The maps of {options.maps} on {spec.label}",
             description=description,
             device=CPU,
             stopwatch=stopwatch,
@@ -108,7 +110,7 @@ def _measure(
 ) -> tuple[list[list[ClassResult]], list[str]]:
     """Measure two runs class by class, by their scores alone where maps or masks are not to be had; notes say so."""
     notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
-    images = None if notes else ground_truth_of(a, options.dataset, options.data_path, options.meta)
+    images = None if notes else ground_truth_of(a, options)
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes

@@ -14,8 +14,9 @@ from typing_extensions import Required, TypedDict
 from data.found import read_csv
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
-from datasets.registry import get_spec
+from datasets.registry import DatasetSpec, get_spec
 from engine.data_sets import read_test_split
+from engine.options import DataSetOptions
 from utils.errors import UserError
 from utils.files import nfc
 from utils.json_files import read_json
@@ -48,6 +49,7 @@ class Description(TypedDict, total=False):
 
     method: str
     dataset: str
+    protocol: str | None
     classes: Required[dict[str, dict[str, Any]]]
     finished: bool
     complete: bool  # as `finished` was called before
@@ -87,8 +89,14 @@ class SavedRun:
         return maps if is_own and maps.is_dir() else None
 
     @property
+    def spec(self) -> DatasetSpec:
+        """The data set that it was on, under its protocol."""
+        return get_spec(str(self.content.get("dataset")), self.content.get("protocol"))
+
+    @property
     def title(self) -> str:
-        return f"{self.content.get('method')} on {self.content.get('dataset')}"
+        protocol = f" ({self.content['protocol']})" if self.content.get("protocol") else ""
+        return f"{self.content.get('method')} on {self.content.get('dataset')}{protocol}"
 
 
 def read_run(folder: Path) -> SavedRun:
@@ -121,19 +129,22 @@ def check_same_images(a: Path, kinds_a: Kinds, b: Path, kinds_b: Kinds) -> None:
             raise UserError(f"{a} and {b} disagree on {image}: {here} in the one, {there} in the other")
 
 
-def ground_truth_of(run: SavedRun, dataset: str | None, data_path: Path | None, meta: Path | None) -> ImageSet | None:
-    """Read the images a run was on, with their masks, from what is named here, or else in its results.json.
+def ground_truth_of(run: SavedRun, options: DataSetOptions) -> ImageSet | None:
+    """Read the images a run was on, with their masks, from what the options name, or else its results.json.
 
     None if the folder that results.json names is no longer there.
     """
-    recorded: dict[str, Any] = run.content.get("arguments", {}) if dataset is None else {}
-    spec = get_spec(dataset or str(run.content.get("dataset")))
+    data_path, own = options.data_path, options.dataset is None
+    recorded: dict[str, Any] = run.content.get("arguments", {}) if own else {}
+    spec = (
+        run.spec if own and options.protocol is None else get_spec(options.dataset or run.spec.name, options.protocol)
+    )
     root = data_path or Path(recorded.get("data_path") or spec.folder)
     if not root.is_dir():
         if data_path is not None:
             raise UserError(f"--data_path {data_path}: there is no such folder")
         return None
-    meta = meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
+    meta = options.meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
     images = read_test_split(spec, root, meta, list(dict.fromkeys(name for name, _ in run.kinds.values())))
     kinds = {entry.img_path: (entry.cls_name, entry.anomaly) for entry in images.entries}
     check_same_images(run.folder, run.kinds, root, kinds)

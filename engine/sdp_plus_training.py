@@ -71,7 +71,8 @@ class SDPPlusTraining(Training):
             return {}
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"
         described = describe(own, self.backbone, self.fidelity, None)
-        about = {"method": SDP_PLUS, "dataset": images.spec.name, "epoch": epoch, **described}
+        of = {"dataset": images.spec.name, "protocol": images.spec.protocol}
+        about = {"method": SDP_PLUS, **of, "epoch": epoch, **described}
         said = {"made_with": made_with(described), "notes": notes_on(images.spec.name, described)}
         folder = self.options.save_path / "validation" / f"epoch_{epoch}"
         run = run_on(images, folder=folder, title=title, description=about, device=device, **said)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.image_set import ImageSet
+from datasets.registry import get_specs
 from datasets.transforms import image_from_tensor
 from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
@@ -50,7 +51,8 @@ def test(options: TestOptions, key: str) -> int:
     checkpoints, unread = _read_checkpoints(options, method)
     fullest = _fullest(checkpoints)
     model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
-    own = [folder_name(options.dataset[0], (options.data_path or [None])[0])] if len(options.dataset) == 1 else []
+    specs = get_specs(options.dataset, options.protocol)
+    own = [folder_name(specs[0], (options.data_path or [None])[0])] if len(specs) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
@@ -110,11 +112,12 @@ def _test(
         folder = options.save_path / (f"epoch_{epoch}" if method.takes_epochs and len(checkpoints) > 1 else "")
         for place in places:
             images = data_sets[place]
-            name = folder_name(images.spec.name, images.root) if len(options.dataset) > 1 else ""
+            name = folder_name(images.spec, images.root) if len(options.dataset) > 1 else ""
             own = replace(resolved[place], save_path=folder / name)
             about = {
                 "method": method.name,
                 "dataset": images.spec.name,
+                "protocol": images.spec.protocol,
                 "arguments": _arguments(own, images, checkpoint),
                 **describe(own, backbone, fidelity, checkpoint),
                 "phrases": images.phrases(described=method.described, called=own.obj_name),
@@ -139,7 +142,7 @@ def _test(
             continue
         unwritten += left_out
         if is_main():
-            summary.add(epoch, images.spec.name, results, run.origin(results))
+            summary.add(epoch, images.spec.label, results, run.origin(results))
     if is_main() and len(tests) > 1 and summary.means:
         logger.info("%s, means over the classes\n%s", method.name, summary.table())
         logger.info("the tables are in %s", options.save_path / "summary.md")
@@ -200,7 +203,7 @@ def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckp
         arguments[key] = arguments[key] and arguments[key][place]
     if images.intensity is not None:
         arguments["intensity"] = ",".join(map(str, images.intensity))
-    arguments["data_path"] = str(images.root.resolve())
+    arguments |= {"data_path": str(images.root.resolve()), "protocol": images.spec.protocol}
     if checkpoint is not None:
         arguments["checkpoint"] = str(checkpoint.path)
     return arguments
@@ -224,7 +227,7 @@ def _evaluate(
         lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options, options.seed, **skipping),
         images,
         options,
-        title=f"{about['method']} on {about['dataset']}",
+        title=f"{about['method']} on {images.spec.label}",
         description=about,
         device=backbone.device,
         stopwatch=stopwatch,

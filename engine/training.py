@@ -127,7 +127,7 @@ class Training(ABC):
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
         """What a test needs of an epoch; `entries` are the method's own."""
         arguments = plain_record(self.options)
-        entries |= {name: arguments[name] for name in ("train_dataset", "train_classes", "shot")}
+        entries |= {name: arguments[name] for name in ("train_dataset", "train_protocol", "train_classes", "shot")}
         entries |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
 

@@ -80,6 +80,7 @@ class Record(TypedDict, total=False):
     settings: _Settings
     backbone: _Backbone
     train_dataset: list[str] | str
+    train_protocol: list[str] | None
     train_classes: list[str] | None
     shot: int | None
     options: _Options

@@ -154,7 +154,7 @@ def test_the_default_folder_names_method_model_and_data_set_and_ones_own_data(da
     assert (tmp_path / "results/sdp/tiny/folder/mine/results.md").is_file()
     test_sdp.main(["--dataset", "mvtec", "--data_path", str(data), "--model", "demo", *model[4:]])
     assert (tmp_path / "results/sdp/demo/mvtec/results.md").is_file()
-    assert folder_name("mvtec", tmp_path) == "mvtec"
+    assert folder_name(get_spec("mvtec"), tmp_path) == "mvtec"
     with pytest.raises(UserError, match="--dataset names 1 data sets, --data_path 2 folders"):
         test_sdp.main(["--dataset", "folder", "--data_path", str(data), str(data), *model])
 
