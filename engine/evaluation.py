@@ -148,7 +148,8 @@ def evaluate(
                 rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
                 pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
                 gone = [one.mask_path for one, mask, known in pixels if one.anomaly == 1 and known and not mask.any()]
-                result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, **measuring)
+                species = [sample.specie_name for sample in maps.samples]
+                result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **measuring)
                 if gone:
                     result.notes.append(vanished(gone, *maps.masks.shape[1:]))
                     logger.warning("%s", result.notes[-1])

@@ -80,6 +80,7 @@ class HtmlReport(Writer):
             "measures": result.measures,
             "intervals": intervals(self.run.bootstrap, result),
             "notes": result.notes,
+            "kinds": result.kinds,
             "pixel_curves": _points(result.pixel_curves),
             "image_curves": _points(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
         }

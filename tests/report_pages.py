@@ -23,6 +23,7 @@ class Sample:
     mask_path: str
     cls_name: str
     anomaly: int | None
+    specie_name: str = ""
 
 
 def to_picture(seen: ImageMap) -> np.ndarray:

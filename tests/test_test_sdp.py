@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from utils.errors import UserError
 from utils.errors import run as run_main
 
 PROJECT = Path(__file__).resolve().parents[1]
+PIXELS = ["auroc_px", "f1_px", "ap_px", "aupro"]
 COLUMNS = ["objects", "auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp"]
 
 
@@ -175,6 +177,48 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     assert "not finished" in page
     assert "bolt/test/square/002.png" in page
     assert "nut/test" not in page
+
+
+def test_kinds_of_anomaly_have_a_folded_table_of_their_own_which_a_resumed_run_keeps(data, model, tmp_path):
+    root, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, root)
+    (root / "meta.json").unlink(missing_ok=True)
+    for part in ("test", "ground_truth"):
+        (root / "bolt" / part / "dent").mkdir()
+        name = "002.png" if part == "test" else "002_mask.png"
+        (root / "bolt" / part / "square" / name).rename(root / "bolt" / part / "dent" / name)
+    run(root, model, out)
+    results = json.loads((out / "results.json").read_text())
+    assert results["kinds"].keys() == {"bolt"}  # of the two kinds; the nuts have one
+    assert {kind: found["images"] for kind, found in results["kinds"]["bolt"].items()} == {"dent": 1, "square": 2}
+    dent = results["kinds"]["bolt"]["dent"]
+    run(root, model, tmp_path / "alone", "--meta", str(only(root, "dent")))
+    alone = json.loads((tmp_path / "alone" / "results.json").read_text())["classes"]["bolt"]
+    assert {key: dent[key] for key in PIXELS} == {key: alone[key] for key in PIXELS}
+    text = (out / "results.md").read_text()
+    (folded,) = re.findall(
+        "<details><summary>By kind of anomaly: .*?</summary>\n\n(.*?)\n\n</details>", text, re.DOTALL
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in folded.splitlines()]
+    assert rows[0] == ["objects", "kind", "images", *COLUMNS[1:]]
+    assert [row[:4] for row in rows[2:]] == [
+        ["bolt", kind, str(found["images"]), f"{100 * found['auroc_px']:.1f}"]
+        for kind, found in results["kinds"]["bolt"].items()
+    ]
+    assert '"kinds":{"dent":{"images":1,' in (out / "report.html").read_text(encoding="utf-8")
+    run(root, model, tmp_path / "stopped", "--classes", "bolt")
+    (tmp_path / "stopped" / "results.md").unlink()
+    run(root, model, tmp_path / "stopped", "--classes", "bolt", "--resume")
+    assert json.loads((tmp_path / "stopped" / "results.json").read_text())["kinds"] == results["kinds"]
+
+
+def only(root: Path, kind: str) -> Path:
+    """A list of the normal images and of one kind."""
+    meta = json.loads((root / "meta.json").read_text())
+    for name, entries in meta["test"].items():
+        meta["test"][name] = [entry for entry in entries if entry["specie_name"] in ("good", kind)]
+    (root / "only.json").write_text(json.dumps(meta))
+    return root / "only.json"
 
 
 @pytest.mark.parametrize("picture, classes", [(2, []), (7, ["bolt"])])

@@ -33,6 +33,7 @@ class Sample(Protocol):
     img_path: str
     mask_path: str
     cls_name: str
+    specie_name: str  # kind of anomaly
     anomaly: int | None  # 0 or 1; None where no label is known
 
 
@@ -81,6 +82,7 @@ class ClassResult:
     draws: dict[str, np.ndarray] = field(default_factory=dict)  # values [resamples] of each defined measure, if drawn
     pixel_curves: Curves | None = None  # those behind the pixel measures; None where these are undefined
     map_shape: tuple[int, ...] | None = None  # height and width
+    kinds: dict[str, dict[str, float | None]] = field(default_factory=dict)  # `images` and measures, if there are two
 
 
 class Writer(Protocol):

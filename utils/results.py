@@ -18,6 +18,7 @@ from utils.measures.bootstrap import Bootstrap
 from utils.runtime import Stopwatch, environment, git_commit, peak_memory_mib
 
 MEAN = "mean"
+BY_KIND = "By kind of anomaly: the images of each kind against the class's normal ones"
 Measures = Mapping[str, float | None]  # fractions, None where undefined
 
 
@@ -107,9 +108,11 @@ class ResultsWriter(Writer):
 def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None:
     """Write results.json, which is to have `more` on the run, results.md and scores.csv."""
     mean = mean_result(results)
+    kinds = {one.name: one.kinds for one in results if one.kinds}
     content = {
         "mean": mean.measures,
         "classes": {one.name: {**one.measures, "images": len(one.images), "notes": one.notes} for one in results},
+        "kinds": kinds,
         "notes": [*run.origin(results), *run.notes],
         **run.description,
         **more,
@@ -120,6 +123,8 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     write_json(run.folder / "results.json", content)
     lines = [f"# {run.heading(len(results))}", "", results_table(results, run.bootstrap), ""]
     lines += [f"- {note}" for note in run.notes_on(results)]
+    if kinds:
+        lines += ["", f"<details><summary>{BY_KIND}</summary>", "", kinds_table(kinds), "", "</details>"]
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
     rows = (image._asdict() for result in results for image in result.images)
     write_csv(run.folder / "scores.csv", ImageScore._fields, rows)
@@ -155,6 +160,16 @@ def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = 
         limits = intervals(bootstrap, result)
         cells.append([result.name, *(percent(value, limits.get(key)) for key, value in result.measures.items())])
     return markdown_table(["objects", *results[0].measures], cells)
+
+
+def kinds_table(kinds: Mapping[str, Mapping[str, Measures]]) -> str:
+    """Make a Markdown table of the measures in percent of each class's kinds of anomaly."""
+    cells = [
+        [name, kind, str(found["images"]), *(percent(value) for key, value in found.items() if key != "images")]
+        for name, of_class in kinds.items()
+        for kind, found in of_class.items()
+    ]
+    return markdown_table(["objects", "kind", *next(iter(next(iter(kinds.values())).values()))], cells, 1)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_column: int = 0) -> str:

@@ -86,6 +86,19 @@ function fillMeasures() {
   at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
 }
 
+function fillKinds() {
+  const rows = data.classes.flatMap(({ name, kinds = {} }) =>
+    Object.entries(kinds).map(([kind, found]) => ({ name, kind, found })));
+  at("kinds-section").hidden = !rows.length;
+  const keys = Object.keys(rows[0]?.found ?? {});
+  const titles = keys.map((key) => make("th", { className: "number", scope: "col" }, MEASURES[key] ?? "Images"));
+  const cells = (found) => keys.map((key) =>
+    make("td", { className: "number" }, key === "images" ? String(found[key]) : percent(found[key])));
+  const head = ["Class", "Kind"].map((title) => make("th", { scope: "col" }, title));
+  at("kinds").append(make("thead", {}, make("tr", {}, ...head, ...titles)), make("tbody", {}, ...rows.map((row) =>
+    make("tr", {}, make("td", {}, row.name), make("td", {}, row.kind), ...cells(row.found)))));
+}
+
 function showCurves({ Recall: recall, Precision: precision, "False-positive rate": falsePositive }) {
   const one = chosenClass();
   const measures = one?.measures ?? data.mean;
@@ -278,5 +291,6 @@ at("viewer").addEventListener("keydown", ({ target, key }) => {
 document.querySelector("#images thead tr").append(...heads);
 fillControls();
 fillMeasures();
+fillKinds();
 setOpacity(100);
 showAll();

@@ -184,6 +184,20 @@ def test_intervals_stand_behind_the_measures(opened):
     assert shown.texts("#measures td") == ["bolt", "-", "88.9 [81.0, 99.0]"]
 
 
+def test_kinds_of_anomaly_are_folded_below_the_measures(opened):
+    result = class_result("bolt", [0, 1, 1], [0.1, 0.9, 0.5])
+    kinds = {
+        "hole": {"images": 1, "auroc_px": None, "auroc_sp": 1.0},
+        "<b>cut": {"images": 1, "auroc_px": 0.5, "auroc_sp": 0.25},
+    }
+    page = opened(replace(result, kinds=kinds), class_result("nut", [0, 1], [0.1, 0.9]))
+    assert not page.one("#kinds").is_displayed()
+    page.one("#kinds-section summary").click()
+    assert page.texts("#kinds tbody tr") == ["bolt hole 1 - 100.0", "bolt <b>cut 1 50.0 25.0"]
+    without = opened(class_result("nut", [0, 1], [0.1, 0.9]))
+    assert not without.one("#kinds-section").is_displayed()
+
+
 def test_without_labels_predictions_are_counted_from_the_calibrated_threshold(opened):
     result = class_result("photos", [None] * 3, [0.1, 0.5, 0.6])
     shown = opened(result, threshold=0.4, p_values=[0.5, 0.011, 0.02])

@@ -1,12 +1,15 @@
 """The measures of a class in bootstrap draws, against measuring each draw's images."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from tests.utils.test_measures import example
 from utils.evaluation_types import ImageScore
 from utils.measures.bootstrap import Bootstrap
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class, pixel_measures
+from utils.measures.ranking import ranking_measures
 
 BOOTSTRAP = Bootstrap(60, seed=3)
 
@@ -77,3 +80,66 @@ def test_without_maps_the_image_measures_are_drawn_all_the_same():
     draws = measure_class(**content, bootstrap=BOOTSTRAP).draws
     assert set(draws) == set(IMAGE_MEASURES)
     assert draws["auroc_sp"].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("letters", "species"),
+    [
+        ("nnaaaa", ["", "", "hole", "hole", "cut", "cut"]),
+        ("aanaanan", ["hole", "cut", "", "cut", "hole", "", "hole", ""]),  # in no order
+        ("nanxa?na", ["", "hole", "", "cut", "cut", "", "", "dent"]),
+        ("aaaa", ["hole", "cut", "hole", "cut"]),  # no normal image
+        ("nnaaxx", ["", "", "hole", "hole", "cut", "cut"]),  # a kind without masks
+        ("neaaea", ["", "cut", "hole", "hole", "cut", "hole"]),  # a kind whose masks are empty
+    ],
+)
+def test_each_kind_of_anomaly_is_measured_as_if_it_were_the_only_one(letters, species):
+    content, kinds_there = make_class(letters), {kind for kind in species if kind}
+    content["maps"] = np.round(content["maps"], 1)  # with ties
+    alone = measure_class(**copy(content))
+    found = measure_class(**copy(content), species=species)
+    assert (found.measures, found.notes, found.images) == (alone.measures, alone.notes, alone.images)
+    assert (alone.kinds, found.kinds.keys()) == ({}, kinds_there)
+    for kind, measures in found.kinds.items():
+        rows = [i for i, letter in enumerate(letters) if letter == "n" or species[i] == kind]
+        known = [i for i in rows if content["has_mask"][i]]
+        scores = {
+            label: np.array([content["images"][i].score for i in rows if content["images"][i].label == label])
+            for label in (0, 1)
+        }
+        pixels, _ = pixel_measures(content["maps"][known], content["masks"][known])
+        expected = {key: pixels[name] for key, name in PIXEL_MEASURES.items()}
+        ranked = ranking_measures(scores[0], scores[1])
+        expected |= {key: ranked[name] for key, name in IMAGE_MEASURES.items()}
+        assert measures == {"images": species.count(kind), **expected}
+
+
+@pytest.mark.parametrize(
+    "species", [[""] * 6, ["", "", "hole", "hole", "hole", "hole"], ["good", "ok", *["hole"] * 4], []]
+)
+def test_one_kind_of_anomaly_is_the_whole_class(species):
+    assert measure_class(**make_class("nnaaaa"), species=species).kinds == {}
+
+
+def test_draws_hold_for_the_class_whatever_kinds_there_are():
+    content, species = make_class("anaanx"), ["hole", "", "cut", "hole", "", "cut"]
+    found = measure_class(**copy(content), species=species, bootstrap=BOOTSTRAP).draws
+    expected = measure_class(**copy(content), bootstrap=BOOTSTRAP).draws
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        assert found[key] == pytest.approx(values, rel=1e-12), key
+
+
+def test_kinds_take_no_copy_of_the_maps():
+    content = make_class("naanaanaa")
+    side = 400
+    content["maps"] = np.random.default_rng(0).random((9, side, side), np.float32)
+    content["masks"] = np.zeros((9, side, side), bool)
+    content["masks"][[1, 2, 4, 5, 7, 8], :20, :20] = True
+    species = ["", "hole", "cut"] * 3
+    tracemalloc.start()
+    found = measure_class(**content, species=species)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(found.kinds) == {"hole", "cut"}
+    assert peak < content["maps"].nbytes / 2

@@ -1,6 +1,6 @@
 """All measures of one class, from its maps, masks and image scores, and their values in bootstrap draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from utils.measures import pro
 from utils.measures.bootstrap import Bootstrap, measures_of_draws
 from utils.measures.curves import Curves, pixel_curves
 from utils.measures.ranking import ranking_measures, sorted_ranking
-from utils.measures.regions import split_scores
+from utils.measures.regions import PixelScores, SplitScores, split_scores
 
 # What the measures are called in the results, and here and in the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
@@ -28,14 +28,21 @@ def pixel_measures(
     TAKES OWNERSHIP OF `maps`, as `split_scores` does: what they held is LOST. Use the maps (for images, for their
     maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some megabytes.
     """
-    split = split_scores(maps, masks)
-    measures = sorted_ranking(split.normal, split.anomalous) | {"pro": None, "legacy_pro": None}
-    if not split.normal.size or not split.regions:
+    return _measured(split_scores(maps, masks), legacy_pro)
+
+
+def _measured(split: SplitScores, legacy_pro: bool) -> tuple[dict[str, float | None], Curves | None]:
+    measures = _areas(split) | {"legacy_pro": None}
+    if measures["pro"] is None:
         return measures, None
-    measures["pro"] = pro.exact_pro(split)
     if legacy_pro:
         measures["legacy_pro"] = pro.legacy_pro(split)
     return measures, pixel_curves(split)
+
+
+def _areas(split: SplitScores) -> dict[str, float | None]:
+    is_defined = split.normal.size and split.regions
+    return sorted_ranking(split.normal, split.anomalous) | {"pro": pro.exact_pro(split) if is_defined else None}
 
 
 def measure_class(
@@ -44,42 +51,91 @@ def measure_class(
     masks: np.ndarray,  # bool, of the shape of the maps
     has_mask: np.ndarray,  # bool [n], whether an image's mask is known
     *,
+    species: Sequence[str] = (),  # n kinds of anomaly, to measure each of them as well if there are several
     legacy_pro: bool = False,  # whether to compute PRO by 200 thresholds, too
     bootstrap: Bootstrap | None = None,  # how to make draws; None for none
 ) -> ClassResult:
-    """Measure a class of n images; the maps are used up, and so are the masks."""
+    """Measure a class of n images; the maps are used up, and so are the masks.
+
+    Each kind of anomaly is measured against the class's normal images, in the maps' buffer as the whole class is: the
+    scores of each are sorted once more, and no map is copied.
+    """
     name = images[0].class_name
     label = np.array([-1 if image.label is None else image.label for image in images])
     scores = np.array([image.score for image in images])
     of_pixels = PIXEL_MEASURES | ({"aupro_200": "legacy_pro"} if legacy_pro else {})
     measures: dict[str, float | None] = dict.fromkeys(of_pixels)
     notes, draws, curves = [], {}, None
+    kinds = _rows_of_kinds(images, species)
+    order = [row for rows in kinds.values() for row in rows if has_mask[row]]  # those of a kind one after another
+    by_kind = {kind: {"images": len(kinds[kind]), **dict.fromkeys(PIXEL_MEASURES)} for kind in kinds if kind}
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     if masks.any():
-        known = np.flatnonzero(has_mask)
-        for row, source in enumerate(known):  # close the gaps in place: a copy would double the memory
-            maps[row], masks[row] = maps[source], masks[source]
-        maps, masks = maps[: known.size], masks[: known.size]
+        _bring_to_front(order, maps, masks)
+        maps, masks = maps[: len(order)], masks[: len(order)]
         if weights is not None and not masks.all():
-            drawn = measures_of_draws(maps, masks, weights[:, known], progress=f"bootstrap of {name}")
+            drawn = measures_of_draws(maps, masks, weights[:, order], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
-        pixels, curves = pixel_measures(maps, masks, legacy_pro)
+        pixel_scores = PixelScores(maps, masks)
+        if by_kind:
+            _measure_kinds(pixel_scores, {kind: has_mask[rows].sum() for kind, rows in kinds.items()}, by_kind)
+        pixels, curves = _measured(pixel_scores.of(0, len(order)), legacy_pro)
         measures |= _by_key(of_pixels, pixels)
-        if known.size < len(images):
-            notes.append(f"{len(images) - known.size} images without a mask are not in the pixel measures")
+        if len(order) < len(images):
+            notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")
     else:
         notes.append("no pixel measures: there is no mask with an anomalous pixel")
 
     image = ranking_measures(scores[label == 0], scores[label == 1])
     measures |= _by_key(IMAGE_MEASURES, image)
     if image["auroc"] is None:
-        kinds = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (label == value).any()]
-        notes.append(f"no image measures: no image is labelled {' or '.join(kinds)}")
+        lacking = [kind for value, kind in ((0, "normal"), (1, "anomalous")) if not (label == value).any()]
+        notes.append(f"no image measures: no image is labelled {' or '.join(lacking)}")
     elif weights is not None:
         known = label >= 0
         as_pixels = (values[known, None, None] for values in (scores, label == 1))  # a pixel each
         draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], thresholds=len(images)))
-    return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:])
+    for kind, found in by_kind.items():
+        found |= _by_key(IMAGE_MEASURES, ranking_measures(scores[label == 0], scores[kinds[kind]]))
+    return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:], by_kind)
+
+
+NORMAL, UNKNOWN = "", None  # beside kinds of anomaly
+
+
+def _rows_of_kinds(images: Sequence[ImageScore], species: Sequence[str]) -> dict[str | None, list[int]]:
+    """Group a class's images by kind of anomaly, if there are two; else all are of none that is known."""
+    rows: dict[str | None, list[int]] = {}
+    for row, (image, specie) in enumerate(zip(images, species, strict=False)):
+        rows.setdefault({0: NORMAL, 1: specie or "anomalous"}.get(image.label, UNKNOWN), []).append(row)
+    if len(rows.keys() - {NORMAL, UNKNOWN}) < 2:
+        return {UNKNOWN: [*range(len(images))]}
+    return rows | {NORMAL: rows.get(NORMAL, [])}
+
+
+def _measure_kinds(
+    pixel_scores: PixelScores, counts: Mapping[str | None, int], by_kind: Mapping[str, dict[str, float | None]]
+) -> None:
+    """Measure the pixels of each kind of anomaly and of the normal images, which lie in the order of the counts."""
+    parts, end = {}, 0
+    for kind, count in counts.items():
+        end += count
+        parts[kind] = pixel_scores.of(end - count, end)
+    for kind, found in by_kind.items():
+        found |= _by_key(PIXEL_MEASURES, _areas(parts[kind].beside(parts[NORMAL])))
+
+
+def _bring_to_front(order: Sequence[int], *arrays: np.ndarray) -> None:
+    """Put rows first, in an order, by swapping them in place: a copy would double the memory."""
+    held = np.arange(max(order, default=-1) + 1)  # the row that stands at each place now
+    place = held.copy()  # of each row
+    for here, row in enumerate(order):
+        there = place[row]
+        if there != here:
+            for array in arrays:
+                array[[here, there]] = array[[there, here]]
+            held[[here, there]] = held[[there, here]]
+            place[held[[here, there]]] = here, there
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:

@@ -30,8 +30,8 @@ def exact_pro(split: SplitScores) -> float:
     total = 0.0
     for block in blocks(split.anomalous.size):
         scores = split.anomalous[block]
-        above = normal.size - np.searchsorted(normal, scores, side="right")
-        at_least = normal.size - np.searchsorted(normal, scores, side="left")
+        above = normal.size - normal.searchsorted(scores, side="right")
+        at_least = normal.size - normal.searchsorted(scores, side="left")
         total += float(np.sum(area_under_ramp(above, at_least, limit) / split.region_size[block]))
     return total / (limit * split.regions)
 

@@ -7,7 +7,7 @@ ones up in them gives all, without a loop over thresholds.
 
 import numpy as np
 
-from utils.measures.regions import blocks
+from utils.measures.regions import Ascending, blocks
 
 
 def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float | None]:
@@ -22,7 +22,7 @@ def ranking_measures(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, flo
     return sorted_ranking(np.sort(normal, axis=None), np.sort(anomalous, axis=None))
 
 
-def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float | None]:
+def sorted_ranking(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> dict[str, float | None]:
     """Measure as `ranking_measures` does, from scores that ascend."""
     negatives, positives = normal.size, anomalous.size
     if not negatives or not positives:
@@ -31,8 +31,8 @@ def sorted_ranking(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float
     precision_sum = f1_max = 0.0
     for block in blocks(positives):
         scores = anomalous[block]
-        below = np.searchsorted(normal, scores, side="left")
-        twice_below += int(np.sum(below + np.searchsorted(normal, scores, side="right")))
+        below = normal.searchsorted(scores, side="left")
+        twice_below += int(np.sum(below + normal.searchsorted(scores, side="right")))
         # With each score as threshold. A normal score between two anomalous ones is a threshold too, but the
         # recall there is that of the one above, at lower precision: it changes neither AP nor F1-max.
         true_positives = positives - np.searchsorted(anomalous, scores, side="left")

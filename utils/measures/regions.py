@@ -1,7 +1,8 @@
 """Connected regions (8 neighbours): those of the masks, which PRO weighs the same, and those above a threshold."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,14 +12,29 @@ BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of inte
 REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 
+class Ascending:
+    """Ascending scores in several arrays, of which the measures ask what they ask of one."""
+
+    def __init__(self, *parts: np.ndarray) -> None:
+        self.parts, self.size = parts, sum(part.size for part in parts)
+
+    def searchsorted(self, scores: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+        """Count for each score those that are less, or with `side` "right" those that are no more."""
+        return np.sum([part.searchsorted(scores, side=side) for part in self.parts], axis=0)
+
+
 @dataclass(frozen=True)
 class SplitScores:
-    """The pixel scores of a class, split by its masks."""
+    """The pixel scores of images, split by their masks."""
 
-    normal: np.ndarray  # float32 [N], ascending; a view of the buffer that the maps stood in
+    normal: np.ndarray | Ascending  # float32 [N], ascending; a view of the buffer that the maps stood in
     anomalous: np.ndarray  # float32 [P], ascending
     region_size: np.ndarray  # float32 [P], pixels of the region that each anomalous score lies in; not contiguous
     regions: int  # how many there are in all images
+
+    def beside(self, other: "SplitScores") -> "SplitScores":
+        """Set the anomalous scores against the normal ones of another's images as well, which have no other."""
+        return replace(self, normal=Ascending(other.normal, self.normal))
 
 
 def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
@@ -28,34 +44,47 @@ def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
     the maps is 12 bytes for each anomalous pixel, and the memory for one image.
     A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
     """
-    if maps.dtype != np.float32 or masks.dtype != np.bool_:
-        raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
-    if maps.ndim != 3 or maps.shape != masks.shape:
-        raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
-    if not (maps.flags.c_contiguous and maps.flags.writeable):
-        raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
-    scores = maps.reshape(-1)  # a view
-    # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
-    anomalous = np.empty(np.count_nonzero(masks), np.complex64)
-    regions = normal_end = anomalous_end = 0
-    for index, (image_scores, mask) in enumerate(zip(maps, masks, strict=True)):
-        if not np.isfinite(image_scores).all():
-            raise ValueError(f"the anomaly map of image {index} has values that are not finite")
-        inside = image_scores[mask]
-        if inside.size:
-            here = anomalous[anomalous_end : anomalous_end + inside.size]
-            here.real = inside
-            here.imag, count = region_sizes(mask)
-            anomalous_end += inside.size
-            regions += count
-        # What is written ends at or before the end of what was read: later images are still intact.
-        outside = image_scores[~mask] if inside.size else image_scores.ravel()
-        scores[normal_end : normal_end + outside.size] = outside
-        normal_end += outside.size
-    normal = scores[:normal_end]
-    normal.sort()
-    anomalous.sort()
-    return SplitScores(normal, anomalous.real.copy(), anomalous.imag, regions)
+    return PixelScores(maps, masks).of(0, len(maps))
+
+
+class PixelScores:
+    """The pixel scores of a class's images, moved apart in the maps' own buffer as `split_scores` says."""
+
+    def __init__(self, maps: np.ndarray, masks: np.ndarray) -> None:
+        if maps.dtype != np.float32 or masks.dtype != np.bool_:
+            raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
+        if maps.ndim != 3 or maps.shape != masks.shape:
+            raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
+        if not (maps.flags.c_contiguous and maps.flags.writeable):
+            raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
+        self.scores = scores = maps.reshape(-1)  # a view
+        # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
+        self.anomalous = anomalous = np.empty(np.count_nonzero(masks), np.complex64)
+        self.ends = [(0, 0, 0)]  # before each image and after the last: normal scores, anomalous ones and regions
+        regions = normal_end = anomalous_end = 0
+        for index, (image_scores, mask) in enumerate(zip(maps, masks, strict=True)):
+            if not np.isfinite(image_scores).all():
+                raise ValueError(f"the anomaly map of image {index} has values that are not finite")
+            inside = image_scores[mask]
+            if inside.size:
+                here = anomalous[anomalous_end : anomalous_end + inside.size]
+                here.real = inside
+                here.imag, count = region_sizes(mask)
+                anomalous_end += inside.size
+                regions += count
+            # What is written ends at or before the end of what was read: later images are still intact.
+            outside = image_scores[~mask] if inside.size else image_scores.ravel()
+            scores[normal_end : normal_end + outside.size] = outside
+            normal_end += outside.size
+            self.ends.append((normal_end, anomalous_end, regions))
+
+    def of(self, start: int, stop: int) -> SplitScores:
+        """Sort the scores of consecutive images in place; parts of these, or of others of them, are lost."""
+        (a, b, before), (c, d, regions) = self.ends[start], self.ends[stop]
+        normal, anomalous = self.scores[a:c], self.anomalous[b:d]
+        normal.sort()
+        anomalous.sort()
+        return SplitScores(normal, anomalous.real.copy(), anomalous.imag, regions - before)
 
 
 def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
