@@ -82,6 +82,10 @@ def test_without_maps_the_image_measures_are_drawn_all_the_same():
     assert draws["auroc_sp"].std() > 0
 
 
+def same_curves(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
 @pytest.mark.parametrize(
     ("letters", "species"),
     [
@@ -96,9 +100,10 @@ def test_without_maps_the_image_measures_are_drawn_all_the_same():
 def test_each_kind_of_anomaly_is_measured_as_if_it_were_the_only_one(letters, species):
     content, kinds_there = make_class(letters), {kind for kind in species if kind}
     content["maps"] = np.round(content["maps"], 1)  # with ties
-    alone = measure_class(**copy(content))
-    found = measure_class(**copy(content), species=species)
+    alone = measure_class(**copy(content), legacy_pro=True)
+    found = measure_class(**copy(content), legacy_pro=True, species=species)
     assert (found.measures, found.notes, found.images) == (alone.measures, alone.notes, alone.images)
+    assert same_curves(found.pixel_curves, alone.pixel_curves)
     assert (alone.kinds, found.kinds.keys()) == ({}, kinds_there)
     for kind, measures in found.kinds.items():
         rows = [i for i, letter in enumerate(letters) if letter == "n" or species[i] == kind]

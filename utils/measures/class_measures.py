@@ -57,8 +57,8 @@ def measure_class(
 ) -> ClassResult:
     """Measure a class of n images; the maps are used up, and so are the masks.
 
-    Each kind of anomaly is measured against the class's normal images, in the maps' buffer as the whole class is: the
-    scores of each are sorted once more, and no map is copied.
+    Each kind of anomaly is measured against the class's normal images, without a second sort or a copy: the normal
+    scores of each kind are sorted by themselves, and looked up in as many arrays.
     """
     name = images[0].class_name
     label = np.array([-1 if image.label is None else image.label for image in images])
@@ -76,10 +76,13 @@ def measure_class(
         if weights is not None and not masks.all():
             drawn = measures_of_draws(maps, masks, weights[:, order], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
-        pixel_scores = PixelScores(maps, masks)
-        if by_kind:
-            _measure_kinds(pixel_scores, {kind: has_mask[rows].sum() for kind, rows in kinds.items()}, by_kind)
-        pixels, curves = _measured(pixel_scores.of(0, len(order)), legacy_pro)
+        pixel_scores, parts, end = PixelScores(maps, masks), {}, 0
+        for kind, rows in kinds.items():
+            start, end = end, end + np.count_nonzero(has_mask[rows])
+            parts[kind] = pixel_scores.of(start, end)
+        for kind, found in by_kind.items():
+            found |= _by_key(PIXEL_MEASURES, _areas(parts[kind].beside(parts[NORMAL])))
+        pixels, curves = _measured(pixel_scores.of_all(parts.values()) if by_kind else parts[UNKNOWN], legacy_pro)
         measures |= _by_key(of_pixels, pixels)
         if len(order) < len(images):
             notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")
@@ -111,18 +114,6 @@ def _rows_of_kinds(images: Sequence[ImageScore], species: Sequence[str]) -> dict
     if len(rows.keys() - {NORMAL, UNKNOWN}) < 2:
         return {UNKNOWN: [*range(len(images))]}
     return rows | {NORMAL: rows.get(NORMAL, [])}
-
-
-def _measure_kinds(
-    pixel_scores: PixelScores, counts: Mapping[str | None, int], by_kind: Mapping[str, dict[str, float | None]]
-) -> None:
-    """Measure the pixels of each kind of anomaly and of the normal images, which lie in the order of the counts."""
-    parts, end = {}, 0
-    for kind, count in counts.items():
-        end += count
-        parts[kind] = pixel_scores.of(end - count, end)
-    for kind, found in by_kind.items():
-        found |= _by_key(PIXEL_MEASURES, _areas(parts[kind].beside(parts[NORMAL])))
 
 
 def _bring_to_front(order: Sequence[int], *arrays: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.measures.pro import FPR_LIMIT, mean_overlap
-from utils.measures.regions import SplitScores
+from utils.measures.regions import Ascending, SplitScores
 
 POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
 
@@ -14,12 +14,12 @@ POINTS = 100  # of each of three spacings, so at most some three hundred on a cu
 Curves = dict[str, np.ndarray | None]
 
 
-def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
+def ranking_curves(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> Curves | None:
     """Draw ROC and PR from ascending scores of normal [N] and anomalous [P] items; None without one or the other."""
     if not normal.size or not anomalous.size:
         return None
     falling = _thresholds(normal, anomalous)[::-1]
-    false = normal.size - np.searchsorted(normal, falling, side="left")
+    false = normal.size - normal.searchsorted(falling, side="left")
     true = anomalous.size - np.searchsorted(anomalous, falling, side="left")
     recall = true / anomalous.size
     roc = np.stack([np.append(0, false / normal.size), np.append(0, recall)])
@@ -36,7 +36,7 @@ def pixel_curves(split: SplitScores) -> Curves:
     return curves | {"pro": np.stack([np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)])}
 
 
-def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+def _thresholds(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> np.ndarray:
     """Choose ascending distinct scores to draw the curves at: all of them if they are few.
 
     Else spread evenly over the recall and the false-positive rate, more closely where that rate is small, and about the
@@ -44,7 +44,7 @@ def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     """
     n, p = normal.size, anomalous.size
     if n + p <= 3 * POINTS:
-        return np.unique(np.concatenate([normal, anomalous]))
+        return np.unique(np.concatenate([normal[np.arange(n)], anomalous]))
     limit = int(FPR_LIMIT * n)
     from_top = [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
     chosen = normal[n - np.rint(np.concatenate(from_top)).astype(int)]

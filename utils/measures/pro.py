@@ -58,7 +58,7 @@ def legacy_pro(split: SplitScores) -> float | None:
     # As released: in the maps' own precision, where rounding sometimes gives a 201st threshold.
     thresholds = np.arange(low, high, step).astype(np.float32)
     overlap = mean_overlap(split, thresholds, side="left")
-    rate = (normal.size - np.searchsorted(normal, thresholds, side="right")) / normal.size
+    rate = (normal.size - normal.searchsorted(thresholds, side="right")) / normal.size
     kept = rate < FPR_LIMIT
     rate, overlap = rate[kept], overlap[kept]
     if not rate.size or rate[0] == rate[-1]:

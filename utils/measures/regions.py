@@ -1,6 +1,6 @@
 """Connected regions (8 neighbours): those of the masks, which PRO weighs the same, and those above a threshold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,30 @@ class Ascending:
     def searchsorted(self, scores: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
         """Count for each score those that are less, or with `side` "right" those that are no more."""
         return np.sum([part.searchsorted(scores, side=side) for part in self.parts], axis=0)
+
+    def __getitem__(self, ranks: np.ndarray | int) -> np.ndarray:
+        """Give the scores at these places of all in ascending order, by halving the range of float32 numbers."""
+        ends = np.array([(part[0], part[-1]) for part in self.parts if part.size])
+        ranks = np.asarray(ranks) % self.size
+        low, high = (np.full(ranks.shape, _key(end)) for end in (ends.min(), ends.max()))
+        while (low < high).any():
+            middle = (low + high) // 2
+            reached = self.searchsorted(_number(middle), side="right") > ranks
+            low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+        return _number(low)[()]
+
+
+def _key(number: np.ndarray) -> np.ndarray:
+    """Number the float32 numbers in their order."""
+    bits = np.asarray(number, np.float32).view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def _number(key: np.ndarray) -> np.ndarray:
+    """Give the float32 number that has a `_key`."""
+    return np.where(
+        key < 0, -np.abs(key).astype(np.int32).view(np.float32), np.abs(key).astype(np.int32).view(np.float32)
+    )
 
 
 @dataclass(frozen=True)
@@ -79,12 +103,18 @@ class PixelScores:
             self.ends.append((normal_end, anomalous_end, regions))
 
     def of(self, start: int, stop: int) -> SplitScores:
-        """Sort the scores of consecutive images in place; parts of these, or of others of them, are lost."""
+        """Sort the scores of consecutive images in place, and split them."""
         (a, b, before), (c, d, regions) = self.ends[start], self.ends[stop]
         normal, anomalous = self.scores[a:c], self.anomalous[b:d]
         normal.sort()
         anomalous.sort()
         return SplitScores(normal, anomalous.real.copy(), anomalous.imag, regions - before)
+
+    def of_all(self, parts: Iterable[SplitScores]) -> SplitScores:
+        """Unite what `of` gave, all images together; the parts' own region sizes are lost."""
+        normal = Ascending(*(part.normal for part in parts))
+        self.anomalous.sort()
+        return SplitScores(normal, self.anomalous.real.copy(), self.anomalous.imag, self.ends[-1][2])
 
 
 def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
