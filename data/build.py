@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     if published is None:
         print(f"test images: {sum(map(len, meta['test'].values()))}, classes: {len(meta['test'])}")
     else:
-        print(incompleteness(meta, published) or f"the test split is complete, {published.said}")
+        print(incompleteness(meta, published) or f"the test split is complete, {published.source}")
 
 
 if __name__ == "__main__":

@@ -36,12 +36,7 @@ class Published:
 
     @property
     def source(self) -> str:
-        """Say what the counts are."""
-        return "published" if self.verified else "as we know it"
-
-    @property
-    def said(self) -> str:
-        """Say what is like them."""
+        """Say how the counts are known."""
         return "as published" if self.verified else "as we know it"
 
     @classmethod

@@ -15,6 +15,7 @@ from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import prompt_files
 from models.representative import RepVec
 from utils.arguments import (
+    FiniteFloat,
     Intensity,
     NonNegativeFloat,
     NonNegativeInt,
@@ -171,12 +172,18 @@ class OutputOptions(MeasureOptions):
     save_maps: bool = flag("write every anomaly map as maps/<img_path>.npy")
     visualization: bool = flag("write every image beside its map and ground truth to imgs/, some on a contact sheet")
     no_report: bool = flag("leave out report.html, the page of all images, maps, scores and curves")
+    submission: bool = flag("write the maps of unlabelled images to submission/, in the form of benchmark.mvtec.com")
+    submission_threshold: FiniteFloat | None = option(
+        "mark in --submission what exceeds this; default: what 5 %% of the class's normal images do, by their maxima"
+    )
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
 
     def mistake(self) -> str | None:
-        """Say which option would undo another."""
+        """Say which option would undo another, or do nothing."""
         if self.resume and self.overwrite:
             return "--resume goes on with what --overwrite replaces"
+        if self.submission_threshold is not None and not self.submission:
+            return "--submission_threshold goes with --submission"
         return super().mistake()
 
 

@@ -19,6 +19,7 @@ from engine.loading import as_trained, backbone_from_options, differences, find_
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
+from engine.submission import SubmissionWriter
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -221,6 +222,12 @@ def _evaluate(
     writers: list[ImageWriter] = [MapWriter(options.save_path)] if options.save_maps else []
     if options.visualization:
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
+    if options.submission:
+        if all(entry.anomaly is not None for entry in images.entries):
+            raise UserError(
+                f"--submission: {images.root} has no unlabelled images; see --protocol private of mvtec_ad2"
+            )
+        writers.append(SubmissionWriter(options.save_path, images.root, options.submission_threshold))
     skipping = {"skip_broken": options.skip_broken}
     run, results = evaluate_and_report(
         detector,

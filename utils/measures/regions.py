@@ -42,9 +42,7 @@ def _key(number: np.ndarray) -> np.ndarray:
 
 def _number(key: np.ndarray) -> np.ndarray:
     """Give the float32 number that has a `_key`."""
-    return np.where(
-        key < 0, -np.abs(key).astype(np.int32).view(np.float32), np.abs(key).astype(np.int32).view(np.float32)
-    )
+    return np.where(key < 0, -key - (1 << 31), key).astype(np.int32).view(np.float32)
 
 
 @dataclass(frozen=True)
