@@ -1,6 +1,7 @@
 """The examination before a long run: device, memory, disk, prompts, weights and data set, each with its problems."""
 
 import contextlib
+import json
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from data.masks import vanishing
 from datasets.image_set import ImageSet
 from datasets.intensity import find_range
 from datasets.meta import Meta
-from datasets.registry import get_spec
+from datasets.registry import PROJECT, get_spec
 from engine.loading import backbone_from_options, find_device
 from engine.needs import Dimensions, dimensions_of
 from engine.options import ExaminationOptions, resolve
@@ -28,9 +29,11 @@ from models.weights import how_to_get, local_weights
 from utils.errors import ERROR, WARNING, Problem, UserError, unreadable
 from utils.files import sha256_of
 from utils.names import shown
+from utils.runtime import progress
 
 GIB = 1 << 30
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+ARCHIVES = PROJECT / "datasets" / "archives.json"
 SUMS = "SHA256SUMS"
 SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
 ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
@@ -40,6 +43,10 @@ PER = 100  # images that needs are told for where no data set is named
 def examine(options: ExaminationOptions) -> list[Problem]:
     """Check one thing after another, and print what there is to say in any case; nothing is downloaded or written."""
     problems: list[Problem] = []
+    if options.archive is not None:
+        with _noting(problems, "name the file that was downloaded", options.archive):
+            problems += check_archive(options.archive)
+        return problems
     device = torch.device("cpu")
     with _noting(problems, "name one that is there, or leave --device out"):
         device = find_device(options.device)
@@ -192,6 +199,25 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
         remedy = "name another disk with --cache_dir, or train with --no_cache"
         problems += check_room("the cache of patch tokens", tokens, cache, remedy, optional=True)
     return problems
+
+
+def check_archive(path: Path) -> list[Problem]:
+    """Say which data set's archive a file is; a problem if it is none that is known, or one but for its content."""
+    if not path.is_file():
+        raise UserError(f"--archive {path}: there is no such file")
+    archives = {digest: tuple(about) for digest, about in json.loads(ARCHIVES.read_text(encoding="utf-8")).items()}
+    with progress(total=path.stat().st_size, unit="B", unit_scale=True, desc="reading") as bar:
+        digest = sha256_of(path, bar.update)
+    if digest in archives:
+        _say(f"{path} is the archive of {archives[digest][0]}, as it should be (SHA-256 {digest})")
+        return []
+    for name, file in archives.values():
+        if path.name.lower() == file.lower():
+            what = f"{path} is called as the archive of {name}, but its SHA-256 is {digest}"
+            return [Problem(ERROR, what, "it is a broken download or another version: download it anew")]
+    names = ", ".join(name for name, _ in archives.values())
+    what = f"{path} (SHA-256 {digest}) is none of the archives that are known: {names}"
+    return [Problem(WARNING, what, "if it should be one of these, it is a broken download or another version")]
 
 
 def check_sums(folder: Path) -> list[Problem]:

@@ -195,6 +195,9 @@ class ExaminationOptions(DataSetOptions, ReadingOptions, BackboneOptions, Phrase
     """The options of doctor.py: those of the run that is to be examined."""
 
     dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
+    archive: Path | None = option(
+        "tell by its SHA-256 which data set's this downloaded archive is; nothing else is done"
+    )
 
 
 class TaskOptions(Options):

@@ -187,10 +187,11 @@ def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping
             writer.writerow({**row, **texts})
 
 
-def sha256_of(path: str | Path) -> str:
-    """Compute the SHA-256 of a file's content, as a hexadecimal string."""
+def sha256_of(path: str | Path, advance: Callable[[int], object] = lambda count: None) -> str:
+    """Compute the SHA-256 of a file's content, as a hexadecimal string; `advance` is told of bytes that are read."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            advance(len(block))
     return digest.hexdigest()

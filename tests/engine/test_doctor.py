@@ -231,3 +231,32 @@ def test_the_exit_code_and_the_summary_tell_errors_and_warnings_apart():
         "error: that is broken; mend it",
         "warning: this looks odd; look at it",
     ]
+
+
+def test_an_archive_is_told_by_its_sha256(examined, tmp_path, monkeypatch, capsys):
+    archive, known = tmp_path / "mine.zip", tmp_path / "archives.json"
+    archive.write_bytes(bytes(3 << 20))
+    known.write_text(json.dumps({sha256_of(archive): ["VAD", "vad.zip"], "0" * 64: ["BTAD", "btad.zip"]}))
+    monkeypatch.setattr(examination, "ARCHIVES", known)
+    assert doctor.main(["--archive", str(archive)]) == 0
+    assert f"{archive} is the archive of VAD, as it should be" in capsys.readouterr().out
+    with archive.open("ab") as file:
+        file.write(b"\0")
+    code, lines = examined("--archive", archive)
+    assert (code, "is none of the archives that are known: VAD, BTAD" in " ".join(lines)) == (0, True)
+    code, lines = examined("--archive", archive.rename(tmp_path / "BTAD.zip"))
+    assert (code, "is called as the archive of BTAD, but its SHA-256 is" in " ".join(lines)) == (1, True)
+    for nothing in (tmp_path, tmp_path / "nowhere.zip"):
+        code, lines = examined("--archive", nothing)
+        assert (code, str(nothing) in " ".join(lines), "name the file that was downloaded" in " ".join(lines)) == (
+            1,
+            True,
+            True,
+        )
+
+
+def test_the_known_archives_have_digests_of_sha256():
+    for digest, (name, file) in json.loads(examination.ARCHIVES.read_text()).items():
+        assert len(bytes.fromhex(digest)) == 32
+        assert name
+        assert Path(file).suffix
