@@ -136,9 +136,7 @@ def ground_truth_of(run: SavedRun, options: DataSetOptions) -> ImageSet | None:
     """
     data_path, own = options.data_path, options.dataset is None
     recorded: dict[str, Any] = run.content.get("arguments", {}) if own else {}
-    spec = (
-        run.spec if own and options.protocol is None else get_spec(options.dataset or run.spec.name, options.protocol)
-    )
+    spec = (run.spec if own else get_spec(options.dataset)).under(options.protocol)
     root = data_path or Path(recorded.get("data_path") or spec.folder)
     if not root.is_dir():
         if data_path is not None:
