@@ -24,7 +24,7 @@ from data.masks import check_masks
 from data.patterns import where_images_lie
 from datasets.layout_options import LayoutOptions
 from datasets.meta import About, Entry, Finding, find_meta, is_json_lines, meta_path, read_about, read_meta, write_meta
-from datasets.registry import REGISTRY, DatasetSpec, canonical_name, get_spec
+from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from utils.arguments import Parser, given_path, given_text, mask_threshold
 from utils.errors import UserError, run
 from utils.names import log_to_terminal, shown
@@ -70,7 +70,7 @@ def build_meta(
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
-    if spec.mask_threshold != get_spec(spec.name).mask_threshold:
+    if spec.mask_threshold != REGISTRY.get(spec.name, spec).mask_threshold:
         given["mask_threshold"] = spec.mask_threshold
     about = About(findings if decode else None, given, _phrases(out), spec.protocol)
     write_meta(out, checked.meta, about)
@@ -117,7 +117,10 @@ def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[
     That is what was found when the list was built; of one that does not say, the masks are looked at now.
     """
     classes, about = {"", *(entry.cls_name for entry in entries)}, read_about(path)
-    findings, threshold = about.findings, about.options.get("mask_threshold", get_spec(spec.name).mask_threshold)
+    findings, threshold = (
+        about.findings,
+        about.options.get("mask_threshold", REGISTRY.get(spec.name, spec).mask_threshold),
+    )
     if findings is None or threshold != spec.mask_threshold:
         logger.info("%s does not say what is wrong with the masks above %d: looking", path, spec.mask_threshold)
         notes = check_masks(entries, root, spec.mask_threshold)

@@ -58,6 +58,7 @@ class DatasetSpec:
     others: Mapping[str, Published | None] = field(default_factory=dict)  # protocols beside the default one
     phrases: Phrases = field(default_factory=dict)  # what CLIP-AD calls a class in the prompts, if not by its name
     described: Phrases = field(default_factory=dict)  # what DP-CLIP calls it, where that is not as in `phrases`
+    keeps_names: bool = False  # whether a class is called by its very name, else with spaces for underscores
     dbscan_eps: float = 0.5  # of the `dbscan` representative vector, as the next
     dbscan_min_samples: int = 15
     smoothing: float = 8.0  # standard deviation in pixels of the Gaussian filter on SDP's anomaly maps
@@ -102,7 +103,7 @@ class DatasetSpec:
             phrase = phrases if isinstance(phrases, str) else phrases.get(class_name)
             if phrase is not None:
                 return phrase
-        return class_name if self.published else class_name.replace("_", " ")
+        return class_name if self.keeps_names else class_name.replace("_", " ")
 
     def with_threshold(self, mask_threshold: int | None) -> "DatasetSpec":
         """The data set with masks that begin above another value, if it is given."""
@@ -110,11 +111,17 @@ class DatasetSpec:
 
 
 _SPECS = (
-    DatasetSpec("mvtec", "industrial", Published(15, 467, 1258)),
+    DatasetSpec("mvtec", "industrial", Published(15, 467, 1258), keeps_names=True),
     DatasetSpec(
-        "visa", "industrial", Published(12, 962, 1200), dbscan_eps=1.5, dbscan_min_samples=25, smoothing_sdp_plus=2.0
+        "visa",
+        "industrial",
+        Published(12, 962, 1200),
+        keeps_names=True,
+        dbscan_eps=1.5,
+        dbscan_min_samples=25,
+        smoothing_sdp_plus=2.0,
     ),
-    DatasetSpec("mpdd", "industrial", Published(6, 176, 282)),
+    DatasetSpec("mpdd", "industrial", Published(6, 176, 282), keeps_names=True),
     DatasetSpec("btad", "industrial", Published(3, 451, 290)),
     DatasetSpec("mvtec_loco", "industrial", Published(5, 575, 993, verified=False), alias="loco"),
     DatasetSpec("mvtec_ad2", "industrial", alias="ad2", protocol="public", others={"private": None}),

@@ -56,7 +56,7 @@ def test_main_prints_counts_beside_the_published_ones(bottle, tmp_path, capsys):
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["bottle", "2", "1", "2", "0"] in table
     assert ["total", "of", "1", "2", "1", "2", "0"] in table
-    assert ["published,", "of", "15", "467", "1258"] in table
+    assert ["as", "published,", "of", "15", "467", "1258"] in table
     said = "a partial or different test split: 1 of 15 classes, 1 of 467 normal images, 2 of 1258 anomalous images"
     assert said.split() in table
     assert out.is_file()

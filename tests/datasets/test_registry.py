@@ -137,7 +137,7 @@ def test_a_class_without_a_described_phrase_goes_by_its_ordinary_one():
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_ordinary_phrases_are_clip_ads(name):
-    assert get_spec(name).phrase(name) == (ORDINARY | OWN).get(name, name)
+    assert get_spec(name).phrase(name) == (ORDINARY | OWN).get(name, name.replace("_", " "))
 
 
 @pytest.mark.parametrize(
