@@ -1,8 +1,11 @@
 """The registry: which data sets there are, their published sizes, and what their classes are called."""
 
+import json
+import re
+
 import pytest
 
-from datasets.registry import REGISTRY, canonical_name, get_spec
+from datasets.registry import PROJECT, REGISTRY, canonical_name, get_spec
 from utils.errors import UserError
 
 PUBLISHED = {  # classes, normal and anomalous test images; domain
@@ -194,3 +197,29 @@ def test_an_unknown_name_is_refused(name):
     assert canonical_name(name) == name
     with pytest.raises(UserError, match=r"unknown data set .*; known are mvtec, visa, "):
         get_spec(name)
+
+
+def test_the_page_of_data_sets_has_each_with_its_protocols_and_counts():
+    page = (PROJECT / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = {
+        name: line
+        for line in page.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split(" | ")[0])
+        if line.startswith("| `")
+    }
+    assert rows.keys() == REGISTRY.keys() - {"demo"}
+    for name in rows:
+        spec = get_spec(name)
+        for published in filter(None, (spec.published, *spec.others.values())):
+            assert f"{published.normal} / {published.anomalous}" in rows[name]
+            assert published.verified == ("as we know it" not in rows[name])
+        for protocol in spec.protocols:
+            assert f"`{protocol}`" in rows[name]
+
+
+def test_the_page_of_data_sets_has_the_digests_of_the_known_archives():
+    page = (PROJECT / "docs" / "data.md").read_text(encoding="utf-8")
+    archives = json.loads((PROJECT / "datasets" / "archives.json").read_text())
+    assert re.findall(r"^\| (.*), `(.*)` \| `([0-9a-f]{64})` \|$", page, re.MULTILINE) == [
+        (name, file, digest) for digest, (name, file) in archives.items()
+    ]
