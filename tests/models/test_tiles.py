@@ -1,5 +1,7 @@
 """Windows, their weights and the blended map, against doing it pixel by pixel."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def test_windows_lie_inside_overlap_as_asked_and_are_no_more_than_needed(extent,
     assert (found[0].start, found[-1].stop) == (0, extent)
     assert {part.stop - part.start for part in found} == {min(side, extent)}
     step = max(1, int(side * (1 - overlap)))
-    gaps = [after.start - before.start for before, after in zip(found[:-1], found[1:], strict=True)]
+    gaps = [after.start - before.start for before, after in pairwise(found)]
     assert all(1 <= gap <= step for gap in gaps)
     assert len(found) == 1 or (len(found) - 2) * step + side < extent
 
