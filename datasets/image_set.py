@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.images import Range, load_mask, load_rgb
+from datasets.images import MAX_PIXELS, Range, load_mask, load_rgb
 from datasets.meta import Entry
 from datasets.registry import DatasetSpec, Published
-from datasets.transforms import mask_transform, resize_rgb
+from datasets.transforms import PICTURE_SIDE, mask_transform, resize_rgb
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ImageSet:
     whole: Published | None = None  # size of the test split that these are (a part) of, as published where it was
     notes: list[str] = field(default_factory=list)  # what a reader of the results must know of the images
     intensity: Range | None = None  # the values that are black and white; None: as the files have it
+    max_pixels: int = MAX_PIXELS  # images and masks of more are refused
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""
@@ -31,11 +32,18 @@ class ImageSet:
 
     def load(self, entry: Entry) -> Image.Image:
         """Read an image as RGB, at its own size."""
-        return load_rgb(self.root / entry.img_path, self.intensity)
+        return load_rgb(self.root / entry.img_path, self.intensity, self.max_pixels)
 
-    def read_image(self, entry: Entry, image_size: int) -> np.ndarray:
-        """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3]."""
-        return resize_rgb(self.load(entry), image_size)
+    def read_image(self, entry: Entry, image_size: int | None) -> np.ndarray:
+        """Read an image as the model is given it, before normalisation: uint8 RGB [S, S, 3].
+
+        Without a size its aspect is kept, and no side is longer than `PICTURE_SIDE` pixels.
+        """
+        image = self.load(entry)
+        if image_size is not None:
+            return resize_rgb(image, image_size)
+        image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        return np.array(image)
 
     def read_mask(self, entry: Entry, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor | None:
         """Read an image's mask, bool [H, W] of the height and width `size`, see `mask_transform`; None if unknown.
@@ -46,5 +54,5 @@ class ImageSet:
             return torch.zeros(size, dtype=torch.bool)
         if not entry.mask_path:
             return None
-        mask = load_mask(self.root / entry.mask_path, self.spec.mask_threshold)
+        mask = load_mask(self.root / entry.mask_path, self.spec.mask_threshold, self.max_pixels)
         return mask_transform(mask, size, nearest=nearest)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -23,6 +23,7 @@ if find_spec("pillow_heif"):  # which is optional
     IMAGE_SUFFIXES, FORMATS = IMAGE_SUFFIXES | HEIF, (*FORMATS, "HEIF")
 # Of images that are not read.
 OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
+MAX_PIXELS = 512_000_000  # of an image, unless a caller says otherwise
 Range = tuple[float, float]  # the values in a file that are shown as black and as white
 Depth = Literal["8 bits", "12 bits", "16 bits", "floating point"]
 WHITE: Mapping[Depth, float] = {"8 bits": 255, "12 bits": 4095, "16 bits": 65535, "floating point": 255}  # 0 is black
@@ -65,27 +66,29 @@ class Pixels(NamedTuple):
     mode: str  # Pillow's name for what the file has
 
 
-def load_rgb(path: str | Path, intensity: Range | None = None) -> Image.Image:
+def load_rgb(path: str | Path, intensity: Range | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image as RGB, upright; `intensity` are the values that become 0 and 255, by default the file's own.
 
     Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as the authors'
     code does), a palette looked up, CMYK converted naively. More bits are scaled and rounded, where Pillow would clip
     grey at 255: by 1/257 those of 16 bits and of 32-bit integers, taken to hold 16. Floating point is taken as 0 to
     255, rounded and clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that
-    is missing, no image, truncated, of a kind that decoders are known to misread, or too large to be one in good faith
-    is a `UserError`.
+    is missing, no image, truncated, of a kind that decoders are known to misread, or of more than `max_pixels` is
+    a `UserError`.
     """
-    return load_rgb_and_mode(path, intensity)[0]
+    return load_rgb_and_mode(path, intensity, max_pixels)[0]
 
 
-def load_rgb_and_mode(path: str | Path, intensity: Range | None = None) -> tuple[Image.Image, str]:
+def load_rgb_and_mode(
+    path: str | Path, intensity: Range | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, str]:
     """An image as `load_rgb` gives it, and the mode its file has, by Pillow's name."""
-    with _opened(path) as (image, file):
+    with _opened(path, max_pixels) as (image, file):
         pixels = _decode(image, file)
     shown = pixels.image
     if intensity is not None or pixels.depth != "8 bits":
         shown = Image.fromarray(_as_bytes(np.asarray(shown), intensity or (0, WHITE[pixels.depth])))
-    return shown.convert("RGB"), pixels.mode
+    return _in_mode(shown, "RGB"), pixels.mode
 
 
 def size_and_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
@@ -98,7 +101,7 @@ def size_and_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
         return image.size, orientation
 
 
-def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
+def load_mask(path: str | Path, threshold: int = 0, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a mask, bool [H, W], upright like its image.
 
     A pixel is anomalous where its value exceeds the threshold, on the scale from 0 to 255. That value is the largest of
@@ -107,20 +110,20 @@ def load_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
     black. Modes are read, and files refused, as `load_rgb` does, more than 8 bits without rounding. A folder is the
     union of the masks in it.
     """
-    return mask_channels(path)[0] > threshold
+    return mask_channels(path, max_pixels)[0] > threshold
 
 
-def mask_channels(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+def mask_channels(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the values [H, W] that `load_mask` looks at, and the alpha channel [H, W], None where there is none."""
-    values, alphas = zip(*map(_mask_channels, mask_files(path)), strict=True)
+    values, alphas = zip(*(_mask_channels(file, max_pixels) for file in mask_files(path)), strict=True)
     if len({part.shape for part in values}) > 1:
         raise UserError(f"the masks in {path} are of several sizes: they cannot be one image's")
     alphas = [alpha for alpha in alphas if alpha is not None]
     return np.maximum.reduce(values), np.maximum.reduce(alphas) if alphas else None
 
 
-def _mask_channels(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    with _opened(path) as (image, file):
+def _mask_channels(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray | None]:
+    with _opened(path, max_pixels) as (image, file):
         pixels, alpha = _decode(image, file), None
         if image.has_transparency_data:
             ImageOps.exif_transpose(image, in_place=True)  # unless that was done
@@ -140,9 +143,9 @@ def mask_files(path: str | Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
-def value_range(path: str | Path) -> tuple[Depth, Range]:
+def value_range(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Depth, Range]:
     """Find an image's depth, and its least and greatest finite value; those of 8 bits are not looked at."""
-    with _opened(path) as (image, file):
+    with _opened(path, max_pixels) as (image, file):
         if image.mode[0] not in "IF" and not _has_16_bits(image):
             return "8 bits", (0.0, WHITE["8 bits"])
         pixels = _decode(image, file)
@@ -150,15 +153,24 @@ def value_range(path: str | Path) -> tuple[Depth, Range]:
     return pixels.depth, (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
+def open_bounded(file: IO[bytes], formats: Sequence[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image without reading its pixels; one of more than `max_pixels` is a `ValueError`."""
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, one for the whole process, of which it warns past the log
+    image = Image.open(file, formats=formats)
+    if image.width * image.height > max_pixels:
+        raise ValueError(f"it has {image.width} x {image.height} pixels, more than --max_pixels {max_pixels}")
+    return image
+
+
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
+def _opened(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, IO[bytes]]]:
     try:
         if Path(path).suffix.lower() in HEIF & IMAGE_SUFFIXES:
             from pillow_heif import register_heif_opener
 
             register_heif_opener()
         # Given a path, Pillow would map some files into memory, and those on their side wrongly.
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+        with open_regular(path) as file, open_bounded(file, FORMATS, max_pixels) as image:
             if image.format == "TIFF" and (kind := _misread(image)):
                 raise ValueError(f"TIFF with {kind} is not read; save it as PNG, or as TIFF without that")
             yield image, file
@@ -224,7 +236,13 @@ def _decode(image: Image.Image, file: IO[bytes]) -> Pixels:
         return Pixels(values, "12 bits" if bits == 12 else "16 bits", mode)
     if mode == "P":  # by way of RGBA, as Pillow warns of a palette with partial transparency otherwise
         image = image.convert("RGBA")
-    return Pixels(image.convert("L" if mode in ("1", "L") else "RGB"), "8 bits", mode)
+    return Pixels(_in_mode(image, "L" if mode in ("1", "L") else "RGB"), "8 bits", mode)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert an image, which Pillow would copy if it is in that mode already."""
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _as_bytes(values: np.ndarray, shown: Range) -> np.ndarray:

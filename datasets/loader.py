@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from datasets.image_set import ImageSet
 from datasets.meta import Entry
 from datasets.parcel import GLANCE, PATIENCE, Parcel, StalledError
-from datasets.transforms import image_transform
+from datasets.transforms import as_array, image_transform
 from utils.distributed import rank, world_size
 from utils.errors import UserError, interrupts_wait
 
@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     masks: torch.Tensor  # bool [B, S, S], all false where no mask is known
     has_mask: torch.Tensor | bool  # bool [B], where a mask is known
     indices: torch.Tensor | int  # int64 [B], which images they are
+    pictures: Sequence[torch.Tensor] | torch.Tensor | None = None  # uint8 RGB [H, W, 3] each, to cut tiles from
 
 
 def empty_batch(image_size: int) -> Batch:
@@ -59,29 +60,38 @@ class ItemDataset(Dataset):
     def __getitem__(self, index: int) -> Batch | UserError:
         number = self.first + index
         try:
-            image, mask = self.read(self.images.entries[index], number)
+            image, mask, *picture = self.read(self.images.entries[index], number)
         except UserError as error:
             return error
         known = mask is not None
-        return Batch(image, mask if known else torch.zeros(image.shape[1:], dtype=torch.bool), known, number)
+        return Batch(image, mask if known else torch.zeros(image.shape[1:], dtype=torch.bool), known, number, *picture)
 
 
 @dataclass(frozen=True)
 class AnomalyDataset(ItemDataset):
-    """Images as they are tested, `image_size` pixels a side, with the masks that are known."""
+    """Images as they are tested, `image_size` pixels a side, with the masks that are known.
+
+    To cut tiles from, the picture is given too, and the mask is of its size; as two may differ, a batch is one image.
+    """
 
     image_size: int
+    tiled: bool = False
 
-    def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def read(self, entry: Entry, number: int) -> tuple[torch.Tensor | None, ...]:
         """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
-        image = image_transform(self.images.load(entry), self.image_size)
-        return image, self.images.read_mask(entry, (self.image_size, self.image_size))
+        picture = self.images.load(entry)
+        image = image_transform(picture, self.image_size)
+        if not self.tiled:
+            return image, self.images.read_mask(entry, (self.image_size, self.image_size))
+        mask = self.images.read_mask(entry, (picture.height, picture.width))
+        return image, mask, torch.from_numpy(as_array(picture))
 
 
 def stack(items: Sequence[Batch]) -> Batch:
     """Stack images to a batch, in a process's own memory, which PyTorch's `default_collate` does not in a worker."""
-    images, masks, *rest = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), *map(torch.tensor, rest))
+    images, masks, has_mask, indices, pictures = zip(*items, strict=True)
+    tensors = (torch.stack(images), torch.stack(masks), torch.tensor(has_mask), torch.tensor(indices))
+    return Batch(*tensors, None if pictures[0] is None else pictures)
 
 
 def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
@@ -206,6 +216,8 @@ def make_loader(
         dataset = _Watched(dataset, RawArray("Q", num_workers))
         options |= {"collate_fn": partial(_pack, options["collate_fn"]), "timeout": GLANCE}
         options["worker_init_fn"] = end_quietly
+    else:
+        options["prefetch_factor"] = None
     generator = torch.Generator().manual_seed(seed)
     return ErrorRaisingLoader(dataset, batch_sampler=batches, num_workers=num_workers, generator=generator, **options)
 

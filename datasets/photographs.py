@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb, passed_over
-from datasets.transforms import image_transform
+from datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, Range, is_result, load_rgb, passed_over
+from datasets.transforms import PICTURE_SIDE, as_array, image_transform
 from utils.errors import UserError
 from utils.files import matches, visible_files
 
 logger = logging.getLogger(__name__)
 
 FROM_STDIN = "-"
-PICTURE_SIDE = 1024  # pixels, of what is shown
 
 
 def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]:
@@ -80,6 +79,7 @@ class Photograph:
     image: torch.Tensor  # normalised, float32 [3, S, S]
     picture: torch.Tensor  # no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]
     size: tuple[int, int]  # width and height of the file's image in pixels
+    pixels: torch.Tensor | None = None  # uint8 RGB [H, W, 3], to cut tiles from
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class PhotographDataset(Dataset):
 
     paths: Sequence[Path]
     image_size: int
-    intensity: Range | None = None  # see `load_rgb`
+    intensity: Range | None = None  # see `load_rgb`, as the next
+    max_pixels: int = MAX_PIXELS
+    tiled: bool = False  # whether `pixels` are given
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -101,10 +103,11 @@ class PhotographDataset(Dataset):
         try:
             if os.path.isdir(self.paths[index]):  # noqa: PTH112
                 os.listdir(self.paths[index])  # noqa: PTH208 - which says why it cannot be listed
-            image = load_rgb(self.paths[index], self.intensity)
+            image = load_rgb(self.paths[index], self.intensity, self.max_pixels)
             prepared, size = image_transform(image, self.image_size), image.size
+            pixels = torch.from_numpy(as_array(image)) if self.tiled else None
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)
+            return index, Photograph(prepared, torch.from_numpy(np.array(image)), size, pixels)
         except UserError as error:
             return index, error
         except OSError as error:

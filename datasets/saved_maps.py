@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from datasets.image_set import ImageSet
-from datasets.images import mask_files, size_and_orientation
+from datasets.images import MAX_PIXELS, mask_files, open_bounded, size_and_orientation
 from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
@@ -27,7 +27,6 @@ from utils.files import nfc, open_regular, visible_files
 logger = logging.getLogger(__name__)
 
 MAP_SUFFIXES = (".npy", ".tiff", ".tif", ".png")
-LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # values of a map; Pillow refuses larger images
 ROUNDED = 0.02  # by how much a proportion may be off, as sides are whole pixels
 _GREY_MODES = ("1", "L", "I", "F")  # of Pillow; those of 16 bits are called I;16, I;16B and so on
 
@@ -85,14 +84,14 @@ def swapped_sides(images: ImageSet, maps: Sequence[Path]) -> list[str]:
         masked = [(images.root / entry.mask_path, path) for entry, path in group if entry.mask_path]
         if not masked:
             continue
-        height, width = load_map(masked[0][1]).shape  # those of a class are of one size
+        height, width = load_map(masked[0][1], images.max_pixels).shape
         shapes = (size_and_orientation(mask_files(mask)[0])[0] for mask, _ in masked)
         if all(abs(w / h - 1) > ROUNDED and abs(w * width / (h * height) - 1) < ROUNDED for w, h in shapes):
             found.append(f"{name}: the maps, {height} x {width}, have their sides swapped: the masks lie the other way")
     return found
 
 
-def load_map(path: Path) -> np.ndarray:
+def load_map(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an anomaly map, whatever its type of number, as float32 [H, W]; axes of length 1 are dropped.
 
     Values are taken as they are. The measures look at their order only, so that 8 or 16 bits are on no scale;
@@ -103,12 +102,14 @@ def load_map(path: Path) -> np.ndarray:
     try:
         with open_regular(path) as file:
             if suffix == ".npy":
-                values = _bounded(np.lib.format.open_memmap(path, mode="r"))  # of .npy alone, whatever a file is called
+                values = np.lib.format.open_memmap(path, mode="r")  # of .npy alone, whatever a file is called
+                _check_bounds(values, max_pixels)
             elif suffix in (".tiff", ".tif"):
                 with tifffile.TiffFile(file) as tiff:
-                    values = _bounded(tiff.series[0]).asarray()
+                    _check_bounds(tiff.series[0], max_pixels)
+                    values = tiff.series[0].asarray()
             else:
-                with Image.open(file, formats=["PNG"]) as image:
+                with open_bounded(file, ["PNG"], max_pixels) as image:
                     mode, values = image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
         raise UserError(f"cannot read the map {path}: it is not a PNG file") from error
@@ -130,11 +131,10 @@ def load_map(path: Path) -> np.ndarray:
     return values
 
 
-def _bounded(announced: Any) -> Any:
-    """What a file announces, before it is read."""
-    if announced.size > LARGEST:
-        raise ValueError(f"it announces {announced.size} values, more than {LARGEST}")
-    return announced
+def _check_bounds(announced: Any, max_pixels: int) -> None:
+    """Refuse what a file announces, before it is read."""
+    if announced.size > max_pixels:
+        raise ValueError(f"it announces {announced.size} values, more than --max_pixels {max_pixels}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class SavedMapDataset(ItemDataset):
         return self.maps[index]
 
     def read(self, entry: Entry, number: int) -> tuple[Tensor, Tensor | None]:
-        values = torch.from_numpy(load_map(self.maps[number]))[None]
+        values = torch.from_numpy(load_map(self.maps[number], self.images.max_pixels))[None]
         if self.map_size is not None:
             values = resize(values, [self.map_size, self.map_size], antialias=True)
         return values, self.images.read_mask(entry, tuple(values.shape[1:]))

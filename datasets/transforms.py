@@ -8,6 +8,18 @@ from torchvision.transforms.functional import normalize, to_tensor
 # Of the images OpenAI trained CLIP on; the same for every backbone preset.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+STRIP = 1 << 22  # pixels
+PICTURE_SIDE = 1024  # pixels, of what is shown
+
+
+def as_array(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB image, uint8 [H, W, 3], in strips, as NumPy would hold them all twice on the way."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def resize_rgb(image: Image.Image, size: int) -> np.ndarray:

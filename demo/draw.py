@@ -23,7 +23,7 @@ from tqdm import tqdm
 from datasets.meta import About, Entry, Meta, write_meta
 from datasets.registry import get_spec
 from demo.render import DEFECTS, drawing_processes, render
-from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, option, parse
+from utils.arguments import NonNegativeInt, Options, PositiveInt, ProcessCount, Rate, option, parse
 from utils.errors import UserError, run
 from utils.files import atomic_open, write_json
 from utils.json_files import read_json
@@ -42,6 +42,7 @@ class Recipe(Options):
     normal: PositiveInt = option("sound test images a class", 12)
     anomalous: PositiveInt = option("faulty test images a class, shared out among its kinds of defect", 20)
     size: PositiveInt = option("width and height in pixels", 256)
+    defect_scale: Rate | None = option("factor of the defects' size, without those of a missing piece; default: 1")
 
 
 STANDARD = Recipe()
@@ -92,7 +93,7 @@ def _is_there(root: Path, recipe: Recipe) -> bool:
     """Whether `root` holds the whole set; anything but a demo set in it is refused."""
     marker = root / MARKER
     if marker.is_file():
-        return read_json(marker, dict[str, Any]) == {"version": VERSION, **asdict(recipe)}
+        return asdict(STANDARD) | read_json(marker, dict[str, Any]) == {"version": VERSION, **asdict(recipe)}
     if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - {*DEFECTS, META}):
         raise UserError(f"{root} holds something other than a demo set; choose another folder with --root")
     return False
@@ -112,6 +113,7 @@ def _meta(recipe: Recipe) -> Meta:
     """List the images of a demo set."""
     meta: Meta = {"train": {}, "test": {}}
     for name, kinds in DEFECTS.items():
+        kinds = [kind for kind in kinds if recipe.defect_scale is None or kind != "missing"]
         faulty = {kind: len(range(place, recipe.anomalous, len(kinds))) for place, kind in enumerate(kinds)}
         tested = sorted({"good": recipe.normal, **faulty}.items())
         for split, counts in (("train", [("good", recipe.train)]), ("test", tested)):
@@ -132,7 +134,9 @@ def image_rng(seed: int, img_path: str) -> np.random.Generator:
 
 def _draw(root: Path, recipe: Recipe, entry: Entry) -> None:
     rng = image_rng(recipe.seed, entry.img_path)
-    picture, mask = render(entry.cls_name, entry.specie_name if entry.anomaly else None, rng, recipe.size)
+    picture, mask = render(
+        entry.cls_name, entry.specie_name if entry.anomaly else None, rng, recipe.size, recipe.defect_scale or 1
+    )
     files = {entry.img_path: picture} | ({entry.mask_path: mask.astype(np.uint8) * 255} if entry.mask_path else {})
     for path, pixels in files.items():
         with atomic_open(root / path, "wb") as file:

@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo import defects, parts, surfaces
-from demo.scene import Array, Camera
+from demo.scene import Array, Camera, Scene
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
 SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
@@ -38,18 +39,21 @@ Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
-def render(class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256) -> tuple[Picture, Mask]:
+def render(
+    class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256, scale: float = 1
+) -> tuple[Picture, Mask]:
     """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
-    _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size)
+    _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size, scale)
     return picture, mask
 
 
 def render_pair(
-    class_name: str, kinds: Sequence[str], rng: np.random.Generator, size: int = 256
+    class_name: str, kinds: Sequence[str], rng: np.random.Generator, size: int = 256, scale: float = 1
 ) -> tuple[Picture, Picture, Mask]:
     """Draw one part or surface twice: sound, and with defects of these kinds, none for a second sound picture.
 
-    Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels.
+    Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels, the
+    `scale` a factor of the defects' size; it changes nothing of what is missing.
 
     Returns:
         the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
@@ -58,15 +62,15 @@ def render_pair(
     draw_scene = partial(_DRAW[class_name], size=size)
     camera = Camera(np.random.default_rng(camera_seed), size)
     defect_rng = np.random.default_rng(defect_seed)
-    least, most = SMALLEST * (size / 256) ** 2, LARGEST * size**2 * max(1, len(kinds))
+    least, most = SMALLEST * (scale * size / 256) ** 2, LARGEST * size**2 * max(1, len(kinds))
     for attempt in itertools.count(1):
         scene = faulty_scene = draw_scene(np.random.default_rng(scene_seed))
         if "missing" in kinds:
             faulty_scene = draw_scene(np.random.default_rng(scene_seed), missing=True)
         for kind in (one for one in kinds if one != "missing"):
-            faulty_scene = _DRAW[kind](faulty_scene, defect_rng)
+            faulty_scene = _with_defect(faulty_scene, kind, defect_rng, scale)
         sound, faulty = camera.photograph(scene), camera.photograph(faulty_scene)
-        mask = _visible_change(sound, faulty)
+        mask = _visible_change(sound, faulty, scale * size / 256)
         in_bounds = least <= np.count_nonzero(mask) <= most
         plain = in_bounds and np.abs(faulty - sound).max(-1)[mask].mean() >= FAINTEST
         # On a small picture a kind may always be too small: then the next one that can be seen at all will do.
@@ -76,9 +80,27 @@ def render_pair(
     return camera.expose(sound), camera.expose(faulty), mask
 
 
-def _visible_change(sound: Array, faulty: Array) -> Mask:
-    """Mark where two pictures ([S, S, 3], before noise) differ by more than `VISIBLE`, without specks and pinholes."""
-    unit = sound.shape[0] / 256
+def _with_defect(scene: Scene, kind: str, rng: np.random.Generator, scale: float) -> Scene:
+    """The scene with a defect of a kind; a small one is drawn on a part of the scene, as large as the scale says."""
+    if scale == 1:
+        return _DRAW[kind](scene, rng)
+    side = max(16, round(scale * scene.size))
+    rows, columns = np.nonzero(scene.part[side // 2 : -side // 2, side // 2 : -side // 2] > 0.99)
+    place = rng.integers(len(rows))
+    part = tuple(slice(corner, corner + side) for corner in (rows[place], columns[place]))
+    ground = scene.ground if scene.ground.ndim == 1 else scene.ground[part]
+    cut = Scene(scene.albedo[part], scene.height[part] / scale, scene.part[part], ground, scene.gloss)
+    faulty = _DRAW[kind](cut, rng)
+    albedo, height, whole = scene.albedo.copy(), scene.height.copy(), scene.part.copy()
+    albedo[part], height[part], whole[part] = faulty.albedo, faulty.height * scale, faulty.part
+    return replace(scene, albedo=albedo, height=height, part=whole)
+
+
+def _visible_change(sound: Array, faulty: Array, unit: float) -> Mask:
+    """Mark where two pictures ([S, S, 3], before noise) differ by more than `VISIBLE`, without specks and pinholes.
+
+    These are measured in units of so many pixels.
+    """
     change = cv2.GaussianBlur(np.abs(faulty - sound).max(-1), (0, 0), 0.6 * unit)
     mask = (change > VISIBLE).astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(2 * unit) + 1,) * 2)

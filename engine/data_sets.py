@@ -12,6 +12,7 @@ from data.build import ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
 from datasets.image_set import ImageSet
+from datasets.images import MAX_PIXELS
 from datasets.intensity import find_range
 from datasets.layout_options import LayoutOptions
 from datasets.loader import (
@@ -25,7 +26,7 @@ from datasets.loader import (
 from datasets.meta import Entry, Phrases, check_protocol, find_meta, read_about, read_meta
 from datasets.registry import DatasetSpec, Published, get_spec, get_specs
 from engine.fingerprints import Fingerprints, known_images
-from engine.options import DataSetsOptions, ReadingOptions, TrainingOptions, ValidationOptions
+from engine.options import DataSetsOptions, SDPPlusTrainingOptions, TestOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
@@ -119,7 +120,7 @@ def read_test_split(
         meta_file: the list of its images; None for the folder's own, which is built if there is none.
         classes: which to take; None for all.
         intensity: the option, see `find_range`; None where images are not read.
-        options: the program's, which may have `LayoutOptions` and `phrases`.
+        options: the program's, which may have `LayoutOptions`, `phrases` and `max_pixels`.
         partly: whether classes that it lacks are passed over.
     """
     root = root or spec.folder
@@ -155,10 +156,11 @@ def read_test_split(
     for problem in () if is_said else problems:
         logger.warning("%s", problem)
     paths = [] if intensity is None else [root / entry.img_path for entry in entries]
-    shown, notes = from_main(lambda: find_range(intensity or "full", paths))
+    max_pixels = getattr(options, "max_pixels", MAX_PIXELS)
+    shown, notes = from_main(lambda: find_range(intensity or "full", paths, max_pixels))
     for note in notes if is_main() else ():
         logger.warning("in %s, %s", root, note)
-    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown)
+    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels)
 
 
 def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:
@@ -188,16 +190,17 @@ def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
 
 
 def evaluation_loader(
-    images: ImageSet, backbone: Backbone, reading: ReadingOptions, seed: int, *, skip_broken: bool = False
+    images: ImageSet, backbone: Backbone, reading: TestOptions | SDPPlusTrainingOptions, *, skip_broken: bool = False
 ) -> ErrorRaisingLoader:
-    """Batches of a test set for a backbone, or this process's share of them; `seed` is that of the workers.
+    """Batches of a test set for a backbone, or this process's share of them; of one image each to cut tiles from.
 
     With `skip_broken` they are `PartialBatch`es, and images that cannot be read end nothing.
     """
-    dataset = AnomalyDataset(images, backbone.image_size)
-    batches = in_batches_of_one_class(images.entries, reading.batch_size)[rank() :: world_size()]
-    pin_memory = backbone.device.type == "cuda"
-    options = {"pin_memory": pin_memory, "seed": seed}
+    tiled = reading.tile is not None
+    dataset = AnomalyDataset(images, backbone.image_size, tiled)
+    batches = in_batches_of_one_class(images.entries, 1 if tiled else reading.batch_size)[rank() :: world_size()]
+    pin_memory = backbone.device.type == "cuda" and not tiled
+    options = {"pin_memory": pin_memory, "seed": reading.seed, "prefetch_factor": 1 if tiled else None}
     if skip_broken:
         dataset, options["collate_fn"] = Numbered(dataset), collate_readable
     return make_loader(dataset, batches, reading.num_workers, **options)

@@ -75,7 +75,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         problems += found
         paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
         with _noting(problems, "see --help for --intensity"):
-            _, said = find_range(options.intensity, paths)
+            _, said = find_range(options.intensity, paths, options.max_pixels)
             parts = (sentence.rpartition(": ") for sentence in said)
             problems += [Problem(WARNING, f"in {root}, {what}", remedy) for what, _, remedy in parts]
         if meta["test"]:
@@ -94,8 +94,9 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     if of is not None:
         problems += _check_needs(options, of, meta, memory, room)
         entries = [entry for group in meta["test"].values() for entry in group]
-        remedy = "take a larger --image_size, or draw the masks thicker"
-        gone = vanishing(ImageSet(spec, options.data_path or spec.folder, entries), of.image_size) if entries else []
+        remedy = "take --tile or a larger --image_size, or draw the masks thicker"
+        whole = entries if options.tile is None else []  # with tiles masks are measured at their own size
+        gone = vanishing(ImageSet(spec, options.data_path or spec.folder, whole), of.image_size) if whole else []
         problems += [Problem(WARNING, sentence, remedy) for sentence in gone]
     if path is None:
         return problems

@@ -29,7 +29,7 @@ CLASSES = ".classes"  # folder of what `--resume` needs of each class
 # Options that no figure depends on beyond rounding.
 FREE = {
     *("save_path", "resume", "overwrite", "skip_broken", "compare_published", "num_workers", "device", "compile"),
-    *("save_maps", "visualization", "no_report", "report", "submission", "cache_dir", "name"),
+    *("save_maps", "visualization", "no_report", "report", "submission", "cache_dir", "name", "max_pixels"),
 }
 # Files are told by their SHA-256, wherever they lie; where it is not known of both, by the option that names them.
 DIGESTS = {

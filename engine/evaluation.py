@@ -1,6 +1,7 @@
 """The one evaluation loop: loader -> maps and scores -> measures, class by class, for any detector; and its report."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -17,10 +18,12 @@ from datasets.meta import Entry
 from engine.earlier_results import ClassKeeper, remove_results
 from engine.options import EvaluationOptions, TestOptions
 from engine.origin import run_on
+from engine.tiling import Picture, predict_tiled, tiling_of
+from models.tiles import Tiling
 from page.page import HtmlReport
 from utils.distributed import from_main, in_turn, is_main
 from utils.errors import UserError, some_of
-from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Sample, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Prediction, Sample, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.measures.class_measures import measure_class
 from utils.names import shown
@@ -74,6 +77,8 @@ def evaluate_and_report(
     if done:
         logger.info("kept what an earlier run found of %s", ", ".join(sorted(done)))
     running = {"device": device, "stopwatch": stopwatch, "image_scores": image_scores}
+    tiling = None if isinstance(options, EvaluationOptions) else tiling_of(options)
+    running |= {} if tiling is None else {"tiling": tiling, "batch_size": options.batch_size}
     measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap}
     try:
         if todo:
@@ -103,6 +108,8 @@ def evaluate(
     stopwatch: Stopwatch,
     writers: Sequence[Writer] = (),
     image_scores: Mapping[str, float] | None = None,
+    tiling: Tiling | None = None,
+    batch_size: int = 1,
     **measuring: Any,
 ) -> Iterator[ClassResult]:
     """Run a detector over images and measure it class by class.
@@ -117,17 +124,18 @@ def evaluate(
             processes, of waiting for the others' predictions.
         writers: are given each image and each class, but not the end; the caller calls `finish`.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
+        tiling: how pictures are cut into tiles, of which so many are a batch; None to predict them whole.
         measuring: what else to measure of each class, `legacy_pro` and `bootstrap` of `measure_class`.
 
     Yields:
         A class's result as soon as its last image is done.
 
     Raises:
-        UserError: a detector gave a value that is not finite, or maps of two sizes in one class.
+        UserError: a detector gave a value that is not finite, or a map of another size than its mask.
     """
     image_writers = [writer for writer in writers if writer.needs_images]
     map_writers = [writer for writer in writers if writer.needs_maps]
-    batches = _predict(detector, loader, samples, device, stopwatch, with_images=bool(image_writers))
+    batches = _predict(detector, loader, samples, device, stopwatch, tiling, batch_size, bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
     predicted = (image for batch in batches for image in batch)
     with logging_redirect_tqdm(), progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
@@ -147,11 +155,14 @@ def evaluate(
                 columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
                 rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
                 pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
-                gone = [one.mask_path for one, mask, known in pixels if one.anomaly == 1 and known and not mask.any()]
+                gone = defaultdict(list)
+                for one, mask, known in pixels:
+                    if one.anomaly == 1 and known and not mask.any():
+                        gone[mask.shape].append(one.mask_path)
                 species = [sample.specie_name for sample in maps.samples]
                 result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **measuring)
-                if gone:
-                    result.notes.append(vanished(gone, *maps.masks.shape[1:]))
+                for shape, paths in gone.items():
+                    result.notes.append(vanished(paths, *shape))
                     logger.warning("%s", result.notes[-1])
                 if maps.left_out:
                     count, named = len(maps.left_out), some_of(maps.left_out)
@@ -170,30 +181,51 @@ def _predict(
     samples: Sequence[Sample],
     device: torch.device,
     stopwatch: Stopwatch,
+    tiling: Tiling | None,
+    batch_size: int,
     with_images: bool,
 ) -> Iterator[list[ImageMap | str]]:
     """Run the detector over the loader's batches; yields each batch's images, or why one could not be read."""
-    batches = iter(loader)
+
+    def loaded() -> Iterator[PartialBatch]:
+        batches = iter(loader)
+        while True:
+            with stopwatch("loading"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch if isinstance(batch, PartialBatch) else PartialBatch(batch, {})
+
+    def predict(images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
+        maps, text_prob = detector.predict(images.to(device, non_blocking=True), class_names)
+        return Prediction(maps.float().cpu(), None if text_prob is None else text_prob.double().cpu())
+
+    def classes(batch: Batch) -> list[str]:
+        return [samples[int(index)].cls_name for index in batch.indices]
+
+    if tiling is None:
+        predicted = ((one, one.batch and predict(one.batch.images, classes(one.batch))) for one in loaded())
+    else:
+        pictures = (
+            (one, one.batch and Picture(one.batch.images[0], one.batch.pictures[0], *classes(one.batch)))
+            for one in loaded()
+        )
+        predicted = predict_tiled(predict, pictures, tiling, batch_size)
     while True:
-        with stopwatch("loading"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        batch, broken = batch if isinstance(batch, PartialBatch) else (batch, {})
-        if batch is None:
-            yield list(broken.values())
-            continue
-        indices = [int(index) for index in batch.indices]
-        shown = [samples[index] for index in indices]
+        loading = stopwatch["loading"]
         with stopwatch("prediction"):
-            images = batch.images.to(device, non_blocking=True)
-            prediction = detector.predict(images, [sample.cls_name for sample in shown])
-            maps, text_prob = prediction.maps.float().cpu().numpy(), prediction.text_prob
-            text_prob = [None] * len(maps) if text_prob is None else text_prob.double().cpu().tolist()
-        images = batch.images if with_images else [None] * len(maps)
-        masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
-        fields = zip(shown, images, maps, masks, text_prob, strict=True)
-        found = broken | dict(zip(indices, (ImageMap(*own) for own in fields), strict=True))
+            one = next(predicted, None)
+        stopwatch["prediction"] -= stopwatch["loading"] - loading  # which goes on in there
+        if one is None:
+            return
+        (batch, found), prediction = one
+        if batch is not None:
+            indices, maps, text_prob = batch.indices, prediction.maps.numpy(), prediction.text_prob
+            text_prob = [None] * len(maps) if text_prob is None else text_prob.tolist()
+            images = batch.images if with_images else [None] * len(maps)
+            masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
+            for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, strict=True):
+                found[index] = ImageMap(samples[index], *fields)
         yield [found[index] for index in sorted(found)]
 
 
@@ -228,15 +260,15 @@ def _collect(
             )
         if i == 0:
             maps, masks = np.empty((rows, *scores.shape), np.float32), np.zeros((rows, *scores.shape), bool)
-        if scores.shape != maps.shape[1:]:
-            here, before = (" x ".join(map(str, shape)) for shape in (scores.shape, maps.shape[1:]))
-            raise UserError(
-                f"the map of {sample.img_path} is {here} pixels high and wide, that of its class's first image "
-                f"{before}: give the maps of a class one size"
-            )
+        if rows and isinstance(maps, np.ndarray) and scores.shape != maps.shape[1:]:
+            maps, masks = ([*kept[:i], *[None] * (rows - i)] for kept in (maps, masks))
         has_mask[i] = image.mask is not None
+        if has_mask[i] and image.mask.shape != scores.shape:
+            here, there = (" x ".join(map(str, shape)) for shape in (scores.shape, image.mask.shape))
+            raise UserError(f"the map of {sample.img_path} is {here} pixels high and wide, its mask {there}")
         if rows:
-            maps[i], masks[i] = scores, image.mask if has_mask[i] else False
+            mask = image.mask if has_mask[i] else np.zeros(scores.shape, bool)
+            maps[i], masks[i] = scores, mask
         with stopwatch("output"):
             for writer in writers:
                 writer.image(image)

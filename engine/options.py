@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+from datasets import images
 from datasets.layout_options import LayoutOptions
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
@@ -20,14 +21,17 @@ from utils.arguments import (
     NonNegativeFloat,
     NonNegativeInt,
     Options,
+    Overlap,
     Percentage,
     PositiveFloat,
     PositiveInt,
+    Scale,
     Seed,
     Share,
     Side,
     Sigma,
     Text,
+    TileSide,
     WorkerCount,
     flag,
     option,
@@ -46,6 +50,8 @@ NAME = {"choices": REGISTRY, "metavar": "NAME"}  # of an option that is a DataSe
 # What a detector depends on beside its fidelity and its backbone.
 OF_A_DETECTOR = ("prompts", "obj_name", "rep_vec", "dbscan_eps", "dbscan_min_samples", "smoothing")
 
+TILES = {"overlap": 0.25, "tile_scale": 1.0, "tile_context": True}  # with a tile
+
 # The help of options that several programs have, {} their default.
 DATA_SET = f"one of {DATA_SETS}; folder is for images of your own (default: {{}})"
 FIDELITY = "compute as the authors' released code does, or as the paper describes; default: {}"
@@ -53,6 +59,7 @@ CLIP_AD_FIDELITY = "what the preset's published numbers were made with, else cor
 FOLDERS = "their folders, in this order (default: data/NAME)"
 MODEL = f"a preset ({', '.join(PRESETS)}), an open_clip model, or a config JSON; default: {{}}"
 DEFAULT_MODEL = "vit-l-14-336"
+MAX_PIXELS = "refuse images, masks and maps of more pixels than this"
 INTENSITY = "values of images that are black and white: their files' range, what the images of a data set use, or LO,HI"
 PROTOCOL = "what of the data set is taken, and in which form, where it has several protocols (docs/data.md)"
 PROTOCOLS = f"{PROTOCOL}: each takes the one that it has; default: its first"
@@ -88,6 +95,24 @@ class ReadingOptions(Options):
     batch_size: PositiveInt = option("images a batch", 8)
     num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
+    max_pixels: PositiveInt = option(MAX_PIXELS, images.MAX_PIXELS, metavar="N")
+
+
+class TileOptions(Options):
+    """Tiles, by which defects are found that are too small at the input's size."""
+
+    tile: TileSide | None = option(
+        "predict overlapping tiles of this side in pixels, too, and make maps of the image's own size (default: no)",
+        metavar="SIDE",
+    )
+    overlap: Overlap | None = option("least share of its side that a tile has in common with the next (default: 0.25)")
+    tile_scale: Scale | None = option("resize images by this before they are cut into tiles (default: 1)")
+    tile_context: bool | None = option("average the tiles' map with the whole image's (default: yes)")
+
+    def mistake(self) -> str | None:
+        """Say which option would do nothing, or what those of other groups say."""
+        idle = (name for name in TILES if self.tile is None and getattr(self, name) is not None)
+        return next((f"--{name} goes with --tile" for name in idle), None) or super().mistake()
 
 
 class BackboneOptions(Options):
@@ -187,11 +212,13 @@ class OutputOptions(MeasureOptions):
         return super().mistake()
 
 
-class TestOptions(DataSetsOptions, ReadingOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions):
+class TestOptions(
+    DataSetsOptions, ReadingOptions, TileOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions
+):
     """What every test has, beside its method's own options."""
 
 
-class ExaminationOptions(DataSetOptions, ReadingOptions, BackboneOptions, PhraseOptions, ClipAdOptions):
+class ExaminationOptions(DataSetOptions, ReadingOptions, TileOptions, BackboneOptions, PhraseOptions, ClipAdOptions):
     """The options of doctor.py: those of the run that is to be examined."""
 
     dataset: DataSetName | None = option(DATA_SET.format("none, and the installation alone is checked"), **NAME)
@@ -225,6 +252,7 @@ class SavedMapOptions(Options):
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
+    max_pixels: PositiveInt = option(MAX_PIXELS, images.MAX_PIXELS, metavar="N")
     save_path: Path | None = option(
         "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
     )
@@ -318,14 +346,14 @@ class TrainingOptions(TrainingDataOptions, ReadingOptions, BackboneOptions, Phra
     """What every training has, beside its method's own options."""
 
 
-class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, ClipAdOptions, TokenOptions):
+class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, TileOptions, ClipAdOptions, TokenOptions):
     """A training of SDP+'s adapters."""
 
     learning_rate: PositiveFloat = option("of Adam", 1e-4)
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        idle = ("test_dataset_dir", "test_protocol", "test_classes")
+        idle = ("test_dataset_dir", "test_protocol", "test_classes", "tile")
         given = next((name for name in idle if getattr(self, name)), None)
         return f"--{given} goes with --test_dataset" if given and self.test_dataset is None else super().mistake()
 
@@ -358,6 +386,8 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")
+    if getattr(options, "tile", None) is not None:
+        values |= TILES
     if spec is not None:
         values |= vars(spec) | {"prompts": spec.domain, "phrases": None}  # an option's are a file
     values |= {name: value for name, value in defaults.items() if value is not None}

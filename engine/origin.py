@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from datasets.image_set import ImageSet
 from datasets.registry import Published
-from engine.options import PromptOptions
+from engine.options import PromptOptions, TileOptions
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -49,6 +49,11 @@ def run_on(
     )
 
 
+def tile_settings(options: TileOptions) -> dict[str, Any]:
+    """The resolved options of tiles by their names; all None where there are none."""
+    return {field.name: getattr(options, field.name) for field in fields(TileOptions)}
+
+
 def describe(
     options: PromptOptions, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None
 ) -> dict[str, Any]:
@@ -61,6 +66,8 @@ def describe(
         "weights": {"path": str(weights.path), "sha256": weights.sha256, "tag": weights.tag},
         "prompts": {"name": options.prompts, "sha256": prompts.sha256},
     }
+    if getattr(options, "tile", None) is not None:
+        described["tiles"] = tile_settings(options)
     if checkpoint is not None:
         described["checkpoint"] = {"path": str(checkpoint.path), "sha256": checkpoint.sha256, **checkpoint.origin}
     return described
@@ -72,13 +79,21 @@ def made_with(described: Mapping[str, Any]) -> str:
     parts = [
         f"made with {name if name in PRESETS else Path(name).name}",
         _file(weights["tag"] or weights["path"], weights),
-        f"{described['backbone']['image_size']} px",
+        f"{described['backbone']['image_size']} px{_tiles(described.get('tiles'))}",
         f"{described['fidelity']['name']} fidelity",
         f"prompts {_file(described['prompts']['name'], described['prompts'])}",
     ]
     if checkpoint := described.get("checkpoint"):
         parts.append(f"checkpoint {_file(checkpoint['path'], checkpoint)}")
     return ", ".join(parts)
+
+
+def _tiles(settings: Mapping[str, Any] | None) -> str:
+    if settings is None:
+        return ""
+    scale = "" if settings["tile_scale"] == 1 else f" at scale {settings['tile_scale']:g}"
+    whole = "and the whole image" if settings["tile_context"] else "alone"
+    return f" by tiles of {settings['tile']} px{scale}, overlap {settings['overlap']:g}, {whole}"
 
 
 def _file(name: str, described: Mapping[str, Any]) -> str:

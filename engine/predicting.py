@@ -4,8 +4,9 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from engine.calibration import IMAGES, LEAST, Calibration, read_calibration
 from engine.detectors import METHODS
 from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
 from engine.options import resolve
-from engine.origin import describe, made_with, notes_on
+from engine.origin import describe, made_with, notes_on, tile_settings
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
+from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
+from utils.evaluation_types import Prediction as DetectorPrediction
 from utils.files import sha256_of
 from utils.runtime import environment, git_commit, locked, progress, seed_everything, start_log
 
@@ -50,7 +53,7 @@ def predict(options: PredictionOptions) -> int:
         start_log(folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
         normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
-        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal]))
+        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
         for sentence in said if is_main() else ():
             logger.warning("%s", sentence)
         predictor = Predictor(options, shown)
@@ -113,6 +116,7 @@ class Predictor:
         for difference in differences(checkpoint, backbone, options, given):
             logger.warning("%s", difference)
         self.options, self.backbone, self.intensity = options, backbone, intensity
+        self.tiling = tiling_of(options)
         described = describe(options, backbone, fidelity, checkpoint)
         self.notes = [made_with(described), *notes_on(spec.name, described)]
         for note in self.notes:
@@ -131,30 +135,44 @@ class Predictor:
             "prompts_sha256": prompts.sha256,
             "phrases": [options.object],
             "intensity": intensity and list(intensity),
+            **tile_settings(options),
             **method.record(options, trained),
         }
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
-        dataset = PhotographDataset(paths, self.backbone.image_size, self.intensity)
-        batches = in_batches(order, self.options.batch_size)[rank() :: world_size()]
-        loader = make_loader(dataset, batches, self.options.num_workers, collate_fn=list)
+        tiled, options = self.tiling is not None, self.options
+        reading = (self.intensity, options.max_pixels, tiled)
+        dataset = PhotographDataset(paths, self.backbone.image_size, *reading)
+        batches = in_batches(order, 1 if tiled else options.batch_size)[rank() :: world_size()]
+        ahead = 1 if tiled else None
+        loader = make_loader(dataset, batches, options.num_workers, prefetch_factor=ahead, collate_fn=list)
+        if tiled:
+            found = ([one] for one in self._predict(chain.from_iterable(loader)))
+        else:
+            found = (list(self._predict(batch)) for batch in loader)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
-            for batch in in_turn(map(self._predict_batch, loader), UserError):
+            for batch in in_turn(found, UserError):
                 yield from batch
                 bar.update(len(batch))
 
-    def _predict_batch(self, items: Sequence[tuple[int, Photograph | UserError]]) -> list[Found]:
-        found = dict(items)
-        photographs = {index: item for index, item in items if isinstance(item, Photograph)}
-        if photographs:
-            images = torch.stack([photograph.image for photograph in photographs.values()]).to(self.backbone.device)
-            predicted = self.detector.predict(images, [self.options.object] * len(images))
-            maps, text_prob = predicted.maps.float().cpu().numpy(), predicted.text_prob.double().cpu().tolist()
-            for (index, photograph), *scores in zip(photographs.items(), maps, text_prob, strict=True):
+    def _predict(self, items: Iterable[tuple[int, Photograph | UserError]]) -> Iterator[Found]:
+        def predict(images: torch.Tensor, class_names: Sequence[str]) -> DetectorPrediction:
+            return self.detector.predict(images.to(self.backbone.device), class_names)
+
+        name, batch_size = self.options.object, self.options.batch_size
+        pictures = (
+            (one, Picture(one[1].image, one[1].pixels, name) if isinstance(one[1], Photograph) else None)
+            for one in items
+        )
+        for (index, item), predicted in predict_tiled(predict, pictures, self.tiling, batch_size):
+            found = item
+            if predicted is not None:
+                scores = predicted.maps[0].numpy(), predicted.text_prob.item()
                 finite = all(np.isfinite(values).all() for values in scores)
-                found[index] = Prediction(photograph, *scores) if finite else UserError(NOT_FINITE)
-        return list(found.items())
+                # Without the pixels, as photographs may wait for their overlay.
+                found = Prediction(replace(item, pixels=None), *scores) if finite else UserError(NOT_FINITE)
+            yield index, found
 
 
 def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:

@@ -13,6 +13,7 @@ from engine.options import (
     PromptOptions,
     ReadingOptions,
     SeedOptions,
+    TileOptions,
 )
 from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
@@ -61,6 +62,7 @@ class PredictionOptions(
     *dict.fromkeys(METHOD_OPTIONS.values()),
     SeedOptions,
     ReadingOptions,
+    TileOptions,
     PredictionOutputOptions,
 ):
     """The options of predict.py."""
@@ -77,4 +79,4 @@ class PredictionOptions(
             return f"give --{given[0]} or --{given[1]}, not both: each brings the threshold"
         if self.save_masks and not given:
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
-        return None
+        return super().mistake()

@@ -12,11 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from datasets.photographs import Photograph, output_names
-from datasets.transforms import image_from_tensor
+from datasets.transforms import PICTURE_SIDE, image_from_tensor
 from engine.calibration import Calibration
 from engine.earlier_prediction import LINES, SCALE, SETTINGS, Row, file_record, read_rows, read_settings
 from engine.prediction_options import PredictionOptions
@@ -26,7 +25,7 @@ from utils.errors import UserError
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open, fits, output_file, write_csv, write_json, write_text
 from utils.measures.regions import anomalous_regions, full_size_mask
-from utils.pictures import ColourScale, class_scale, overlay, save_map, save_png
+from utils.pictures import ColourScale, class_scale, fitted, fitted_to, overlay, save_map, save_png
 from utils.results import Run
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class Prediction(NamedTuple):
     """What a detector says of a photograph."""
 
     photograph: Photograph
-    anomaly_map: np.ndarray  # float32 [S, S]
+    anomaly_map: np.ndarray  # float32 [S, S], with tiles [H, W] of the photograph
     text_prob: float  # in [0, 1]
 
     @property
@@ -125,7 +124,8 @@ class PredictionWriter:
                 save_png(results["masks"], full_size_mask(found.anomaly_map, self.pixel_threshold, size))
             self._write_thumbnail(path, found)
             if "overlays" in results:
-                self.waiting[index] = found
+                shown = fitted(found.anomaly_map, PICTURE_SIDE)
+                self.waiting[index] = found._replace(anomaly_map=shown)  # as many may wait
         self.sample.discard(index)
         if self.waiting and not self.sample:
             self._write_overlays()
@@ -177,10 +177,10 @@ class PredictionWriter:
 
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
-        scale = self.scale or class_scale(np.stack([waiting.anomaly_map for waiting in self.waiting.values()]))
+        scale = self.scale or class_scale([waiting.anomaly_map for waiting in self.waiting.values()])
         for index, prediction in self.waiting.items():
             picture = prediction.photograph.picture.numpy()
-            scores = cv2.resize(prediction.anomaly_map, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            scores = fitted_to(picture, prediction.anomaly_map)
             save_png(self._results(index)["overlays"], overlay(picture, scores, scale))
         self.waiting.clear()
         if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again

@@ -119,6 +119,8 @@ def not_comparable(run: SavedRun, preset_name: str) -> list[str]:
     ):
         if backbone.get(key) != theirs:
             reasons.append(f"{what} is {as_given(backbone.get(key))}, that of the authors' scripts {as_given(theirs)}")
+    if tiles := run.content.get("tiles"):
+        reasons.append(f"the images were cut into tiles of {tiles['tile']} px, those of the authors' scripts were not")
     labels = [label for _, label in run.kinds.values()]
     here = Published.count(len(run.content["classes"]), labels)
     there = run.spec.published

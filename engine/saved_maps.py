@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ def measure_maps(options: EvaluationOptions) -> None:
         with stopwatch("data set"):
             intensity = options.intensity if options.report else None
             images = read_test_split(spec, options.data_path, options.meta, options.classes, intensity)
+            images = replace(images, max_pixels=options.max_pixels)
             loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         of = {"dataset": name, "protocol": spec.protocol}
@@ -114,6 +116,7 @@ def _measure(
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]
         return [_from_scores(run, a.kinds, bootstrap) for run in (a, b)], notes
+    images = replace(images, max_pixels=options.max_pixels)
     results, notes = [], list(images.notes)
     for run in (a, b):
         loader, problems = _map_loader(images, run.maps, options)
@@ -122,13 +125,17 @@ def _measure(
         results.append(list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known)))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
-            sizes = [" x ".join(map(str, result.map_shape)) for result in (first, second)]
+            sizes = [_size(result.map_shape) for result in (first, second)]
             raise UserError(
                 f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
                 "to one size with --map_size"
             )
     notes += (f"{result.name}: {note}" for result in results[0] for note in result.notes)
     return results, list(dict.fromkeys(notes))
+
+
+def _size(shape: tuple[Any, ...]) -> str:
+    return " x ".join(map(str, shape)) if isinstance(shape[0], int) else "of several sizes"
 
 
 def _from_scores(run: SavedRun, kinds: Kinds, bootstrap: Bootstrap) -> list[ClassResult]:

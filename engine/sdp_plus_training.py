@@ -11,6 +11,7 @@ from engine.detectors import METHODS
 from engine.evaluation import evaluate
 from engine.options import SDPPlusTrainingOptions, resolve
 from engine.origin import describe, made_with, notes_on, run_on
+from engine.tiling import tiling_of
 from engine.tokens import TokenBatch, token_source
 from engine.training import Training
 from models.adapter_checkpoint import SDP_PLUS
@@ -64,9 +65,10 @@ class SDPPlusTraining(Training):
         method = METHODS[self.key]()
         own = resolve(self.options, images.spec, **method.defaults(images.spec))
         detector = method.detector(own, self.backbone, self.fidelity, self.trained, text)
-        loader = evaluation_loader(images, self.backbone, own, own.seed)
+        loader = evaluation_loader(images, self.backbone, own)
         device, entries = self.backbone.device, images.entries
-        results = list(evaluate(detector, loader, entries, device=device, stopwatch=Stopwatch()))
+        tiles = {"tiling": tiling_of(own), "batch_size": own.batch_size}
+        results = list(evaluate(detector, loader, entries, device=device, stopwatch=Stopwatch(), **tiles))
         if not is_main():
             return {}
         title = f"{SDP_PLUS} on {images.spec.name} after epoch {epoch}"

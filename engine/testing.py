@@ -71,6 +71,9 @@ def _test(
     given = options
     options = resolve(options, **as_trained(_fullest(checkpoints), options))
     fidelity = Fidelity.named(options.fidelity, method.system)
+    if fidelity.grn_over_batch and options.tile is not None:
+        logger.info("in released fidelity the images of a batch influence each other: tiles are taken one by one")
+        options = replace(options, batch_size=1)
     device = find_device(options.device)
     with stopwatch("data set"):
         data_sets, faults = read_data_sets(options)
@@ -104,7 +107,7 @@ def _test(
         said |= dict.fromkeys(seen)
     for sentence in said:
         logger.warning("%s", sentence)
-    if fidelity.grn_over_batch:
+    if fidelity.grn_over_batch and options.tile is None:
         note = "in released fidelity the images of a batch influence each other: the figures hold for --batch_size %d"
         logger.info(note, options.batch_size)
 
@@ -221,7 +224,8 @@ def _evaluate(
     """Evaluate a detector on one data set, and write the results; last, how many files have too long a name for it."""
     writers: list[ImageWriter] = [MapWriter(options.save_path)] if options.save_maps else []
     if options.visualization:
-        writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=backbone.image_size)))
+        size = backbone.image_size if options.tile is None else None
+        writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=size)))
     if options.submission:
         if all(entry.anomaly is not None for entry in images.entries):
             raise UserError(
@@ -231,7 +235,7 @@ def _evaluate(
     skipping = {"skip_broken": options.skip_broken}
     run, results = evaluate_and_report(
         detector,
-        lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options, options.seed, **skipping),
+        lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options, **skipping),
         images,
         options,
         title=f"{about['method']} on {images.spec.label}",

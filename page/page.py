@@ -64,7 +64,7 @@ class HtmlReport(Writer):
         wrong = misranked(scores, labels)
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
-        scale = scale or class_scale(np.stack([thumbnail.scores for thumbnail in self.thumbnails]))
+        scale = scale or class_scale([thumbnail.scores for thumbnail in self.thumbnails])
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}

@@ -152,10 +152,12 @@ def test_maps_of_another_size_are_measured_at_their_own(data, maps, tmp_path):
     assert 0.5 < content["classes"]["bolt"]["auroc_px"] < 1
     halved["bolt/test/good/002.png"] = maps["bolt/test/good/002.png"]
     save_maps(tmp_path / "maps", halved)
-    with pytest.raises(UserError, match=r"bolt/test/good/002\.png is 24 x 32 pixels.*12 x 16"):
-        run(data, tmp_path / "maps", tmp_path / "out")
+    mixed = run(data, tmp_path / "maps", tmp_path / "mixed", "--report")
+    assert mixed["classes"]["bolt"]["auroc_px"] != content["classes"]["bolt"]["auroc_px"]
+    assert any("several sizes" in note for note in mixed["classes"]["bolt"]["notes"])
+    assert mixed["classes"]["nut"] == content["classes"]["nut"]
     content = run(data, tmp_path / "maps", tmp_path / "out", "--map_size", "16")
-    assert content["classes"]["bolt"]["auroc_px"] is not None
+    assert not any("several sizes" in note for note in content["classes"]["bolt"]["notes"])
     by_class = {n: v if n.startswith("nut") else v[::2, ::2] for n, v in maps.items()}
     assert run(data, save_maps(tmp_path / "two", by_class), tmp_path / "out")["finished"] is True
 

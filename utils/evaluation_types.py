@@ -51,8 +51,8 @@ class ClassMaps(NamedTuple):
     """The maps of a class's n images."""
 
     samples: Sequence[Sample]
-    maps: np.ndarray  # float32 [n, H, W], or [0, H, W] where nothing needs them
-    masks: np.ndarray  # bool, of the shape of the maps
+    maps: np.ndarray | list[np.ndarray]  # float32 [n, H, W], n of [H, W] of several sizes, or [0, H, W] if not needed
+    masks: np.ndarray | list[np.ndarray]  # bool, of the shape of the maps
     has_mask: np.ndarray  # bool [n], whether the mask is known
     text_prob: np.ndarray  # [n] in [0, 1], NaN of a method that gives none
     map_max: np.ndarray  # [n]
@@ -81,7 +81,7 @@ class ClassResult:
     notes: list[str]  # on the measures, and on what was left out
     draws: dict[str, np.ndarray] = field(default_factory=dict)  # values [resamples] of each defined measure, if drawn
     pixel_curves: Curves | None = None  # those behind the pixel measures; None where these are undefined
-    map_shape: tuple[int, ...] | None = None  # height and width
+    map_shape: tuple[Any, ...] | None = None  # height and width, those of each where they differ
     kinds: dict[str, dict[str, float | None]] = field(default_factory=dict)  # `images` and measures, if there are two
 
 

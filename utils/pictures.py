@@ -31,18 +31,19 @@ class ColourScale:
     high: float  # scores from this on have the last colour; with `high <= low` nothing is coloured
 
 
-def class_scale(maps: np.ndarray) -> ColourScale:
-    """Make the colour scale of a class from all its maps [n, H, W] together, at least one and all finite.
+def class_scale(maps: Sequence[np.ndarray]) -> ColourScale:
+    """Make the colour scale of a class from all its maps, n of [H, W], together, at least one and all finite.
 
     From the median image's median score, which is what a normal pixel scores, as most pixels are normal in anomalous
     images too, to the greatest score of all, which lies in a defect if there is one: a normal image stays as it is. In
     a class without any defect the maximum is red, too: for such images, or a single one, make a `ColourScale`
     from reference values.
     """
-    if not maps.size or not np.isfinite([maps.min(), maps.max()]).all():  # NaN is passed on by both
+    limits = [(scores.min(), scores.max()) for scores in maps]  # which pass NaN on
+    if not limits or not np.isfinite(limits).all():
         raise ValueError("a colour scale needs maps, and all their scores finite")
     medians = [np.median(scores) for scores in maps]  # one by one, to need no second copy of the maps
-    return ColourScale(float(np.median(medians)), float(maps.max()))
+    return ColourScale(float(np.median(medians)), float(np.max(limits)))
 
 
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
@@ -78,10 +79,16 @@ def draw_contour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale) -> np.ndarray:
-    """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool [H, W], the ground truth side by side."""
+    """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool, the ground truth side by side.
+
+    Map and mask may be larger, as of an image that is shown smaller; a pixel is anomalous where a part of it is.
+    """
+    scores = fitted_to(image, scores)
     gap = np.full((len(image), GAP, 3), 255, np.uint8)
     pictures = [image, gap, overlay(image, scores, scale)]
-    return np.hstack(pictures if mask is None else [*pictures, gap, draw_contour(image, mask)])
+    if mask is not None:
+        pictures += [gap, draw_contour(image, fitted_to(image, mask.astype(np.float32)) > 0)]
+    return np.hstack(pictures)
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, width: int = PANEL_WIDTH) -> np.ndarray:
@@ -93,6 +100,12 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, 
         top, left = sum(heights[: number // columns]) + GAP, number % columns * (GAP + width) + GAP
         sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return sheet
+
+
+def fitted_to(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Resize scores, float32 [h, w], to an image's height and width: by areas where they shrink, else bilinear."""
+    method = cv2.INTER_AREA if scores.size > image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(scores, image.shape[1::-1], interpolation=method)
 
 
 def fitted(picture: np.ndarray, side: int) -> np.ndarray:

@@ -45,6 +45,25 @@ def test_the_mask_holds_what_the_defect_changed(name, defect):
     assert change[~mask].mean() < 0.5
 
 
+@pytest.mark.parametrize(("name", "defect"), [kind for kind in KINDS if kind[1] != "missing"])
+def test_small_defects_are_whole_ones_in_a_large_picture(name, defect):
+    sound, faulty, mask = render_pair(name, [defect], np.random.default_rng(5), 3 * SIZE, 1 / 3)
+    assert sound.shape == (3 * SIZE, 3 * SIZE, 3)
+    rows, columns = np.nonzero(mask)
+    assert max(np.ptp(rows), np.ptp(columns)) < SIZE + 8
+    assert 0 < mask.sum() <= 0.12 * SIZE**2
+    change = np.abs(faulty.astype(float) - sound).max(-1)
+    assert change[mask].mean() > 8
+    assert change[~mask].mean() < 0.5
+
+
+def test_a_set_of_small_defects_has_none_of_a_missing_piece(tmp_path):
+    recipe = replace(SMALL, size=96, defect_scale=0.5)
+    assert generate(tmp_path, recipe, workers=1)
+    assert not generate(tmp_path, recipe, workers=1)
+    assert not list(tmp_path.glob("*/test/missing"))
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_an_image_depends_on_its_generator_alone(name):
     first, _ = render(name, None, image_rng(0, f"{name}/test/good/3.png"), SIZE)

@@ -205,15 +205,49 @@ def test_a_detector_without_probabilities_has_none_in_its_rows():
     assert [image.score for image in result.images] == images[:, 0].amax((1, 2)).tolist()
 
 
-def test_maps_of_two_sizes_in_a_class_are_refused_with_the_image():
+def test_a_map_of_another_size_than_its_mask_is_refused_with_the_image():
     class Shrinking(FirstChannel):
         def predict(self, images, class_names):
             prediction = super().predict(images, class_names)
             size = 1 if len(images) < 3 else SIZE  # one that would be spread over the whole map
             return Prediction(prediction.maps[:, :size, :size], prediction.text_prob)
 
-    with pytest.raises(UserError, match=r"bolt/3\.png is 1 x 1 pixels.*first image 8 x 8"):
+    with pytest.raises(UserError, match=r"bolt/3\.png is 1 x 1 pixels high and wide, its mask 8 x 8"):
         run(make_samples({"bolt": "nnaa"}), detector=Shrinking())
+
+
+@pytest.mark.parametrize("bootstrap", [None, Bootstrap(20)])
+def test_maps_of_several_sizes_in_a_class_are_measured_pixel_by_pixel(bootstrap):
+    samples, rng = make_samples({"bolt": "nnaxa"}), np.random.default_rng(0)
+    shapes = [(8, 8), (8, 8), (12, 5), (7, 9), (30, 20)]
+    maps = [rng.random(shape, np.float32) for shape in shapes]
+    masks = [np.zeros(shape, bool) for shape in shapes]
+    for mask in (masks[2], masks[4]):
+        mask[2:4, 1:3] = mask[6:, 4] = True
+    has_mask = [sample.anomaly == 0 or bool(sample.mask_path) for sample in samples]
+    batches = [
+        Batch([i], torch.from_numpy(maps[i]).expand(1, 2, -1, -1), torch.from_numpy(masks[i])[None], [has_mask[i]])
+        for i in range(len(samples))
+    ]
+    options = {"device": torch.device("cpu"), "stopwatch": Stopwatch(), "bootstrap": bootstrap}
+    (result,) = evaluate(FirstChannel(), batches, samples, **options)
+    known = [i for i in range(len(samples)) if has_mask[i]]
+    scores, truth = (np.concatenate([one[i].ravel() for i in known]) for one in (maps, masks))
+    assert result.measures["auroc_px"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert result.measures["ap_px"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    regions = [(i, *where) for i in (2, 4) for where in ((slice(2, 4), slice(1, 3)), (slice(6, None), 4))]
+    overlaps, rates = [0.0], [0.0]
+    for threshold in np.unique(scores)[::-1]:
+        rates.append(np.mean(scores[~truth] >= threshold))
+        overlaps.append(np.mean([(maps[i][rows, columns] >= threshold).mean() for i, rows, columns in regions]))
+    inside = np.array(rates) < 0.3
+    rates, overlaps = np.array(rates)[inside], np.array(overlaps)[inside]
+    area = np.trapezoid(np.append(overlaps, overlaps[-1]), np.append(rates, 0.3))
+    assert result.measures["aupro"] == pytest.approx(area / 0.3, abs=1e-3)
+    assert "the maps are of several sizes: in the pixel measures a larger image counts for more" in result.notes
+    if bootstrap:
+        assert all(np.isfinite(values).all() for values in result.draws.values())
+        assert np.ptp(result.draws["aupro"]) > 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -10,6 +10,7 @@ those of F1-max and AP lie somewhat high: draws repeat images, and these two gai
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +60,8 @@ class Bootstrap:
 
 
 def measures_of_draws(
-    maps: np.ndarray,  # finite scores [n, H, W]
-    masks: np.ndarray,  # which are anomalous, one at least: bool [n, H, W]
+    maps: Sequence[np.ndarray],  # finite scores, n of [H, W]
+    masks: Sequence[np.ndarray],  # which are anomalous, one at least: bool, n of [H, W]
     weights: np.ndarray,  # how often each draw has each image: int [B, n]
     thresholds: int = THRESHOLDS,
     progress: str | None = None,  # what a progress bar is called; None shows none
@@ -75,7 +76,8 @@ def measures_of_draws(
     set's own AUROC by at most 1 / (2 thresholds); what it changes was measured to be far below an interval's own noise
     (benchmarks/README.md). With fewer everything is exact.
     """
-    low, high = _groups(np.sort(maps[masks]), thresholds)  # [K]
+    anomalous = np.concatenate([scores[mask] for scores, mask in zip(maps, masks, strict=True)])
+    low, high = _groups(np.sort(anomalous), thresholds)  # [K]
     normal_above, normal_at_least = np.zeros((2, len(maps), low.size), np.int32)  # each image's by `high`, `low`
     # Of the m images with anomalous scores: these, those from `low` to `high` each by its region's size, and regions.
     sources, anomalous_at_least, overlaps, regions = [], [], [], []
@@ -95,8 +97,8 @@ def measures_of_draws(
 
     drawn = weights.T.astype(np.float64)  # [n, B]; a product of float64 is exact below 2^53, and fast
     drawn_sources = drawn[sources]
-    sizes = np.count_nonzero(masks, axis=(1, 2))
-    normal, anomalous = (maps[0].size - sizes) @ drawn, sizes @ drawn
+    sizes = np.array([np.count_nonzero(mask) for mask in masks])
+    normal, anomalous = (np.array([mask.size for mask in masks]) - sizes) @ drawn, sizes @ drawn
     limit = FPR_LIMIT * normal
     auroc, ap, f1_max, area = np.zeros((4, len(weights)))
     found_above = np.zeros(len(weights))  # anomalous scores above the block's groups

@@ -15,12 +15,15 @@ from utils.measures.regions import PixelScores, SplitScores, split_scores
 # What the measures are called in the results, and here and in the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
 IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
+SEVERAL_SIZES = "the maps are of several sizes: in the pixel measures a larger image counts for more"
 
 
 def pixel_measures(
-    maps: np.ndarray, masks: np.ndarray, legacy_pro: bool = False
+    maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray], legacy_pro: bool = False
 ) -> tuple[dict[str, float | None], Curves | None]:
     """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
+
+    Where they differ in size, a list has n of [H, W] each; every pixel counts the same, and every region in PRO.
 
     Gives those of `ranking_measures`, the exact `pro` and, if it is asked for, the `legacy_pro` of the field's older
     tables; and the curves that they are areas under. All are None without normal or without anomalous pixels.
@@ -47,8 +50,8 @@ def _areas(split: SplitScores) -> dict[str, float | None]:
 
 def measure_class(
     images: list[ImageScore],
-    maps: np.ndarray,  # float32 [n, H, W], or [0, H, W] where there is no mask
-    masks: np.ndarray,  # bool, of the shape of the maps
+    maps: np.ndarray | list[np.ndarray],  # float32 [n, H, W], n of [H, W], or [0, H, W] where there is no mask
+    masks: np.ndarray | list[np.ndarray],  # bool, of the shape of the maps
     has_mask: np.ndarray,  # bool [n], whether an image's mask is known
     *,
     species: Sequence[str] = (),  # n kinds of anomaly, to measure each of them as well if there are several
@@ -70,10 +73,15 @@ def measure_class(
     order = [row for rows in kinds.values() for row in rows if has_mask[row]]  # those of a kind one after another
     by_kind = {kind: {"images": len(kinds[kind]), **dict.fromkeys(PIXEL_MEASURES)} for kind in kinds if kind}
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
-    if masks.any():
-        _bring_to_front(order, maps, masks)
-        maps, masks = maps[: len(order)], masks[: len(order)]
-        if weights is not None and not masks.all():
+    map_shape = maps.shape[1:] if isinstance(maps, np.ndarray) else tuple(one.shape for one in maps)
+    if any(mask.any() for mask in masks):
+        if isinstance(maps, list):
+            notes.append(SEVERAL_SIZES)
+            maps, masks = ([own[row] for row in order] for own in (maps, masks))
+        else:
+            _bring_to_front(order, maps, masks)
+            maps, masks = maps[: len(order)], masks[: len(order)]
+        if weights is not None and not all(mask.all() for mask in masks):
             drawn = measures_of_draws(maps, masks, weights[:, order], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
         pixel_scores, parts, end = PixelScores(maps, masks), {}, 0
@@ -100,7 +108,7 @@ def measure_class(
         draws |= _by_key(IMAGE_MEASURES, measures_of_draws(*as_pixels, weights[:, known], thresholds=len(images)))
     for kind, found in by_kind.items():
         found |= _by_key(IMAGE_MEASURES, ranking_measures(scores[label == 0], scores[kinds[kind]]))
-    return ClassResult(name, images, measures, notes, draws, curves, maps.shape[1:], by_kind)
+    return ClassResult(name, images, measures, notes, draws, curves, map_shape, by_kind)
 
 
 NORMAL, UNKNOWN = "", None  # beside kinds of anomaly
@@ -129,10 +137,10 @@ def _bring_to_front(order: Sequence[int], *arrays: np.ndarray) -> None:
             place[held[[here, there]]] = here, there
 
 
-def _kinds(label: np.ndarray, masks: np.ndarray, has_mask: np.ndarray) -> np.ndarray:
+def _kinds(label: np.ndarray, masks: np.ndarray | list[np.ndarray], has_mask: np.ndarray) -> np.ndarray:
     """Tell what a measure needs some images to have, [n, 4]: label, known mask, anomalous pixels, normal pixels."""
-    masks = masks if len(masks) else np.zeros((len(label), 1, 1), bool)
-    return np.stack([label, has_mask, masks.any(axis=(1, 2)), ~masks.all(axis=(1, 2))], axis=1).astype(int)
+    pixels = [(mask.any(), not mask.all()) for mask in masks] if len(masks) else [(False, True)] * len(label)
+    return np.column_stack([label, has_mask, pixels]).astype(int)
 
 
 def _by_key(names: Mapping[str, str], measured: Mapping[str, Any]) -> dict[str, Any]:

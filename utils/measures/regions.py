@@ -59,32 +59,32 @@ class SplitScores:
         return replace(self, normal=Ascending(other.normal, self.normal))
 
 
-def split_scores(maps: np.ndarray, masks: np.ndarray) -> SplitScores:
+def split_scores(maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray]) -> SplitScores:
     """Split maps float32 [n, H, W] (C-contiguous, writable) by masks bool [n, H, W]; DESTROYS the maps.
 
     The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
-    the maps is 12 bytes for each anomalous pixel, and the memory for one image.
+    the maps is 12 bytes for each anomalous pixel, and the memory for one image. Maps of several sizes come in a list,
+    which is emptied as a buffer is filled.
     A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
     """
-    return PixelScores(maps, masks).of(0, len(maps))
+    return PixelScores(maps, masks).of(0, len(masks))
 
 
 class PixelScores:
     """The pixel scores of a class's images, moved apart in the maps' own buffer as `split_scores` says."""
 
-    def __init__(self, maps: np.ndarray, masks: np.ndarray) -> None:
-        if maps.dtype != np.float32 or masks.dtype != np.bool_:
-            raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
-        if maps.ndim != 3 or maps.shape != masks.shape:
-            raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
-        if not (maps.flags.c_contiguous and maps.flags.writeable):
-            raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
-        self.scores = scores = maps.reshape(-1)  # a view
+    def __init__(self, maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray]) -> None:
+        several = isinstance(maps, list)
+        scores = np.empty(sum(one.size for one in maps), np.float32) if several else _buffer_of(maps, masks)
         # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
-        self.anomalous = anomalous = np.empty(np.count_nonzero(masks), np.complex64)
+        anomalous = np.empty(sum(map(np.count_nonzero, masks)), np.complex64)
+        self.scores, self.anomalous = scores, anomalous
         self.ends = [(0, 0, 0)]  # before each image and after the last: normal scores, anomalous ones and regions
         regions = normal_end = anomalous_end = 0
-        for index, (image_scores, mask) in enumerate(zip(maps, masks, strict=True)):
+        for index, mask in enumerate(masks):
+            image_scores = maps[index]
+            if several:
+                maps[index] = None
             if not np.isfinite(image_scores).all():
                 raise ValueError(f"the anomaly map of image {index} has values that are not finite")
             inside = image_scores[mask]
@@ -113,6 +113,17 @@ class PixelScores:
         normal = Ascending(*(part.normal for part in parts))
         self.anomalous.sort()
         return SplitScores(normal, self.anomalous.real.copy(), self.anomalous.imag, self.ends[-1][2])
+
+
+def _buffer_of(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """The buffer of maps [n, H, W], as a view [n H W], if they can be split by these masks in place."""
+    if maps.dtype != np.float32 or masks.dtype != np.bool_:
+        raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
+    if maps.ndim != 3 or maps.shape != masks.shape:
+        raise ValueError(f"maps {maps.shape} and masks {masks.shape} must both be of one shape [n, H, W]")
+    if not (maps.flags.c_contiguous and maps.flags.writeable):
+        raise ValueError("maps must be C-contiguous and writable, as they are sorted in place")
+    return maps.reshape(-1)
 
 
 def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
