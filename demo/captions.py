@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from demo.render import CLASSES
 from models.prompts import PromptEnsemble
+from models.text import encode_tokens
 
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "circuit": ("circuit board", "printed circuit board", "pcb"),
@@ -62,11 +63,5 @@ def draw_names(rng: np.random.Generator) -> list[str]:
 
 def encode(clip: nn.Module, sentences: Tensor) -> Tensor:
     """Encode groups of sentences [groups, 2, n, T]: for each state the mean embedding, unit length, [groups, D, 2]."""
-    tokens = sentences.flatten(0, 2)
-    ends = tokens.argmax(-1)  # the end-of-text token has the highest number
-    length = int(ends.max()) + 1
-    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
-    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-    x = clip.ln_final(x[torch.arange(len(ends)), ends]) @ clip.text_projection
-    embeddings = F.normalize(x.float(), dim=-1).unflatten(0, sentences.shape[:3])
+    embeddings = encode_tokens(clip, sentences.flatten(0, 2)).unflatten(0, sentences.shape[:3])
     return F.normalize(embeddings.mean(2), dim=-1).transpose(1, 2)

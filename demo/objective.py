@@ -68,8 +68,8 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     }
 
 
-def explicit_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
-    """Compute attention that is not causal by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute attention by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     return logits.softmax(-1).to(value.dtype) @ value
 
