@@ -16,9 +16,9 @@ from datasets.loader import AnomalyDataset, in_batches, make_loader
 from datasets.meta import Entry
 from engine.fingerprints import for_each_image
 from engine.options import SDPPlusTrainingOptions
+from engine.token_cache import GIB, TokenCache, encode_patch_tokens
 from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.token_cache import GIB, TokenCache, encode_patch_tokens
 from utils.checked_arrays import digest_of
 from utils.distributed import barrier, local_rank, local_world_size, rank, world_size
 from utils.runtime import progress

@@ -13,12 +13,12 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from engine.evaluation import evaluate
 from engine.needs import Dimensions, dimensions_of
+from engine.token_cache import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
 from models.sdp import SDP
 from models.sdp_plus import SDPPlus, adapters_for
-from models.token_cache import TokenCache, encode_patch_tokens
 from tests import tiny_clip
 from utils.evaluation_types import Prediction, Writer
 from utils.runtime import Stopwatch

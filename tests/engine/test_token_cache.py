@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import token_cache
+from engine import token_cache
+from engine.token_cache import TokenCache, encode_patch_tokens
 from models.fidelity import Fidelity
-from models.token_cache import TokenCache, encode_patch_tokens
 from models.weights import Weights
 from tests import tiny_clip
 from utils import checked_arrays
