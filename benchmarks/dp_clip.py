@@ -18,9 +18,8 @@ from harness import Options, benchmark, difference, in_own_process, medians
 from tabulate import tabulate
 from torch import Tensor
 
-from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import gaussian_matrix, upsampling_matrix
-from models.dp_clip import anomaly_maps, training_loss
+from models.dp_clip import AdapterSettings, ImageAdapter, anomaly_maps, encode_adapted, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps

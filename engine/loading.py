@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.options import DEFAULT_MODEL, OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
-from models.adapter import AdapterSettings
 from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches, settings_record
 from models.backbone import Backbone, config_digest, load_backbone, read_config
+from models.dp_clip import AdapterSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset, preset_name

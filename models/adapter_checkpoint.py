@@ -10,9 +10,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
-from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, state_dict_in
+from models.dp_clip import AdapterSettings, ImageAdapter
 from models.fidelity import FidelityName
 from models.presets import preset_name
 from models.prompts import PromptEnsemble

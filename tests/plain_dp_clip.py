@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapter import AdaptedFeatures, ImageAdapter
+from models.dp_clip import AdaptedFeatures, ImageAdapter
 
 
 def plain_features(visual: nn.Module, adapter: ImageAdapter, images: Tensor) -> AdaptedFeatures:

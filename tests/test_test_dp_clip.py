@@ -12,10 +12,9 @@ import torch
 import engine.loading
 import test_dp_clip
 import train_dp_clip
-from models.adapter import ImageAdapter
 from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters
 from models.checkpoints import read_checkpoint
-from models.dp_clip import image_adapter_for
+from models.dp_clip import ImageAdapter, image_adapter_for
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from tests.scripts import record, run_calls

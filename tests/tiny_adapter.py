@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
-from models.dp_clip import image_adapter_for
+from models.dp_clip import AdapterSettings, ImageAdapter, image_adapter_for
 from tests import tiny_clip
 
 

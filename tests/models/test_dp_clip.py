@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapter import GRN, AdaptedFeatures, ImageAdapter, encode_adapted
 from models.anomaly_map import adapter_upsampling, gaussian_matrix, resample
 from models.backbone import Backbone
-from models.dp_clip import DPClip, training_loss
+from models.dp_clip import GRN, AdaptedFeatures, DPClip, ImageAdapter, encode_adapted, training_loss
 from models.losses import MomentumPrototypes
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
