@@ -88,7 +88,7 @@ def _sdp_plus() -> Method:
 
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, text_features
-    from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters, settings_record
+    from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters
     from models.dp_clip import DPClip, image_adapter_for
     from models.representative import RepVecChoice
 
@@ -98,7 +98,7 @@ def _dp_clip() -> Method:
             options, replace(backbone, precision="fp32"), phrases, RepVecChoice("mean")
         ),
         detector=lambda options, backbone, _, adapter, text: DPClip(backbone, adapter, text, options.domain),
-        record=lambda options, adapter: {"domain": options.domain} | settings_record(adapter.settings),
+        record=lambda options, adapter: {"domain": options.domain} | adapter.settings.record,
         system="dp_clip",
         described=True,
         takes_epochs=True,

@@ -12,7 +12,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, state_dict_in
-from models.dp_clip import AdapterSettings, ImageAdapter
+from models.dp_clip import ImageAdapter
 from models.fidelity import FidelityName
 from models.presets import preset_name
 from models.prompts import PromptEnsemble
@@ -143,16 +143,6 @@ def checkpoint_of(
     }
 
 
-def settings_record(settings: AdapterSettings) -> dict[str, Any]:
-    """An image adapter's form, beside blocks and fidelity: the options that say it, by name."""
-    return {
-        "image_adapt_layers": list(settings.adapt_layers),
-        "image_adapt_weight": settings.adapt_weight,
-        "relu": settings.relu,
-        "grn": settings.grn,
-    }
-
-
 def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     """Read a method's adapters from a checkpoint, or from safetensors whose metadata may say of the training.
 
@@ -200,7 +190,7 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
         )
     what = f"the adapters of {backbone.name} tapped after {here}"
     if isinstance(module, ImageAdapter):
-        what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.adapt_layers)}"
+        what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.image_adapt_layers)}"
     load_into(module, checkpoint.state, checkpoint.path, what)
     return module.eval().requires_grad_(False)
 

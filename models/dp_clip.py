@@ -6,7 +6,7 @@ Its image tower is a frozen ViT with adapters after some of its blocks, and proj
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,14 +36,20 @@ SMOOTHING = {"industrial": (1.0, 7), "medical": (1.5, 9)}
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """How an image adapter is built and placed; weights trained with one set fit no other."""
+    """How an image adapter is built and placed, as the options say it; weights trained with one set fit no other."""
 
     features_list: tuple[int, ...]  # 1-based numbers of the tapped blocks, ascending
-    adapt_layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)  # 0-based numbers of the blocks whose output is adapted
-    adapt_weight: float = 0.1  # share of the adapted tokens in what goes on, in [0, 1]
+    image_adapt_layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)  # 0-based numbers of the blocks whose output is adapted
+    image_adapt_weight: float = 0.1  # share of the adapted tokens in what goes on, in [0, 1]
     relu: bool = False  # whether the projections end in a LeakyReLU
     grn: bool = True  # whether channels are purified; left out to see what that contributes
     grn_over_batch: bool = False  # see `Fidelity`
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint records beside blocks and fidelity."""
+        own = {name: value for name, value in vars(self).items() if name not in ("features_list", "grn_over_batch")}
+        return own | {"image_adapt_layers": list(self.image_adapt_layers)}
 
 
 class GRN(nn.Module):
@@ -89,7 +95,7 @@ class ImageAdapter(nn.Module):
         self.settings = settings
         layer = partial(TokenAdapter, width, width, relu=True, grn=settings.grn, grn_over_batch=settings.grn_over_batch)
         projection = partial(TokenAdapter, width, embed_dim, relu=settings.relu, grn=settings.grn)
-        self.layer_adapters = nn.ModuleList(layer() for _ in settings.adapt_layers)
+        self.layer_adapters = nn.ModuleList(layer() for _ in settings.image_adapt_layers)
         self.seg_proj = nn.ModuleList(projection() for _ in settings.features_list)
         self.det_proj = projection()
 
@@ -111,7 +117,7 @@ def encode_adapted(
     for the backward pass, and the rest is computed again.
     """
     settings = adapter.settings
-    adapters = dict(zip(settings.adapt_layers, adapter.layer_adapters, strict=True))
+    adapters = dict(zip(settings.image_adapt_layers, adapter.layer_adapters, strict=True))
     projections = dict(zip(settings.features_list, adapter.seg_proj, strict=True))
 
     def run(step: Callable[..., Tensor], *arguments) -> Tensor:
@@ -123,7 +129,7 @@ def encode_adapted(
     z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg = []
     for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
-        z = run(_adapted_block, block, adapters.get(number - 1), z, settings.adapt_weight)
+        z = run(_adapted_block, block, adapters.get(number - 1), z, settings.image_adapt_weight)
         if number in projections:
             seg.append(run(_projected, visual.ln_post, projections[number], z))
     det = run(_projected, visual.ln_post, adapter.det_proj, z).mean(dim=1)

@@ -22,7 +22,7 @@ def draw(name: str, shape: tuple[int, ...]) -> Tensor:
 def settings(**overrides) -> AdapterSettings:
     """Those of the golden numbers, in released fidelity."""
     return AdapterSettings(
-        **{"features_list": tiny_clip.FEATURES_LIST, "adapt_layers": (0, 1), "grn_over_batch": True, **overrides}
+        **{"features_list": tiny_clip.FEATURES_LIST, "image_adapt_layers": (0, 1), "grn_over_batch": True, **overrides}
     )
 
 

@@ -124,8 +124,8 @@ def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter
         {},
         {"relu": True},
         {"grn": False},
-        {"adapt_layers": (2, 5), "adapt_weight": 0.6},
-        {"features_list": (3, 7), "adapt_layers": (0,)},
+        {"image_adapt_layers": (2, 5), "image_adapt_weight": 0.6},
+        {"features_list": (3, 7), "image_adapt_layers": (0,)},
     ],
 )
 def test_corrected_features_are_those_of_a_plain_implementation(backbone, overrides):
