@@ -39,9 +39,7 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
     visual = random_clip(model, size).eval().visual
     depth = len(visual.transformer.resblocks)
     taps = tuple(depth * stage // STAGES for stage in range(1, STAGES + 1))
-    settings = AdapterSettings(
-        features_list=taps, image_adapt_layers=tuple(range(depth // STAGES)), grn_over_batch=True
-    )
+    settings = AdapterSettings(features_list=taps, image_adapt_layers=range(depth // STAGES), grn_over_batch=True)
     adapter = ImageAdapter(*visual.proj.shape, settings)
     for parameter in adapter.parameters():
         if parameter.ndim == 1:

@@ -55,13 +55,6 @@ class _Settings(TypedDict, total=False):
     grn: bool
 
 
-class _Ensemble(TypedDict):
-    sha256: NotRequired[str]
-    normal: list[str]
-    anomalous: list[str]
-    templates: list[str]
-
-
 class _Images(TypedDict):  # columns of all images, in the order of the training
     img_path: list[str]
     cls_name: list[str]
@@ -83,7 +76,7 @@ class Record(TypedDict, total=False):
     train_classes: list[str] | None
     shot: int | None
     options: _Options
-    prompts: dict[str, _Ensemble]
+    prompts: dict[str, dict[str, str | list[str]]]
     images: _Images
 
 
@@ -101,11 +94,10 @@ class AdapterCheckpoint:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the training, by name, that whatever uses the adapters takes as well unless told otherwise."""
-        found, backbone = {"fidelity": self.fidelity}, self.origin.get("backbone")
-        if backbone is not None:
-            blocks = tuple(backbone["features_list"])
-            found |= {"model": preset_name(backbone["name"]), "features_list": blocks}
-            found["image_size"] = backbone["image_size"]
+        found: dict[str, Any] = {"fidelity": self.fidelity}
+        if backbone := self.origin.get("backbone"):
+            found |= {"model": preset_name(backbone["name"]), "image_size": backbone["image_size"]}
+            found["features_list"] = tuple(backbone["features_list"])
         return found | self.origin.get("options", {})
 
     @property
@@ -158,10 +150,7 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
             f"{', '.join(map(str, content))[:200]}; give a file that {script} wrote or the authors published"
         )
     # Response normalisations may have axes of one: [1, 1, C] is as good as [C].
-    state = {
-        name: value.flatten() if ".grn." in name and isinstance(value, Tensor) else value
-        for name, value in state.items()
-    }
+    state |= {name: state[name].flatten() for name in state if ".grn." in name and isinstance(state[name], Tensor)}
     if method == DP_CLIP:
         origin = {"epoch": 0, "settings": {}} | origin
     images = origin.pop("images", None)
@@ -178,12 +167,10 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     """Load adapters into an untrained module for a backbone, in evaluation mode; a `UserError` if they do not fit."""
     here = " ".join(map(str, backbone.features_list))
     trained, known = checkpoint.options, preset_name(backbone.name)
-    blocks, model = trained.get("features_list", backbone.features_list), trained.get("model", known)
-    is_other = model != known and checkpoint.config_sha256 != backbone.config_sha256  # and no copy of the same config
-    if is_other and not (blocks == backbone.features_list and _fits(checkpoint, module)):
+    there, model = " ".join(map(str, trained.get("features_list", backbone.features_list))), trained.get("model", known)
+    if there != here and model != known and checkpoint.config_sha256 != backbone.config_sha256:
         raise UserError(f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out")
-    if blocks != backbone.features_list:
-        there = " ".join(map(str, blocks))
+    if there != here:
         raise UserError(
             f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
             f"--features_list {there}"
@@ -193,11 +180,6 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
         what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.image_adapt_layers)}"
     load_into(module, checkpoint.state, checkpoint.path, what)
     return module.eval().requires_grad_(False)
-
-
-def _fits(checkpoint: AdapterCheckpoint, module: nn.Module) -> bool:
-    shapes = {name: value.shape for name, value in module.state_dict().items()}
-    return shapes == {name: value.shape for name, value in checkpoint.state.items() if isinstance(value, Tensor)}
 
 
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
