@@ -13,7 +13,7 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from engine.evaluation import evaluate
 from engine.needs import Dimensions, dimensions_of
-from engine.token_cache import TokenCache, encode_patch_tokens
+from engine.tokens import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
