@@ -125,13 +125,7 @@ def checkpoint_of(
         **entries,
         "method": method,
         "fidelity": fidelity,
-        "backbone": {
-            "name": backbone.name,
-            "weights_sha256": backbone.weights.sha256,
-            "config_sha256": backbone.config_sha256,
-            "image_size": backbone.image_size,
-            "features_list": list(backbone.features_list),
-        },
+        "backbone": backbone.record,
     }
 
 
@@ -184,11 +178,9 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
 
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
-    trained = checkpoint.origin.get("backbone", {})
-    here = {"weights_sha256": backbone.weights.sha256}
-    here |= {"config_sha256": backbone.config_sha256, "image_size": backbone.image_size}
+    trained, here = checkpoint.origin.get("backbone", {}), backbone.record
     return [
-        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
-        for key, value in here.items()
-        if trained.get(key, value) != value
+        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {here[key]}"
+        for key in ("weights_sha256", "config_sha256", "image_size")
+        if trained.get(key, here[key]) != here[key]
     ]
