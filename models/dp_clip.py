@@ -23,8 +23,8 @@ from models.anomaly_map import (
     min_max,
     resample,
 )
-from models.attention import run_block
 from models.backbone import Backbone
+from models.dual_path import attend, project
 from models.linear import use_fastest_kernels
 from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
 from utils.distributed import sum_over_processes, world_size
@@ -138,7 +138,8 @@ def encode_adapted(
 
 def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
     """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
-    z = run_block(block, z)
+    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z))))
+    z = z + block.ls_2(block.mlp(block.ln_2(z)))
     if adapter is None:
         return z
     adapted = F.normalize(adapter(z), dim=-1) * z.norm(dim=-1, keepdim=True)

@@ -8,12 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.attention import attend, project
+from models.linear import ConvolutionLinear, convolution
 
 STAGES = 4
+
+
+def project(attn: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute queries, keys and values of tokens [B, T, C], each [B, H, T, C/H]."""
+    linear = convolution if isinstance(attn.out_proj, ConvolutionLinear) else F.linear
+    qkv = linear(x, attn.in_proj_weight, attn.in_proj_bias)  # [B, T, 3 C]
+    return qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+def attend(attn: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute softmax(q k^T / sqrt(C/H)) v of [B, H, T, C/H], and project it: [B, T, C]."""
+    # Flash attention, which CUDA takes for half precision, refuses a batch of no image.
+    per_head = F.scaled_dot_product_attention(q, k, v) if len(q) else q
+    return attn.out_proj(per_head.transpose(1, 2).flatten(2))
 
 
 @dataclass(frozen=True)
