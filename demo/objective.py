@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dual_path import Tap, encode_dual_path
-from models.sdp import IMAGE_TEMPERATURE, token_scores
-from models.sdp_plus import LinearAdapters
+from models.sdp import IMAGE_TEMPERATURE, LinearAdapters, token_scores
 
 TOKEN_SCALE = 2.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
 POSITIVE_WEIGHT = 6.0  # anomalous patches are few

@@ -72,7 +72,7 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from models.adapter_checkpoint import SDP_PLUS, load_adapters, read_adapters
-    from models.sdp_plus import SDPPlus, adapters_for
+    from models.sdp import SDPPlus, adapters_for
 
     return replace(
         _sdp(),

@@ -17,8 +17,7 @@ from engine.tokens import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
-from models.sdp import SDP
-from models.sdp_plus import SDPPlus, adapters_for
+from models.sdp import SDP, SDPPlus, adapters_for
 from tests import tiny_clip
 from utils.evaluation_types import Prediction, Writer
 from utils.runtime import Stopwatch

@@ -24,7 +24,7 @@ from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
-from models.sdp_plus import SDPPlus, adapters_for
+from models.sdp import SDPPlus, adapters_for
 from tests import tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from utils.errors import run

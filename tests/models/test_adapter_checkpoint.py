@@ -19,7 +19,7 @@ from models.adapter_checkpoint import (
     read_adapters,
 )
 from models.backbone import Backbone
-from models.sdp_plus import LinearAdapters, adapters_for
+from models.sdp import LinearAdapters, adapters_for
 from models.weights import Weights
 from utils.errors import UserError
 

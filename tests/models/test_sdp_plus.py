@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.losses import dice_loss, focal_loss
-from models.sdp_plus import (
-    LinearAdapters,
-    SDPPlus,
-    adapter_upsampling,
-    adapters_for,
-    anomalous_probabilities,
-    training_loss,
-)
+from models.sdp import LinearAdapters, SDPPlus, adapter_upsampling, adapters_for, anomalous_probabilities, training_loss
 from tests import tiny_clip
 from tests.compare import ROUNDING, relative_error
 
