@@ -61,7 +61,9 @@ def _sdp() -> Method:
         text_features=lambda options, backbone, phrases: text_features(
             options, backbone, phrases, RepVecChoice(options.rep_vec, options.dbscan_eps, options.dbscan_min_samples)
         ),
-        detector=lambda options, backbone, fidelity, _, text: SDP(backbone, text, fidelity, options.smoothing),
+        detector=lambda options, backbone, fidelity, adapters, text: SDP(
+            backbone, text, fidelity, options.smoothing, adapters
+        ),
         record=lambda options, _: {
             "smoothing": options.smoothing,
             "rep_vec": options.rep_vec,
@@ -72,14 +74,11 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from models.adapter_checkpoint import SDP_PLUS, load_adapters, read_adapters
-    from models.sdp import SDPPlus, adapters_for
+    from models.sdp import adapters_for
 
     return replace(
         _sdp(),
         name=SDP_PLUS,
-        detector=lambda options, backbone, fidelity, adapters, text: SDPPlus(
-            backbone, text, fidelity, options.smoothing, adapters
-        ),
         defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
         read=lambda path: read_adapters(path, SDP_PLUS),
         load=lambda checkpoint, _, backbone, __: load_adapters(checkpoint, adapters_for(backbone), backbone),

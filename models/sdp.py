@@ -54,47 +54,6 @@ def image_probability(tap: Tap, text: Tensor) -> Tensor:
     return logits.softmax(dim=-1)[:, 1]
 
 
-@dataclass(eq=False)
-class SDP:
-    """Maps and scores from a frozen CLIP and text features alone."""
-
-    backbone: Backbone
-    text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
-    fidelity: Fidelity  # how the taps are taken
-    smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
-    reads_ori = False  # whether `maps` needs the original path's tokens
-
-    def __post_init__(self) -> None:
-        size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
-        if sigma > size:  # the maps would become flat
-            raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
-        self.filter = gaussian_matrix(size, sigma).to(device)  # [S, S]
-        upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
-        self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
-
-    @torch.inference_mode()
-    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
-        text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
-        taps = self.backbone.run_image_tower(
-            encode_dual_path,
-            images,
-            self.backbone.features_list,
-            shared_buffers=self.fidelity.taps_share_buffers,
-            with_ori=self.reads_ori,
-        )
-        return Prediction(maps=self.maps(taps, text), text_prob=image_probability(taps[-1], text))
-
-    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
-        """Anomaly maps [B, S, S] from the taps and the text features of the images' classes [B, D, 2]."""
-        grid = self.backbone.grid
-        return resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
-
-    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
-        """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""
-        return min_max(text_prob) + min_max(map_max)
-
-
 class LinearAdapters(nn.Module):
     """One linear layer for each tap, from the image tower's width C to the joint embedding of size D."""
 
@@ -127,26 +86,47 @@ def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
 
     From the adapters' logits [taps, B, N], the ground truth, bool [B, S, S], and the matrix to pixels [S, g].
     """
-    total = logits.new_zeros(())
-    for tap in logits:
-        probability = anomalous_probabilities(tap, upsampling)
-        total = total + focal_loss(probability, masks) + dice_loss(probability, masks)
-    return total
+    probabilities = anomalous_probabilities(logits, upsampling)  # [taps, B, S, S]
+    return sum(focal_loss(one, masks) + dice_loss(one, masks) for one in probabilities)
 
 
 @dataclass(eq=False)
-class SDPPlus(SDP):
-    """SDP with the maps of adapters that fit its backbone added before the Gaussian filter."""
+class SDP:
+    """Maps and scores from a frozen CLIP and text features; of SDP+, from trained adapters, too."""
 
-    adapters: LinearAdapters
-    reads_ori = True
+    backbone: Backbone
+    text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
+    fidelity: Fidelity  # how the taps are taken
+    smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
+    adapters: LinearAdapters | None = None  # of SDP+, for this backbone
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.upsampling = adapter_upsampling(self.backbone)
+        size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
+        if sigma > size:  # the maps would become flat
+            raise UserError(f"--smoothing {sigma:g} is wider than the image of {size} pixels; choose a smaller one")
+        self.filter = gaussian_matrix(size, sigma).to(device)  # [S, S]
+        upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
+        self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
+        self.adapter_upsampling = adapter_upsampling(self.backbone)  # [S, g]
 
-    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
-        """SDP's anomaly maps [B, S, S] and the adapters' probabilities, smoothed alike."""
-        logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
-        probability = anomalous_probabilities(logits, self.upsampling).sum(dim=0)
-        return super().maps(taps, text) + resample(probability, self.filter)
+    @torch.inference_mode()
+    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
+        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
+        text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
+        taps = self.backbone.run_image_tower(
+            encode_dual_path,
+            images,
+            self.backbone.features_list,
+            shared_buffers=self.fidelity.taps_share_buffers,
+            with_ori=self.adapters is not None,
+        )
+        grid = self.backbone.grid
+        maps = resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
+        if self.adapters is not None:
+            logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
+            maps = maps + resample(anomalous_probabilities(logits, self.adapter_upsampling).sum(dim=0), self.filter)
+        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text))
+
+    def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
+        """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""
+        return min_max(text_prob) + min_max(map_max)
