@@ -67,7 +67,7 @@ class _Images(TypedDict):  # columns of all images, in the order of the training
 class Record(TypedDict, total=False):
     """What a checkpoint says of its training; what else is in the file is not read."""
 
-    epoch: int
+    epoch: int  # from 1 on
     method: str
     fidelity: FidelityName
     settings: _Settings
@@ -110,23 +110,6 @@ class AdapterCheckpoint:
         """The prompt ensembles of the training, by the name or path under which it knew them."""
         recorded = self.origin.get("prompts", {}).items()
         return {name: validate(content, PromptEnsemble, f"{self.path}: prompts {name}") for name, content in recorded}
-
-
-def checkpoint_of(
-    method: str, adapters: nn.Module, backbone: Backbone, fidelity: FidelityName, epoch: int, **entries: Any
-) -> dict[str, Any]:
-    """What to save of adapters trained on a backbone: the authors' form with a record of the training.
-
-    Epochs count from 1. Of the further entries those in `Record` are read again.
-    """
-    return {
-        "epoch": epoch,
-        KEYS[method]: adapters.state_dict(),
-        **entries,
-        "method": method,
-        "fidelity": fidelity,
-        "backbone": backbone.record,
-    }
 
 
 def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
