@@ -30,13 +30,7 @@ GENERAL = ("object", "part", "surface", "product", "item", "material", UNKNOWN, 
 
 
 class Captions:
-    """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds.
-
-    Attributes:
-        vocabulary: size of CLIP's.
-        ids: number in CLIP's vocabulary of each word of the small one but word 0, ascending, int32 [k].
-        every: name -> tokens [n, T] of each state's n sentences, normal first.
-    """
+    """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds."""
 
     def __init__(self, prompts: PromptEnsemble, context_length: int) -> None:
         tokenize = open_clip.SimpleTokenizer(context_length=context_length)
@@ -44,10 +38,12 @@ class Captions:
         names = [*CLASSES, *chain(*OTHER_NAMES.values()), *GENERAL]
         tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in names}
         used = torch.cat([*chain(*tokens.values())]).unique().tolist()
+        # Number in CLIP's vocabulary of each word of the small one but word 0, ascending, [k].
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
-        self.vocabulary = tokenize.vocab_size
+        self.vocabulary = tokenize.vocab_size  # of CLIP
         small = torch.zeros(self.vocabulary, dtype=torch.long)
         small[self.ids.long()] = torch.arange(1, len(self.ids) + 1)
+        # Name -> tokens [n, T] of each state's n sentences, normal first.
         self.every = {name: [small[part] for part in both] for name, both in tokens.items()}
 
     def draw(self, name: str, count: int, rng: np.random.Generator) -> Tensor:

@@ -28,15 +28,6 @@ class Batch(NamedTuple):
     called: Tensor  # number of the class whose name each goes by, that after the last for a general name [B]
 
 
-def loss_weights(step: int) -> dict[str, float]:
-    """Return the weights of the losses at a step.
-
-    The class token cannot tell the state before the patches can; until then its loss would be noise.
-    """
-    ramp = float(np.clip((step - 250) / 500, 0, 1))
-    return {"state": 0.1 + 0.9 * ramp, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
-
-
 def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Compute the losses of a batch.
 
@@ -82,7 +73,9 @@ def backward(
     added up in their order.
     """
     parameters = [*clip.visual.parameters(), *readers.parameters()]
-    weights = loss_weights(step)
+    # The class token cannot tell the state before the patches can; until then its loss would be noise.
+    state = 0.1 + 0.9 * float(np.clip((step - 250) / 500, 0, 1))
+    weights = {"state": state, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
 
     def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         chunk = Batch(*fields)
