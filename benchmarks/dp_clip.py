@@ -18,9 +18,8 @@ from harness import Options, benchmark, difference, in_own_process, medians
 from tabulate import tabulate
 from torch import Tensor
 
-from models.adapter import AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import gaussian_matrix, upsampling_matrix
-from models.dp_clip import anomaly_maps, training_loss
+from models.dp_clip import AdapterSettings, ImageAdapter, anomaly_maps, encode_adapted, training_loss
 from models.dual_path import STAGES
 from models.losses import MomentumPrototypes
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
@@ -40,7 +39,7 @@ def make_ways(model: str, size: int, batch: int) -> dict[str, Callable[[], Tenso
     visual = random_clip(model, size).eval().visual
     depth = len(visual.transformer.resblocks)
     taps = tuple(depth * stage // STAGES for stage in range(1, STAGES + 1))
-    settings = AdapterSettings(features_list=taps, adapt_layers=tuple(range(depth // STAGES)), grn_over_batch=True)
+    settings = AdapterSettings(features_list=taps, image_adapt_layers=range(depth // STAGES), grn_over_batch=True)
     adapter = ImageAdapter(*visual.proj.shape, settings)
     for parameter in adapter.parameters():
         if parameter.ndim == 1:

@@ -20,7 +20,7 @@ from engine.fingerprints import fingerprints
 from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
 from models.fidelity import Fidelity
-from models.sdp_plus import adapters_for
+from models.sdp import adapters_for
 from tests.random_weights import random_backbone
 
 WAYS = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from demo.render import CLASSES
 from models.prompts import PromptEnsemble
+from models.text import encode_tokens
 
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "circuit": ("circuit board", "printed circuit board", "pcb"),
@@ -29,13 +30,7 @@ GENERAL = ("object", "part", "surface", "product", "item", "material", UNKNOWN, 
 
 
 class Captions:
-    """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds.
-
-    Attributes:
-        vocabulary: size of CLIP's.
-        ids: number in CLIP's vocabulary of each word of the small one but word 0, ascending, int32 [k].
-        every: name -> tokens [n, T] of each state's n sentences, normal first.
-    """
+    """All sentences as token numbers of a small vocabulary, in which 0 is any word that no caption holds."""
 
     def __init__(self, prompts: PromptEnsemble, context_length: int) -> None:
         tokenize = open_clip.SimpleTokenizer(context_length=context_length)
@@ -43,10 +38,12 @@ class Captions:
         names = [*CLASSES, *chain(*OTHER_NAMES.values()), *GENERAL]
         tokens = {name: [tokenize(part) for part in prompts.sentences(name)] for name in names}
         used = torch.cat([*chain(*tokens.values())]).unique().tolist()
+        # Number in CLIP's vocabulary of each word of the small one but word 0, ascending, [k].
         self.ids = torch.tensor([token for token in used if token not in unknown | {0}], dtype=torch.int32)
-        self.vocabulary = tokenize.vocab_size
+        self.vocabulary = tokenize.vocab_size  # of CLIP
         small = torch.zeros(self.vocabulary, dtype=torch.long)
         small[self.ids.long()] = torch.arange(1, len(self.ids) + 1)
+        # Name -> tokens [n, T] of each state's n sentences, normal first.
         self.every = {name: [small[part] for part in both] for name, both in tokens.items()}
 
     def draw(self, name: str, count: int, rng: np.random.Generator) -> Tensor:
@@ -62,11 +59,5 @@ def draw_names(rng: np.random.Generator) -> list[str]:
 
 def encode(clip: nn.Module, sentences: Tensor) -> Tensor:
     """Encode groups of sentences [groups, 2, n, T]: for each state the mean embedding, unit length, [groups, D, 2]."""
-    tokens = sentences.flatten(0, 2)
-    ends = tokens.argmax(-1)  # the end-of-text token has the highest number
-    length = int(ends.max()) + 1
-    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
-    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-    x = clip.ln_final(x[torch.arange(len(ends)), ends]) @ clip.text_projection
-    embeddings = F.normalize(x.float(), dim=-1).unflatten(0, sentences.shape[:3])
+    embeddings = encode_tokens(clip, sentences.flatten(0, 2)).unflatten(0, sentences.shape[:3])
     return F.normalize(embeddings.mean(2), dim=-1).transpose(1, 2)

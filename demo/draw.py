@@ -59,11 +59,8 @@ def generate(root: Path, recipe: Recipe = STANDARD, workers: int = 2) -> bool:
     """Draw the demo set into the folder `root`, unless it is there already; returns whether it had to be drawn.
 
     The set is drawn in a folder beside `root` and moved there when it is whole, by one process at a time: another that
-    wants the same set waits, and then has it. A set of another recipe is replaced. The images do not depend on the
-    number of processes that draw, `workers`.
-
-    Raises:
-        UserError: the folder holds something else, or cannot be written.
+    wants the same set waits, and then has it. A set of another recipe is replaced, anything else refused. The images do
+    not depend on the number of processes that draw, `workers`.
     """
     root = root.resolve()
     if _is_there(root, recipe):

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dual_path import Tap, encode_dual_path
-from models.sdp import IMAGE_TEMPERATURE, token_scores
-from models.sdp_plus import LinearAdapters
+from models.sdp import IMAGE_TEMPERATURE, LinearAdapters, token_scores
 
 TOKEN_SCALE = 2.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
 POSITIVE_WEIGHT = 6.0  # anomalous patches are few
@@ -27,15 +26,6 @@ class Batch(NamedTuple):
     shares: Tensor  # share of each patch that is anomalous [B, N]
     classes: Tensor  # class numbers [B]
     called: Tensor  # number of the class whose name each goes by, that after the last for a general name [B]
-
-
-def loss_weights(step: int) -> dict[str, float]:
-    """Return the weights of the losses at a step.
-
-    The class token cannot tell the state before the patches can; until then its loss would be noise.
-    """
-    ramp = float(np.clip((step - 250) / 500, 0, 1))
-    return {"state": 0.1 + 0.9 * ramp, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
 
 
 def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -68,8 +58,8 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
     }
 
 
-def explicit_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
-    """Compute attention that is not causal by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Compute attention by two plain products: for 257 tokens in bf16 on a CPU, far faster."""
     logits = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     return logits.softmax(-1).to(value.dtype) @ value
 
@@ -83,7 +73,9 @@ def backward(
     added up in their order.
     """
     parameters = [*clip.visual.parameters(), *readers.parameters()]
-    weights = loss_weights(step)
+    # The class token cannot tell the state before the patches can; until then its loss would be noise.
+    state = 0.1 + 0.9 * float(np.clip((step - 250) / 500, 0, 1))
+    weights = {"state": state, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
 
     def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         chunk = Batch(*fields)

@@ -52,11 +52,9 @@ def render_pair(
 ) -> tuple[Picture, Picture, Mask]:
     """Draw one part or surface twice: sound, and with defects of these kinds, none for a second sound picture.
 
-    Three draws are taken from `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels, the
-    `scale` a factor of the defects' size; it changes nothing of what is missing.
-
-    Returns:
-        the sound picture and the faulty one, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S].
+    Gives both pictures, uint8 RGB [S, S, 3], and where they differ visibly, bool [S, S]. Three draws are taken from
+    `rng`: seeds of the scene, of the camera and of the defects. The `size` is in pixels, the `scale` a factor of the
+    defects' size; it changes nothing of what is missing.
     """
     scene_seed, camera_seed, defect_seed = (int(seed) for seed in rng.integers(2**62, size=3))
     draw_scene = partial(_DRAW[class_name], size=size)

@@ -23,8 +23,7 @@ from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
-from models.sdp import SDP
-from models.sdp_plus import LinearAdapters
+from models.sdp import SDP, LinearAdapters
 from models.text import class_text_features
 from utils.arguments import Options
 from utils.epochs import Row, figure

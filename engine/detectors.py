@@ -61,7 +61,9 @@ def _sdp() -> Method:
         text_features=lambda options, backbone, phrases: text_features(
             options, backbone, phrases, RepVecChoice(options.rep_vec, options.dbscan_eps, options.dbscan_min_samples)
         ),
-        detector=lambda options, backbone, fidelity, _, text: SDP(backbone, text, fidelity, options.smoothing),
+        detector=lambda options, backbone, fidelity, adapters, text: SDP(
+            backbone, text, fidelity, options.smoothing, adapters
+        ),
         record=lambda options, _: {
             "smoothing": options.smoothing,
             "rep_vec": options.rep_vec,
@@ -72,14 +74,11 @@ def _sdp() -> Method:
 
 def _sdp_plus() -> Method:
     from models.adapter_checkpoint import SDP_PLUS, load_adapters, read_adapters
-    from models.sdp_plus import SDPPlus, adapters_for
+    from models.sdp import adapters_for
 
     return replace(
         _sdp(),
         name=SDP_PLUS,
-        detector=lambda options, backbone, fidelity, adapters, text: SDPPlus(
-            backbone, text, fidelity, options.smoothing, adapters
-        ),
         defaults=lambda spec: {"smoothing": spec.smoothing_sdp_plus},
         read=lambda path: read_adapters(path, SDP_PLUS),
         load=lambda checkpoint, _, backbone, __: load_adapters(checkpoint, adapters_for(backbone), backbone),
@@ -88,7 +87,7 @@ def _sdp_plus() -> Method:
 
 def _dp_clip() -> Method:
     from engine.loading import adapter_settings, text_features
-    from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters, settings_record
+    from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters
     from models.dp_clip import DPClip, image_adapter_for
     from models.representative import RepVecChoice
 
@@ -98,7 +97,7 @@ def _dp_clip() -> Method:
             options, replace(backbone, precision="fp32"), phrases, RepVecChoice("mean")
         ),
         detector=lambda options, backbone, _, adapter, text: DPClip(backbone, adapter, text, options.domain),
-        record=lambda options, adapter: {"domain": options.domain} | settings_record(adapter.settings),
+        record=lambda options, adapter: {"domain": options.domain} | adapter.settings.record,
         system="dp_clip",
         described=True,
         takes_epochs=True,

@@ -14,10 +14,9 @@ from datasets.training_images import TrainingImages
 from engine.loading import adapter_settings
 from engine.options import DPClipTrainingOptions
 from engine.training import Training
-from models.adapter import ImageAdapter, encode_adapted
-from models.adapter_checkpoint import DP_CLIP, OPTIMIZER, settings_record
+from models.adapter_checkpoint import DP_CLIP, OPTIMIZER
 from models.backbone import Backbone
-from models.dp_clip import image_adapter_for, training_loss
+from models.dp_clip import ImageAdapter, encode_adapted, image_adapter_for, training_loss
 from models.fidelity import Fidelity
 from models.losses import MomentumPrototypes
 from utils.distributed import sum_gradients, sum_over_processes
@@ -96,7 +95,7 @@ class DPClipTraining(Training):
             self.scheduler.step()
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
-        entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": settings_record(self.trained.settings)}
+        entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": self.trained.settings.record}
         return super().checkpoint(epoch, **entries)
 
     def state_dict(self) -> dict[str, Any]:  # the optimiser's is in the checkpoint

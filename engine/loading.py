@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.options import DEFAULT_MODEL, OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
-from models.adapter import AdapterSettings
-from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches, settings_record
+from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches
 from models.backbone import Backbone, config_digest, load_backbone, read_config
+from models.dp_clip import AdapterSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset, preset_name
@@ -79,7 +79,7 @@ def adapter_settings(
 ) -> AdapterSettings:
     """The form of an image adapter: as the checkpoint records it, else as the options say, else as published."""
     first_quarter = range(len(backbone.clip.visual.transformer.resblocks) // STAGES)
-    published = settings_record(AdapterSettings(features_list=backbone.features_list, adapt_layers=first_quarter))
+    published = AdapterSettings(features_list=backbone.features_list, image_adapt_layers=first_quarter).record
     recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
     given = {name: value for name, value in plain_record(options).items() if name in published and value is not None}
     for name, value in given.items():
@@ -95,14 +95,8 @@ def adapter_settings(
         raise UserError(f"--image_adapt_layers: {beyond}")
     if len(set(layers)) < len(layers):
         raise UserError(f"--image_adapt_layers {as_given(layers)}: give each block once")
-    return AdapterSettings(
-        features_list=backbone.features_list,
-        adapt_layers=tuple(sorted(layers)),
-        adapt_weight=settings["image_adapt_weight"],
-        relu=settings["relu"],
-        grn=settings["grn"],
-        grn_over_batch=fidelity.grn_over_batch,
-    )
+    settings |= {"image_adapt_layers": tuple(sorted(layers)), "grn_over_batch": fidelity.grn_over_batch}
+    return AdapterSettings(features_list=backbone.features_list, **settings)
 
 
 def as_trained(checkpoint: AdapterCheckpoint | None, options: BackboneOptions) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from engine.training import Training
 from models.adapter_checkpoint import SDP_PLUS
 from models.backbone import Backbone
 from models.fidelity import Fidelity
-from models.sdp_plus import LinearAdapters, adapters_for, training_loss
+from models.sdp import LinearAdapters, adapters_for, training_loss
 from utils.distributed import is_main, sum_over_processes
 from utils.results import Measures, mean_result, results_table, write_results
 from utils.runtime import Stopwatch

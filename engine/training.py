@@ -20,7 +20,7 @@ from engine.loading import backbone_from_options, find_device
 from engine.options import TrainingOptions, ValidationOptions, resolve, trained_options
 from engine.resuming import earlier_state, refuse_changes
 from engine.tokens import TokenBatch
-from models.adapter_checkpoint import KEYS, checkpoint_of
+from models.adapter_checkpoint import KEYS
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
@@ -125,11 +125,13 @@ class Training(ABC):
         self.optimizer.zero_grad()
 
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
-        """What a test needs of an epoch; `entries` are the method's own."""
+        """What a test needs of an epoch: the authors' form and a `Record`; `entries` are the method's own."""
         arguments = plain_record(self.options)
-        entries |= {name: arguments[name] for name in ("train_dataset", "train_protocol", "train_classes", "shot")}
-        entries |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
-        return checkpoint_of(self.method, self.trained, self.backbone, self.options.fidelity, epoch, **entries)
+        names = ("train_dataset", "train_protocol", "train_classes", "shot", "fidelity")
+        record = {name: arguments[name] for name in names}
+        record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
+        record |= {"method": self.method, "backbone": self.backbone.record}
+        return {"epoch": epoch, KEYS[self.method]: self.trained.state_dict(), **entries, **record}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs of the optimisation beside the checkpoint."""

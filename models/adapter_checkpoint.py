@@ -10,9 +10,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
-from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
 from models.checkpoints import load_into, read_checkpoint, state_dict_in
+from models.dp_clip import ImageAdapter
 from models.fidelity import FidelityName
 from models.presets import preset_name
 from models.prompts import PromptEnsemble
@@ -55,13 +55,6 @@ class _Settings(TypedDict, total=False):
     grn: bool
 
 
-class _Ensemble(TypedDict):
-    sha256: NotRequired[str]
-    normal: list[str]
-    anomalous: list[str]
-    templates: list[str]
-
-
 class _Images(TypedDict):  # columns of all images, in the order of the training
     img_path: list[str]
     cls_name: list[str]
@@ -74,7 +67,7 @@ class _Images(TypedDict):  # columns of all images, in the order of the training
 class Record(TypedDict, total=False):
     """What a checkpoint says of its training; what else is in the file is not read."""
 
-    epoch: int
+    epoch: int  # from 1 on
     method: str
     fidelity: FidelityName
     settings: _Settings
@@ -84,7 +77,7 @@ class Record(TypedDict, total=False):
     train_classes: list[str] | None
     shot: int | None
     options: _Options
-    prompts: dict[str, _Ensemble]
+    prompts: dict[str, dict[str, str | list[str]]]
     images: _Images
 
 
@@ -102,11 +95,10 @@ class AdapterCheckpoint:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the training, by name, that whatever uses the adapters takes as well unless told otherwise."""
-        found, backbone = {"fidelity": self.fidelity}, self.origin.get("backbone")
-        if backbone is not None:
-            blocks = tuple(backbone["features_list"])
-            found |= {"model": preset_name(backbone["name"]), "features_list": blocks}
-            found["image_size"] = backbone["image_size"]
+        found: dict[str, Any] = {"fidelity": self.fidelity}
+        if backbone := self.origin.get("backbone"):
+            found |= {"model": preset_name(backbone["name"]), "image_size": backbone["image_size"]}
+            found["features_list"] = tuple(backbone["features_list"])
         return found | self.origin.get("options", {})
 
     @property
@@ -119,39 +111,6 @@ class AdapterCheckpoint:
         """The prompt ensembles of the training, by the name or path under which it knew them."""
         recorded = self.origin.get("prompts", {}).items()
         return {name: validate(content, PromptEnsemble, f"{self.path}: prompts {name}") for name, content in recorded}
-
-
-def checkpoint_of(
-    method: str, adapters: nn.Module, backbone: Backbone, fidelity: FidelityName, epoch: int, **entries: Any
-) -> dict[str, Any]:
-    """What to save of adapters trained on a backbone: the authors' form with a record of the training.
-
-    Epochs count from 1. Of the further entries those in `Record` are read again.
-    """
-    return {
-        "epoch": epoch,
-        KEYS[method]: adapters.state_dict(),
-        **entries,
-        "method": method,
-        "fidelity": fidelity,
-        "backbone": {
-            "name": backbone.name,
-            "weights_sha256": backbone.weights.sha256,
-            "config_sha256": backbone.config_sha256,
-            "image_size": backbone.image_size,
-            "features_list": list(backbone.features_list),
-        },
-    }
-
-
-def settings_record(settings: AdapterSettings) -> dict[str, Any]:
-    """An image adapter's form, beside blocks and fidelity: the options that say it, by name."""
-    return {
-        "image_adapt_layers": list(settings.adapt_layers),
-        "image_adapt_weight": settings.adapt_weight,
-        "relu": settings.relu,
-        "grn": settings.grn,
-    }
 
 
 def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
@@ -169,10 +128,7 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
             f"{', '.join(map(str, content))[:200]}; give a file that {script} wrote or the authors published"
         )
     # Response normalisations may have axes of one: [1, 1, C] is as good as [C].
-    state = {
-        name: value.flatten() if ".grn." in name and isinstance(value, Tensor) else value
-        for name, value in state.items()
-    }
+    state |= {name: state[name].flatten() for name in state if ".grn." in name and isinstance(state[name], Tensor)}
     if method == DP_CLIP:
         origin = {"epoch": 0, "settings": {}} | origin
     images = origin.pop("images", None)
@@ -189,35 +145,26 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     """Load adapters into an untrained module for a backbone, in evaluation mode; a `UserError` if they do not fit."""
     here = " ".join(map(str, backbone.features_list))
     trained, known = checkpoint.options, preset_name(backbone.name)
-    blocks, model = trained.get("features_list", backbone.features_list), trained.get("model", known)
-    is_other = model != known and checkpoint.config_sha256 != backbone.config_sha256  # and no copy of the same config
-    if is_other and not (blocks == backbone.features_list and _fits(checkpoint, module)):
+    there, model = " ".join(map(str, trained.get("features_list", backbone.features_list))), trained.get("model", known)
+    if there != here and model != known and checkpoint.config_sha256 != backbone.config_sha256:
         raise UserError(f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out")
-    if blocks != backbone.features_list:
-        there = " ".join(map(str, blocks))
+    if there != here:
         raise UserError(
             f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
             f"--features_list {there}"
         )
     what = f"the adapters of {backbone.name} tapped after {here}"
     if isinstance(module, ImageAdapter):
-        what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.adapt_layers)}"
+        what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.image_adapt_layers)}"
     load_into(module, checkpoint.state, checkpoint.path, what)
     return module.eval().requires_grad_(False)
 
 
-def _fits(checkpoint: AdapterCheckpoint, module: nn.Module) -> bool:
-    shapes = {name: value.shape for name, value in module.state_dict().items()}
-    return shapes == {name: value.shape for name, value in checkpoint.state.items() if isinstance(value, Tensor)}
-
-
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
     """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
-    trained = checkpoint.origin.get("backbone", {})
-    here = {"weights_sha256": backbone.weights.sha256}
-    here |= {"config_sha256": backbone.config_sha256, "image_size": backbone.image_size}
+    trained, here = checkpoint.origin.get("backbone", {}), backbone.record
     return [
-        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {value}"
-        for key, value in here.items()
-        if trained.get(key, value) != value
+        f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {here[key]}"
+        for key in ("weights_sha256", "config_sha256", "image_size")
+        if trained.get(key, here[key]) != here[key]
     ]

@@ -74,6 +74,12 @@ class Backbone:
         """Patches along a side of the image."""
         return self.clip.visual.grid_size[0]
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint records of the backbone that it was trained on."""
+        files = {"weights_sha256": self.weights.sha256, "config_sha256": self.config_sha256}
+        return {"name": self.name, **files, "image_size": self.image_size, "features_list": list(self.features_list)}
+
     def autocast(self) -> torch.autocast:
         """Context in which the towers are to be run."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16

@@ -1,14 +1,20 @@
-"""DP-CLIP: zero-shot anomaly detection with feature decoupling and channel purification."""
+"""DP-CLIP: zero-shot anomaly detection with feature decoupling and channel purification.
 
-from collections.abc import Mapping, Sequence
+Its image tower is a frozen ViT with adapters after some of its blocks, and projected taps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from models.adapter import AdaptedFeatures, AdapterSettings, ImageAdapter, encode_adapted
 from models.anomaly_map import (
     PATCH_TEMPERATURE,
     adapter_upsampling,
@@ -18,12 +24,131 @@ from models.anomaly_map import (
     resample,
 )
 from models.backbone import Backbone
+from models.dual_path import attend, project
 from models.linear import use_fastest_kernels
 from models.losses import MomentumPrototypes, decoupling_loss, dice_loss, focal_loss, state_means, token_labels
+from utils.distributed import sum_over_processes, world_size
 from utils.evaluation_types import Prediction
 
 # Gaussian filter on the grid of tokens, by domain: standard deviation in tokens, window in tokens.
 SMOOTHING = {"industrial": (1.0, 7), "medical": (1.5, 9)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """How an image adapter is built and placed, as the options say it; weights trained with one set fit no other."""
+
+    features_list: tuple[int, ...]  # 1-based numbers of the tapped blocks, ascending
+    image_adapt_layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)  # 0-based numbers of the blocks whose output is adapted
+    image_adapt_weight: float = 0.1  # share of the adapted tokens in what goes on, in [0, 1]
+    relu: bool = False  # whether the projections end in a LeakyReLU
+    grn: bool = True  # whether channels are purified; left out to see what that contributes
+    grn_over_batch: bool = False  # see `Fidelity`
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint records beside blocks and fidelity."""
+        own = {name: value for name, value in vars(self).items() if name not in ("features_list", "grn_over_batch")}
+        return own | {"image_adapt_layers": list(self.image_adapt_layers)}
+
+
+class GRN(nn.Module):
+    """Global response normalisation of ConvNeXt V2 (arXiv:2301.00808), over tokens.
+
+    With g the length of a channel over all tokens of an image, a channel is scaled by `1 + weight * g / mean(g)`,
+    and shifted by `bias`. With `over_batch`, g is the length over the images of a batch instead, token by token; in
+    training, over those of all processes.
+    """
+
+    def __init__(self, channels: int, *, over_batch: bool = False) -> None:
+        super().__init__()
+        self.over_batch = over_batch
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, T, C], normalised."""
+        length = torch.linalg.vector_norm(x, dim=0 if self.over_batch else 1, keepdim=True)
+        if self.over_batch and self.training and world_size() > 1:
+            squares = sum_over_processes(length.float().square())
+            length = squares.clamp_min(torch.finfo().tiny).sqrt().to(length.dtype)
+        response = length / (length.mean(dim=-1, keepdim=True) + 1e-6)
+        return x * (1 + self.weight * response) + self.bias
+
+
+class TokenAdapter(nn.Sequential):
+    """From tokens [B, T, width] to [B, T, out]: a linear layer without bias, GRN and LeakyReLU where asked for."""
+
+    def __init__(self, width: int, out: int, *, relu: bool, grn: bool, grn_over_batch: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width, out, bias=False)
+        nn.init.xavier_uniform_(self.fc.weight)
+        self.grn = GRN(out, over_batch=grn_over_batch) if grn else nn.Identity()
+        self.activation = nn.LeakyReLU(0.01) if relu else nn.Identity()
+
+
+class ImageAdapter(nn.Module):
+    """All that DP-CLIP trains: adapters of width C after blocks, projections from C to D of the taps and the image."""
+
+    def __init__(self, width: int, embed_dim: int, settings: AdapterSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        layer = partial(TokenAdapter, width, width, relu=True, grn=settings.grn, grn_over_batch=settings.grn_over_batch)
+        projection = partial(TokenAdapter, width, embed_dim, relu=settings.relu, grn=settings.grn)
+        self.layer_adapters = nn.ModuleList(layer() for _ in settings.image_adapt_layers)
+        self.seg_proj = nn.ModuleList(projection() for _ in settings.features_list)
+        self.det_proj = projection()
+
+
+class AdaptedFeatures(NamedTuple):
+    """Features in the joint embedding."""
+
+    seg: list[Tensor]  # unit-length patch tokens [B, N, D] of each tap
+    det: Tensor  # the image as a whole [B, D], a mean of unit vectors and so no longer than one
+
+
+def encode_adapted(
+    visual: VisionTransformer, adapter: ImageAdapter, images: Tensor, *, activation_checkpointing: bool = False
+) -> AdaptedFeatures:
+    """Run normalised images [B, 3, S, S] through the adapted tower.
+
+    The tower being frozen, gradients flow through its blocks to the adapters below but not into their weights, and not
+    at all through what lies before the first adapter. With `activation_checkpointing` only the blocks' inputs are kept
+    for the backward pass, and the rest is computed again.
+    """
+    settings = adapter.settings
+    adapters = dict(zip(settings.image_adapt_layers, adapter.layer_adapters, strict=True))
+    projections = dict(zip(settings.features_list, adapter.seg_proj, strict=True))
+
+    def run(step: Callable[..., Tensor], *arguments) -> Tensor:
+        if activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return step(*arguments)
+
+    # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
+    z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
+    seg = []
+    for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
+        z = run(_adapted_block, block, adapters.get(number - 1), z, settings.image_adapt_weight)
+        if number in projections:
+            seg.append(run(_projected, visual.ln_post, projections[number], z))
+    det = run(_projected, visual.ln_post, adapter.det_proj, z).mean(dim=1)
+    return AdaptedFeatures(seg, det)
+
+
+def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
+    """Tokens [B, 1+N, C] after a block and, where there is one, its adapter, which keeps each token's length."""
+    z = z + block.ls_1(attend(block.attn, *project(block.attn, block.ln_1(z))))
+    z = z + block.ls_2(block.mlp(block.ln_2(z)))
+    if adapter is None:
+        return z
+    adapted = F.normalize(adapter(z), dim=-1) * z.norm(dim=-1, keepdim=True)
+    return weight * adapted + (1 - weight) * z
+
+
+def _projected(ln_post: Callable[[Tensor], Tensor], projection: TokenAdapter, z: Tensor) -> Tensor:
+    """Unit-length patch tokens in the joint embedding [B, N, D], float32, from all tokens [B, 1+N, C]."""
+    return F.normalize(projection(ln_post(z[:, 1:])).float(), dim=-1)
 
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:

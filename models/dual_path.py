@@ -8,13 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.attention import ALL, attend, project
+from models.linear import ConvolutionLinear, convolution
 
 STAGES = 4
-CLASS_TOKEN = slice(1)
+
+
+def project(attn: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute queries, keys and values of tokens [B, T, C], each [B, H, T, C/H]."""
+    linear = convolution if isinstance(attn.out_proj, ConvolutionLinear) else F.linear
+    qkv = linear(x, attn.in_proj_weight, attn.in_proj_bias)  # [B, T, 3 C]
+    return qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+def attend(attn: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute softmax(q k^T / sqrt(C/H)) v of [B, H, T, C/H], and project it: [B, T, C]."""
+    # Flash attention, which CUDA takes for half precision, refuses a batch of no image.
+    per_head = F.scaled_dot_product_attention(q, k, v) if len(q) else q
+    return attn.out_proj(per_head.transpose(1, 2).flatten(2))
 
 
 @dataclass(frozen=True)
@@ -36,26 +50,25 @@ def encode_dual_path(
 ) -> list[Tap]:
     """Run both paths through a ViT and tap them after each block of `features_list`.
 
-    Without the original path's tokens the last block's query, output projection and MLP are computed for the class
-    token alone; without the surgery path's, that path is not run.
+    Without the original path's tokens the last block's are computed for the class token alone; without the surgery
+    path's, that path is not run.
     """
     blocks = visual.transformer.resblocks
     depth, stage_length = len(blocks), len(blocks) // STAGES
     taps = set(features_list)
-    summed_at = {}  # tap -> the block up to which it sees its stage summed: the tap itself, or the stage's last
-    if with_surgery:
-        summed_at = {tap: math.ceil(tap / stage_length) * stage_length if shared_buffers else tap for tap in taps}
-    surgery_blocks = {n for end in summed_at.values() for n in range(end - (end - 1) % stage_length, end + 1)}
-    last = max([min(max(taps) + shared_buffers, depth), *surgery_blocks])
+    # Up to which block a tap sees its stage summed: its own, or the stage's last.
+    summed_at = {tap: math.ceil(tap / stage_length) * stage_length if shared_buffers else tap for tap in taps}
+    last = max(min(max(taps) + shared_buffers, depth), max(summed_at.values()) if with_surgery else 0)
 
     z, s = visual._embeds(images), None  # [B, 1+N, C] both
     ori: dict[int, Tensor] = {}
     stage_sum: dict[int, Tensor] = {}
     for number, block in enumerate(blocks[:last], 1):
-        rows = CLASS_TOKEN if number == last and not with_ori else ALL
-        q, k, v = project(block.attn, block.ln_1(z), rows)
-        z = z[:, rows] + block.ls_1(attend(block.attn, q, k, v))
-        if number in surgery_blocks:
+        q, k, v = project(block.attn, block.ln_1(z))
+        if number == last and not with_ori:  # only the class token is read
+            q, z = q[:, :, :1], z[:, :1]
+        z = z + block.ls_1(attend(block.attn, q, k, v))
+        if with_surgery:
             value_value = attend(block.attn, v, v, v)
             s = value_value if (number - 1) % stage_length == 0 else s + value_value
             stage_sum |= {tap: s for tap, end in summed_at.items() if end == number}

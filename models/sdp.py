@@ -1,4 +1,4 @@
-"""SDP: CLIP-AD without training. CLIP-AD (arXiv:2311.00453), sections 3.1 to 3.3.
+"""CLIP-AD (arXiv:2311.00453): SDP, without training, sections 3.1 to 3.3; SDP+, with trained adapters, section 3.4.
 
 Tensors: B images of S x S pixels, N = g x g patches, a class token before them, joint embedding of size D.
 """
@@ -9,12 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.anomaly_map import gaussian_matrix, min_max, resample, upsampling_matrix
+from models.anomaly_map import (
+    PATCH_TEMPERATURE,
+    adapter_upsampling,
+    anomalous_probabilities,
+    gaussian_matrix,
+    min_max,
+    resample,
+    upsampling_matrix,
+)
 from models.backbone import Backbone
 from models.dual_path import Tap, encode_dual_path
 from models.fidelity import Fidelity
+from models.linear import use_fastest_kernels
+from models.losses import dice_loss, focal_loss
 from utils.errors import UserError
 from utils.evaluation_types import Prediction
 
@@ -44,15 +54,51 @@ def image_probability(tap: Tap, text: Tensor) -> Tensor:
     return logits.softmax(dim=-1)[:, 1]
 
 
+class LinearAdapters(nn.Module):
+    """One linear layer for each tap, from the image tower's width C to the joint embedding of size D."""
+
+    def __init__(self, taps: int, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.fc = nn.ModuleList(nn.Linear(width, embed_dim) for _ in range(taps))
+
+    def forward(self, tokens: Sequence[Tensor], text: Tensor) -> Tensor:
+        """Anomalous less normal logit of each patch [taps, B, N]; its sigmoid is the softmax's anomalous column.
+
+        From the original path's patch tokens of each tap [B, N, C], and text of each image's class [B, D, 2].
+        """
+        towards_anomalous = (text[..., 1] - text[..., 0])[..., None]  # [B, D, 1]
+        logits = []
+        for layer, x in zip(self.fc, tokens, strict=True):
+            embedded = layer(x)  # [B, N, D]
+            similarity = (embedded @ towards_anomalous).squeeze(-1)
+            logits.append(PATCH_TEMPERATURE * similarity / embedded.norm(dim=-1).clamp_min(1e-12))
+        return torch.stack(logits)
+
+
+def adapters_for(backbone: Backbone) -> LinearAdapters:
+    """Untrained adapters that fit a backbone, on its device."""
+    adapters = LinearAdapters(len(backbone.features_list), *backbone.clip.visual.proj.shape)
+    return use_fastest_kernels(adapters, backbone.device, backbone.precision)
+
+
+def training_loss(logits: Tensor, masks: Tensor, upsampling: Tensor) -> Tensor:
+    """Focal and dice loss of the anomalous probability, summed over the taps.
+
+    From the adapters' logits [taps, B, N], the ground truth, bool [B, S, S], and the matrix to pixels [S, g].
+    """
+    probabilities = anomalous_probabilities(logits, upsampling)  # [taps, B, S, S]
+    return sum(focal_loss(one, masks) + dice_loss(one, masks) for one in probabilities)
+
+
 @dataclass(eq=False)
 class SDP:
-    """Maps and scores from a frozen CLIP and text features alone."""
+    """Maps and scores from a frozen CLIP and text features; of SDP+, from trained adapters, too."""
 
     backbone: Backbone
     text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
     fidelity: Fidelity  # how the taps are taken
     smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
-    reads_ori = False  # whether `maps` needs the original path's tokens
+    adapters: LinearAdapters | None = None  # of SDP+, for this backbone
 
     def __post_init__(self) -> None:
         size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
@@ -61,6 +107,7 @@ class SDP:
         self.filter = gaussian_matrix(size, sigma).to(device)  # [S, S]
         upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
         self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
+        self.adapter_upsampling = adapter_upsampling(self.backbone)  # [S, g]
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
@@ -71,14 +118,14 @@ class SDP:
             images,
             self.backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
-            with_ori=self.reads_ori,
+            with_ori=self.adapters is not None,
         )
-        return Prediction(maps=self.maps(taps, text), text_prob=image_probability(taps[-1], text))
-
-    def maps(self, taps: Sequence[Tap], text: Tensor) -> Tensor:
-        """Anomaly maps [B, S, S] from the taps and the text features of the images' classes [B, D, 2]."""
         grid = self.backbone.grid
-        return resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
+        maps = resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
+        if self.adapters is not None:
+            logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
+            maps = maps + resample(anomalous_probabilities(logits, self.adapter_upsampling).sum(dim=0), self.filter)
+        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text))
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""

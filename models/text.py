@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention import run_block
 from models.backbone import Backbone
 from models.prompts import PromptEnsemble
 from models.representative import RepVecChoice, representative_vector
@@ -19,7 +18,7 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 256  # sentences at once, which bounds the memory
+CHUNK = 64  # sentences at once: few enough to be of like lengths
 
 
 def class_text_features(
@@ -62,11 +61,7 @@ def _cached_embeddings(backbone: Backbone, sentences: list[str], cache_dir: Path
 
 @torch.inference_mode()
 def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
-    """Unit-length embeddings of sentences, float32 [n, D].
-
-    The tower is causal and read at the end-of-text token, so what stands behind that token changes nothing:
-    sentences of one length are encoded together, without any padding.
-    """
+    """Encode sentences as unit vectors, float32 [n, D]."""
     clip = backbone.clip
     tokens = open_clip.tokenize(list(sentences), clip.context_length + 1)  # cut off there, and filled up with 0
     for sentence, beyond in zip(sentences, tokens[:, -1].tolist(), strict=True):
@@ -75,14 +70,10 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
                 f"the sentence '{sentence}' has more than the {clip.context_length} tokens that {backbone.name} reads; "
                 "choose a shorter name for the object, or shorter --prompts"
             )
-    lengths = tokens.argmax(dim=-1) + 1  # the end-of-text token has the highest id
-    embeddings = torch.empty(len(tokens), clip.visual.output_dim, device=backbone.device)
-    for length in lengths.unique().tolist():
-        same = lengths == length
-        ids = tokens[same, :length].to(backbone.device)  # [m, length]
-        with backbone.autocast():
-            x = torch.cat([_encode_one_length(clip, chunk) for chunk in ids.split(CHUNK)])
-        embeddings[same.to(backbone.device)] = F.normalize(x.float(), dim=-1)
+    order = tokens.argmax(dim=-1).argsort()  # so that sentences of like lengths are encoded together
+    with backbone.autocast():
+        parts = [encode_tokens(clip, ids.to(backbone.device)) for ids in tokens[order].split(CHUNK)]
+    embeddings = torch.cat(parts)[order.argsort()]
     if not embeddings.isfinite().all():
         raise UserError(
             f"{backbone.name} gave sentence embeddings that are not finite: with --precision fp16 or bf16 try fp32, "
@@ -91,18 +82,19 @@ def encode_sentences(backbone: Backbone, sentences: Sequence[str]) -> Tensor:
     return embeddings
 
 
-def _encode_one_length(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
-    """Embeddings [m, D] of token ids [m, length] whose last token is the end of text.
+def encode_tokens(clip: open_clip.CLIP, ids: Tensor) -> Tensor:
+    """Encode token ids [n, T] as unit vectors, float32 [n, D].
 
-    Of the last block only that token's output is needed, so only its query and its MLP are computed.
+    The tower is causal and read at the end-of-text token, so what all rows have behind theirs is left out.
     """
-    x = clip.token_embedding(ids) + clip.positional_embedding[: ids.shape[1]]  # [m, length, C]
-    *blocks, last = clip.transformer.resblocks
-    for block in blocks:
-        x = run_block(block, x, causal=True)
-    x = clip.ln_final(run_block(last, x, slice(-1, None)))[:, 0]
+    ends = ids.argmax(dim=-1)  # the end-of-text token has the highest id
+    length = int(ends.max()) + 1
+    x = clip.token_embedding(ids[:, :length]) + clip.positional_embedding[:length]  # [n, length, C]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+    x = clip.ln_final(x[torch.arange(len(x)), ends])  # [n, C]
     projection = clip.text_projection
-    return x @ projection if isinstance(projection, Tensor) else projection(x)
+    x = x @ projection if isinstance(projection, Tensor) else projection(x)
+    return F.normalize(x.float(), dim=-1)
 
 
 def discard_text_tower(backbone: Backbone) -> None:

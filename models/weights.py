@@ -45,9 +45,8 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
     """
     path = local_weights(model, pretrained, folder) or _download(model, pretrained, folder)
     digest = sha256_of(path)
-    if path != Path(pretrained):
-        return Weights(path, digest, tag=pretrained)
-    return Weights(path, digest, tag="openai" if digest in _openai_digests() else None)
+    of_users = "openai" if digest in _openai_digests() else None
+    return Weights(path, digest, tag=of_users if path == Path(pretrained) else pretrained)
 
 
 def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Path | None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapter import AdaptedFeatures, ImageAdapter
+from models.dp_clip import AdaptedFeatures, ImageAdapter
 
 
 def plain_features(visual: nn.Module, adapter: ImageAdapter, images: Tensor) -> AdaptedFeatures:
@@ -24,11 +24,11 @@ def plain_features(visual: nn.Module, adapter: ImageAdapter, images: Tensor) -> 
         attended, weights = attention(x, x, x, need_weights=True)
         z = z + attended
         z = z + block.mlp(block.ln_2(z))
-        if number in settings.adapt_layers:
-            layer = adapter.layer_adapters[settings.adapt_layers.index(number)]
+        if number in settings.image_adapt_layers:
+            layer = adapter.layer_adapters[settings.image_adapt_layers.index(number)]
             y = F.leaky_relu(_grn(layer.grn, layer.fc(z), dim=1 if settings.grn_over_batch else 0))
             y = y * z.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True)
-            z = settings.adapt_weight * y + (1 - settings.adapt_weight) * z
+            z = settings.image_adapt_weight * y + (1 - settings.image_adapt_weight) * z
         kept.append((z, weights))
 
     def project(head: nn.Module, tap: int) -> Tensor:

@@ -12,10 +12,9 @@ import torch
 import engine.loading
 import test_dp_clip
 import train_dp_clip
-from models.adapter import ImageAdapter
 from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters
 from models.checkpoints import read_checkpoint
-from models.dp_clip import image_adapter_for
+from models.dp_clip import ImageAdapter, image_adapter_for
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from tests.scripts import record, run_calls
@@ -193,9 +192,9 @@ def test_options_say_what_the_authors_file_does_not(sets, model, authors, tmp_pa
     [
         (96, 64, {}, r"other\.pth does not fit .*tiny\.json; give --model and that of its training"),
         (128, 32, {}, r"other\.pth does not fit .*tiny\.json; give --model and that of its training"),
-        (128, 64, {"adapt_layers": (0,)}, r"layer_adapters\.1\.fc\.weight \[128, 128\] is missing there"),
+        (128, 64, {"image_adapt_layers": (0,)}, r"layer_adapters\.1\.fc\.weight \[128, 128\] is missing there"),
         (128, 64, {"features_list": (4, 8)}, r"seg_proj\.2\.fc\.weight \[64, 128\] is missing there"),
-        (128, 64, {"adapt_layers": (0, 1, 2)}, r"layer_adapters\.2\.fc\.weight \[128, 128\] has no counterpart"),
+        (128, 64, {"image_adapt_layers": (0, 1, 2)}, r"layer_adapters\.2\.fc\.weight \[128, 128\] has no counterpart"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_with_both_shapes(

@@ -13,7 +13,7 @@ import test_sdp_plus
 import train_sdp_plus
 from datasets.loader import epoch_order
 from engine.sdp_plus_training import SDPPlusTraining
-from models.token_cache import encode_patch_tokens
+from engine.tokens import encode_patch_tokens
 from tests import small_data, tiny_clip
 from tests.scripts import record, run_calls
 from utils.errors import UserError

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.adapter import AdapterSettings, ImageAdapter
 from models.backbone import Backbone
-from models.dp_clip import image_adapter_for
+from models.dp_clip import AdapterSettings, ImageAdapter, image_adapter_for
 from tests import tiny_clip
 
 
@@ -23,7 +22,7 @@ def draw(name: str, shape: tuple[int, ...]) -> Tensor:
 def settings(**overrides) -> AdapterSettings:
     """Those of the golden numbers, in released fidelity."""
     return AdapterSettings(
-        **{"features_list": tiny_clip.FEATURES_LIST, "adapt_layers": (0, 1), "grn_over_batch": True, **overrides}
+        **{"features_list": tiny_clip.FEATURES_LIST, "image_adapt_layers": (0, 1), "grn_over_batch": True, **overrides}
     )
 
 

@@ -82,7 +82,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
 
 def test_attention_while_training_is_that_of_torch():
     query, key, value = torch.randn(3, 2, 2, 5, 8, generator=torch.manual_seed(0))
-    found = explicit_attention(query, key, value, is_causal=False)
+    found = explicit_attention(query, key, value)
     torch.testing.assert_close(found, F.scaled_dot_product_attention(query, key, value))
 
 

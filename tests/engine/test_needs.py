@@ -13,12 +13,11 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from engine.evaluation import evaluate
 from engine.needs import Dimensions, dimensions_of
+from engine.tokens import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.presets import PRESETS
-from models.sdp import SDP
-from models.sdp_plus import SDPPlus, adapters_for
-from models.token_cache import TokenCache, encode_patch_tokens
+from models.sdp import SDP, adapters_for
 from tests import tiny_clip
 from utils.evaluation_types import Prediction, Writer
 from utils.runtime import Stopwatch
@@ -102,7 +101,7 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
     text = {"nut": torch.ones(backbone.clip.visual.output_dim, 2)}
     detector = SDP(backbone, text, RELEASED, 2.0)
     if method == "SDP+":
-        detector = SDPPlus(backbone, text, RELEASED, 2.0, adapters_for(backbone))
+        detector = SDP(backbone, text, RELEASED, 2.0, adapters_for(backbone))
     size = backbone.image_size
 
     def predict() -> Prediction:

@@ -24,7 +24,7 @@ from engine.dp_clip_training import DPClipTraining
 from engine.options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
-from models.sdp_plus import SDPPlus, adapters_for
+from models.sdp import SDP, adapters_for
 from tests import tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
 from utils.errors import run
@@ -89,8 +89,7 @@ def random_text(backbone) -> dict[str, torch.Tensor]:
 def test_a_compiled_tower_gives_sdp_plus_the_same_maps(backbone, compiled, name):
     adapters, fidelity, text = adapters_for(backbone), Fidelity.named(name), random_text(backbone)
     one, other = (
-        SDPPlus(tower, text, fidelity, 2.0, adapters).predict(tiny_clip.images(), CLASSES)
-        for tower in (backbone, compiled)
+        SDP(tower, text, fidelity, 2.0, adapters).predict(tiny_clip.images(), CLASSES) for tower in (backbone, compiled)
     )
     assert relative_error(other.maps, one.maps) < ROUNDING
     assert relative_error(other.text_prob, one.text_prob) < ROUNDING

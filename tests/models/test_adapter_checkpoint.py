@@ -10,18 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.adapter_checkpoint import (
-    SDP_PLUS,
-    AdapterCheckpoint,
-    checkpoint_of,
-    load_adapters,
-    mismatches,
-    read_adapters,
-)
+from models.adapter_checkpoint import SDP_PLUS, AdapterCheckpoint, load_adapters, mismatches, read_adapters
 from models.backbone import Backbone
-from models.sdp_plus import LinearAdapters, adapters_for
+from models.sdp import LinearAdapters, adapters_for
 from models.weights import Weights
 from utils.errors import UserError
+
+
+def our_form(adapters: LinearAdapters, backbone: Backbone, fidelity: str) -> dict:
+    """What a training writes, the least of it."""
+    record = {"epoch": 3, "method": SDP_PLUS, "fidelity": fidelity, "backbone": backbone.record}
+    return {"linear_layers": adapters.state_dict()} | record
 
 
 def read(path: Path) -> AdapterCheckpoint:
@@ -54,7 +53,7 @@ def test_the_authors_form_loads_as_released(backbone, adapters, tmp_path):
 
 def test_our_own_form_keeps_its_origin(backbone, adapters, tmp_path):
     path = tmp_path / "epoch_3.pth"
-    torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "corrected", epoch=3), path)
+    torch.save(our_form(adapters, backbone, "corrected"), path)
     checkpoint = read(path)
     assert checkpoint.fidelity == "corrected"
     assert checkpoint.origin["epoch"] == 3
@@ -134,7 +133,7 @@ def test_other_shapes_are_refused_by_both(backbone, tmp_path, taps, width, embed
 
 def test_other_blocks_are_refused(backbone, adapters, tmp_path):
     path = tmp_path / "other.pth"
-    torch.save(checkpoint_of(SDP_PLUS, adapters, backbone, "released", epoch=1), path)
+    torch.save(our_form(adapters, backbone, "released"), path)
     with pytest.raises(UserError, match="was trained on blocks 2 4 6 8, and the blocks tapped here are 1 3 5 7"):
         load(read(path), replace(backbone, features_list=(1, 3, 5, 7)))
 

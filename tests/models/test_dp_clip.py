@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from models.adapter import GRN, AdaptedFeatures, ImageAdapter, encode_adapted
 from models.anomaly_map import adapter_upsampling, gaussian_matrix, resample
 from models.backbone import Backbone
-from models.dp_clip import DPClip, training_loss
+from models.dp_clip import GRN, AdaptedFeatures, DPClip, ImageAdapter, encode_adapted, training_loss
 from models.losses import MomentumPrototypes
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
@@ -125,8 +124,8 @@ def test_no_gradient_is_computed_for_frozen_weights_nor_before_the_first_adapter
         {},
         {"relu": True},
         {"grn": False},
-        {"adapt_layers": (2, 5), "adapt_weight": 0.6},
-        {"features_list": (3, 7), "adapt_layers": (0,)},
+        {"image_adapt_layers": (2, 5), "image_adapt_weight": 0.6},
+        {"features_list": (3, 7), "image_adapt_layers": (0,)},
     ],
 )
 def test_corrected_features_are_those_of_a_plain_implementation(backbone, overrides):

@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.losses import dice_loss, focal_loss
-from models.sdp_plus import (
-    LinearAdapters,
-    SDPPlus,
-    adapter_upsampling,
-    adapters_for,
-    anomalous_probabilities,
-    training_loss,
-)
+from models.sdp import SDP, LinearAdapters, adapter_upsampling, adapters_for, anomalous_probabilities, training_loss
 from tests import tiny_clip
 from tests.compare import ROUNDING, relative_error
 
@@ -46,7 +39,7 @@ def patch_tokens(backbone, images) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("smoothing, key", [(0, "sdp_plus_map_unsmoothed"), (8, "sdp_plus_map")])
 def test_maps_meet_the_goldens(backbone, golden, text, adapters, smoothing, key):
-    detector = SDPPlus(backbone, text, RELEASED, smoothing, adapters)
+    detector = SDP(backbone, text, RELEASED, smoothing, adapters)
     prediction = detector.predict(tiny_clip.images(), CLASSES)
     assert relative_error(prediction.maps, golden[key]) < ROUNDING
     assert relative_error(prediction.text_prob, golden["sdp_text_prob"]) < ROUNDING
@@ -108,7 +101,7 @@ def test_leaving_out_the_surgery_path_changes_nothing_else(backbone, features_li
 
 
 def test_maps_do_not_depend_on_the_batch(backbone, text, adapters):
-    detector = SDPPlus(backbone, text, Fidelity.named("corrected"), 8, adapters)
+    detector = SDP(backbone, text, Fidelity.named("corrected"), 8, adapters)
     images, names = tiny_clip.images(5), ["bottle", "metal_nut", "bottle", "bottle", "metal_nut"]
     together = detector.predict(images, names)
     for i, name in enumerate(names):

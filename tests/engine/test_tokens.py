@@ -1,5 +1,6 @@
 """The cache of patch tokens: exact, complete or absent, and safe from other runs."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import token_cache
+from engine.tokens import TokenCache, encode_patch_tokens
 from models.fidelity import Fidelity
-from models.token_cache import TokenCache, encode_patch_tokens
 from models.weights import Weights
 from tests import tiny_clip
 from utils import checked_arrays
@@ -128,9 +128,7 @@ def test_two_runs_may_write_the_same_image(cache, tokens):
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(cache, monkeypatch):
     assert cache.reserve(3).startswith("the patch tokens of 3 images take 0.00 GiB")
-    monkeypatch.setattr(
-        token_cache.shutil, "disk_usage", lambda _: token_cache.shutil._ntuple_diskusage(10**9, 0, 10**6)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**6))
     with pytest.raises(UserError, match="too few; name another disk with --cache_dir"):
         cache.reserve(4)
 
