@@ -144,12 +144,15 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
     the highest score are given, under the names in `REGION`.
     """
-    labels, count = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel())[1:].tolist()
-    peaks = ndimage.maximum_position(anomaly_map, labels, range(1, count + 1))
+    labels, _ = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
+    marked = np.flatnonzero(labels)  # which are few in a large map
+    own, scores = labels.ravel()[marked], anomaly_map.ravel()[marked]
+    areas = np.bincount(own)[1:]
+    highest = marked[np.lexsort((scores, own))[np.cumsum(areas) - 1]]
+    peaks = np.transpose(np.unravel_index(highest, anomaly_map.shape)).tolist()
     across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
     regions = []
-    for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas, peaks, strict=True):
+    for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas.tolist(), peaks, strict=True):
         x, y = round(columns.start * across), round(rows.start * down)
         box = (x, y, round(columns.stop * across) - x, round(rows.stop * down) - y)
         peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
