@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, Range, is_result, load_rgb, passed_over
+from datasets.images import IMAGE_SUFFIXES, Picture, Range, is_result, load_rgb, passed_over
 from datasets.transforms import image_transform
 from utils.errors import UserError
 from utils.files import matches, visible_files
@@ -86,7 +86,7 @@ class Photograph:
 class PhotographDataset(Dataset):
     """The files `paths` for a model's input of `image_size` pixels a side; one that cannot be read gives its error."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Picture]
     image_size: int
     intensity: Range | None = None  # see `load_rgb`
 
@@ -99,9 +99,10 @@ class PhotographDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, Photograph | UserError]:
         try:
-            if os.path.isdir(self.paths[index]):  # noqa: PTH112
-                os.listdir(self.paths[index])  # noqa: PTH208 - which says why it cannot be listed
-            image = load_rgb(self.paths[index], self.intensity)
+            path = self.paths[index]
+            if isinstance(path, str | Path) and os.path.isdir(path):  # noqa: PTH112
+                os.listdir(path)  # noqa: PTH208 - which says why it cannot be listed
+            image = load_rgb(path, self.intensity)
             prepared, size = image_transform(image, self.image_size), image.size
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
             return index, Photograph(prepared, torch.from_numpy(np.array(image)), size)
