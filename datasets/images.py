@@ -1,10 +1,13 @@
-"""Images and masks from files: every kind of pixels that is read has one defined result, every failure one sentence."""
+"""Images and masks: every kind of pixels that is read has one defined result, every failure one sentence."""
 
 import contextlib
+import io
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -24,15 +27,19 @@ if find_spec("pillow_heif"):  # which is optional
 # Of images that are not read.
 OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
 MAX_PIXELS = 512_000_000  # of an image, unless a caller says otherwise
+ImageSource = str | Path | Image.Image | np.ndarray  # a file's path, or a picture in memory
 Range = tuple[float, float]  # the values in a file that are shown as black and as white
 Depth = Literal["8 bits", "12 bits", "16 bits", "floating point"]
 WHITE: Mapping[Depth, float] = {"8 bits": 255, "12 bits": 4095, "16 bits": 65535, "floating point": 255}  # 0 is black
 
 BITS, PHOTOMETRIC, FILL_ORDER, PLANES, NUMBERS = 258, 262, 266, 284, 339  # tags of TIFF
 WHITE_IS_0, CMYK, YCBCR = 0, 5, 6  # values of PHOTOMETRIC
+ARRAYS: Mapping[str, Depth] = {"bool": "8 bits", "uint8": "8 bits", "uint16": "16 bits", "int32": "16 bits"}
+ARRAYS |= dict.fromkeys(("float16", "float32", "float64"), "floating point")  # by type
 
 OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
 PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
+_LIMIT = threading.Lock()
 LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one beside its lock
 
 
@@ -66,7 +73,7 @@ class Pixels(NamedTuple):
     mode: str  # Pillow's name for what the file has
 
 
-def load_rgb(path: str | Path, intensity: Range | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_rgb(source: ImageSource, intensity: Range | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image as RGB, upright; `intensity` are the values that become 0 and 255, by default the file's own.
 
     Colour modes of 8 bits are Pillow's `convert("RGB")`: grey is repeated, an alpha channel is dropped (as the authors'
@@ -75,15 +82,18 @@ def load_rgb(path: str | Path, intensity: Range | None = None, max_pixels: int =
     255, rounded and clipped, NaN as 0. Of several pages the first is read. An EXIF orientation is applied. A file that
     is missing, no image, truncated, of a kind that decoders are known to misread, or of more than `max_pixels` is
     a `UserError`.
+
+    The same holds for pictures in memory, which stay as they are. One of Pillow whose file has not been read is taken
+    from that file, as Pillow drops bits of some. An array is [H, W] or [H, W, channels], of grey or RGB.
     """
-    return load_rgb_and_mode(path, intensity, max_pixels)[0]
+    return load_rgb_and_mode(source, intensity, max_pixels)[0]
 
 
 def load_rgb_and_mode(
-    path: str | Path, intensity: Range | None = None, max_pixels: int = MAX_PIXELS
+    source: ImageSource, intensity: Range | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, str]:
     """An image as `load_rgb` gives it, and the mode its file has, by Pillow's name."""
-    with _opened(path, max_pixels) as (image, file):
+    with _opened(source, max_pixels) as (image, file):
         pixels = _decode(image, file)
     shown = pixels.image
     if intensity is not None or pixels.depth != "8 bits":
@@ -143,34 +153,54 @@ def mask_files(path: str | Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
-def value_range(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[Depth, Range]:
+def value_range(source: ImageSource, max_pixels: int = MAX_PIXELS) -> tuple[Depth, Range]:
     """Find an image's depth, and its least and greatest finite value; those of 8 bits are not looked at."""
-    with _opened(path, max_pixels) as (image, file):
-        if image.mode[0] not in "IF" and not _has_16_bits(image):
-            return "8 bits", (0.0, WHITE["8 bits"])
-        pixels = _decode(image, file)
+    with _opened(source, max_pixels) as (image, file):
+        may_have_more = isinstance(image, np.ndarray) or image.mode[0] in "IF" or _has_16_bits(image)
+        pixels = _decode(image, file) if may_have_more else None
+    if pixels is None or pixels.depth == "8 bits":
+        return "8 bits", (0.0, WHITE["8 bits"])
     values = pixels.image[np.isfinite(pixels.image)]
     return pixels.depth, (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
 def open_bounded(file: IO[bytes], formats: Sequence[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an image without reading its pixels; one of more than `max_pixels` is a `ValueError`."""
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit, one for the whole process, of which it warns past the log
-    image = Image.open(file, formats=formats)
-    if image.width * image.height > max_pixels:
-        raise ValueError(f"it has {image.width} x {image.height} pixels, more than --max_pixels {max_pixels}")
+    with _LIMIT:  # Pillow's own, one for the whole process, of which it warns past the log
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    _check_size(image.size, max_pixels)
     return image
 
 
+def _check_size(size: Sequence[int], max_pixels: int) -> None:
+    if prod(size) > max_pixels:
+        raise ValueError(f"it has {' x '.join(map(str, size))} pixels, more than --max_pixels {max_pixels}")
+
+
 @contextlib.contextmanager
-def _opened(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, IO[bytes]]]:
+def _opened(
+    source: ImageSource, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[Image.Image | np.ndarray, IO[bytes] | None]]:
+    """Open an image and its file; of one in memory there may be none."""
+    path, content = source, None
     try:
+        if not isinstance(source, str | Path):
+            path, is_array = getattr(source, "filename", "") or "in memory", isinstance(source, np.ndarray)
+            content = None if is_array else _unread(source)
+            if content is None:
+                _check_size(source.shape[1::-1] if is_array else source.size, max_pixels)
+                yield source, None
+                return
         if Path(path).suffix.lower() in HEIF & IMAGE_SUFFIXES:
             from pillow_heif import register_heif_opener
 
             register_heif_opener()
         # Given a path, Pillow would map some files into memory, and those on their side wrongly.
-        with open_regular(path) as file, open_bounded(file, FORMATS, max_pixels) as image:
+        with content or open_regular(path) as file, open_bounded(file, FORMATS, max_pixels) as image:
             if image.format == "TIFF" and (kind := _misread(image)):
                 raise ValueError(f"TIFF with {kind} is not read; save it as PNG, or as TIFF without that")
             yield image, file
@@ -181,6 +211,17 @@ def _opened(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Im
     except Exception as error:  # a broken file can make the decoders raise almost anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from error
+
+
+def _unread(image: Image.Image) -> IO[bytes] | None:
+    """The content of an image's file, as long as nothing was read of it, and so nothing changed."""
+    if image.format not in FORMATS or not getattr(image, "tile", None) or not image.fp or image.tell():
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    content = io.BytesIO(image.fp.read())
+    image.fp.seek(place)
+    return content
 
 
 def _misread(image: Image.Image) -> str | None:
@@ -212,10 +253,26 @@ def _has_16_bits(image: Image.Image) -> bool:
     return bits == 16 and image.mode in ("RGB", "RGBA")
 
 
-def _decode(image: Image.Image, file: IO[bytes]) -> Pixels:
+def _from_array(values: np.ndarray) -> Pixels:
+    depth, channels = ARRAYS.get(values.dtype.name), values.shape[2:] or (1,)
+    if depth is None:
+        raise ValueError(f"an image is an array of {', '.join(ARRAYS)}, not of {values.dtype}: convert it")
+    if values.ndim not in (2, 3) or not values.size or channels[0] > 4:
+        raise ValueError(f"an image is an array [height, width] or [height, width, 1 to 4], not {list(values.shape)}")
+    if values.ndim == 3:
+        values = values[..., :3] if channels[0] > 2 else values[..., 0]
+    if depth == "8 bits":
+        image = Image.fromarray(np.multiply(values, 255 if values.dtype == bool else 1, dtype=np.uint8))
+        return Pixels(image, depth, image.mode)
+    return Pixels(values, depth, values.dtype.name)
+
+
+def _decode(image: Image.Image | np.ndarray, file: IO[bytes] | None) -> Pixels:
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
     mode = image.mode
     is_table = image.format == "BMP" and mode in ("1", "L")  # for which Pillow may take indices
-    if is_table or mode == "F" or _has_16_bits(image):
+    if file is not None and (is_table or mode == "F" or _has_16_bits(image)):
         import cv2  # which takes long, and few files need
 
         file.seek(0)
@@ -228,7 +285,9 @@ def _decode(image: Image.Image, file: IO[bytes]) -> Pixels:
         return Pixels(values, "16 bits" if values.dtype == np.uint16 else "floating point", mode)
     tags = image.tag_v2 if image.format == "TIFF" else {PHOTOMETRIC: 1}
     bits, photometric = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC, WHITE_IS_0)
-    ImageOps.exif_transpose(image, in_place=True)
+    image = ImageOps.exif_transpose(image, in_place=file is not None) or image  # a user's own stays as it is
+    if mode == "F":
+        return Pixels(np.asarray(image), "floating point", mode)
     if mode.startswith("I"):
         values = np.asarray(image)
         if photometric == WHITE_IS_0:

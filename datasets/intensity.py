@@ -4,23 +4,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
-from datasets.images import MAX_PIXELS, WHITE, Depth, Range, value_range
+from datasets.images import MAX_PIXELS, WHITE, Depth, ImageSource, Range, value_range
 from utils.errors import UserError
 
 LOOKED_AT = 32  # images, to see whether there is something to warn of
 WHITES = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16)))  # of the ranges that cameras and programs fill
 
 
-def find_range(intensity: str, paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> tuple[Range | None, list[str]]:
-    """Find the values that `intensity`, as the option has it, means for the images at `paths`; None for their files'.
+def find_range(
+    intensity: str, images: Sequence[ImageSource], max_pixels: int = MAX_PIXELS
+) -> tuple[Range | None, list[str]]:
+    """Find the values that `intensity`, as the option has it, means for the images; None for their files' range.
 
     It is also said whether they use a sliver of their files' range, or go beyond it, or use a sliver of a given range
     in floating point. A range that the images' depth does not have, or for several depths, is a `UserError`.
     """
     given = None if intensity in ("auto", "full") else tuple(map(float, intensity.split(",")))
-    values = _values_by_depth(paths if intensity == "auto" else paths[:: max(1, len(paths) // LOOKED_AT)], max_pixels)
+    step = 1 if intensity == "auto" else max(1, len(images) // LOOKED_AT)
+    values = _values_by_depth(images[::step], max_pixels)
     if intensity != "full" and len(values) > 1:
         raise UserError(f"--intensity {intensity}: there are images of {' and of '.join(values)}: give full")
     said = []
@@ -44,15 +46,15 @@ def filled(low: float, high: float) -> Range:
     return next(((0.0, white) for white in WHITES if low >= 0 and high <= white), (low, max(high, low + 1)))
 
 
-def _values_by_depth(paths: Sequence[Path], max_pixels: int) -> dict[Depth, Range]:
+def _values_by_depth(images: Sequence[ImageSource], max_pixels: int) -> dict[Depth, Range]:
     """The least and greatest value of the images of each depth; those that cannot be read are told elsewhere."""
     found = defaultdict(list)
 
-    def read(path: Path) -> None:
+    def read(image: ImageSource) -> None:
         with suppress(UserError):
-            depth, values = value_range(path, max_pixels)
+            depth, values = value_range(image, max_pixels)
             found[depth].extend(values)
 
     with ThreadPoolExecutor() as readers:
-        list(readers.map(read, paths))
+        list(readers.map(read, images))
     return {depth: (min(values), max(values)) for depth, values in sorted(found.items())}

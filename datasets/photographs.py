@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, Range, is_result, load_rgb, passed_over
+from datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageSource, Range, is_result, load_rgb, passed_over
 from datasets.transforms import PICTURE_SIDE, as_array, image_transform
 from utils.errors import UserError
 from utils.files import matches, visible_files
@@ -84,26 +84,27 @@ class Photograph:
 
 @dataclass(frozen=True)
 class PhotographDataset(Dataset):
-    """The files `paths` for a model's input of `image_size` pixels a side; one that cannot be read gives its error."""
+    """Images for a model's input of `image_size` pixels a side; one that cannot be read gives its error."""
 
-    paths: Sequence[Path]
+    sources: Sequence[ImageSource]
     image_size: int
     intensity: Range | None = None  # see `load_rgb`, as the next
     max_pixels: int = MAX_PIXELS
     tiled: bool = False  # whether `pixels` are given
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
-    def place(self, index: int) -> Path:
+    def place(self, index: int) -> ImageSource:
         """Say where an item's image is."""
-        return self.paths[index]
+        return self.sources[index]
 
     def __getitem__(self, index: int) -> tuple[int, Photograph | UserError]:
         try:
-            if os.path.isdir(self.paths[index]):  # noqa: PTH112
-                os.listdir(self.paths[index])  # noqa: PTH208 - which says why it cannot be listed
-            image = load_rgb(self.paths[index], self.intensity, self.max_pixels)
+            source = self.sources[index]
+            if isinstance(source, str | Path) and os.path.isdir(source):  # noqa: PTH112
+                os.listdir(source)  # noqa: PTH208 - which says why it cannot be listed
+            image = load_rgb(source, self.intensity, self.max_pixels)
             prepared, size = image_transform(image, self.image_size), image.size
             pixels = torch.from_numpy(as_array(image)) if self.tiled else None
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))

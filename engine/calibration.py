@@ -20,7 +20,7 @@ from utils.pictures import ColourScale
 
 LEAST = 2  # images; with one there is no rate below 1 to promise
 UNRECORDED = ("config_sha256", "folder")  # settings that earlier versions left out
-IMAGES = "normal_sha256"  # where an origin has the SHA-256 of each file that was calibrated on
+IMAGES = "normal_sha256"  # where an origin has the SHA-256 of each file, or prepared picture, that was calibrated on
 ROUNDING = 1e-4  # of scores on other machines and in other batches, as a share of them
 TERMS = 2  # scores of an image that are tested: its probability by the text, and its map's maximum
 
@@ -47,6 +47,14 @@ class Calibration:
     def needed_images(self) -> int:
         """The least number of normal images for the rate asked for."""
         return int(np.ceil(TERMS / self.rate - 1 - 1e-9))
+
+    @property
+    def shortcoming(self) -> str | None:
+        """A sentence where so few images do not allow the rate asked for."""
+        if self.promised_rate <= self.rate:
+            return None
+        needed = f"a false-alarm rate of {self.rate:g} needs {self.needed_images} normal images or more"
+        return f"{needed}; with {len(self.map_max)} no less than {100 * self.promised_rate:.1f} % can be promised"
 
     @property
     def text_threshold(self) -> float:

@@ -17,7 +17,7 @@ from models.dp_clip import AdapterSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.presets import PRESETS, find_preset, preset_name
-from models.prompts import read_prompts
+from models.prompts import PromptEnsemble, read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
 from utils.arguments import as_given, plain_record
@@ -131,19 +131,24 @@ def _config(model: str) -> dict[str, Any]:
 
 
 def with_trained_prompts(options: P, checkpoint: AdapterCheckpoint | None, given: PromptOptions) -> P:
-    """Take the sentences of a training for the prompts of resolved options that were left open.
-
-    Where they are not to be had here, or have changed, they are written from the checkpoint into the cache.
-    """
+    """Take the sentences of a training for the prompts of resolved options that were left open."""
     recorded = checkpoint and checkpoint.prompts.get(options.prompts)
-    if given.prompts is not None or recorded is None:
-        return options
+    return (
+        options if given.prompts is not None or recorded is None else with_prompts(options, recorded, checkpoint.path)
+    )
+
+
+def with_prompts(options: P, recorded: PromptEnsemble, source: Path) -> P:
+    """Take recorded sentences for the prompts of resolved options.
+
+    Where they are not to be had here, or have changed, they are written from the `source` into the cache.
+    """
     with suppress(UserError):
         if read_prompts(options.prompts) == recorded:
             return options
     path = options.cache_dir / "prompts" / f"{recorded.sha256}.json"
     write_json(path, recorded.record())
-    logger.info("the prompts are those that %s was trained with, in %s", checkpoint.path, path)
+    logger.info("the prompts are those that %s was made with, in %s", source, path)
     return replace(options, prompts=str(path))
 
 

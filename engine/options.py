@@ -89,11 +89,10 @@ class DataSetsOptions(LayoutOptions):
     classes: tuple[str, ...] | None = option("take these classes only (default: all)", metavar="CLASS")
 
 
-class ReadingOptions(Options):
+class ImageOptions(Options):
     """How images are read."""
 
     batch_size: PositiveInt = option("images a batch", 8)
-    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
     max_pixels: PositiveInt = option(MAX_PIXELS, images.MAX_PIXELS, metavar="N")
 
@@ -113,6 +112,12 @@ class TileOptions(Options):
         """Say which option would do nothing, or what those of other groups say."""
         idle = (name for name in TILES if self.tile is None and getattr(self, name) is not None)
         return next((f"--{name} goes with --tile" for name in idle), None) or super().mistake()
+
+
+class ReadingOptions(ImageOptions):
+    """How images are read ahead."""
+
+    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
 
 
 class BackboneOptions(Options):
@@ -396,9 +401,15 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
 
 def trained_options(options: TrainingOptions) -> dict[str, Any]:
     """The resolved options of a training that its checkpoints record; None is left open."""
-    preset, found = find_preset(options.model), plain_record(options)
-    pretrained = None if preset is not None and preset.pretrained == options.pretrained else options.pretrained
-    if pretrained is not None and Path(pretrained).is_file():
+    found = plain_record(options)
+    return named_backbone(options) | {name: found[name] for name in OF_A_DETECTOR if name in found}
+
+
+def named_backbone(options: BackboneOptions) -> dict[str, str | None]:
+    """Model and weights of resolved options as any working folder knows them; None for the preset's own weights."""
+    preset, pretrained = find_preset(options.model), options.pretrained
+    if preset is not None and preset.pretrained == pretrained:
+        pretrained = None
+    elif pretrained is not None and Path(pretrained).is_file():
         pretrained = str(Path(pretrained).resolve())
-    of_detector = {name: found[name] for name in OF_A_DETECTOR if name in found}
-    return {"model": preset_name(options.model), "pretrained": pretrained, **of_detector}
+    return {"model": preset_name(options.model), "pretrained": pretrained}

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,18 +14,26 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.images import Range
+from datasets.images import ImageSource, Range
 from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
 from datasets.registry import get_spec
-from engine.calibration import IMAGES, LEAST, Calibration, read_calibration
+from engine.calibration import IMAGES, LEAST, Calibration, difference, read_calibration
 from engine.detectors import METHODS
-from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
+from engine.loading import (
+    as_trained,
+    backbone_from_options,
+    differences,
+    find_device,
+    with_prompts,
+    with_trained_prompts,
+)
 from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, tile_settings
-from engine.prediction_options import PredictionOptions
+from engine.prediction_options import DetectorOptions, PredictionOptions
 from engine.prediction_writer import LINES, Prediction, PredictionWriter
+from engine.saved_detectors import SavedDetector
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
@@ -33,13 +41,13 @@ from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Prediction as DetectorPrediction
 from utils.files import sha256_of
-from utils.runtime import environment, git_commit, locked, progress, seed_everything, start_log
+from utils.runtime import environment, float32_convolutions, git_commit, locked, progress, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
 NOT_FINITE = "the anomaly map has values that are not finite; see --precision and the weights"
 CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
-TOO_FEW = "a false-alarm rate of %g needs %d normal images or more; with %d no less than %.1f %% can be promised"
+Item = tuple[int, Photograph | UserError]  # which photograph, and it, or why it could not be read
 Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
 
 
@@ -73,8 +81,8 @@ def predict(options: PredictionOptions) -> int:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
             logger.info(CALIBRATED, count, folder / "calibration.json", percent)
-            if calibration.promised_rate > calibration.rate:
-                logger.warning(TOO_FEW, calibration.rate, calibration.needed_images, count, percent)
+            if calibration.shortcoming:
+                logger.warning("%s", calibration.shortcoming)
         order = from_main(lambda: writer.order)
         logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
         for index, found in predictor.predict(paths, order, "predicting"):
@@ -90,16 +98,21 @@ def _listed() -> Iterator[str]:
 class Predictor:
     """The method that options name, and what its scores depend on.
 
-    In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one.
+    In released fidelity DP-CLIP's images influence each other within a batch, so they are taken one by one. What a
+    `saved` detector brings is not read or computed again, and its scores must depend on the same.
     """
 
-    def __init__(self, options: PredictionOptions, intensity: Range | None = None) -> None:
+    def __init__(
+        self, options: DetectorOptions, intensity: Range | None = None, saved: SavedDetector | None = None
+    ) -> None:
         method = METHODS[options.method]()
+        checkpoint = saved and saved.checkpoint
         if method.read is None and options.checkpoint is not None:
             raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
-        if method.read is not None and options.checkpoint is None:
+        if method.read is not None and options.checkpoint is None and checkpoint is None:
             raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
-        checkpoint = method.read and method.read(options.checkpoint)
+        if options.checkpoint is not None:
+            checkpoint = method.read(options.checkpoint)
         spec = replace(get_spec("folder"), domain=options.domain)
         given = options
         trained = as_trained(checkpoint, options)
@@ -109,14 +122,20 @@ class Predictor:
         if fidelity.grn_over_batch and options.batch_size > 1:
             logger.info("in released fidelity the images of a batch influence each other: they are taken one by one")
             options = replace(options, batch_size=1)
+        if saved is not None and saved.record.prompts is not None:
+            options = with_prompts(options, saved.record.prompts, saved.path)
         prompts = read_prompts(options.prompts)
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
-        text = method.text_features(options, backbone, {options.object: options.object})
-        for difference in differences(checkpoint, backbone, options, given):
-            logger.warning("%s", difference)
+        if saved is not None:
+            text = {options.object: saved.text.to(backbone.device)}
+        else:
+            text = method.text_features(options, backbone, {options.object: options.object})
+        for sentence in differences(checkpoint, backbone, options, given):
+            logger.warning("%s", sentence)
         self.options, self.backbone, self.intensity = options, backbone, intensity
         self.tiling = tiling_of(options)
+        self.checkpoint, self.prompts, self.text = checkpoint, prompts, text[options.object]
         described = describe(options, backbone, fidelity, checkpoint)
         self.notes = [made_with(described), *notes_on(spec.name, described)]
         for note in self.notes:
@@ -138,27 +157,36 @@ class Predictor:
             **tile_settings(options),
             **method.record(options, trained),
         }
+        if saved is not None and (found := difference(saved.record.origin, self.origin)):
+            remedy = "it predicts as it did with the same weights and settings alone"
+            raise UserError(f"{saved.path} was made with {found}: {remedy}")
+
+    def dataset(self, sources: Sequence[ImageSource]) -> PhotographDataset:
+        """The photographs as they are to be read for `predict_items`."""
+        reading = (self.intensity, self.options.max_pixels, self.tiling is not None)
+        return PhotographDataset(sources, self.backbone.image_size, *reading)
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""
         tiled, options = self.tiling is not None, self.options
-        reading = (self.intensity, options.max_pixels, tiled)
-        dataset = PhotographDataset(paths, self.backbone.image_size, *reading)
         batches = in_batches(order, 1 if tiled else options.batch_size)[rank() :: world_size()]
-        ahead = 1 if tiled else None
-        loader = make_loader(dataset, batches, options.num_workers, prefetch_factor=ahead, collate_fn=list)
+        reading = {"prefetch_factor": 1 if tiled else None, "collate_fn": list}
+        loader = make_loader(self.dataset(paths), batches, options.num_workers, **reading)
         if tiled:
-            found = ([one] for one in self._predict(chain.from_iterable(loader)))
+            found = ([one] for one in self.predict_items(chain.from_iterable(loader)))
         else:
-            found = (list(self._predict(batch)) for batch in loader)
+            found = (list(self.predict_items(batch)) for batch in loader)
         with logging_redirect_tqdm(), progress(total=len(order), unit="image", desc=description) as bar:
             for batch in in_turn(found, UserError):
                 yield from batch
                 bar.update(len(batch))
 
-    def _predict(self, items: Iterable[tuple[int, Photograph | UserError]]) -> Iterator[Found]:
+    def predict_items(self, items: Iterable[Item]) -> Iterator[Found]:
+        """Predict items of `dataset`, in batches."""
+
         def predict(images: torch.Tensor, class_names: Sequence[str]) -> DetectorPrediction:
-            return self.detector.predict(images.to(self.backbone.device), class_names)
+            with float32_convolutions():
+                return self.detector.predict(images.to(self.backbone.device), class_names)
 
         name, batch_size = self.options.object, self.options.batch_size
         pictures = (
@@ -185,23 +213,32 @@ def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | N
         return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
         return None
+    found = predictor.predict(paths, range(len(paths)), "calibrating")
+    if not is_main():  # which is handed all of them
+        list(found)
+        return None
+    return calibrate(found, paths, options.false_alarm_rate, predictor.origin, f"--normal_dir {options.normal_dir}")
+
+
+def calibrate(
+    found: Iterable[Found], pictures: Sequence[ImageSource], rate: float, origin: Mapping[str, Any], place: str
+) -> Calibration:
+    """Make a calibration from what was found on normal pictures, which messages call `place`; copies count once."""
     by_image: dict[bytes, dict[str, float]] = {}  # a copy says nothing new, and would promise more than holds
     files, copies = set(), 0
-    for index, found in predictor.predict(paths, range(len(paths)), "calibrating"):
-        if isinstance(found, UserError):
-            logger.warning("left out of the calibration: %s", found)
+    for index, prediction in found:
+        if isinstance(prediction, UserError):
+            logger.warning("left out of the calibration: %s", prediction)
         else:
-            files.add(sha256_of(paths[index]))
-            digest = hashlib.sha256(found.photograph.image.numpy()).digest()
+            digest = hashlib.sha256(prediction.photograph.image.numpy()).digest()
+            is_file = isinstance(pictures[index], str | Path)
+            files.add(sha256_of(pictures[index]) if is_file else digest.hex())
             copies += digest in by_image
-            by_image[digest] = found.scores
-    if not is_main():
-        return None
+            by_image[digest] = prediction.scores
     scores = list(by_image.values())
     if copies:
-        logger.warning("--normal_dir %s holds copies, which count once: %d images", options.normal_dir, copies)
+        logger.warning("%s holds copies, which count once: %d images", place, copies)
     if len(scores) < LEAST:
-        raise UserError(f"--normal_dir {options.normal_dir}: {len(scores)} images are too few, give at least {LEAST}")
+        raise UserError(f"{place}: {len(scores)} images are too few, give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}
-    origin = predictor.origin | {IMAGES: sorted(files)}
-    return Calibration(**by_score, rate=options.false_alarm_rate, origin=origin)
+    return Calibration(**by_score, rate=rate, origin={**origin, IMAGES: sorted(files)})

@@ -10,6 +10,7 @@ from engine.options import (
     FIDELITY,
     MODEL,
     BackboneOptions,
+    ImageOptions,
     PromptOptions,
     ReadingOptions,
     SeedOptions,
@@ -18,15 +19,23 @@ from engine.options import (
 from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
+OF_METHODS = tuple(dict.fromkeys(METHOD_OPTIONS.values()))
+THRESHOLDS = ("normal_dir", "calibration", "threshold")  # options that bring one
 
-class MethodOptions(Options):
-    """What is looked at, and by which method."""
+
+class InputOptions(Options):
+    """What is looked at."""
 
     inputs: tuple[str, ...] = required(
         "image files, folders, patterns in quotes like 'parts/**/*.png', or - for a list on standard input",
         positional=True,
         metavar="INPUT",
     )
+
+
+class MethodOptions(Options):
+    """What is looked for, and by which method."""
+
     object: Text | None = option("what is on them, as in 'metal nut'; default: the training's --obj_name, else object")
     method: str = option("the detector", "sdp", choices=METHODS)
     checkpoint: Path | None = option("trained adapters, for all methods but sdp")
@@ -35,13 +44,18 @@ class MethodOptions(Options):
     )
 
 
+class ThresholdOptions(Options):
+    """From which score on something is marked."""
+
+    calibration: Path | None = option("calibration.json of an earlier run, which has thresholds")
+    threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
+
+
 class CalibrationOptions(Options):
-    """From which score on something is called anomalous."""
+    """What a calibration is made from."""
 
     normal_dir: Path | None = option("folder of normal images to calibrate on")
-    calibration: Path | None = option("calibration.json of an earlier run, instead")
     false_alarm_rate: Rate = option("share of normal images that may be called anomalous, with --normal_dir", 0.05)
-    threshold: FiniteFloat | None = option("mark what scores above this on the maps, where there is no calibration")
 
 
 class PredictionOutputOptions(Options):
@@ -54,29 +68,31 @@ class PredictionOutputOptions(Options):
     resume: bool = flag("go on with the prediction in --save_path")
 
 
-class PredictionOptions(
-    MethodOptions,
-    CalibrationOptions,
-    BackboneOptions,
-    PromptOptions,
-    *dict.fromkeys(METHOD_OPTIONS.values()),
-    SeedOptions,
-    ReadingOptions,
-    TileOptions,
-    PredictionOutputOptions,
+class DetectorOptions(
+    MethodOptions, ThresholdOptions, BackboneOptions, PromptOptions, *OF_METHODS, ImageOptions, TileOptions
 ):
-    """The options of predict.py."""
+    """What a detector for photographs is made with."""
 
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
 
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""
-        given = [name for name in ("normal_dir", "calibration", "threshold") if getattr(self, name) is not None]
+        given = [name for name in THRESHOLDS if getattr(self, name, None) is not None]
         if idle := idle_option(self, self.method):
             return f"--{idle} is not an option of --method {self.method}"
         if len(given) > 1:
             return f"give --{given[0]} or --{given[1]}, not both: each brings the threshold"
-        if self.save_masks and not given:
+        return super().mistake()
+
+
+class PredictionOptions(
+    InputOptions, DetectorOptions, CalibrationOptions, SeedOptions, ReadingOptions, PredictionOutputOptions
+):
+    """The options of predict.py."""
+
+    def mistake(self) -> str | None:
+        """Say which options contradict each other, or would do nothing."""
+        if self.save_masks and all(getattr(self, name) is None for name in THRESHOLDS):
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()

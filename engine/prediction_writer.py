@@ -45,6 +45,26 @@ class Prediction(NamedTuple):
     def scores(self) -> dict[str, float]:
         return {"text_prob": self.text_prob, "map_max": float(self.anomaly_map.max())}
 
+    def row(self, calibration: Calibration | None, pixel_threshold: float | None) -> Row:
+        """Say what is known of it: its scores, with a calibration the verdict, and the regions above a threshold."""
+        row = self.scores
+        if calibration is not None:
+            score, p_value = calibration.score(**row), calibration.p_value(**row)
+            row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
+        if pixel_threshold is not None:
+            row["regions"] = anomalous_regions(self.anomaly_map, pixel_threshold, self.photograph.size)
+        return row
+
+    @property
+    def shown_map(self) -> np.ndarray:
+        """The map no larger than the picture that is shown may be, float32 [h, w]."""
+        return fitted(self.anomaly_map, PICTURE_SIDE)
+
+    def overlay(self, scale: ColourScale) -> np.ndarray:
+        """Lay the map over the picture that is shown: uint8 RGB [h, w, 3]."""
+        picture = self.photograph.picture.numpy()
+        return overlay(picture, fitted_to(picture, self.shown_map), scale)
+
 
 class PredictionWriter:
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
@@ -112,20 +132,15 @@ class PredictionWriter:
             logger.warning("%s", found)
             row = {"error": str(found)}
         else:
-            row, size = found.scores, found.photograph.size
-            if self.calibration is not None:
-                score, p_value = self.calibration.score(**row), self.calibration.p_value(**row)
-                row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
-            if self.pixel_threshold is not None:
-                row["regions"] = anomalous_regions(found.anomaly_map, self.pixel_threshold, size)
+            row = found.row(self.calibration, self.pixel_threshold)
             if "maps" in results:
                 save_map(results["maps"], found.anomaly_map)
             if "masks" in results:
-                save_png(results["masks"], full_size_mask(found.anomaly_map, self.pixel_threshold, size))
+                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, found.photograph.size)
+                save_png(results["masks"], mask)
             self._write_thumbnail(path, found)
             if "overlays" in results:
-                shown = fitted(found.anomaly_map, PICTURE_SIDE)
-                self.waiting[index] = found._replace(anomaly_map=shown)  # as many may wait
+                self.waiting[index] = found._replace(anomaly_map=found.shown_map)  # as many may wait
         self.sample.discard(index)
         if self.waiting and not self.sample:
             self._write_overlays()
@@ -179,9 +194,7 @@ class PredictionWriter:
         """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
         scale = self.scale or class_scale([waiting.anomaly_map for waiting in self.waiting.values()])
         for index, prediction in self.waiting.items():
-            picture = prediction.photograph.picture.numpy()
-            scores = fitted_to(picture, prediction.anomaly_map)
-            save_png(self._results(index)["overlays"], overlay(picture, scores, scale))
+            save_png(self._results(index)["overlays"], prediction.overlay(scale))
         self.waiting.clear()
         if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
             self.scale = scale

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-ENTRY_POINTS = sorted(path.stem for path in PROJECT.glob("*.py"))
+ENTRY_POINTS = sorted(path.stem for path in PROJECT.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 SLOW = ("torch", "torchvision", "open_clip", "sklearn", "scipy", "cv2", "matplotlib", "pydantic")
 RUN = """
 import contextlib, importlib, sys

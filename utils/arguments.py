@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+from utils.errors import UserError
 from utils.names import shown
 
 
@@ -60,9 +61,18 @@ def flag(help: str) -> Any:
     return option(help, False, action="store_true")
 
 
-def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None) -> OptionsT:
+class _RaisingParser(Parser):
+    """Raises a mistake, where there is no program to end."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse(
+    kind: type[OptionsT], description: str | None, arguments: Sequence[str] | None, parser_type: type[Parser] = Parser
+) -> OptionsT:
     """Read the command line, by default the process's own; a mistake ends the program, as argparse does it."""
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_type(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
     first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
@@ -85,6 +95,24 @@ def parse(kind: type[OptionsT], description: str | None, arguments: Sequence[str
     if mistake := options.mistake():
         parser.error(mistake)
     return options
+
+
+def options_from(kind: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    """Make options of Python values by name, checked as on the command line; None gives the default.
+
+    A mistake is a `UserError`.
+    """
+    hints, names, words = get_type_hints(kind), [one.name for one in fields(kind)], []
+    for name, value in values.items():
+        if name not in names:
+            raise UserError(f"there is no option '{name}': choose from {', '.join(names)}")
+        if isinstance(value, bool) and bool in (hints[name], *get_args(hints[name])):
+            words += [f"--{name}"] if value else [f"--no-{name}"] if hints[name] is not bool else []
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            words.append(f"--{name}={value}")
+    return parse(kind, None, words, _RaisingParser)
 
 
 def _settings_of(hint: Any) -> dict[str, Any]:

@@ -38,6 +38,17 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.allow_tf32 = False  # which PyTorch allows in convolutions, though not in products
 
 
+@contextlib.contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Keep convolutions on CUDA in float32 within the block, as `seed_everything` does for a whole process."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def random_states() -> dict[str, Any]:
     """Read the states of these generators, as data that a checkpoint may hold."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global one, see above

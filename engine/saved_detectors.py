@@ -1,0 +1,73 @@
+"""Detectors in files: safetensors with all that a detector needs but the weights of its backbone, which it names."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import save
+from torch import Tensor
+
+from engine.calibration import Calibration
+from models.adapter_checkpoint import AdapterCheckpoint, Record
+from models.checkpoints import read_checkpoint
+from models.fidelity import FidelityName
+from models.prompts import PromptEnsemble
+from utils.checked_arrays import digest_of
+from utils.errors import UserError
+from utils.files import atomic_open
+from utils.json_files import parse_json
+
+TEXT, ADAPTERS = "text_features", "adapters."  # names of tensors
+DETECTOR, DIGEST = "detector", "digest"  # entries of the metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRecord:
+    """What a detector was made with."""
+
+    options: dict[str, Any]  # but those of the machine
+    origin: dict[str, Any]  # what its scores depend on, with the SHA-256 of the backbone's weights
+    prompts: PromptEnsemble | None  # None where others are to be taken
+    calibration: Calibration | None
+    fidelity: FidelityName | None  # of the training, see `AdapterCheckpoint`, as the next
+    training: Record | None
+
+
+class SavedDetector(NamedTuple):
+    """What a file of a detector holds."""
+
+    path: Path
+    record: DetectorRecord
+    text: Tensor  # unit columns normal and anomalous [D, 2]
+    checkpoint: AdapterCheckpoint | None
+
+
+def write_detector(path: Path, record: DetectorRecord, text: Tensor, adapters: Mapping[str, Tensor]) -> None:
+    """Write a detector, its text features [D, 2] and the state dict of its trained adapters, atomically."""
+    tensors = {TEXT: text} | {f"{ADAPTERS}{name}": value for name, value in adapters.items()}
+    # As copies, since safetensors takes no tensors that share their memory.
+    tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    content = json.dumps(asdict(record), allow_nan=False)
+    with atomic_open(path, "wb") as file:
+        file.write(save(tensors, {DETECTOR: content, DIGEST: _digest(content, tensors)}))
+
+
+def read_detector(path: Path) -> SavedDetector:
+    """Read what `write_detector` wrote; nothing in the file is executed."""
+    tensors = read_checkpoint(path)
+    metadata = tensors.pop("metadata", None)
+    if not isinstance(metadata, dict) or not {DETECTOR, DIGEST} <= metadata.keys() or TEXT not in tensors:
+        raise UserError(f"{path} holds no saved detector: give a file that detector.save wrote")
+    if metadata[DIGEST] != _digest(metadata[DETECTOR], tensors):
+        raise UserError(f"{path} is damaged: its content is not what was written, by its digest; save it again")
+    record, text = parse_json(metadata[DETECTOR], DetectorRecord, str(path)), tensors.pop(TEXT)
+    if record.training is None:
+        return SavedDetector(path, record, text, None)
+    state, sha256 = {name.removeprefix(ADAPTERS): tensors[name] for name in tensors}, record.origin["checkpoint_sha256"]
+    return SavedDetector(path, record, text, AdapterCheckpoint(path, sha256, state, record.fidelity, record.training))
+
+
+def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
+    return digest_of([content, dict(sorted(tensors.items()))])
