@@ -93,6 +93,7 @@ def run(folder: Path, program: str, *arguments: Any) -> str:
 def test_it_lives_beside_packages_of_the_same_names(tmp_path, picture, when):
     np.save(tmp_path / "picture.npy", picture)
     options = {"object": "metal nut", "backbone": "demo", "device": "cpu", "cache_dir": str(tmp_path / "cache")}
+    options |= {"tile": 64, "tile_scale": 1.25} if when == "after" else {}
     for name in OTHERS:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()

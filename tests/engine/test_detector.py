@@ -26,7 +26,7 @@ from tests.datasets.test_images import turned
 from utils.errors import UserError
 
 METHODS = ("sdp", "sdp_plus", "dp_clip")
-JUDGED = ("score", "p_value", "is_anomalous")
+TILES = {"tile": 64, "overlap": 0.5, "tile_scale": 0.75, "tile_context": False}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,11 @@ def demo(cache: Path, **options: Any) -> dict[str, Any]:
     return {"object": "washer", "backbone": "demo", "device": "cpu", "cache_dir": cache} | options
 
 
+def words_of(options: dict[str, Any]) -> list[str]:
+    """Options as a command line has them."""
+    return [f"--no-{name}" if value is False else f"--{name}={value}" for name, value in options.items()]
+
+
 def images(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.png"))
 
@@ -85,16 +90,18 @@ def same(first: list[Result], second: list[Result]) -> bool:
     return all(fields(a) == fields(b) and np.array_equal(a.map, b.map) for a, b in pairs)
 
 
+@pytest.mark.parametrize("tiles", [{}, TILES], ids=["whole", "tiles"])
 @pytest.mark.parametrize("method", METHODS)
-def test_results_are_those_of_predict(washers, checkpoints, cache, tmp_path, method):
+def test_results_are_those_of_predict(washers, checkpoints, cache, tmp_path, method, tiles):
     rate = 0.25
     words = [washers, "--object", "washer", "--model", "demo", "--method", method, "--cache_dir", cache, "--save_maps"]
     words += ["--normal_dir", washers / "good", "--false_alarm_rate", rate, "--num_workers", 0, "--device", "cpu"]
     words += ["--checkpoint", checkpoints[method]] if checkpoints[method] else []
+    words += words_of(tiles)
     assert predict.main([*map(str, words), "--save_path", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
 
-    detector = Detector(method, **demo(cache, checkpoint=checkpoints[method]))
+    detector = Detector(method, **demo(cache, checkpoint=checkpoints[method], **tiles))
     detector.calibrate(washers / "good", false_alarm_rate=rate)
     results = detector(washers)
     assert len(rows) == len(results) == 16
@@ -107,6 +114,31 @@ def test_results_are_those_of_predict(washers, checkpoints, cache, tmp_path, met
         np.testing.assert_array_equal(result.map, cv2.resize(saved_map, (128, 100)))
         with Image.open(tmp_path / "overlays" / f"{name}.png") as overlay:
             np.testing.assert_array_equal(np.asarray(result.show()), np.asarray(overlay))
+
+
+def test_a_large_picture_is_shown_as_predict_shows_it(washers, cache, tmp_path):
+    with Image.open(images(washers)[0]) as washer:
+        washer.resize((1500, 200)).save(tmp_path / "large.png")
+        washer.save(tmp_path / "small.png")
+    words = [tmp_path, "--object", "washer", "--model", "demo", "--cache_dir", cache, "--num_workers", 0, "--tile", 512]
+    assert predict.main([*map(str, words), "--device", "cpu", "--save_path", str(tmp_path / "out")]) == 0
+    results = Detector("sdp", **demo(cache, tile=512))([tmp_path / "large.png", tmp_path / "small.png"])
+    assert results[0].map.shape == (200, 1500)
+    for name, result in zip(("large", "small"), results, strict=True):
+        with Image.open(tmp_path / "out" / "overlays" / f"{name}.png.png") as overlay:
+            np.testing.assert_array_equal(np.asarray(result.show()), np.asarray(overlay))
+
+
+@pytest.mark.parametrize("tiles", [{}, TILES], ids=["whole", "tiles"])
+def test_a_picture_of_too_many_pixels_is_refused_in_every_form(washers, cache, tiles):
+    allowed, detector = (Detector("sdp", **demo(cache, max_pixels=count, **tiles)) for count in (12_800, 12_799))
+    path = images(washers)[0]
+    with Image.open(path) as unread, Image.open(path) as read:
+        for picture in (path, str(path), unread, read.copy(), np.asarray(read)):
+            assert allowed(picture).map_max
+            said = "cannot read the image .*: it has 128 x 100 pixels, more than --max_pixels 12799"
+            with pytest.raises(UserError, match=said):
+                detector(picture)
 
 
 def test_without_a_calibration_nothing_is_called_anomalous(washers, cache):
@@ -182,6 +214,7 @@ def test_a_saved_detector_predicts_the_same(washers, checkpoints, cache, tmp_pat
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({"normal": ["{}"], "anomalous": ["broken {}"], "templates": ["a photo of a {}."]}))
     own = {"intensity": "0,250", "prompts": prompts, "checkpoint": checkpoints[method] and tmp_path / "trained.pth"}
+    own |= TILES if method == "sdp_plus" else {}
     if own["checkpoint"]:
         shutil.copy(checkpoints[method], own["checkpoint"])
     detector = Detector(method, **demo(cache, **own))
@@ -247,6 +280,7 @@ def test_weights_may_lie_elsewhere_but_must_be_the_same(saved, cache, washers, t
         ({"prompts": "medical"}, "was made with prompts_sha256"),
         ({"image_size": 64}, "was made with image_size 128, and this run has 64"),
         ({"intensity": "0,100"}, "was made with intensity not given, and this run has 0.0 100.0"),
+        ({"tile": 80}, "was made with tile not given, and this run has 80"),
         ({"checkpoint": "x.pth"}, "--method sdp takes no --checkpoint"),
         ({"threshold": 1, "calibration": "c.json"}, "give --calibration or --threshold, not both"),
     ],
@@ -282,6 +316,8 @@ def test_a_file_that_is_damaged_or_something_else_is_refused(saved, cache, check
         ("sdp", {"smoothing": -1}, "argument --smoothing: '-1' is not a number from 0 to 1000"),
         ("sdp", {"image_size": 100}, "--image_size 100 is not a multiple of the patch size"),
         ("sdp", {"backbone": "no such"}, "--model no such: "),
+        ("sdp", {"tile": 8}, "argument --tile: '8' is not a whole number from 16 to 32768"),
+        ("sdp", {"tile_context": False}, "--tile_context goes with --tile"),
         ("sdp", {"device": "tpu"}, "--device tpu: not a device"),
         ("sdp", {"intensity": "auto"}, "--intensity auto needs all images at once: give full or LO,HI"),
         ("sdp", {"relu": True}, "--relu is not an option of --method sdp"),
@@ -333,7 +369,8 @@ def test_nothing_is_printed_and_no_setting_of_the_process_is_changed(washers, ca
     def settings() -> tuple:
         generators = random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
         root = logging.getLogger()
-        return generators, (root.level, list(root.handlers)), torch.backends.cudnn.allow_tf32, torch.is_grad_enabled()
+        of_torch = torch.backends.cudnn.allow_tf32, torch.is_grad_enabled()
+        return generators, (root.level, list(root.handlers)), of_torch, Image.MAX_IMAGE_PIXELS
 
     before = settings()
     detector = Detector("sdp", **demo(cache, rep_vec="kde"))
