@@ -24,7 +24,7 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
 # By the names that are imported.
@@ -42,7 +42,7 @@ def sdp(object: str | None = None, **options: Any) -> Any:
     object: what is on the pictures, as in "metal nut". backbone: "vit-l-14-336" (the default, whose weights are
     downloaded when they are first needed), "vit-b-16-plus-240", "demo", or another model of open_clip. saved: a file
     that `detector.save` wrote, which brings the options of the detector. Further ones are predict.py's, such as
-    smoothing=4, device="cuda:1", precision="bf16" or prompts="medical".
+    smoothing=4, tile=256, device="cuda:1", precision="bf16" or prompts="medical".
     """
     return _detector("sdp", object=object, **options)
 
@@ -64,17 +64,6 @@ def dp_clip(object: str | None = None, **options: Any) -> Any:
 
 
 def _detector(method: str, **options: Any) -> Any:
-    path = list(sys.path)
-    sys.path[:] = [entry for entry in path if os.path.realpath(entry) != CLONE]
-    try:
-        load_package()
-        return importlib.import_module(f"{PACKAGE}.engine.detector").Detector(method, **options)
-    finally:
-        sys.path[:] = path
-
-
-def load_package() -> ModuleType:
-    """Make the clone importable as the package `clip_ad`; a second call, of this clone's, finds it there."""
     package = sys.modules.get(PACKAGE)
     if package is None:
         spec = ModuleSpec(PACKAGE, None, origin=CLONE, is_package=True)
@@ -83,7 +72,12 @@ def load_package() -> ModuleType:
         package = sys.modules[PACKAGE] = module_from_spec(spec)
     if list(package.__path__) != [CLONE]:
         raise ImportError(f"{PACKAGE} is imported from {list(package.__path__)} already: use one clone in a process")
-    return package
+    path = list(sys.path)
+    sys.path[:] = [entry for entry in path if os.path.realpath(entry) != CLONE]
+    try:
+        return importlib.import_module(f"{PACKAGE}.engine.detector").Detector(method, **options)
+    finally:
+        sys.path[:] = path
 
 
 class _Finder(MetaPathFinder):

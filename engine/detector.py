@@ -62,32 +62,29 @@ class Detector:
     """Finds anomalies in pictures of one kind of object by SDP, SDP+ or DP-CLIP, as predict.py does.
 
     The options are predict.py's under their names: `object`, `checkpoint`, `pretrained`, `image_size`, `device`,
-    `precision`, `prompts`, `smoothing` and so on (`DetectorOptions`); `backbone` is its `--model`. A detector that was
-    saved brings its own. A mistake is a `UserError` of one sentence, which calls the options as the command line does.
-    Nothing is printed; warnings are logged.
+    `precision`, `prompts`, `smoothing`, `tile` and so on (`DetectorOptions`); `backbone` is its `--model`. A detector
+    that was saved brings its own. A mistake is a `UserError` of one sentence, which calls the options as the command
+    line does. Nothing is printed; warnings are logged.
     """
 
     def __init__(
         self, method: str, *, backbone: str | Path | None = None, saved: str | Path | None = None, **options: Any
     ) -> None:
-        given = {name: value for name, value in options.items() if value is not None}
-        if backbone is not None:
-            given["model"] = backbone
+        given = {name: value for name, value in (*options.items(), ("model", backbone)) if value is not None}
         file = None if saved is None else read_detector(Path(saved))
-        record = file and file.record
-        if record is not None:
-            if (made := record.origin.get("method")) != method:
+        if file is not None:
+            if (made := file.record.origin.get("method")) != method:
                 raise UserError(f"{saved} holds a detector of {made}: load it as that, not as {method}")
             if "prompts" in given:
-                file = file._replace(record=replace(record, prompts=None))
-            given = {**record.options, **given}
+                file = file._replace(record=replace(file.record, prompts=None))
+            given = file.record.options | given
         self.options = options_from(DetectorOptions, {**given, "method": method})
         if self.options.intensity == "auto":
             raise UserError("--intensity auto needs all images at once: give full or LO,HI")
         intensity, _ = find_range(self.options.intensity, [])
         with torch.random.fork_rng(devices=[]):  # as a model draws weights before its own are loaded
             self.predictor = Predictor(self.options, intensity, file)
-        self.calibration: Calibration | None = record and record.calibration
+        self.calibration: Calibration | None = file and file.record.calibration
         if self.options.calibration is not None:
             self.calibration = read_calibration(self.options.calibration, self.predictor.origin)
         self._has_warned = False
@@ -142,7 +139,6 @@ class Detector:
             origin=predictor.origin,
             prompts=predictor.prompts,
             calibration=self.calibration,
-            fidelity=trained and trained.fidelity,
             training=trained and trained.origin,
         )
         write_detector(Path(path), record, predictor.text, trained.state if trained else {})
@@ -153,7 +149,7 @@ class Detector:
                 logger.warning("%s", sentence)
                 self._has_warned = True  # once, as pictures may come one by one
         dataset = self.predictor.dataset(pictures)
-        yield from self.predictor.predict_items(dataset[index] for index in range(len(dataset)))
+        return self.predictor.predict_items(dataset[index] for index in range(len(dataset)))
 
 
 def _is_folder(images: Any) -> bool:

@@ -106,13 +106,11 @@ class Predictor:
         self, options: DetectorOptions, intensity: Range | None = None, saved: SavedDetector | None = None
     ) -> None:
         method = METHODS[options.method]()
-        checkpoint = saved and saved.checkpoint
         if method.read is None and options.checkpoint is not None:
             raise UserError(f"--method {options.method} takes no --checkpoint; choose another for trained adapters")
-        if method.read is not None and options.checkpoint is None and checkpoint is None:
+        checkpoint = method.read(options.checkpoint) if options.checkpoint is not None else saved and saved.checkpoint
+        if method.read is not None and checkpoint is None:
             raise UserError(f"--method {options.method} needs trained adapters: give them with --checkpoint")
-        if options.checkpoint is not None:
-            checkpoint = method.read(options.checkpoint)
         spec = replace(get_spec("folder"), domain=options.domain)
         given = options
         trained = as_trained(checkpoint, options)

@@ -12,7 +12,6 @@ from torch import Tensor
 from engine.calibration import Calibration
 from models.adapter_checkpoint import AdapterCheckpoint, Record
 from models.checkpoints import read_checkpoint
-from models.fidelity import FidelityName
 from models.prompts import PromptEnsemble
 from utils.checked_arrays import digest_of
 from utils.errors import UserError
@@ -31,8 +30,7 @@ class DetectorRecord:
     origin: dict[str, Any]  # what its scores depend on, with the SHA-256 of the backbone's weights
     prompts: PromptEnsemble | None  # None where others are to be taken
     calibration: Calibration | None
-    fidelity: FidelityName | None  # of the training, see `AdapterCheckpoint`, as the next
-    training: Record | None
+    training: Record | None  # see `AdapterCheckpoint.origin`
 
 
 class SavedDetector(NamedTuple):
@@ -62,11 +60,11 @@ def read_detector(path: Path) -> SavedDetector:
         raise UserError(f"{path} holds no saved detector: give a file that detector.save wrote")
     if metadata[DIGEST] != _digest(metadata[DETECTOR], tensors):
         raise UserError(f"{path} is damaged: its content is not what was written, by its digest; save it again")
-    record, text = parse_json(metadata[DETECTOR], DetectorRecord, str(path)), tensors.pop(TEXT)
-    if record.training is None:
-        return SavedDetector(path, record, text, None)
-    state, sha256 = {name.removeprefix(ADAPTERS): tensors[name] for name in tensors}, record.origin["checkpoint_sha256"]
-    return SavedDetector(path, record, text, AdapterCheckpoint(path, sha256, state, record.fidelity, record.training))
+    record, text, checkpoint = parse_json(metadata[DETECTOR], DetectorRecord, str(path)), tensors.pop(TEXT), None
+    if record.training is not None:
+        state = {name.removeprefix(ADAPTERS): value for name, value in tensors.items()}
+        checkpoint = AdapterCheckpoint(path, record.origin["checkpoint_sha256"], state, record.training)
+    return SavedDetector(path, record, text, checkpoint)
 
 
 def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:

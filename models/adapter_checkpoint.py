@@ -88,9 +88,13 @@ class AdapterCheckpoint:
     path: Path
     sha256: str  # of its content
     state: Mapping[str, Tensor]  # the adapters' state dict
-    fidelity: FidelityName  # of the training; "released" where the file does not say, as the authors' do not
     origin: Record
     images: _Images | None = None  # those that were trained on, if the file says so
+
+    @property
+    def fidelity(self) -> FidelityName:
+        """That of the training; "released" where the file does not say, as the authors' do not."""
+        return self.origin.get("fidelity", "released")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
     if method == DP_CLIP:
         origin = {"epoch": 0, "settings": {}} | origin
     images = origin.pop("images", None)
-    return AdapterCheckpoint(path, sha256_of(path), state, origin.get("fidelity", "released"), origin, images)
+    return AdapterCheckpoint(path, sha256_of(path), state, origin, images)
 
 
 def fits(checkpoint: AdapterCheckpoint, config: Mapping[str, Any]) -> bool:

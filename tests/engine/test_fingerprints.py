@@ -19,7 +19,7 @@ def images_in(root: Path, name: str = "folder") -> ImageSet:
 
 
 def checkpoint_of(*sets: ImageSet) -> AdapterCheckpoint:
-    return AdapterCheckpoint(Path("a.pth"), "", {}, "corrected", {}, fingerprints(sets))
+    return AdapterCheckpoint(Path("a.pth"), "", {}, {}, fingerprints(sets))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_some_images_are_counted(bolts):
 
 
 def test_what_a_file_does_not_record_is_said(bolts):
-    authors = AdapterCheckpoint(Path("a.pth"), "", {}, "released", {})
+    authors = AdapterCheckpoint(Path("a.pth"), "", {}, {})
     said = ["a.pth does not record its images: whether it was trained on folder is not known"]
     assert seen_in_training([authors], bolts) == said
 
