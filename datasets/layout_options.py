@@ -25,4 +25,7 @@ class LayoutOptions(Options):
         given = [*self.patterns()]
         if given and not {"normal", "anomalous"} & {*given}:
             return f"--{given[0]} goes with --normal or --anomalous"
+        named = [getattr(self, name, None) or () for name in ("dataset", "train_dataset", "test_dataset")]
+        if given and any(named) and not any(name == "folder" or "folder" in name for name in named):
+            return f"--{given[0]} goes with the data set folder: others have a layout of their own"
         return super().mistake()
