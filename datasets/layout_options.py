@@ -3,7 +3,7 @@
 from utils.arguments import MaskThreshold, Options, Text, option
 
 PLACEHOLDERS = "{dir} {stem} {name} {parent} {parent2} ..."
-OF_PATTERNS = ("normal", "anomalous", "mask", "class_name", "mask_threshold")
+PATTERNS = ("normal", "anomalous", "mask", "class_name")
 
 
 class LayoutOptions(Options):
@@ -17,8 +17,9 @@ class LayoutOptions(Options):
 
     def patterns(self) -> dict[str, str | int]:
         """Select the patterns that are given, and what reading by them needs, by the names of their options."""
-        given = {name: value for name in OF_PATTERNS if (value := getattr(self, name)) is not None}
-        return {} if [*given] == ["mask_threshold"] else given
+        given = {name: value for name in PATTERNS if (value := getattr(self, name)) is not None}
+        is_other = given and self.mask_threshold is not None
+        return given | ({"mask_threshold": self.mask_threshold} if is_other else {})
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
