@@ -3,7 +3,7 @@
 from utils.arguments import MaskThreshold, Options, Text, option
 
 PLACEHOLDERS = "{dir} {stem} {name} {parent} {parent2} ..."
-OF_PATTERNS = ("normal", "anomalous", "mask", "class_name", "mask_threshold")
+PATTERNS = ("normal", "anomalous", "mask", "class_name")
 
 
 class LayoutOptions(Options):
@@ -17,12 +17,16 @@ class LayoutOptions(Options):
 
     def patterns(self) -> dict[str, str | int]:
         """Select the patterns that are given, and what reading by them needs, by the names of their options."""
-        given = {name: value for name in OF_PATTERNS if (value := getattr(self, name)) is not None}
-        return {} if [*given] == ["mask_threshold"] else given
+        given = {name: value for name in PATTERNS if (value := getattr(self, name)) is not None}
+        is_other = given and self.mask_threshold is not None
+        return given | ({"mask_threshold": self.mask_threshold} if is_other else {})
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
         given = [*self.patterns()]
         if given and not {"normal", "anomalous"} & {*given}:
             return f"--{given[0]} goes with --normal or --anomalous"
+        named = [getattr(self, name, None) or () for name in ("dataset", "train_dataset", "test_dataset")]
+        if given and any(named) and not any(name == "folder" or "folder" in name for name in named):
+            return f"--{given[0]} goes with the data set folder: others have a layout of their own"
         return super().mistake()

@@ -239,6 +239,14 @@ def check_protocol(path: Path, about: About, protocol: str | None) -> None:
         raise UserError(f"{path} lists the protocol {about.protocol}, not {protocol}: choose that with --protocol")
 
 
+def read_phrases(path: Path, classes: Collection[str]) -> Mapping[str, str]:
+    """Read what the prompts are to call classes, of which the data set must have each."""
+    phrases = read_json(path, Phrases, "--phrases")
+    if strangers := [name for name in phrases if name not in classes]:
+        raise UserError(f"--phrases {path} has {brief(strangers[0])}, and the classes are {', '.join(classes)}")
+    return phrases
+
+
 # What a file in one of the two forms holds: split, class (None where the entry alone says it), place and entry.
 _Raw = Iterator[tuple[str, str | None, str, Mapping[str, Any]]]
 

@@ -23,7 +23,7 @@ from datasets.loader import (
     in_batches_of_one_class,
     make_loader,
 )
-from datasets.meta import Entry, Phrases, check_protocol, find_meta, read_about, read_meta
+from datasets.meta import Entry, check_protocol, find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_spec, get_specs
 from engine.fingerprints import Fingerprints, known_images
 from engine.options import DataSetsOptions, SDPPlusTrainingOptions, TestOptions, TrainingOptions, ValidationOptions
@@ -32,7 +32,6 @@ from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
 from utils.errors import UserError, some_of
 from utils.files import nfc
-from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -137,10 +136,9 @@ def read_test_split(
     check_protocol(path, about, spec.protocol)
     if own.mask_threshold is None:
         spec = spec.with_threshold(about.options.get("mask_threshold"))
-    phrases = about.phrases if phrases_file is None else read_json(phrases_file, Phrases, "--phrases")
-    if strangers := [name for name in phrases if name not in meta["test"]]:
-        raise UserError(f"{phrases_file or path} has a phrase for {strangers[0]}, a class that {path} does not have")
-    spec = replace(spec, own_phrases=phrases)
+    spec = replace(
+        spec, own_phrases=about.phrases if phrases_file is None else read_phrases(phrases_file, meta["test"])
+    )
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]

@@ -17,7 +17,7 @@ from data.checks import EMPTY, check_data_set, counts_table
 from data.masks import vanishing
 from datasets.image_set import ImageSet
 from datasets.intensity import find_range
-from datasets.meta import Meta
+from datasets.meta import Meta, read_phrases
 from datasets.registry import PROJECT, get_spec
 from engine.loading import backbone_from_options, find_device
 from engine.needs import Dimensions, dimensions_of
@@ -73,6 +73,9 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         root = options.data_path or spec.folder
         meta, found = check_data_set(spec, root, options.meta, options.classes, options.patterns())
         problems += found
+        if options.phrases is not None and meta["test"]:
+            with _noting(problems, "correct the file"):
+                read_phrases(options.phrases, meta["test"])
         paths = [root / entry.img_path for entries in meta["test"].values() for entry in entries]
         with _noting(problems, "see --help for --intensity"):
             _, said = find_range(options.intensity, paths, options.max_pixels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from datasets import images
-from datasets.layout_options import LayoutOptions
+from datasets.layout_options import PATTERNS, LayoutOptions
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
 from models.presets import PRESETS, find_preset, preset_name
@@ -271,7 +271,7 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report")
+        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report", *PATTERNS)
         if self.published:  # where all is known
             idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
         given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)

@@ -13,6 +13,7 @@ from typing_extensions import Required, TypedDict
 
 from data.found import read_csv
 from datasets.image_set import ImageSet
+from datasets.layout_options import LayoutOptions
 from datasets.meta import Entry
 from datasets.registry import DatasetSpec, get_spec
 from engine.data_sets import read_test_split
@@ -143,7 +144,9 @@ def ground_truth_of(run: SavedRun, options: DataSetOptions) -> ImageSet | None:
             raise UserError(f"--data_path {data_path}: there is no such folder")
         return None
     meta = options.meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
-    images = read_test_split(spec, root, meta, list(dict.fromkeys(name for name, _ in run.kinds.values())))
+    threshold = recorded.get("mask_threshold") if options.mask_threshold is None else options.mask_threshold
+    as_tested = LayoutOptions(mask_threshold=threshold)
+    images = read_test_split(spec, root, meta, [*{name: None for name, _ in run.kinds.values()}], options=as_tested)
     kinds = {entry.img_path: (entry.cls_name, entry.anomaly) for entry in images.entries}
     check_same_images(run.folder, run.kinds, root, kinds)
     return images

@@ -166,7 +166,7 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     root = tmp_path / "data"
     shutil.copytree(data, root)
     run(root, model, tmp_path / "whole", "--batch_size", "1")
-    (root / "nut" / "test" / "square" / "002.png").unlink()
+    (root / "nut" / "test" / "square" / "002.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"nut/test/square/002\.png"):
         run(root, model, tmp_path / "broken", "--batch_size", "1")
     whole, broken = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "broken"))

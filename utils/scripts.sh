@@ -33,7 +33,14 @@ launch() {
 #   locate ClinicDB
 locate() {
   dataset=$(printf %s "$1" | tr "[:upper:]" "[:lower:]")
-  [[ $dataset != clinicdb ]] || dataset=cvc_clinicdb
+  case $dataset in # other names that the registry knows
+    clinicdb) dataset=cvc_clinicdb ;;
+    loco) dataset=mvtec_loco ;;
+    ad2) dataset=mvtec_ad2 ;;
+    sdd) dataset=ksdd ;;
+    endo) dataset=endotect ;;
+    dtd-synthetic | real-iad) dataset=${dataset/-/_} ;;
+  esac
   if [[ -d "$DATA_ROOT/$1" ]]; then folder=$DATA_ROOT/$1; else folder=$DATA_ROOT/$dataset; fi
 }
 

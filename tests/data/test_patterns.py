@@ -224,9 +224,12 @@ def test_the_builder_takes_patterns(own, capsys):
     assert "--mask goes with --normal or --anomalous" in capsys.readouterr().err
 
 
-def test_other_data_sets_take_no_patterns(own):
+def test_other_data_sets_take_no_patterns(own, capsys):
     with pytest.raises(UserError, match="--normal is for --dataset folder: mvtec has a layout of its own"):
         ensure_meta(get_spec("mvtec"), own.parent, {"normal": "*"})
+    with pytest.raises(SystemExit):
+        test_sdp.main(["--dataset", "mvtec", "--normal", "*"])
+    assert "--normal goes with the data set folder: others have a layout of their own" in capsys.readouterr().err
 
 
 def test_no_test_images_says_where_images_lie(own):

@@ -4,9 +4,12 @@ import unicodedata
 
 import pytest
 
+import test_sdp
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
-from engine.options import DataSetsOptions
+from engine.options import DataSetsOptions, EvaluationOptions
+from engine.saved_runs import ground_truth_of, read_run
+from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class
 from utils.arguments import parse
 
@@ -45,3 +48,20 @@ def test_classes_are_found_in_either_form_of_unicode(tmp_path, form):
         mvtec_class(tmp_path / each)
     images = read_test_split(get_spec("folder"), tmp_path, None, [unicodedata.normalize(form, "Gerät")])
     assert {entry.cls_name for entry in images.entries} == {name}
+
+
+def test_a_comparison_takes_the_threshold_that_a_run_had_unless_it_is_given(tmp_path):
+    config, weights = tiny_clip.save(tmp_path)
+    data, out = small_data.make(tmp_path / "data", ("bolt",)), tmp_path / "out"
+    model = ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(tmp_path / "cache")]
+    where = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
+    test_sdp.main([*where, *model, "--no_report", "--mask_threshold", "100"])
+    for given, threshold in (((), 100), (("--mask_threshold", "0"), 0)):
+        options = parse(EvaluationOptions, None, ["--compare", str(out), str(out), *given])
+        assert ground_truth_of(read_run(out), options).spec.mask_threshold == threshold
+
+
+def test_patterns_without_images_to_find_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse(EvaluationOptions, None, ["--compare", "a", "b", "--normal", "*.png"])
+    assert "--normal goes with --maps" in capsys.readouterr().err

@@ -77,7 +77,8 @@ def measure_class(
     if any(mask.any() for mask in masks):
         if isinstance(maps, list):
             notes.append(SEVERAL_SIZES)
-            maps, masks = ([own[row] for row in order] for own in (maps, masks))
+            for own in (maps, masks):  # in place, as they are emptied: a list beside would hold the maps
+                own[:] = [own[row] for row in order]
         else:
             _bring_to_front(order, maps, masks)
             maps, masks = maps[: len(order)], masks[: len(order)]
