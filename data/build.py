@@ -49,10 +49,15 @@ def build_meta(
     layout = LAYOUTS[spec.label]
     expected = f"expected is {layout.expected}"
     given = {name: value for name, value in options.items() if value is not None}
+    reading = dict(given)
+    if not About(options=given).by_patterns:
+        reading.pop("mask_threshold", None)
+    if layout.by_masks and spec.mask_threshold != default_threshold(spec):
+        given["mask_threshold"] = reading["mask_threshold"] = spec.mask_threshold
     if layout.prepare is not None:
         layout.prepare(root)
     try:
-        found = layout.read(root, **given)
+        found = layout.read(root, **reading)
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise UserError(f"{error}; {expected}") from error
@@ -70,18 +75,26 @@ def build_meta(
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
-    if spec.mask_threshold != REGISTRY.get(spec.name, spec).mask_threshold:
-        given["mask_threshold"] = spec.mask_threshold
-    about = About(findings if decode else None, given, _phrases(out), spec.protocol)
-    write_meta(out, checked.meta, about)
+    # What one run sees in the masks by its own threshold, others need not.
+    is_kept = decode and spec.mask_threshold == given.get("mask_threshold", default_threshold(spec))
+    about = About(findings if is_kept else None, given, _phrases(out), spec.protocol)
+    new = out.with_name(f".new-{out.name}")
     try:
-        read_meta(out, root)
-    except UserError:
-        out.unlink(missing_ok=True)  # or it would stop every later run, too
-        raise
+        write_meta(new, checked.meta, about)
+        read_meta(new, root)  # what would stop every later run must not be left there
+        new.replace(out)
+    except UserError as error:
+        raise UserError(str(error).replace(str(new), str(out))) from error
+    finally:
+        new.unlink(missing_ok=True)
     logger.info("wrote %s", out)
     _warn_of_unlisted(spec, root, out)
     return out
+
+
+def default_threshold(spec: DatasetSpec) -> int:
+    """Above which value masks begin in a data set unless a user says otherwise."""
+    return REGISTRY.get(spec.name, spec).mask_threshold
 
 
 def _phrases(out: Path) -> Mapping[str, str]:
@@ -100,11 +113,11 @@ def ensure_meta(spec: DatasetSpec, root: str | Path, patterns: Mapping[str, str 
     if patterns and spec.name != "folder":
         raise UserError(f"--{next(iter(patterns))} is for --dataset folder: {spec.name} has a layout of its own")
     path = find_meta(root, spec.meta_name)
-    built_by = read_about(path).options if path and patterns else {}
-    if path is None or (built_by != patterns and {"normal", "anomalous"} & built_by.keys()):
+    about = read_about(path) if path and patterns else About()
+    if path is None or (about.options != patterns and about.by_patterns):
         logger.info("%s has no %s%s: building it", root, spec.meta_name, " of these patterns" if path else "")
         return build_meta(spec, root, path, **patterns)
-    if patterns and built_by != patterns:
+    if patterns and about.options != patterns:
         raise UserError(f"{path} was not built by patterns: delete it, or leave --{next(iter(patterns))} out")
     logger.info("reading %s as it is; delete it if the data set has changed", path)
     _warn_of_unlisted(spec, root, path)
@@ -117,11 +130,8 @@ def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[
     That is what was found when the list was built; of one that does not say, the masks are looked at now.
     """
     classes, about = {"", *(entry.cls_name for entry in entries)}, read_about(path)
-    findings, threshold = (
-        about.findings,
-        about.options.get("mask_threshold", REGISTRY.get(spec.name, spec).mask_threshold),
-    )
-    if findings is None or threshold != spec.mask_threshold:
+    findings = about.findings
+    if findings is None or spec.mask_threshold != about.options.get("mask_threshold", default_threshold(spec)):
         logger.info("%s does not say what is wrong with the masks above %d: looking", path, spec.mask_threshold)
         notes = check_masks(entries, root, spec.mask_threshold)
         findings = [Finding(kind.text, *rest) for kind, *rest in notes]
@@ -146,9 +156,10 @@ def _existing(spec: DatasetSpec, root: Path) -> Path:
 
 
 def _warn_of_unlisted(spec: DatasetSpec, root: Path, path: Path) -> None:
-    is_all = LAYOUTS[spec.label].takes_all and not {"normal", "anomalous"} & read_about(path).options.keys()
-    for problem in check_unlisted(root, path, read_meta(path, root)) if is_all else ():
-        logger.warning("%s; %s", problem.what, problem.remedy)
+    if LAYOUTS[spec.label].takes_all:
+        meta, by_patterns = read_meta(path, root), read_about(path).by_patterns
+        for problem in check_unlisted(root, path, meta, by_patterns=by_patterns):
+            logger.warning("%s; %s", problem.what, problem.remedy)
 
 
 def main(arguments: Sequence[str] | None = None, name: str | None = None) -> None:
@@ -188,6 +199,7 @@ def main(arguments: Sequence[str] | None = None, name: str | None = None) -> Non
     spec = args.spec.under(getattr(args, "protocol", None)).with_threshold(args.mask_threshold)
     published = spec.published
     options = {option: getattr(args, option) for option in LAYOUTS[spec.label].options} | own.patterns()
+    options["mask_threshold"] = args.mask_threshold
     meta = read_meta(build_meta(spec, args.root, args.out, decode=not args.no_check, **options), args.root)
     print(shown(counts_table(meta, published), keep="\n"))
     if published is None:

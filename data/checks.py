@@ -52,13 +52,15 @@ def check_data_set(
             remedy = f"put the data set there or name its folder with --data_path; {expected}"
             return EMPTY, [Problem(ERROR, f"there is no folder {root}", remedy)]
         path = path or (None if patterns else find_meta(root, spec.meta_name))
-        found = layout.read(root.resolve(), **(patterns or {})) if path is None else _listed(path, root.resolve(), spec)
+        options = {**({"mask_threshold": spec.mask_threshold} if layout.by_masks else {}), **(patterns or {})}
+        found = layout.read(root.resolve(), **options) if path is None else _listed(path, root.resolve(), spec)
         problems = []
         if classes is not None:
             found, problems = _only(classes, found, path or root)
         checked = check(found, spec.mask_threshold)
-        is_all = layout.takes_all and classes is None and not patterns
-        unlisted = check_unlisted(root, path, found.meta) if is_all else []
+        by_patterns = bool(patterns) or (path is not None and read_about(path).by_patterns)
+        is_all = layout.takes_all and classes is None
+        unlisted = check_unlisted(root, path, found.meta, by_patterns=by_patterns) if is_all else []
     except UserError as error:
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
@@ -97,20 +99,27 @@ def _only(classes: Collection[str], found: Found, place: Path) -> tuple[Found, l
     return replace(found, meta=chosen), problems
 
 
-def check_unlisted(root: Path, path: Path | None, meta: Meta) -> list[Problem]:
+def check_unlisted(root: Path, path: Path | None, meta: Meta, *, by_patterns: bool = False) -> list[Problem]:
     """Warn of images anywhere in `root`, those of formats that are not read included, that no entry of `meta` names.
 
-    That is what the list at `path` has, or what the layout finds, without a list.
+    That is what the list at `path` has, or what the layout finds, without a list. Of a list that was built by patterns,
+    only images of the same formats as those in it count, as masks and depth maps lie beside them.
     """
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
-    images = (file for file in visible_files(root) if file.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES)
+    suffixes = (
+        {Path(one.img_path).suffix.lower() for one in entries} if by_patterns else IMAGE_SUFFIXES | OTHER_SUFFIXES
+    )
+    images = (file for file in visible_files(root) if file.suffix.lower() in suffixes)
     below = (file.relative_to(root) for file in images if file.is_file() and not is_result(file))
     unlisted = sorted(file.as_posix() for file in below if listed.isdisjoint(map(str, (file, file.parent))))
     what = f"images in {root} that {path or 'its layout'} does not list ({len(unlisted)}): {some_of(unlisted)}"
     remedy = (
-        "they cannot be read, lie where the layout has none, or were added since: put them where the layout has them, "
-        "and delete meta.json to have it built anew"
+        "no pattern matched them, or they were added since: see whether they belong to it, and delete the list to have "
+        "it built anew"
+        if by_patterns
+        else "they cannot be read, lie where the layout has none, or were added since: put them where the layout has "
+        "them, and delete meta.json to have it built anew"
     )
     return [Problem(WARNING, what, remedy)] if unlisted else []
 

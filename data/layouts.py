@@ -225,6 +225,7 @@ class Layout:
     expected: str  # the layout in words
     options: Mapping[str, str] = field(default_factory=dict)  # further options of the builder, each with its help
     prepare: Callable[[Path], None] | None = None  # writes into the folder what is read, before a list is built
+    by_masks: bool = False  # whether masks decide what is anomalous, so that `mask_threshold` is an option of it, too
     takes_all: bool = False  # whether every image in the folder belongs to the data set
     drawn_by: str | None = None  # the module in a room above whose `generate` draws the data set, if it is drawn
 
@@ -255,6 +256,7 @@ MVTEC_3D = "CLASS/train/good/rgb/*.png, CLASS/test/{good,DEFECT}/rgb/*.png, CLAS
 RSDD = "Metal15/test/{good,anomaly}/*.bmp, Metal15/ground_truth/anomaly/*.png"
 DAGM = "Class1/{Train,Test}/*.PNG, Class1/{Train,Test}/Label/*_label.PNG of those with a defect, and the other classes"
 KSDD = "kos01/Part0.jpg, kos01/Part0_label.bmp and the others"
+STRIPS = f"{KSDD}, which data/build.py cuts into strips/*.png"
 KSDD2 = "{train,test}/NNNNN.png with NNNNN_GT.png beside each"
 MTD_DEFECTS = ("Blowhole", "Break", "Crack", "Fray", "Uneven")
 MTD = {"MT_Free/Imgs": "good"} | {f"MT_{defect}/Imgs": defect.lower() for defect in MTD_DEFECTS}
@@ -281,10 +283,10 @@ LAYOUTS: Mapping[str, Layout] = {  # of each data set, by the label of its proto
     "real_iad-single-view": Layout(
         partial(read_real_iad, lists="realiad_jsons_sv"), REAL_IAD.format("realiad_jsons_sv")
     ),
-    "dagm": Layout(partial(read_marked, top="DAGM_KaggleUpload"), DAGM),
-    "ksdd": Layout(read_ksdd, KSDD),
-    "ksdd-strips": Layout(read_strips, f"{KSDD}, which data/build.py cuts into strips/*.png", prepare=cut_strips),
-    "ksdd2": Layout(partial(read_marked, top="KSDD2", name="ksdd2"), KSDD2),
+    "dagm": Layout(partial(read_marked, top="DAGM_KaggleUpload"), DAGM, by_masks=True),
+    "ksdd": Layout(read_ksdd, KSDD, by_masks=True),
+    "ksdd-strips": Layout(read_strips, STRIPS, prepare=cut_strips, by_masks=True),
+    "ksdd2": Layout(partial(read_marked, top="KSDD2", name="ksdd2"), KSDD2, by_masks=True),
     "mtd": Layout(partial(read_sorted, name="mtd", kinds=MTD, masks=".png"), "MT_{Free,Blowhole,...}/Imgs/*.{jpg,png}"),
     **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},
     **{name: Layout(partial(read_masked, name=name, specie="polyp"), POLYPS) for name in COLON},

@@ -8,7 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.found import MASK_ENDING, Found, Kind, list_folders, list_images, subfolder
-from datasets.images import load_mask, load_rgb
+from datasets.images import load_mask, load_rgb, mask_channels
 from datasets.meta import SPLITS
 from utils.errors import UserError
 from utils.files import atomic_open, nfc
@@ -16,7 +16,7 @@ from utils.files import atomic_open, nfc
 STRIPS, STRIPS_FOLDER = 3, "strips"  # of an image, from top to bottom, and where they are kept
 
 
-def read_marked(root: Path, top: str, name: str | None = None) -> Found:
+def read_marked(root: Path, top: str, name: str | None = None, *, mask_threshold: int = 0) -> Found:
     """Read a data set in its folder `top`, if that is there: of one class, called `name`, or of a folder for each.
 
     Masks end in `_label` or `_GT`. Those of one class lie beside all images; those of several in a folder `Label`,
@@ -28,22 +28,22 @@ def read_marked(root: Path, top: str, name: str | None = None) -> Found:
         for split in SPLITS:
             images = subfolder(place, split)
             files = [*list_images(images), *([] if name else list_images(subfolder(images, "Label")))]
-            _add_marked(found, split, files, class_name, all_have_masks=name is not None)
+            _add_marked(found, split, files, class_name, mask_threshold, all_have_masks=name is not None)
     return found
 
 
-def read_ksdd(root: Path) -> Found:
+def read_ksdd(root: Path, *, mask_threshold: int = 0) -> Found:
     """Read KolektorSDD's images as they are, all of them as the test split."""
     found = Found(root)
     for folder in _parts(root):
-        _add_marked(found, "test", list_images(folder), "ksdd")
+        _add_marked(found, "test", list_images(folder), "ksdd", mask_threshold)
     return found
 
 
-def read_strips(root: Path) -> Found:
+def read_strips(root: Path, *, mask_threshold: int = 0) -> Found:
     """Read what `cut_strips` has cut KolektorSDD's images into, all of them as the test split."""
     found = Found(root)
-    _add_marked(found, "test", list_images(root / STRIPS_FOLDER), "ksdd")
+    _add_marked(found, "test", list_images(root / STRIPS_FOLDER), "ksdd", mask_threshold)
     return found
 
 
@@ -52,7 +52,7 @@ def cut_strips(root: Path) -> None:
     files = [path for folder in _parts(root) for path in list_images(folder)]
     for path in tqdm(files, desc="cutting", unit="image", disable=None):
         stem, ending = MASK_ENDING.sub("", path.stem), "_label" if MASK_ENDING.search(path.stem) else ""
-        pixels = load_mask(path) * np.uint8(255) if ending else np.asarray(load_rgb(path))
+        pixels = mask_channels(path)[0].astype(np.uint8) if ending else np.asarray(load_rgb(path))
         for number, strip in enumerate(np.array_split(pixels, STRIPS)):
             name = f"{path.parent.name}_{stem}_{number}{ending}.png"
             with atomic_open(root / STRIPS_FOLDER / name, "wb") as file:
@@ -64,15 +64,17 @@ def _parts(root: Path) -> list[Path]:
     return [folder for folder in list_folders(root) if folder.name.lower().startswith("kos")]
 
 
-def _add_marked(found: Found, split: str, files: Sequence[Path], name: str, *, all_have_masks: bool = True) -> None:
+def _add_marked(
+    found: Found, split: str, files: Sequence[Path], name: str, threshold: int, *, all_have_masks: bool = True
+) -> None:
     """Add a class's images among the files, the others being masks; of the training split, normal ones only."""
     masks = {nfc(MASK_ENDING.sub("", path.stem)): path for path in files if MASK_ENDING.search(path.stem)}
-    images = [path for path in files if path not in masks.values()]
+    images = [path for path in files if not MASK_ENDING.search(path.stem)]
     normal, anomalous = [], []
     for image in images:
         mask = masks.get(nfc(image.stem))
         try:
-            is_anomalous = mask is not None and load_mask(mask).any()
+            is_anomalous = mask is not None and load_mask(mask, threshold).any()
         except UserError as error:
             found.note(Kind.UNREADABLE_MASK, f"{error}, so that the label of {found.path(image)} is unknown", name)
             continue

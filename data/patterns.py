@@ -27,30 +27,31 @@ def read_patterns(
 ) -> Found:
     """Read the images below the resolved `root` that match patterns, as the test split.
 
-    `mask` and `class_name` have `PLACEHOLDERS`, which are filled in for each image. A file that is an image's mask is
-    no image. Without `normal`, anomalous images whose mask is all zero are normal. The kind of an anomaly is called as
-    the last folder that the pattern leaves open, or else as the image's.
+    `anomalous` takes what `normal` does not. `mask` and `class_name` have `PLACEHOLDERS`, which are filled in for each
+    image. A file that is an image's mask is no image. Without `normal`, images whose mask is all zero are normal; with
+    it, the kind of an anomaly is called as the last folder that the pattern leaves open, or else as the image's.
     """
-    given = {"normal": normal, "anomalous": anomalous}
-    patterns = {kind: pattern for kind, pattern in given.items() if pattern is not None}
     found = Found(root)
-    images = {kind: _matching(found, kind, pattern) for kind, pattern in patterns.items()}
-    masks = {} if mask is None else {path: _mask(root, path, mask) for paths in images.values() for path in paths}
-    used = {*masks.values()}
-    if both := [path for path in images.get("normal", ()) if path in images.get("anomalous", ()) and path not in used]:
-        raise UserError(f"--normal and --anomalous both match {both[0]}: give patterns that no image matches twice")
-    for kind, paths in images.items():
-        for path in (path for path in paths if path not in used):
-            name = root.name if class_name is None else _filled("class_name", class_name, root, path)
-            own = masks.get(path, "")
-            is_there = bool(own) and (root / own).exists()
-            is_anomalous = kind == "anomalous"
-            if mask is not None and is_anomalous and not is_there:
-                found.note(Kind.NO_MASK, path, name)
-            if is_anomalous and is_there and normal is None:
-                is_anomalous = bool(load_mask(root / own, mask_threshold).any())
-            specie = _kind(path, patterns[kind]) if is_anomalous else "good"
-            found.append("test", Entry(path, own if is_there else "", name, specie, int(is_anomalous)))
+    matched = {} if normal is None else dict.fromkeys(_matching(found, "normal", normal), 0)
+    if anomalous is not None:
+        matched = dict.fromkeys(_matching(found, "anomalous", anomalous), 1) | matched
+    masks = {} if mask is None else {path: _mask(root, path, mask) for path in matched}
+    files, of_anomalous = {*masks.values()}, {masks[path] for path, label in matched.items() if label and masks}
+    images = {path: label for path, label in matched.items() if path not in files}
+    for kind, pattern, label in (("normal", normal, 0), ("anomalous", anomalous, 1)):
+        if pattern is not None and label not in images.values():
+            raise UserError(f"--{kind} '{pattern}' matches no image but what --normal matches, and masks")
+    for path, label in sorted(images.items(), key=lambda item: item[1]):
+        name = root.name if class_name is None else _filled("class_name", class_name, root, path)
+        own = masks.get(path, "")
+        # Names may count up in each folder, and the masks of anomalous images alone be there.
+        is_there = bool(own) and (root / own).exists() and (label == 1 or own not in of_anomalous)
+        if mask is not None and label and not is_there:
+            found.note(Kind.NO_MASK, path, name)
+        if is_there and normal is None:
+            label = int(load_mask(root / own, mask_threshold).any())
+        kind = "anomalous" if normal is None else _kind(path, anomalous or "")
+        found.append("test", Entry(path, own if is_there else "", name, kind if label else "good", label))
     return found
 
 
@@ -73,9 +74,9 @@ def _matching(found: Found, kind: str, pattern: str) -> list[str]:
 
 def _filled(option: str, template: str, root: Path, path: str) -> str:
     """Fill the placeholders of a template in for the image `path` below `root`."""
-    file = PurePosixPath(root, path)
+    file = PurePosixPath(root.name, path)
     values = {"dir": str(PurePosixPath(path).parent), "stem": file.stem, "name": file.name}
-    values |= {f"parent{number}": folder.name for number, folder in enumerate(file.parents, 1)}
+    values |= {f"parent{number}": folder.name for number, folder in enumerate(file.parents[:-1], 1)}
     values["parent"] = values["parent1"]
     try:
         return re.sub(r"\{(\w*)\}", lambda found: values[found[1]], template)
@@ -106,7 +107,8 @@ def where_images_lie(root: Path) -> str:
     if not counts:
         return f"there is no image anywhere in it (known are {', '.join(sorted(IMAGE_SUFFIXES))})"
     folders = sorted(counts, key=lambda one: [natural(str(part)) for part in one])
-    places = [f"{counts[one]} in {one[0].as_posix()} ({len(one[0].parts)} deep)" for one in folders]
+    places = [f"{counts[one]} {one[1]} in {one[0].as_posix()} ({len(one[0].parts)} deep)" for one in folders]
     folder, suffix = max(folders, key=counts.get)
     example = (escape(str(folder / "x"))[:-1] + f"*{suffix}").removeprefix("./")
-    return f"images lie elsewhere: {some_of(places, FOLDERS_SHOWN)}; say which are what, as in --normal '{example}'"
+    how = f"as --dataset folder they are read by patterns like '{example}' (--normal, --anomalous)"
+    return f"images lie elsewhere: {some_of(places, FOLDERS_SHOWN)}; {how}"

@@ -55,6 +55,11 @@ class About:
     phrases: Phrases = field(default_factory=dict)  # what classes are called in prompts
     protocol: str | None = None  # of the data set
 
+    @property
+    def by_patterns(self) -> bool:
+        """Whether it was built by patterns."""
+        return not {"normal", "anomalous"}.isdisjoint(self.options)
+
 
 Meta = dict[str, dict[str, list[Entry]]]  # split -> class -> entries, both splits always there
 FIELDS = [field.name for field in fields(Entry)]

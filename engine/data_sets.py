@@ -8,13 +8,14 @@ from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 
-from data.build import ensure_meta, known_problems
+from data.build import default_threshold, ensure_meta, known_problems
 from data.checks import incompleteness
 from data.few_shot import draw
+from data.layouts import LAYOUTS
 from datasets.image_set import ImageSet
 from datasets.images import MAX_PIXELS
 from datasets.intensity import find_range
-from datasets.layout_options import LayoutOptions
+from datasets.layout_options import PATTERNS, LayoutOptions
 from datasets.loader import (
     AnomalyDataset,
     ErrorRaisingLoader,
@@ -134,8 +135,13 @@ def read_test_split(
         path = meta_file or ensure_meta(spec, root, patterns)
     meta, about = read_meta(path, root), read_about(path)
     check_protocol(path, about, spec.protocol)
+    if about.by_patterns and spec.name != "folder":
+        raise UserError(f"{path} was built by patterns, for --dataset folder: delete it, or give --dataset folder")
+    threshold = about.options.get("mask_threshold", default_threshold(spec))
     if own.mask_threshold is None:
-        spec = spec.with_threshold(about.options.get("mask_threshold"))
+        spec = spec.with_threshold(threshold)
+    elif LAYOUTS[spec.label].by_masks and spec.mask_threshold != threshold and meta_file is None:
+        raise UserError(f"{path} has the labels of masks above {threshold}: delete it, and it is built for others")
     spec = replace(
         spec, own_phrases=about.phrases if phrases_file is None else read_phrases(phrases_file, meta["test"])
     )
@@ -158,7 +164,13 @@ def read_test_split(
     shown, notes = from_main(lambda: find_range(intensity or "full", paths, max_pixels))
     for note in notes if is_main() else ():
         logger.warning("in %s, %s", root, note)
-    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels)
+    if spec.mask_threshold != default_threshold(spec):
+        problems.append(f"masks begin above {spec.mask_threshold} of 255")
+    labels = [entry.anomaly for entry in entries]
+    counts = (labels.count(label) for label in (0, 1, None))
+    logger.info("%s: %d normal, %d anomalous and %d unlabelled images", root, *counts)
+    listed_by = {name: value for name, value in about.options.items() if name in PATTERNS}
+    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels, listed_by)
 
 
 def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:

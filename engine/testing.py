@@ -207,7 +207,7 @@ def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckp
         arguments[key] = arguments[key] and arguments[key][place]
     if images.intensity is not None:
         arguments["intensity"] = ",".join(map(str, images.intensity))
-    arguments |= {"data_path": str(images.root.resolve()), "protocol": images.spec.protocol}
+    arguments |= {"data_path": str(images.root.resolve()), "protocol": images.spec.protocol, **images.listed_by}
     if checkpoint is not None:
         arguments["checkpoint"] = str(checkpoint.path)
     return arguments

@@ -23,11 +23,11 @@ FOLDER = get_spec("folder")
 
 def magnetic_tiles(root: Path) -> dict[str, str]:
     """Images and masks side by side; the masks of MT_Free are empty."""
-    for kind in ("Blowhole", "Crack", "Free"):
+    for kind in ("Blowhole", "Fray", "Free"):
         for number in (1, 2, 10):
             put(root / f"MT_{kind}" / "Imgs" / f"exp{number}.jpg")
             put(root / f"MT_{kind}" / "Imgs" / f"exp{number}.png", 0 if kind == "Free" else 255)
-    return {"normal": "MT_Free/Imgs/*.jpg", "anomalous": "MT_[!F]*/Imgs/*.jpg", "mask": "{dir}/{stem}.png"}
+    return {"normal": "MT_Free/Imgs/*.jpg", "anomalous": "MT_*/Imgs/*.jpg", "mask": "{dir}/{stem}.png"}
 
 
 def kolektor(root: Path) -> dict[str, str]:
@@ -71,8 +71,8 @@ def loco(root: Path) -> dict[str, str]:
 
 LAYOUTS = [magnetic_tiles, kolektor, mvtec_3d, loco]
 FOUND = {  # classes, normal and anomalous images, masks of anomalous ones, kinds of anomalies
-    magnetic_tiles: (["own"], 3, 6, 6, {"MT_Blowhole", "MT_Crack"}),
-    kolektor: (["own"], 4, 2, 2, {"kos01", "kos02"}),
+    magnetic_tiles: (["own"], 3, 6, 6, {"MT_Blowhole", "MT_Fray"}),
+    kolektor: (["own"], 4, 2, 2, {"anomalous"}),
     mvtec_3d: (["bagel", "tire"], 2, 4, 4, {"hole", "combined"}),
     loco: (["pushpins"], 1, 2, 2, {"logical_anomalies", "structural_anomalies"}),
 }
@@ -133,10 +133,10 @@ def small_images(monkeypatch) -> None:
 
 def test_missing_masks_are_counted_and_named(own, warnings_of):
     patterns = magnetic_tiles(own)
-    (own / "MT_Crack" / "Imgs" / "exp2.png").unlink()
+    (own / "MT_Fray" / "Imgs" / "exp2.png").unlink()
     entries = read(own, **patterns)["test"]["own"]
-    assert [entry.img_path for entry in entries if entry.anomaly and not entry.mask_path] == ["MT_Crack/Imgs/exp2.jpg"]
-    assert "anomalous images without a mask (1): MT_Crack/Imgs/exp2.jpg" in warnings_of()
+    assert [entry.img_path for entry in entries if entry.anomaly and not entry.mask_path] == ["MT_Fray/Imgs/exp2.jpg"]
+    assert "anomalous images without a mask (1): MT_Fray/Imgs/exp2.jpg" in warnings_of()
 
 
 def test_masks_that_a_pattern_matches_as_well_are_no_images(own):
@@ -171,10 +171,14 @@ def test_hidden_files_and_other_formats_are_no_images(own, warnings_of):
 @pytest.mark.parametrize(
     ("patterns", "said"),
     [
-        ({"normal": "*/none/*.jpg"}, r"--normal '\*/none/\*.jpg' matches no image in .*MT_Free/Imgs \(2 deep\)"),
+        (
+            {"normal": "*/none/*.jpg"},
+            r"--normal '\*/none/\*.jpg' matches no image in .*3 .jpg in MT_Free/Imgs \(2 deep\)",
+        ),
         ({"normal": "/etc/*"}, "is absolute"),
         ({"anomalous": "../*/*.jpg"}, r"has '\.\.' in it"),
-        ({"normal": "MT_*/Imgs/*.jpg", "anomalous": "MT_F*/Imgs/*.jpg"}, "--normal and --anomalous both match MT_Free"),
+        ({"normal": "MT_*/Imgs/*.jpg", "anomalous": "MT_F*/Imgs/*.jpg"}, r"--anomalous .* but what --normal matches"),
+        ({"normal": "MT_F*/Imgs/*.jpg", "class_name": "{parent4}"}, r"there is no \{parent4\}"),
         ({"normal": "MT_F*/Imgs/*.jpg", "mask": "{dir}/{name}"}, "is the image itself"),
         ({"normal": "MT_F*/Imgs/*.jpg", "mask": "../../{name}"}, r"has '\.\.' in it"),
         ({"normal": "MT_F*/Imgs/*.jpg", "mask": "{folder}/{name}"}, r"there is no \{folder\}; known are \{dir\}"),
@@ -197,7 +201,9 @@ def test_the_list_says_what_it_was_built_by_and_is_built_again_for_other_pattern
     before = path.stat().st_mtime_ns
     assert ensure_meta(FOLDER, own, patterns) == ensure_meta(FOLDER, own) == path
     assert path.stat().st_mtime_ns == before
+    assert "does not list" not in caplog.text
     ensure_meta(FOLDER, own, {"normal": "MT_Free/Imgs/*.jpg"})
+    assert "does not list (6): MT_Blowhole/Imgs/exp1.jpg" in caplog.text
     assert len(read_meta(path, own)["test"]["own"]) == 3
     assert "has no meta.json of these patterns: building it" in caplog.text
 
@@ -234,7 +240,7 @@ def test_other_data_sets_take_no_patterns(own, capsys):
 
 def test_no_test_images_says_where_images_lie(own):
     magnetic_tiles(own)
-    with pytest.raises(UserError, match=r"no test images.*3 in MT_Blowhole/Imgs \(2 deep\).*as in --normal"):
+    with pytest.raises(UserError, match=r"no test images.*3 .jpg in MT_Blowhole/Imgs \(2 deep\).*are read by patterns"):
         build_meta(get_spec("mvtec"), own)
 
 
@@ -253,11 +259,11 @@ def test_phrases_come_from_the_list_or_a_file(own, tmp_path):
 
 def test_files_that_are_not_there_are_named_before_any_work(own):
     path = build_meta(FOLDER, own, own.parent / "list.json", **magnetic_tiles(own))
-    (own / "MT_Crack" / "Imgs" / "exp1.jpg").unlink()
-    (own / "MT_Crack" / "Imgs" / "exp2.png").unlink()
-    with pytest.raises(UserError, match=r"\(2\): MT_Crack/Imgs/exp1\.jpg, MT_Crack/Imgs/exp2\.png; restore them"):
+    (own / "MT_Fray" / "Imgs" / "exp1.jpg").unlink()
+    (own / "MT_Fray" / "Imgs" / "exp2.png").unlink()
+    with pytest.raises(UserError, match=r"\(2\): MT_Fray/Imgs/exp1\.jpg, MT_Fray/Imgs/exp2\.png; restore them"):
         read_test_split(FOLDER, own, path, intensity="full")
-    with pytest.raises(UserError, match=r"\(1\): MT_Crack/Imgs/exp2\.png; restore them"):
+    with pytest.raises(UserError, match=r"\(1\): MT_Fray/Imgs/exp2\.png; restore them"):
         read_test_split(FOLDER, own, path)
 
 
@@ -273,3 +279,58 @@ def test_the_threshold_is_the_options_or_the_lists(own):
         assert images.spec.mask_threshold == threshold
         first = np.asarray(images.read_mask(images.entries[1], (6, 8)))
         assert first.any() == (threshold < 9)
+
+
+def test_masks_called_as_those_of_anomalous_images_are_not_the_normal_images(own, warnings_of):
+    for name in ("good/000.png", "broken/000.png", "masks/000.png"):
+        put(own / name, 255 if name.startswith("masks") else None)
+    entries = read(own, normal="good/*", anomalous="broken/*", mask="masks/{stem}.png")["test"]["own"]
+    assert paths(entries) == [("good/000.png", "", 0), ("broken/000.png", "masks/000.png", 1)]
+    assert warnings_of() == ""
+
+
+def test_a_threshold_of_one_run_is_not_that_of_the_next(bottle, warnings_of):
+    root, given = bottle.parent, LayoutOptions(mask_threshold=99)
+    images = read_test_split(get_spec("mvtec"), root, options=given)
+    assert images.spec.mask_threshold == 99
+    assert "masks begin above 99 of 255" in images.notes
+    assert read_test_split(get_spec("mvtec"), root).spec.mask_threshold == 0
+    main(["mvtec", "--root", str(root), "--mask_threshold", "99"])
+    assert read_test_split(get_spec("mvtec"), root).spec.mask_threshold == 99
+
+
+def test_labels_that_masks_decide_follow_the_threshold(tmp_path):
+    for part, value in ((0, 0), (1, 40), (2, 200)):
+        put(tmp_path / "kos01" / f"Part{part}.jpg")
+        put(tmp_path / "kos01" / f"Part{part}_label.bmp", value)
+    for threshold, labels in ((None, [0, 1, 1]), (100, [0, 0, 1])):
+        images = read_test_split(get_spec("ksdd"), tmp_path, options=LayoutOptions(mask_threshold=threshold))
+        assert [entry.anomaly for entry in sorted(images.entries, key=lambda one: one.img_path)] == labels
+        with pytest.raises(UserError, match=r"has the labels of masks above \d+: delete it"):
+            read_test_split(get_spec("ksdd"), tmp_path, options=LayoutOptions(mask_threshold=50))
+        (tmp_path / "meta.json").unlink()
+
+
+def test_a_list_by_patterns_is_not_a_known_data_sets(own):
+    ensure_meta(FOLDER, own, magnetic_tiles(own))
+    with pytest.raises(UserError, match=r"was built by patterns, for --dataset folder: delete it"):
+        read_test_split(get_spec("mvtec"), own)
+
+
+def test_a_list_stays_where_the_new_one_is_refused(own):
+    path = ensure_meta(FOLDER, own, magnetic_tiles(own))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"own/meta\.json, test/"):
+        build_meta(FOLDER, own, normal="MT_Free/Imgs/*.jpg", class_name="a/{stem}")
+    assert path.read_bytes() == before
+    assert [*own.glob(".new*")] == []
+
+
+def test_a_list_by_patterns_is_tested_again_without_them(own, tmp_path, small_images):
+    patterns = magnetic_tiles(own)
+    config, weights = tiny_clip.save(tmp_path / "model")
+    run = ["--dataset", "folder", "--data_path", str(own), "--num_workers", "0", "--save_path", str(tmp_path / "out")]
+    run += ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(tmp_path / "c"), "--no_report"]
+    for given in (as_options(patterns), []):
+        assert test_sdp.main([*run, *given]) == 0
+        assert json.loads((tmp_path / "out" / "results.json").read_text())["arguments"]["mask"] == patterns["mask"]
