@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from demo.render import CLASSES
 from models.prompts import PromptEnsemble
 from models.text import encode_tokens
+from utils.errors import UserError
 
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "circuit": ("circuit board", "printed circuit board", "pcb"),
@@ -48,6 +49,8 @@ class Captions:
 
     def draw(self, name: str, count: int, rng: np.random.Generator) -> Tensor:
         """Draw `count` sentences of each state at random, tokens [2, count, T]."""
+        if count > (there := min(map(len, self.every[name]))):
+            raise UserError(f"--sentences {count}: there are only {there} of a state")
         return torch.stack([tokens[rng.choice(len(tokens), count, replace=False)] for tokens in self.every[name]])
 
 

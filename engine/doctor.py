@@ -221,7 +221,7 @@ def check_archive(path: Path) -> list[Problem]:
             return [Problem(ERROR, what, "it is a broken download or another version: download it anew")]
     names = ", ".join(name for name, _ in archives.values())
     what = f"{path} (SHA-256 {digest}) is none of the archives that are known: {names}"
-    return [Problem(WARNING, what, "if it should be one of these, it is a broken download or another version")]
+    return [Problem(ERROR, what, "if it should be one of these, it is a broken download or another version")]
 
 
 def check_sums(folder: Path) -> list[Problem]:

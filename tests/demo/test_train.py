@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets.transforms import image_transform, mask_transform, resize_rgb
 from demo import train
+from demo.captions import Captions
 from demo.draw import image_rng
 from demo.objective import explicit_attention
 from demo.render import CLASSES, DEFECTS, render
@@ -25,6 +26,7 @@ from models.representative import RepVecChoice
 from models.sdp import SDP
 from models.text import class_text_features
 from tests.plain_baselines import baseline_aurocs
+from utils.errors import UserError
 from utils.measures.ranking import ranking_measures
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -122,3 +124,9 @@ def test_words_that_no_caption_held_have_zero_embeddings(tiny_training):
     lengths = backbone.clip.token_embedding.weight[ids].norm(dim=1)
     assert lengths[0] > 0
     assert lengths[1] == 0
+
+
+def test_more_sentences_than_there_are_is_refused():
+    captions = Captions(read_prompts("industrial"), 32)
+    with pytest.raises(UserError, match="--sentences 2147483647: there are only"):
+        captions.draw("wood", 2147483647, np.random.default_rng(0))

@@ -246,7 +246,7 @@ def test_an_archive_is_told_by_its_sha256(examined, tmp_path, monkeypatch, capsy
     with archive.open("ab") as file:
         file.write(b"\0")
     code, lines = examined("--archive", archive)
-    assert (code, "is none of the archives that are known: VAD, BTAD" in " ".join(lines)) == (0, True)
+    assert (code, "is none of the archives that are known: VAD, BTAD" in " ".join(lines)) == (1, True)
     code, lines = examined("--archive", archive.rename(tmp_path / "BTAD.zip"))
     assert (code, "is called as the archive of BTAD, but its SHA-256 is" in " ".join(lines)) == (1, True)
     for nothing in (tmp_path, tmp_path / "nowhere.zip"):
