@@ -107,8 +107,10 @@ def test_what_earlier_versions_did_not_record_is_another_setting_only_where_that
     run(data, model, out, "--save_maps")
     content = json.loads((out / "results.json").read_text())
     del content["arguments"]["intensity"], content["backbone"]["config_sha256"], content["prompts"]
+    del content["arguments"]["mask_threshold"], content["phrases"]
     (out / "results.json").write_text(json.dumps(content))
     for more, said in (
+        (["--mask_threshold", "9"], r"mask_threshold \(0 there, 9 here\)"),
         (["--intensity", "0,1"], r"intensity \(full there, 0\.0,1\.0 here\)"),
         (["--prompts", "medical"], r"prompts \(industrial there, medical here\)"),
         (["--model", str(copy)], rf"model \({model[1]} there, {copy} here\)"),
@@ -166,6 +168,24 @@ def test_other_phrases_are_other_settings(data, model, tmp_path):
     phrases.write_text(json.dumps({"nut": "hexagonal nut"}))
     with pytest.raises(UserError, match=r"phrases \(.*'nut': 'nut'.* there, .*'nut': 'hexagonal nut'.* here\)"):
         run(data, model, out, "--phrases", str(phrases))
+
+
+def test_phrases_that_were_not_recorded_are_those_of_their_time(model, tmp_path):
+    data, out = small_data.make(tmp_path / "data", ("metal_nut",)), tmp_path / "out"
+    own = ["--dataset", "folder", "--data_path", str(data), *model, "--save_path", str(out)]
+    for named, message in (
+        ([], r"phrases \(.*'metal_nut'} there, .*'metal nut'} here\)"),
+        (["--obj_name", "nut"], None),
+    ):
+        test_sdp.main([*own, *named, "--overwrite"])
+        content = json.loads((out / "results.json").read_text())
+        del content["phrases"]
+        (out / "results.json").write_text(json.dumps(content))
+        if message is None:
+            test_sdp.main([*own, *named, "--resume"])
+        else:
+            with pytest.raises(UserError, match=message):
+                test_sdp.main([*own, *named, "--resume"])
 
 
 def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:
