@@ -131,6 +131,9 @@ class Training(ABC):
         record = {name: arguments[name] for name in names}
         record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         record |= {"method": self.method, "backbone": self.backbone.record}
+        called = {"described": METHODS[self.key]().described, "called": self.options.obj_name}
+        record["phrases"] = [part.phrases(**called) for part in self.images]
+        record["mask_thresholds"] = [part.spec.mask_threshold for part in self.images]
         return {"epoch": epoch, KEYS[self.method]: self.trained.state_dict(), **entries, **record}
 
     def state_dict(self) -> dict[str, Any]:
