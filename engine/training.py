@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data.masks import vanishing
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, epoch_order, in_batches
-from engine.data_sets import read_training_sets, read_validation_set
+from engine.data_sets import check_phrases, read_training_sets, read_validation_set
 from engine.detectors import METHODS
 from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device
@@ -77,6 +77,7 @@ class Training(ABC):
         images = read_training_sets(options)
         known = fingerprints(images)
         held_out = read_validation_set(options, known) if isinstance(options, ValidationOptions) else None
+        check_phrases(options, filter(None, (*images, held_out)))
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         for part in images if is_main() else ():
             for sentence in vanishing(part, backbone.image_size, nearest=cls.nearest_masks):

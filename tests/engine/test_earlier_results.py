@@ -417,6 +417,26 @@ def test_of_several_data_sets_each_gives_those_of_the_classes_that_it_has(data, 
         test_sdp.main([*out, "--classes", "gear", "screw"])
 
 
+def test_a_file_of_phrases_is_for_the_classes_of_all_data_sets_together(data, model, tmp_path):
+    other, phrases = small_data.make(tmp_path / "other", ("gear",), seed=1), tmp_path / "phrases.json"
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other), "--phrases", str(phrases)]
+    phrases.write_text(json.dumps({"nut": "hexagonal nut", "gear": "cogwheel"}))
+    test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out"), "--classes", "bolt", "nut", "gear"])
+    found = [
+        json.loads((tmp_path / "out" / name / "results.json").read_text())["phrases"] for name in ("mvtec", "mpdd")
+    ]
+    assert found == [{"bolt": "bolt", "nut": "hexagonal nut"}, {"gear": "cogwheel"}]
+    phrases.write_text(json.dumps({"gear": "cogwheel", "screw": "long screw"}))
+    with pytest.raises(UserError, match=r"phrases\.json has \"?'?screw.*, and the classes are bolt, cog, nut, gear$"):
+        test_sdp.main([*both, *model, "--save_path", str(tmp_path / "more")])
+    trained = ["--train_dataset", "mvtec", "--train_dataset_dir", str(data), "--epochs", "1", "--phrases", str(phrases)]
+    validated = ["--test_dataset", "mpdd", "--test_dataset_dir", str(other), "--save_path", str(tmp_path / "training")]
+    with pytest.raises(UserError, match=r"phrases\.json has .*screw"):
+        train_sdp_plus.main([*trained, *validated, *model, "--no_cache"])
+    phrases.write_text(json.dumps({"gear": "cogwheel", "nut": "hexagonal nut"}))
+    train_sdp_plus.main([*trained, *validated, *model, "--no_cache"])
+
+
 def test_sdp_plus_takes_a_checkpoint_for_each_data_set(data, model, tmp_path):
     other = small_data.make(tmp_path / "other", ("gear",), seed=1)
     for name, root in (("on_bolts", data), ("on_gears", other)):
