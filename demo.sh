@@ -19,8 +19,8 @@ if ! python -c "import cv2, open_clip, sklearn, tabulate, torchvision" 2>/dev/nu
   python -m pip install --disable-pip-version-check -r requirements.txt
 fi
 
-# Results of other settings would be refused, and a training that is there is not begun again.
-rm -rf "$SAVE_PATH"/{sdp,held_out,sdp_plus_training,dp_clip_training}
+# A training that is there is not begun again.
+rm -rf "$SAVE_PATH"/{sdp_plus_training,dp_clip_training}
 
 echo "== drawing the demo data set into data/demo"
 python demo/draw.py --seed "$SEED"
@@ -29,10 +29,10 @@ echo "== baselines: how far grey values and edges alone get"
 python benchmarks/demo_baselines.py
 
 echo "== SDP, without training, on all ten classes"
-python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --visualization "$@"
+python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --overwrite --visualization "$@"
 
 echo "== SDP+ and DP-CLIP, trained on five classes and tested on the others"
-held_out=(--dataset demo --classes $TEST_CLASSES)
+held_out=(--dataset demo --classes $TEST_CLASSES --overwrite)
 train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
 python train_sdp_plus.py "${train[@]}" --epochs 40 --learning_rate 0.0005 --save_freq 40 \
   --save_path "$SAVE_PATH/sdp_plus_training"

@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
 HEIF = frozenset({".heic", ".heif"})
 if find_spec("pillow_heif"):  # which is optional
-    IMAGE_SUFFIXES, FORMATS = IMAGE_SUFFIXES | HEIF, (*FORMATS, "HEIF")
+    IMAGE_SUFFIXES |= HEIF
 # Of images that are not read.
 OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
 MAX_PIXELS = 512_000_000  # of an image, unless a caller says otherwise
@@ -195,12 +195,14 @@ def _opened(
                 _check_size(source.shape[1::-1] if is_array else source.size, max_pixels)
                 yield source, None
                 return
+        formats = FORMATS
         if Path(path).suffix.lower() in HEIF & IMAGE_SUFFIXES:
             from pillow_heif import register_heif_opener
 
             register_heif_opener()
+            formats = (*FORMATS, "HEIF")
         # Given a path, Pillow would map some files into memory, and those on their side wrongly.
-        with content or open_regular(path) as file, open_bounded(file, FORMATS, max_pixels) as image:
+        with content or open_regular(path) as file, open_bounded(file, formats, max_pixels) as image:
             if image.format == "TIFF" and (kind := _misread(image)):
                 raise ValueError(f"TIFF with {kind} is not read; save it as PNG, or as TIFF without that")
             yield image, file

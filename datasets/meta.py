@@ -244,10 +244,10 @@ def check_protocol(path: Path, about: About, protocol: str | None) -> None:
         raise UserError(f"{path} lists the protocol {about.protocol}, not {protocol}: choose that with --protocol")
 
 
-def read_phrases(path: Path, classes: Collection[str]) -> Mapping[str, str]:
-    """Read what the prompts are to call classes, of which the data set must have each."""
+def read_phrases(path: Path, classes: Collection[str] | None = None) -> Mapping[str, str]:
+    """Read what the prompts are to call classes, each of which must be one of `classes` if these are given."""
     phrases = read_json(path, Phrases, "--phrases")
-    if strangers := [name for name in phrases if name not in classes]:
+    if classes is not None and (strangers := [name for name in phrases if name not in classes]):
         raise UserError(f"--phrases {path} has {brief(strangers[0])}, and the classes are {', '.join(classes)}")
     return phrases
 

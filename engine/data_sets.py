@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from itertools import groupby
@@ -54,6 +54,8 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
             if not several or world_size() > 1:  # of several processes, others cannot go on after it
                 raise
             failed[place] = error
+    if not failed:
+        check_phrases(options, found.values())
     names = {nfc(entry.cls_name) for images in found.values() for entry in images.entries}
     unknown = [name for name in options.classes or () if nfc(name) not in names]
     if unknown and not failed:
@@ -87,6 +89,13 @@ def read_validation_set(options: ValidationOptions, training: Fingerprints) -> I
             "--test_dataset, or other --train_classes and --test_classes"
         )
     return images
+
+
+def check_phrases(options: Options, data_sets: Iterable[ImageSet]) -> None:
+    """Refuse the options' `phrases`, if there are any, where one is for a class that none of the data sets has."""
+    if (path := getattr(options, "phrases", None)) is not None:
+        names = [name for images in data_sets for name in (*images.phrases(), *images.spec.own_phrases)]
+        read_phrases(path, dict.fromkeys(names))
 
 
 def _named(options: Options, dataset: str, folder: str, meta: str, protocol: str) -> list[Named]:
@@ -142,9 +151,8 @@ def read_test_split(
         spec = spec.with_threshold(threshold)
     elif LAYOUTS[spec.label].by_masks and spec.mask_threshold != threshold and meta_file is None:
         raise UserError(f"{path} has the labels of masks above {threshold}: delete it, and it is built for others")
-    spec = replace(
-        spec, own_phrases=about.phrases if phrases_file is None else read_phrases(phrases_file, meta["test"])
-    )
+    phrases = about.phrases if phrases_file is None else read_phrases(phrases_file)
+    spec = replace(spec, own_phrases={name: phrase for name, phrase in phrases.items() if name in meta["test"]})
     if meta_file is None and is_main() and (lack := incompleteness(meta, spec.published)):
         logger.warning("%s has %s", root, lack)
     test = meta["test"]

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from datasets.image_set import ImageSet
 from datasets.images import mask_files
-from datasets.registry import DatasetSpec
+from datasets.registry import REGISTRY, DatasetSpec
 from engine.saved_runs import Description
+from models.adapter_checkpoint import DP_CLIP
 from utils.arguments import as_given
 from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassResult, ImageScore, Writer
@@ -54,7 +55,8 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
     described = json.loads(json.dumps(description, default=str))
     before, now = (_settings(content) for content in (read_json(path, Description), described))
     free = {option if before.get(key) and now.get(key) else key for key, option in DIGESTS.items()}
-    free |= {"phrases"} if None in (before["phrases"], now["phrases"]) else set()  # as earlier versions did not record
+    if before["phrases"] is None and now["phrases"] is not None:
+        before["phrases"] = _unrecorded_phrases(described)
     said = [
         f"{name} ({as_given(before.get(name))} there, {as_given(now.get(name))} here)"
         for name in dict.fromkeys([*now, *before])
@@ -71,6 +73,7 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
     """Select what the figures depend on from a run's description or its results.json."""
     arguments = EARLIER | (content.get("arguments") or {})
     arguments |= content.get("backbone") or {}  # what an option was left open for
+    arguments["mask_threshold"] = mask_threshold_of(content)
     files = {name: (content.get(name) or {}).get("sha256") for name in ("weights", "checkpoint", "prompts")}
     return {
         **{name: content.get(name) for name in ("method", "dataset", "protocol")},
@@ -78,6 +81,19 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
         **{f"SHA-256 of the {name}": digest for name, digest in files.items()},
         "phrases": content.get("phrases"),  # of each class, wherever they come from
     }
+
+
+def mask_threshold_of(content: Mapping[str, Any]) -> int | None:
+    """Find the value above which masks were anomalous in a run, the data set's own where its results do not say."""
+    recorded, spec = (content.get("arguments") or {}).get("mask_threshold"), REGISTRY.get(content.get("dataset"))
+    return spec.mask_threshold if recorded is None and spec is not None else recorded
+
+
+def _unrecorded_phrases(description: Mapping[str, Any]) -> dict[str, str]:
+    """Say what the versions that did not record it called the classes: by their very names, unless the registry did."""
+    spec, called = replace(REGISTRY[description["dataset"]], keeps_names=True), description["arguments"]["obj_name"]
+    described = description["method"] == DP_CLIP
+    return {name: called or spec.phrase(name, described=described) for name in description["phrases"]}
 
 
 def remove_results(folder: Path) -> None:

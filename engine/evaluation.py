@@ -268,7 +268,8 @@ def _collect(
             raise UserError(f"the map of {sample.img_path} is {here} pixels high and wide, its mask {there}")
         if rows:
             mask = image.mask if has_mask[i] else np.zeros(scores.shape, bool)
-            maps[i], masks[i] = scores, mask
+            # In a list, a view would keep in memory all that came with it.
+            maps[i], masks[i] = scores, mask.copy() if isinstance(masks, list) else mask
         with stopwatch("output"):
             for writer in writers:
                 writer.image(image)

@@ -196,9 +196,16 @@ class Predictor:
             if predicted is not None:
                 scores = predicted.maps[0].numpy(), predicted.text_prob.item()
                 finite = all(np.isfinite(values).all() for values in scores)
-                # Without the pixels, as photographs may wait for their overlay.
-                found = Prediction(replace(item, pixels=None), *scores) if finite else UserError(NOT_FINITE)
+                found = Prediction(_without_pixels(item), *scores) if finite else UserError(NOT_FINITE)
             yield index, found
+
+
+def _without_pixels(item: Photograph) -> Photograph:
+    """Let go of a picture in full, as photographs may wait for their overlay."""
+    if item.pixels is None:
+        return item
+    # What comes from a worker is views of one memory, the pixels among them.
+    return replace(item, image=item.image.clone(), picture=item.picture.clone(), pixels=None)
 
 
 def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:

@@ -55,6 +55,8 @@ def _dependencies(content: Mapping[str, Any]) -> dict[str, Any]:
     if "images" in content:
         images = described(content["images"])
         found |= images | {"the number of images": len(images)}
+    said = {"what the classes are called": "phrases", "what masks are anomalous above": "mask_thresholds"}
+    found |= {what: content[key] for what, key in said.items() if key in content}
     return found
 
 

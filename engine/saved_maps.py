@@ -13,7 +13,7 @@ from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
 from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, swapped_sides
 from engine.data_sets import read_test_split
-from engine.earlier_results import check_settings, folder_name
+from engine.earlier_results import check_settings, folder_name, mask_threshold_of
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.options import EvaluationOptions
 from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
@@ -44,12 +44,12 @@ def measure_maps(options: EvaluationOptions) -> None:
         start_log(folder / "evaluate.log", append=not options.overwrite)
         with stopwatch("data set"):
             intensity = options.intensity if options.report else None
-            images = read_test_split(spec, options.data_path, options.meta, options.classes, intensity)
-            images = replace(images, max_pixels=options.max_pixels)
+            images = read_test_split(spec, options.data_path, options.meta, options.classes, intensity, options)
             loader, problems = _map_loader(images, options.maps, options)
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         of = {"dataset": name, "protocol": spec.protocol}
         arguments = plain_record(options) | of | {"data_path": str(images.root.resolve())}
+        arguments["mask_threshold"] = images.spec.mask_threshold
         description = {"method": "saved maps", **of, "arguments": arguments}
         if is_main() and not options.overwrite:
             check_settings(folder / "results.json", description)
@@ -112,6 +112,10 @@ def _measure(
 ) -> tuple[list[list[ClassResult]], list[str]]:
     """Measure two runs class by class, by their scores alone where maps or masks are not to be had; notes say so."""
     notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
+    thresholds = [mask_threshold_of(run.content) for run in (a, b)]
+    if not notes and options.mask_threshold is None and thresholds[0] != thresholds[1]:
+        values = f"{thresholds[0]} in {a.folder}, {thresholds[1]} in {b.folder}"
+        raise UserError(f"the runs' masks are anomalous above different values, {values}: choose with --mask_threshold")
     images = None if notes else ground_truth_of(a, options)
     if images is None:
         notes = notes or ["no pixel measures: the data set is not where A found it (say where with --data_path)"]

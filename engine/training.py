@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data.masks import vanishing
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, epoch_order, in_batches
-from engine.data_sets import read_training_sets, read_validation_set
+from engine.data_sets import check_phrases, read_training_sets, read_validation_set
 from engine.detectors import METHODS
 from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device
@@ -77,6 +77,7 @@ class Training(ABC):
         images = read_training_sets(options)
         known = fingerprints(images)
         held_out = read_validation_set(options, known) if isinstance(options, ValidationOptions) else None
+        check_phrases(options, filter(None, (*images, held_out)))
         backbone = backbone_from_options(options, fidelity, find_device(options.device))
         for part in images if is_main() else ():
             for sentence in vanishing(part, backbone.image_size, nearest=cls.nearest_masks):
@@ -131,6 +132,9 @@ class Training(ABC):
         record = {name: arguments[name] for name in names}
         record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         record |= {"method": self.method, "backbone": self.backbone.record}
+        called = {"described": METHODS[self.key]().described, "called": self.options.obj_name}
+        record["phrases"] = [part.phrases(**called) for part in self.images]
+        record["mask_thresholds"] = [part.spec.mask_threshold for part in self.images]
         return {"epoch": epoch, KEYS[self.method]: self.trained.state_dict(), **entries, **record}
 
     def state_dict(self) -> dict[str, Any]:

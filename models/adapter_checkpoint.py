@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
 from models.backbone import Backbone
-from models.checkpoints import load_into, read_checkpoint, state_dict_in
+from models.checkpoints import check_fit, load_into, read_checkpoint, state_dict_in
 from models.dp_clip import ImageAdapter
 from models.fidelity import FidelityName
 from models.presets import preset_name
@@ -150,8 +150,10 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     here = " ".join(map(str, backbone.features_list))
     trained, known = checkpoint.options, preset_name(backbone.name)
     there, model = " ".join(map(str, trained.get("features_list", backbone.features_list))), trained.get("model", known)
-    if there != here and model != known and checkpoint.config_sha256 != backbone.config_sha256:
-        raise UserError(f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out")
+    is_other = model != known and checkpoint.config_sha256 != backbone.config_sha256
+    trained_with = f"{checkpoint.path} was trained with {model}; give --model {model}, or leave the option out"
+    if there != here and is_other:
+        raise UserError(trained_with)
     if there != here:
         raise UserError(
             f"{checkpoint.path} was trained on blocks {there}, and the blocks tapped here are {here}; give "
@@ -160,6 +162,11 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
     what = f"the adapters of {backbone.name} tapped after {here}"
     if isinstance(module, ImageAdapter):
         what += f" and adapted after {' '.join(str(number + 1) for number in module.settings.image_adapt_layers)}"
+    if is_other:
+        try:
+            check_fit(module, checkpoint.state, checkpoint.path, what)
+        except UserError as error:
+            raise UserError(trained_with) from error
     load_into(module, checkpoint.state, checkpoint.path, what)
     return module.eval().requires_grad_(False)
 

@@ -175,6 +175,7 @@ def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
     """Load what was read from `path` into the module `what`: all keys and shapes must fit, all values be finite."""
     check_fit(module, state, path, what)
     for key, value in state.items():
-        if not all(end.isfinite() for end in value.aminmax()):  # which takes no memory, and is NaN if one value is
+        # This takes no memory, and is NaN if one value is.
+        if value.numel() and not all(end.isfinite() for end in value.aminmax()):
             raise UserError(f"{path}: {key} has values that are not finite")
     module.load_state_dict(state)

@@ -58,7 +58,9 @@ def encode_dual_path(
     taps = set(features_list)
     # Up to which block a tap sees its stage summed: its own, or the stage's last.
     summed_at = {tap: math.ceil(tap / stage_length) * stage_length if shared_buffers else tap for tap in taps}
-    last = max(min(max(taps) + shared_buffers, depth), max(summed_at.values()) if with_surgery else 0)
+    ends = summed_at.values() if with_surgery else ()
+    surgery_blocks = {number for end in ends for number in range(end - (end - 1) % stage_length, end + 1)}
+    last = max(min(max(taps) + shared_buffers, depth), *surgery_blocks, 0)
 
     z, s = visual._embeds(images), None  # [B, 1+N, C] both
     ori: dict[int, Tensor] = {}
@@ -68,7 +70,7 @@ def encode_dual_path(
         if number == last and not with_ori:  # only the class token is read
             q, z = q[:, :, :1], z[:, :1]
         z = z + block.ls_1(attend(block.attn, q, k, v))
-        if with_surgery:
+        if number in surgery_blocks:
             value_value = attend(block.attn, v, v, v)
             s = value_value if (number - 1) % stage_length == 0 else s + value_value
             stage_sum |= {tap: s for tap, end in summed_at.items() if end == number}

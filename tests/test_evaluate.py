@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -218,6 +219,17 @@ def test_names_that_differ_in_space_are_two_images(data, maps, tmp_path):
     table.write_text(table.read_text().replace("bolt/test/good/000.png,", "bolt/test/good/000.png ,"))
     with pytest.raises(UserError, match=r"the images differ: bolt/test/good/000\.png is in .*a, not in .*b"):
         evaluate.main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--save_path", str(tmp_path / "out")])
+
+
+def test_masks_begin_where_the_options_say(data, maps, tmp_path):
+    grey, saved = shutil.copytree(data, tmp_path / "grey"), save_maps(tmp_path / "maps", maps)
+    for path in grey.rglob("*_mask.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path)) // 255 * 20 + 20)
+    before = run(data, saved, tmp_path / "before")
+    assert before["arguments"]["mask_threshold"] == 0
+    content = run(grey, saved, tmp_path / "grey_out", "--mask_threshold", "30")
+    assert content["arguments"]["mask_threshold"] == 30
+    assert measures(content) == measures(before)
 
 
 def test_a_users_mistake_is_one_sentence(data, tmp_path):

@@ -57,6 +57,11 @@ def repaint(path: Path) -> None:
     small_data.write(path, 255 - cv2.imread(str(path)))
 
 
+def edit_meta(folder: Path, **values: dict) -> None:
+    path = folder / "data" / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def edit_list(folder: Path, change: Callable[[list[dict]], None]) -> None:
     path = folder / "data" / "meta.json"
     meta = json.loads(path.read_text())
@@ -85,6 +90,14 @@ CHANGES = {
     "another image": (
         lambda folder: edit_list(folder, lambda entries: entries[0].update(img_path=MASK)),
         f"image 1 is {MASK} of .*, but was ",
+    ),
+    "phrases": (
+        lambda folder: edit_meta(folder, phrases={"bolt": "hex bolt"}),
+        r"what the classes are called is \{'bolt': 'hex bolt'\}, but was \{'bolt': 'bolt'\} in the training of ",
+    ),
+    "threshold": (
+        lambda folder: edit_meta(folder, options={"mask_threshold": 100}),
+        "what masks are anomalous above is 100, but was 0 in the training of ",
     ),
     "fewer": (lambda folder: edit_list(folder, list.pop), "the number of images is 4, but was 5 in the training of "),
 }
@@ -118,11 +131,13 @@ def test_a_state_of_an_earlier_version_goes_on_and_what_is_not_known_is_said(tra
     path = folder / "run" / "last.pth"
     content = torch.load(path, weights_only=True)
     del content["arguments"]["intensity"]
-    torch.save({key: value for key, value in content.items() if key not in ("images", "prompts", "digest")}, path)
+    unknown = ("images", "prompts", "phrases", "mask_thresholds", "digest")
+    torch.save({key: value for key, value in content.items() if key not in unknown}, path)
     with pytest.raises(UserError, match="--intensity is auto, but was full in the training of"):
         train(program, folder, "--epochs", "2", "--resume", "--intensity", "auto")
     train(program, folder, "--epochs", "2", "--resume")
     assert torch.load(path, weights_only=True)["epoch"] == 2
     prompts = f"the SHA-256 of prompts {folder / 'prompts.json'}"
-    said = f"{path} does not record {prompts}, the number of images: it is not known whether that changed"
+    others = "the number of images, what the classes are called, what masks are anomalous above"
+    said = f"{path} does not record {prompts}, {others}: it is not known whether that changed"
     assert said in (folder / "run" / "train.log").read_text()

@@ -97,13 +97,16 @@ def test_a_training_without_a_validation_says_so(tmp_path):
     assert done.stderr == f"training on btad without a validation: there is no folder {tmp_path / 'visa'}\n"
 
 
-def test_the_demo_takes_no_results_of_an_earlier_run_for_its_own(tmp_path):
+def test_the_demo_replaces_results_of_an_earlier_run_and_deletes_nothing_else(tmp_path):
     out = tmp_path / "out"
-    for folder in ("sdp", "held_out/sdp", "held_out/sdp_plus", "held_out/dp_clip", "own"):
+    tests, trainings = (
+        ("sdp", "held_out/sdp", "held_out/sdp_plus", "held_out/dp_clip"),
+        ("sdp_plus_training", "dp_clip_training"),
+    )
+    for folder in (*tests, *trainings):
         (out / folder).mkdir(parents=True)
         (out / folder / "results.json").touch()
     _, called = record(tmp_path, "demo.sh", SAVE_PATH=str(out))
-    written = [call[call.index("--save_path") + 1] for call in called if "--save_path" in call]
-    assert len(written) == 6
-    assert [path for path in written if Path(path, "results.json").exists()] == []
-    assert (out / "own" / "results.json").exists()
+    written = {call[call.index("--save_path") + 1]: "--overwrite" in call for call in called if "--save_path" in call}
+    assert written == {str(out / name): name in tests for name in (*tests, *trainings)}
+    assert {name for name in (*tests, *trainings) if (out / name / "results.json").exists()} == {*tests}

@@ -5,6 +5,8 @@ import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -308,3 +310,40 @@ def test_heif_is_turned_by_its_own_box_and_not_by_exif_as_well(tmp_path):
     assert read.shape == (32, 64, 3)
     assert abs(read[16, 16] - COLOURS[0, 0]).max() <= 3
     assert abs(read[16, 48] - COLOURS[0, 1]).max() <= 3
+
+
+FAKE_HEIF = """
+from PIL import Image, ImageFile
+
+class HeifFile(ImageFile.ImageFile):
+    format = "HEIF"
+
+    def _open(self):
+        self._size, self._mode = (2, 2), "RGB"
+        self.tile = [("raw", (0, 0, 2, 2), 4, ("RGB", 0, 1))]
+
+def register_heif_opener():
+    Image.register_open("HEIF", HeifFile, lambda prefix: prefix.startswith(b"HEIF"))
+"""
+READ_ALL = """
+from pathlib import Path
+from datasets.images import load_rgb
+for name in ("broken.png", "image.heic", "broken.heic", "broken.png"):
+    try:
+        print(load_rgb(name).size)
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_files_that_are_no_images_are_named_whether_or_not_heif_was_read_before(tmp_path):
+    (tmp_path / "pillow_heif.py").write_text(FAKE_HEIF)
+    (tmp_path / "image.heic").write_bytes(b"HEIF" + bytes(12))
+    for name in ("broken.png", "broken.heic"):
+        (tmp_path / name).write_bytes(b"broken")
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    command, where = [sys.executable, "-c", READ_ALL], {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": paths}}
+    done = subprocess.run(command, **where, capture_output=True, text=True, check=True)
+    no_image = "{} is not an image, or of a kind that cannot be read"
+    broken = [no_image.format(name) for name in ("broken.png", "broken.heic")]
+    assert done.stdout.splitlines() == [broken[0], "(2, 2)", broken[1], broken[0]]

@@ -107,8 +107,10 @@ def test_what_earlier_versions_did_not_record_is_another_setting_only_where_that
     run(data, model, out, "--save_maps")
     content = json.loads((out / "results.json").read_text())
     del content["arguments"]["intensity"], content["backbone"]["config_sha256"], content["prompts"]
+    del content["arguments"]["mask_threshold"], content["phrases"]
     (out / "results.json").write_text(json.dumps(content))
     for more, said in (
+        (["--mask_threshold", "9"], r"mask_threshold \(0 there, 9 here\)"),
         (["--intensity", "0,1"], r"intensity \(full there, 0\.0,1\.0 here\)"),
         (["--prompts", "medical"], r"prompts \(industrial there, medical here\)"),
         (["--model", str(copy)], rf"model \({model[1]} there, {copy} here\)"),
@@ -166,6 +168,24 @@ def test_other_phrases_are_other_settings(data, model, tmp_path):
     phrases.write_text(json.dumps({"nut": "hexagonal nut"}))
     with pytest.raises(UserError, match=r"phrases \(.*'nut': 'nut'.* there, .*'nut': 'hexagonal nut'.* here\)"):
         run(data, model, out, "--phrases", str(phrases))
+
+
+def test_phrases_that_were_not_recorded_are_those_of_their_time(model, tmp_path):
+    data, out = small_data.make(tmp_path / "data", ("metal_nut",)), tmp_path / "out"
+    own = ["--dataset", "folder", "--data_path", str(data), *model, "--save_path", str(out)]
+    for named, message in (
+        ([], r"phrases \(.*'metal_nut'} there, .*'metal nut'} here\)"),
+        (["--obj_name", "nut"], None),
+    ):
+        test_sdp.main([*own, *named, "--overwrite"])
+        content = json.loads((out / "results.json").read_text())
+        del content["phrases"]
+        (out / "results.json").write_text(json.dumps(content))
+        if message is None:
+            test_sdp.main([*own, *named, "--resume"])
+        else:
+            with pytest.raises(UserError, match=message):
+                test_sdp.main([*own, *named, "--resume"])
 
 
 def break_off(data: Path, model: list[str], out: Path, *more: str, at: str = "nut/test/good/000.png") -> None:
@@ -395,6 +415,26 @@ def test_of_several_data_sets_each_gives_those_of_the_classes_that_it_has(data, 
     assert said in (tmp_path / "out" / "test.log").read_text()
     with pytest.raises(UserError, match="none of the data sets has a class screw in its test split"):
         test_sdp.main([*out, "--classes", "gear", "screw"])
+
+
+def test_a_file_of_phrases_is_for_the_classes_of_all_data_sets_together(data, model, tmp_path):
+    other, phrases = small_data.make(tmp_path / "other", ("gear",), seed=1), tmp_path / "phrases.json"
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other), "--phrases", str(phrases)]
+    phrases.write_text(json.dumps({"nut": "hexagonal nut", "gear": "cogwheel"}))
+    test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out"), "--classes", "bolt", "nut", "gear"])
+    found = [
+        json.loads((tmp_path / "out" / name / "results.json").read_text())["phrases"] for name in ("mvtec", "mpdd")
+    ]
+    assert found == [{"bolt": "bolt", "nut": "hexagonal nut"}, {"gear": "cogwheel"}]
+    phrases.write_text(json.dumps({"gear": "cogwheel", "screw": "long screw"}))
+    with pytest.raises(UserError, match=r"phrases\.json has \"?'?screw.*, and the classes are bolt, cog, nut, gear$"):
+        test_sdp.main([*both, *model, "--save_path", str(tmp_path / "more")])
+    trained = ["--train_dataset", "mvtec", "--train_dataset_dir", str(data), "--epochs", "1", "--phrases", str(phrases)]
+    validated = ["--test_dataset", "mpdd", "--test_dataset_dir", str(other), "--save_path", str(tmp_path / "training")]
+    with pytest.raises(UserError, match=r"phrases\.json has .*screw"):
+        train_sdp_plus.main([*trained, *validated, *model, "--no_cache"])
+    phrases.write_text(json.dumps({"gear": "cogwheel", "nut": "hexagonal nut"}))
+    train_sdp_plus.main([*trained, *validated, *model, "--no_cache"])
 
 
 def test_sdp_plus_takes_a_checkpoint_for_each_data_set(data, model, tmp_path):

@@ -216,6 +216,23 @@ def test_a_map_of_another_size_than_its_mask_is_refused_with_the_image():
         run(make_samples({"bolt": "nnaa"}), detector=Shrinking())
 
 
+def test_masks_of_several_sizes_are_kept_without_the_batch_that_they_came_in():
+    samples, seen = make_samples({"bolt": "naa"}), []
+    masks = [torch.ones(1, *shape, dtype=torch.bool) for shape in ((8, 8), (12, 5), (7, 9))]
+    batches = [Batch([i], torch.ones(1, 2, *mask.shape[1:]), mask, [True]) for i, mask in enumerate(masks)]
+
+    class Watching(Writer):
+        needs_maps = True
+
+        def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+            seen.extend(maps.masks)
+
+    options = {"device": torch.device("cpu"), "stopwatch": Stopwatch(), "writers": [Watching()]}
+    list(evaluate(FirstChannel(), batches, samples, **options))
+    assert [mask.shape for mask in seen] == [(8, 8), (12, 5), (7, 9)]
+    assert not any(np.shares_memory(one, mask.numpy()) for one, mask in zip(seen, masks, strict=True))
+
+
 @pytest.mark.parametrize("bootstrap", [None, Bootstrap(20)])
 def test_maps_of_several_sizes_in_a_class_are_measured_pixel_by_pixel(bootstrap):
     samples, rng = make_samples({"bolt": "nnaxa"}), np.random.default_rng(0)

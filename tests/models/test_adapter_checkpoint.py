@@ -131,6 +131,14 @@ def test_other_shapes_are_refused_by_both(backbone, tmp_path, taps, width, embed
     assert "\n" not in str(caught.value)
 
 
+def test_adapters_of_another_model_name_it_where_its_widths_differ(backbone, tmp_path):
+    path, content = tmp_path / "other.pth", our_form(LinearAdapters(4, 48, 64), backbone, "released")
+    content["backbone"] |= {"name": "ViT-S-16", "config_sha256": "0" * 64}
+    torch.save(content, path)
+    with pytest.raises(UserError, match="was trained with ViT-S-16; give --model ViT-S-16, or leave the option out"):
+        load(read(path), backbone)
+
+
 def test_other_blocks_are_refused(backbone, adapters, tmp_path):
     path = tmp_path / "other.pth"
     torch.save(our_form(adapters, backbone, "released"), path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.checkpoints import DIGEST, read_checkpoint, save_checkpoint
+from models.checkpoints import DIGEST, load_into, read_checkpoint, save_checkpoint
 from utils.checked_arrays import digest_of
 from utils.errors import UserError
 
@@ -172,3 +172,11 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path):
 def test_values_that_differ_have_other_digests(one, other):
     assert digest_of(one) != digest_of(other)
     assert digest_of(one) == digest_of(one)
+
+
+def test_an_empty_tensor_has_no_value_that_is_not_finite(tmp_path):
+    module = torch.nn.Module()
+    module.register_buffer("none", torch.empty(0, 3))
+    load_into(module, {"none": torch.empty(0, 3)}, tmp_path, "a module")
+    with pytest.raises(UserError, match="does not fit a module"):
+        load_into(module, {"none": torch.empty(0, 4)}, tmp_path, "a module")

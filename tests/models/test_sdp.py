@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from models.anomaly_map import gaussian_matrix, resample, upsampling_matrix
 from models.backbone import Backbone
-from models.dual_path import Tap, encode_dual_path
+from models.dual_path import Tap, attend, encode_dual_path
 from models.fidelity import Fidelity
 from models.prompts import read_prompts
 from models.representative import RepVec, RepVecChoice
@@ -87,6 +87,20 @@ def test_leaving_out_the_original_tokens_changes_nothing_else(backbone, features
     for a, b in zip(whole, lean, strict=True):
         assert b.ori is None
         assert relative_error(b.surgery, a.surgery) < ROUNDING
+
+
+@pytest.mark.parametrize("shared_buffers, blocks", [(True, (3, 4, 7, 8)), (False, (3, 7, 8))])
+def test_stages_that_no_tap_reads_are_not_summed(backbone, monkeypatch, shared_buffers, blocks):
+    summed = []
+
+    def counted(attn, q, k, v):
+        summed.extend([attn] if q is v else [])
+        return attend(attn, q, k, v)
+
+    monkeypatch.setattr("models.dual_path.attend", counted)
+    encode(backbone, (3, 8), shared_buffers=shared_buffers)
+    numbers = {block.attn: number for number, block in enumerate(backbone.clip.visual.transformer.resblocks, 1)}
+    assert tuple(numbers[attn] for attn in summed) == blocks
 
 
 def test_original_path_is_open_clips(backbone):

@@ -38,3 +38,10 @@ def test_masks_have_the_photographs_size(anomaly_map):
     assert mask.shape == (20, 40)
     assert set(np.unique(mask)) == {0, 255}
     np.testing.assert_array_equal(mask[::2, ::2] > 0, anomaly_map > 0.5)
+
+
+def test_of_equal_peaks_the_first_row_by_row_is_named():
+    scores = np.zeros((6, 6), np.float32)
+    scores[1:3, 1:4] = scores[4:, 5] = 1
+    scores[1, 1] = 0.6
+    assert [(one["peak_x"], one["peak_y"]) for one in anomalous_regions(scores, 0.5, (6, 6))] == [(2, 1), (5, 4)]

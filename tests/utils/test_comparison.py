@@ -67,6 +67,16 @@ def brute_force(data: Path, name: str, row: np.ndarray, seed: int, shift: float)
     return of_pixels | {key: image[name] for key, name in IMAGE_MEASURES.items()}
 
 
+def test_masks_of_different_thresholds_are_refused_unless_one_is_given(runs, tmp_path):
+    other = copy_of(runs, "b", tmp_path)
+    change_arguments(other, mask_threshold=9, maps=str(runs / "b" / "maps"))
+    with pytest.raises(
+        UserError, match=rf"above different values, 0 in {runs / 'a'}, 9 in {other}: choose with --mask_t"
+    ):
+        compare(runs / "a", other, tmp_path / "out")
+    assert compare(runs / "a", other, tmp_path / "out", "--mask_threshold", "0")["classes"]
+
+
 def test_differences_are_paired_draw_by_draw(data, runs, tmp_path):
     """Against drawing the images anew, one draw after another, and measuring both runs on them."""
     content = compare(runs / "a", runs / "b", tmp_path, "--seed", "9")

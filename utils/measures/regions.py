@@ -145,7 +145,7 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     the highest score are given, under the names in `REGION`.
     """
     labels, _ = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
-    marked = np.flatnonzero(labels)  # which are few in a large map
+    marked = np.flatnonzero(labels)[::-1]  # few in a large map; of equal scores the first is sorted last
     own, scores = labels.ravel()[marked], anomaly_map.ravel()[marked]
     areas = np.bincount(own)[1:]
     highest = marked[np.lexsort((scores, own))[np.cumsum(areas) - 1]]
