@@ -1,6 +1,6 @@
 """The images of one data set, to be tested or trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class ImageSet:
     intensity: Range | None = None  # the values that are black and white; None: as the files have it
     max_pixels: int = MAX_PIXELS  # images and masks of more are refused
     listed_by: Mapping[str, str | int] = field(default_factory=dict)  # the patterns that its list was built by
+    train: Mapping[str, Sequence[Entry]] = field(default_factory=dict)  # the training split, by class
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
         """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""

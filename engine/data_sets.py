@@ -178,7 +178,7 @@ def read_test_split(
     counts = (labels.count(label) for label in (0, 1, None))
     logger.info("%s: %d normal, %d anomalous and %d unlabelled images", root, *counts)
     listed_by = {name: value for name, value in about.options.items() if name in PATTERNS}
-    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels, listed_by)
+    return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels, listed_by, meta["train"])
 
 
 def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:

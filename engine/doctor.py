@@ -190,6 +190,7 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
         (f"weights, and a batch of {size}", batch, room.name),
         (f"batches that {workers} workers read ahead", ahead, "memory"),
         (f"maps and masks of {of_class}", maps, "memory"),
+        (f"to predict with --normal_memory: {PER} normal images", of.memory(PER), room.name),
         (f"to train SDP+: patch tokens of {of_training}", tokens, cache.name),
     ]
     table = [(what, needed / GIB, where) for what, needed, where in rows]

@@ -24,7 +24,7 @@ from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
-FILES = ("results.json", "results.md", "scores.csv", "published.md", "contact_sheet.png", "report.html")
+FILES = ("results.json", "results.md", "scores.csv", "published.md", "shots.md", "contact_sheet.png", "report.html")
 CLASSES = ".classes"  # folder of what `--resume` needs of each class
 
 # Options that no figure depends on beyond rounding.
@@ -144,6 +144,7 @@ class ClassKeeper(Writer):
     def _digest(self, name: str) -> str:
         """Tell a class's list of images and masks, and their files by size and time of change, from others."""
         entries = [entry for entry in self.images.entries if entry.cls_name == name]
+        entries += self.images.train.get(name, ())
         paths = []
         for entry in entries:
             paths.append(self.images.root / entry.img_path)

@@ -197,8 +197,13 @@ def _predict(
             yield batch if isinstance(batch, PartialBatch) else PartialBatch(batch, {})
 
     def predict(images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
-        maps, text_prob = detector.predict(images.to(device, non_blocking=True), class_names)
-        return Prediction(maps.float().cpu(), None if text_prob is None else text_prob.double().cpu())
+        found = detector.predict(images.to(device, non_blocking=True), class_names)
+        text_prob, distances = found.text_prob, found.distances
+        return Prediction(
+            found.maps.float().cpu(),
+            None if text_prob is None else text_prob.double().cpu(),
+            distances=None if distances is None else distances.cpu(),
+        )
 
     def classes(batch: Batch) -> list[str]:
         return [samples[int(index)].cls_name for index in batch.indices]
@@ -222,9 +227,10 @@ def _predict(
         if batch is not None:
             indices, maps, text_prob = batch.indices, prediction.maps.numpy(), prediction.text_prob
             text_prob = [None] * len(maps) if text_prob is None else text_prob.tolist()
+            distances = [None] * len(maps) if prediction.distances is None else prediction.distances.numpy()
             images = batch.images if with_images else [None] * len(maps)
             masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
-            for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, strict=True):
+            for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, distances, strict=True):
                 found[index] = ImageMap(samples[index], *fields)
         yield [found[index] for index in sorted(found)]
 
@@ -241,7 +247,7 @@ def _collect(
     rows = n if keep or any(sample.mask_path for sample in samples) else 0
     has_mask = np.zeros(n, bool)
     text_prob, map_max, map_min = np.empty((3, n))
-    done, left_out = [], []
+    done, left_out, distances = [], [], []
     for sample in samples:
         image = next(images)
         if isinstance(image, str):
@@ -250,6 +256,7 @@ def _collect(
             continue
         i = len(done)
         done.append(sample)
+        distances.append(image.distances)
         scores, probability = image.anomaly_map, image.text_prob
         map_max[i], map_min[i] = scores.max(), scores.min()  # which pass NaN on
         text_prob[i] = np.nan if probability is None else probability
@@ -277,4 +284,4 @@ def _collect(
     if not done:
         raise UserError(f"no image of class {samples[0].cls_name} can be read: see to its files, or leave it out")
     of_images = (values[:n] for values in (has_mask, text_prob, map_max, map_min))
-    return ClassMaps(done, maps[:rows], masks[:rows], *of_images, left_out)
+    return ClassMaps(done, maps[:rows], masks[:rows], *of_images, left_out, distances)

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from models.backbone import build_clip, check_servable, read_config
+from models.memory import tokens_kept
 from models.weights import quick_gelu_weights
 
 FLOAT = 4  # bytes
@@ -68,6 +69,13 @@ class Dimensions:
     def tokens(self, images: int) -> int:
         """Disk that the cache of patch tokens takes in half precision, its default: 2 n t N C."""
         return 2 * images * self.taps * self.patches * self.width
+
+    def memory(self, images: int) -> int:
+        """Memory on the device that predictions take to remember normal images: 4 n t k C, k of the N patches of each.
+
+        While images are compared, similarities take up to 4 `AT_ONCE` beside it.
+        """
+        return FLOAT * images * self.taps * tokens_kept(self.patches, images) * self.width
 
 
 def dimensions_of(

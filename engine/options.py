@@ -217,8 +217,25 @@ class OutputOptions(MeasureOptions):
         return super().mistake()
 
 
+class ShotOptions(TileOptions):
+    """Normal images of the training split that maps are compared with."""
+
+    shots: tuple[PositiveInt, ...] | None = option(
+        "measure with so many remembered of each class, too, for shots.md and results.json", metavar="K"
+    )
+    seeds: tuple[Seed, ...] | None = option("of --shots: draw them once by each of these (default: 0 1 2)")
+
+    def mistake(self) -> str | None:
+        """Say which option would do nothing, or does not go with another."""
+        if self.seeds and not self.shots:
+            return "--seeds goes with --shots"
+        if self.shots and self.tile is not None:
+            return "--shots compares patches of whole images: leave out --tile"
+        return super().mistake()
+
+
 class TestOptions(
-    DataSetsOptions, ReadingOptions, TileOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions
+    DataSetsOptions, ReadingOptions, ShotOptions, BackboneOptions, PhraseOptions, OutputOptions, SeedOptions
 ):
     """What every test has, beside its method's own options."""
 

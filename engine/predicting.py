@@ -29,6 +29,7 @@ from engine.loading import (
     with_prompts,
     with_trained_prompts,
 )
+from engine.normal_memory import FILE, make_memory, read_memory, save_memory
 from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, tile_settings
 from engine.prediction_options import DetectorOptions, PredictionOptions
@@ -36,6 +37,7 @@ from engine.prediction_writer import LINES, Prediction, PredictionWriter
 from engine.saved_detectors import SavedDetector
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity
+from models.memory import MemoryDetector
 from models.prompts import read_prompts
 from utils.distributed import from_main, in_turn, is_main, rank, world_size
 from utils.errors import UserError
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 NOT_FINITE = "the anomaly map has values that are not finite; see --precision and the weights"
 CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
 Item = tuple[int, Photograph | UserError]  # which photograph, and it, or why it could not be read
+REMEMBERED = "maps have {weight:g} times the distance to {images} normal images, {tokens} patches of each, in them"
 Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
 
 
@@ -66,6 +69,8 @@ def predict(options: PredictionOptions) -> int:
             logger.warning("%s", sentence)
         predictor = Predictor(options, shown)
         predictor.notes += said
+        if options.normal_memory:
+            predictor.compare_with(normal)
         calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
@@ -80,6 +85,8 @@ def predict(options: PredictionOptions) -> int:
         if (calibration := writer.calibration) is not None:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
+            if options.normal_memory:
+                save_memory(folder / FILE, predictor.detector.memory, predictor.origin)
             logger.info(CALIBRATED, count, folder / "calibration.json", percent)
             if calibration.shortcoming:
                 logger.warning("%s", calibration.shortcoming)
@@ -152,6 +159,7 @@ class Predictor:
             "prompts_sha256": prompts.sha256,
             "phrases": [options.object],
             "intensity": intensity and list(intensity),
+            "normal_memory": None,
             **tile_settings(options),
             **method.record(options, trained),
         }
@@ -163,6 +171,18 @@ class Predictor:
         """The photographs as they are to be read for `predict_items`."""
         reading = (self.intensity, self.options.max_pixels, self.tiling is not None)
         return PhotographDataset(sources, self.backbone.image_size, *reading)
+
+    def compare_with(self, paths: Sequence[Path]) -> None:
+        """Let maps say how far patches are from the normal images at `paths`, or from those of the calibration."""
+        options, detector = self.options, self.detector
+        if options.calibration is not None:
+            memory = read_memory(options.calibration.with_name(FILE), self.origin, self.backbone.device)
+        else:
+            memory = make_memory(detector, self.dataset(paths), options)
+        self.detector = MemoryDetector(detector, memory)
+        self.origin["normal_memory"] = memory.record | {"weight": detector.memory_weight}
+        self.notes.append(REMEMBERED.format(**self.origin["normal_memory"]))
+        logger.info("note: %s", self.notes[-1])
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""

@@ -55,6 +55,7 @@ class CalibrationOptions(Options):
     """What a calibration is made from."""
 
     normal_dir: Path | None = option("folder of normal images to calibrate on")
+    normal_memory: bool = flag("add to the maps how far patches are from those of the normal images")
     false_alarm_rate: Rate = option("share of normal images that may be called anomalous, with --normal_dir", 0.05)
 
 
@@ -93,6 +94,10 @@ class PredictionOptions(
 
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""
+        if self.normal_memory and self.normal_dir is None and self.calibration is None:
+            return "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"
+        if self.normal_memory and self.tile is not None:
+            return "--normal_memory compares patches of whole images: leave out --tile"
         if self.save_masks and all(getattr(self, name) is None for name in THRESHOLDS):
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()

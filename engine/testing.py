@@ -19,6 +19,7 @@ from engine.loading import as_trained, backbone_from_options, differences, find_
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
+from engine.shots import Shots
 from engine.submission import SubmissionWriter
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
@@ -36,6 +37,8 @@ from utils.results import Run
 from utils.runtime import Stopwatch, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
+
+SEEDS = (0, 1, 2)  # of the draws of --shots
 
 # An epoch, 0 where that does not matter; its checkpoint, None of a method without; and the places of the data sets that
 # are tested with it.
@@ -232,6 +235,12 @@ def _evaluate(
                 f"--submission: {images.root} has no unlabelled images; see --protocol private of mvtec_ad2"
             )
         writers.append(SubmissionWriter(options.save_path, images.root, options.submission_threshold))
+    if options.shots:
+        settings = (backbone.image_size, options.batch_size, options.save_path)
+        detector = Shots(detector, images, options.shots, options.seeds or SEEDS, *settings)
+        about = about | {"shots": detector.content}
+    else:
+        images = replace(images, train={})  # which no figure depends on
     skipping = {"skip_broken": options.skip_broken}
     run, results = evaluate_and_report(
         detector,
@@ -243,7 +252,7 @@ def _evaluate(
         device=backbone.device,
         stopwatch=stopwatch,
         to_picture=None if options.no_report else lambda image: image_from_tensor(image.image),
-        writers=writers,
+        writers=[*writers, detector] if options.shots else writers,
         notes=notes_on(images.spec.name, about),
         made_with=made_with(about),
         resume=options.resume,

@@ -105,6 +105,7 @@ class AdaptedFeatures(NamedTuple):
 
     seg: list[Tensor]  # unit-length patch tokens [B, N, D] of each tap
     det: Tensor  # the image as a whole [B, D], a mean of unit vectors and so no longer than one
+    tokens: Sequence[Tensor] = ()  # patch tokens [B, N, C] of each tap before their projection
 
 
 def encode_adapted(
@@ -127,13 +128,14 @@ def encode_adapted(
 
     # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
     z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
-    seg = []
+    seg, tokens = [], []
     for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
         z = run(_adapted_block, block, adapters.get(number - 1), z, settings.image_adapt_weight)
         if number in projections:
             seg.append(run(_projected, visual.ln_post, projections[number], z))
+            tokens.append(z[:, 1:])
     det = run(_projected, visual.ln_post, adapter.det_proj, z).mean(dim=1)
-    return AdaptedFeatures(seg, det)
+    return AdaptedFeatures(seg, det, tokens)
 
 
 def _adapted_block(block: ResidualAttentionBlock, adapter: TokenAdapter | None, z: Tensor, weight: float) -> Tensor:
@@ -216,18 +218,20 @@ class DPClip:
     def __post_init__(self) -> None:
         blur = gaussian_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
         self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
+        # Of a distance to normal images, which is a cosine, too: half of the sum over the taps, at the logits' scale.
+        self.memory_weight = PATCH_TEMPERATURE * len(self.backbone.features_list) / 2
 
     @torch.inference_mode()
-    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Anomaly maps [B, S, S] of normalised images [B, 3, S, S], and `text_prob` [B].
+    def predict(self, images: Tensor, class_names: Sequence[str], *, with_tokens: bool = False) -> Prediction:
+        """Anomaly maps [B, S, S] of normalised images [B, 3, S, S], and `text_prob` [B]; on request patch tokens.
 
-        The latter is the similarity of image and anomalous text, a cosine brought from [-1, 1] to [0, 1].
+        The second is the similarity of image and anomalous text, a cosine brought from [-1, 1] to [0, 1].
         """
         text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
-        seg, det = self.backbone.run_image_tower(encode_adapted, self.adapter, images)
-        similarity = (det * text[..., 1]).sum(dim=-1)
-        maps = anomaly_maps(seg, text, self.smooth_upsampling)
-        return Prediction(maps=maps, text_prob=(similarity + 1) / 2)
+        encoded = self.backbone.run_image_tower(encode_adapted, self.adapter, images)
+        similarity = (encoded.det * text[..., 1]).sum(dim=-1)
+        maps = anomaly_maps(encoded.seg, text, self.smooth_upsampling)
+        return Prediction(maps, (similarity + 1) / 2, encoded.tokens if with_tokens else None)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: the maximum of the map, in industry averaged with the image's similarity.

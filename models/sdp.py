@@ -108,24 +108,29 @@ class SDP:
         upsampling = upsampling_matrix(self.backbone.grid, size, align_corners=False)
         self.smooth_upsampling = self.filter @ upsampling.to(device)  # [S, g]
         self.adapter_upsampling = adapter_upsampling(self.backbone)  # [S, g]
+        self.memory_weight = len(self.backbone.features_list) / 2  # half of the sum over the taps, as of the text
 
     @torch.inference_mode()
-    def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
-        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
+    def predict(self, images: Tensor, class_names: Sequence[str], *, with_tokens: bool = False) -> Prediction:
+        """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S].
+
+        On request with the original path's patch tokens, which SDP+'s adapters read.
+        """
         text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
         taps = self.backbone.run_image_tower(
             encode_dual_path,
             images,
             self.backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
-            with_ori=self.adapters is not None,
+            with_ori=self.adapters is not None or with_tokens,
         )
         grid = self.backbone.grid
         maps = resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
         if self.adapters is not None:
             logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
             maps = maps + resample(anomalous_probabilities(logits, self.adapter_upsampling).sum(dim=0), self.filter)
-        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text))
+        tokens = [tap.ori[:, 1:] for tap in taps] if with_tokens else None
+        return Prediction(maps=maps, text_prob=image_probability(taps[-1], text), tokens=tokens)
 
     def image_scores(self, text_prob: np.ndarray, map_max: np.ndarray, map_min: np.ndarray) -> np.ndarray:
         """Image scores of one class: both terms brought to [0, 1] over its test images, then added."""

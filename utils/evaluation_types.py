@@ -15,6 +15,8 @@ class Prediction(NamedTuple):
 
     maps: Tensor  # float32 [B, H, W], higher where more anomalous
     text_prob: Tensor | None  # [B] in [0, 1], how well an image fits the text of an anomaly; None: it does not say
+    tokens: Sequence[Tensor] | None = None  # patch tokens of each tap [B, N, C], where they were asked for
+    distances: Tensor | None = None  # of patches to K sets of normal images [B, K, g, g], where there are such
 
 
 class Detector(Protocol):
@@ -45,6 +47,7 @@ class ImageMap(NamedTuple):
     anomaly_map: np.ndarray  # float32 [H, W]
     mask: np.ndarray | None  # bool [H, W], all False for a normal image; None where it is not known
     text_prob: float | None  # in [0, 1]; None of a method that gives none
+    distances: np.ndarray | None = None  # of patches to K sets of normal images [K, g, g]
 
 
 class ClassMaps(NamedTuple):
@@ -58,6 +61,7 @@ class ClassMaps(NamedTuple):
     map_max: np.ndarray  # [n]
     map_min: np.ndarray  # [n]
     left_out: Sequence[str] = ()  # why further images of the class could not be read
+    distances: Sequence[np.ndarray | None] = ()  # see `ImageMap`
 
 
 class ImageScore(NamedTuple):

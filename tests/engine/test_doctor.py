@@ -60,6 +60,7 @@ def test_the_needs_and_the_counts_are_shown(data, capsys):
         "device: ",
         "maps and masks of the 5 images of bolt",
         "patch tokens of these 10 images",
+        "to predict with --normal_memory: 100 normal images",
         f"they fit, SHA-256 {sha256_of(DEMO / 'demo.safetensors')}",
     ):
         assert part in out

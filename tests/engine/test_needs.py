@@ -16,6 +16,7 @@ from engine.needs import Dimensions, dimensions_of
 from engine.tokens import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
+from models.memory import remember
 from models.presets import PRESETS
 from models.sdp import SDP, adapters_for
 from tests import tiny_clip
@@ -109,6 +110,13 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
 
     estimate = dimensions(backbone).activations(batch_size)
     assert 1 / FACTOR < allocated_at_once(predict) / estimate < FACTOR
+
+
+@pytest.mark.parametrize("images", [2, 300])
+def test_a_memory_of_normal_images_takes_what_it_holds(backbone, images):
+    detector = SDP(backbone, {"nut": torch.ones(64, 2)}, RELEASED, 2.0)
+    ((*taps,),) = remember(detector, torch.zeros(1, 3, 96, 96), ["nut"], of=images)
+    assert dimensions(backbone).memory(images) == images * sum(tap.nbytes for tap in taps)
 
 
 @pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pt"])

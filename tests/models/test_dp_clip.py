@@ -44,7 +44,7 @@ def test_text_features_meet_the_goldens(backbone, dp_clip_golden):
 @pytest.mark.parametrize("relu, prefix", [(False, ""), (True, "relu_")])
 def test_released_features_meet_the_goldens(backbone, dp_clip_golden, relu, prefix):
     adapter = tiny_adapter.load(backbone, relu=relu)
-    seg, det = encode(backbone, adapter)
+    seg, det, _ = encode(backbone, adapter)
     for number, tap in zip(tiny_clip.FEATURES_LIST, seg, strict=True):
         assert relative_error(tap, dp_clip_golden[f"{prefix}seg_{number}"]) < ROUNDING
     assert relative_error(det, dp_clip_golden[f"{prefix}det"]) < ROUNDING
@@ -97,7 +97,7 @@ def test_fused_attention_is_not_asked_about_no_image(backbone, monkeypatch):
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", flash)
     adapter = tiny_adapter.load(backbone)
-    seg, det = encode_adapted(backbone.clip.visual, adapter, torch.zeros(0, 3, 96, 96))
+    seg, det, _ = encode_adapted(backbone.clip.visual, adapter, torch.zeros(0, 3, 96, 96))
     assert [tuple(tap.shape) for tap in seg] == [(0, 144, 64)] * 4
     assert det.shape == (0, 64)
     sum(part.sum() for part in (*seg, det)).backward()

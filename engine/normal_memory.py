@@ -1,0 +1,64 @@
+"""The memory of normal photographs: made from them, kept in a file beside their calibration, and read again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.loader import in_batches, make_loader
+from datasets.photographs import Photograph, PhotographDataset
+from engine.calibration import LEAST, difference
+from engine.prediction_options import PredictionOptions
+from models.checkpoints import read_checkpoint, save_checkpoint
+from models.memory import NormalMemory, Remembered, TokenDetector, digest_of_image, remember
+from utils.distributed import shared_out
+from utils.errors import UserError
+
+FILE = "memory.pth"  # beside calibration.json
+
+
+def make_memory(detector: TokenDetector, dataset: PhotographDataset, options: PredictionOptions) -> NormalMemory:
+    """Remember the normal photographs that can be read; copies count once. Several processes share the work."""
+
+    def make(indices: range) -> list[tuple[str, Remembered] | None]:
+        found = dict.fromkeys(indices)
+        batches = in_batches(indices, options.batch_size)
+        for batch in make_loader(dataset, batches, options.num_workers, collate_fn=list):
+            images = {index: one.image for index, one in batch if isinstance(one, Photograph)}
+            if images:  # others are told of when they are calibrated on
+                names = [options.object] * len(images)
+                tokens = remember(detector, torch.stack([*images.values()]), names, of=len(dataset))
+                for (index, image), kept in zip(images.items(), tokens, strict=True):
+                    found[index] = digest_of_image(image), [tap.cpu() for tap in kept]  # as processes have a GPU each
+        return list(found.values())
+
+    by_image = dict(filter(None, shared_out(make, len(dataset))))
+    if len(by_image) < LEAST:
+        count = f"{len(by_image)} images are too few, give at least {LEAST}"
+        raise UserError(f"--normal_dir {options.normal_dir}: {count}")
+    device = detector.smooth_upsampling.device
+    taps = [torch.stack(tap).to(device) for tap in zip(*by_image.values(), strict=True)]
+    return NormalMemory(taps, list(by_image))
+
+
+def save_memory(path: Path, memory: NormalMemory, origin: Mapping[str, Any]) -> None:
+    """Write a memory, for `read_memory`, with what its tokens depend on."""
+    tokens = [tap.cpu() for tap in memory.tokens]
+    save_checkpoint(path, {"tokens": tokens, "digests": list(memory.digests), "origin": _of_tokens(origin)})
+
+
+def read_memory(path: Path, origin: Mapping[str, Any], device: torch.device) -> NormalMemory:
+    """Read what `save_memory` wrote beside a calibration, for predictions of the same origin."""
+    if not path.is_file():
+        raise UserError(f"--normal_memory: there is no {path}, which lies beside a calibration that was made with it")
+    content = read_checkpoint(path)
+    if content.keys() != {"tokens", "digests", "origin"}:
+        raise UserError(f"{path} holds no memory of normal images: make it again with --normal_dir")
+    if found := difference(content["origin"], _of_tokens(origin)):
+        raise UserError(f"{path} was made with {found}: make it again with --normal_dir")
+    return NormalMemory([tap.to(device) for tap in content["tokens"]], content["digests"])
+
+
+def _of_tokens(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in origin.items() if key != "normal_memory"}
