@@ -15,7 +15,7 @@ from utils.errors import run
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and leave checkpoints and curves."""
-    from engine.options import DPClipTrainingOptions  # in here, where Ctrl-C is seen to
+    from engine.training_options import DPClipTrainingOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
 
     options = parse(DPClipTrainingOptions, __doc__, arguments)

@@ -17,8 +17,8 @@ from torch import Tensor
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.fingerprints import fingerprints
-from engine.options import SDPPlusTrainingOptions
 from engine.sdp_plus_training import SDPPlusTraining
+from engine.training_options import SDPPlusTrainingOptions
 from models.fidelity import Fidelity
 from models.sdp import adapters_for
 from tests.random_weights import random_backbone

@@ -27,7 +27,8 @@ from datasets.loader import (
 from datasets.meta import Entry, check_protocol, find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_spec, get_specs
 from engine.fingerprints import Fingerprints, known_images
-from engine.options import DataSetsOptions, SDPPlusTrainingOptions, TestOptions, TrainingOptions, ValidationOptions
+from engine.options import DataSetsOptions, TestOptions
+from engine.training_options import SDPPlusTrainingOptions, TrainingOptions, ValidationOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size

@@ -12,8 +12,8 @@ from torch.utils.data import ConcatDataset
 from datasets.loader import Batch, empty_batch, in_batches, make_loader
 from datasets.training_images import TrainingImages
 from engine.loading import adapter_settings
-from engine.options import DPClipTrainingOptions
 from engine.training import Training
+from engine.training_options import DPClipTrainingOptions
 from models.adapter_checkpoint import DP_CLIP, OPTIMIZER
 from models.backbone import Backbone
 from models.dp_clip import ImageAdapter, encode_adapted, image_adapter_for, training_loss

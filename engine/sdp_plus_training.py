@@ -9,11 +9,12 @@ import torch
 from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
 from engine.evaluation import evaluate
-from engine.options import SDPPlusTrainingOptions, resolve
+from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, run_on
 from engine.tiling import tiling_of
 from engine.tokens import TokenBatch, token_source
 from engine.training import Training
+from engine.training_options import SDPPlusTrainingOptions
 from models.adapter_checkpoint import SDP_PLUS
 from models.backbone import Backbone
 from models.fidelity import Fidelity

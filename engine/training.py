@@ -17,9 +17,10 @@ from engine.data_sets import check_phrases, read_training_sets, read_validation_
 from engine.detectors import METHODS
 from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device
-from engine.options import TrainingOptions, ValidationOptions, resolve, trained_options
+from engine.options import resolve
 from engine.resuming import earlier_state, refuse_changes
 from engine.tokens import TokenBatch
+from engine.training_options import TrainingOptions, ValidationOptions, trained_options
 from models.adapter_checkpoint import KEYS
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone

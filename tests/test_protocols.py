@@ -12,7 +12,7 @@ import test_sdp
 from data.few_shot import main as few_shot
 from datasets.registry import get_spec, get_specs
 from engine.earlier_results import folder_name
-from engine.options import SDPPlusTrainingOptions
+from engine.training_options import SDPPlusTrainingOptions
 from tests import small_data
 from utils.arguments import parse
 from utils.errors import UserError

@@ -13,8 +13,8 @@ import train_dp_clip
 import train_sdp_plus
 from engine.data_sets import read_training_sets
 from engine.dp_clip_training import DPClipTraining
-from engine.options import DPClipTrainingOptions
 from engine.training import Training
+from engine.training_options import DPClipTrainingOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
 from utils import errors
 from utils.arguments import parse

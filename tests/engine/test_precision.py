@@ -21,7 +21,7 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.dp_clip_training import DPClipTraining
-from engine.options import DPClipTrainingOptions
+from engine.training_options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp import SDP, adapters_for

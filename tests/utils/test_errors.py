@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.options import DPClipTrainingOptions, EvaluationOptions, SDPPlusTrainingOptions
+from engine.options import EvaluationOptions
 from engine.prediction_options import PredictionOptions
 from engine.testing_options import DPClipOptions, SDPOptions, SDPPlusOptions
+from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
 from tests.forked import run_forked
 from utils.arguments import parse
 from utils.errors import INTERRUPTED, interrupts_wait, run
