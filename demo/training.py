@@ -116,7 +116,7 @@ def _validate(model: str, weights: Path, pool: Pool) -> Row:
         masks = np.concatenate([np.zeros_like(pool.masks[rows]), pool.masks[rows]]) > 127
         images = normalise(pictures.astype(np.float32) / 255)
         found = [detector.predict(part, [name] * len(part)) for part in images.split(16)]
-        maps, probability = (torch.cat(column).numpy() for column in zip(*found, strict=True))
+        maps, probability = (torch.cat([one[i] for one in found]).numpy() for i in range(2))
         scores = detector.image_scores(probability, maps.max((1, 2)), maps.min((1, 2)))
         pixel, image = (masks.ravel(), maps.ravel()), (np.repeat([0, 1], len(rows)), scores)
         aurocs.append((roc_auc_score(*pixel), roc_auc_score(*image)))
