@@ -50,7 +50,7 @@ cat "$SAVE_PATH/sdp/results.md"
 echo
 echo "# Means over the classes that nothing was trained on ($TEST_CLASSES)"
 echo
-sed -n 's/objects/method /p; /^|---/p' "$SAVE_PATH/held_out/sdp/results.md"
+sed -n 's/objects/method /p; /^|---/{p;q}' "$SAVE_PATH/held_out/sdp/results.md"
 sed -n 's/^| mean */| SDP       /p' "$SAVE_PATH/held_out/sdp/results.md"
 sed -n 's/^| mean */| SDP+      /p' "$SAVE_PATH/held_out/sdp_plus/results.md"
 sed -n 's/^| mean */| DP-CLIP   /p' "$SAVE_PATH/held_out/dp_clip/results.md"
