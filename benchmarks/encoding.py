@@ -7,10 +7,13 @@ All three have the same random weights and images. The plain one runs the origin
 kept, then the surgery path with projections of its own, both unfused.
 """
 
+from copy import deepcopy
+
 import torch
 from harness import Options, benchmark, difference, medians, print_ratios
 
 from models.dual_path import STAGES, Tap, encode_dual_path
+from models.linear import use_fastest_kernels
 from tests.plain_sdp import plain_dual_path
 from tests.random_weights import random_clip
 
@@ -19,12 +22,13 @@ from tests.random_weights import random_clip
 @torch.inference_mode()
 def main(args: Options) -> None:
     model = random_clip(args.model, args.image_size).eval().to(args.device)
+    fast = use_fastest_kernels(deepcopy(model), torch.device(args.device), "fp32")  # as a run loads it
     depth = len(model.visual.transformer.resblocks)
     features_list = [depth * stage // STAGES for stage in range(1, STAGES + 1)]
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
 
     def ours(with_ori: bool) -> list[Tap]:
-        taps = encode_dual_path(model.visual, images, features_list, shared_buffers=False, with_ori=with_ori)
+        taps = encode_dual_path(fast.visual, images, features_list, shared_buffers=False, with_ori=with_ori)
         if images.is_cuda:
             torch.cuda.synchronize()
         return taps
