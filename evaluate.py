@@ -16,7 +16,7 @@ from utils.errors import run
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure or compare, and write the results."""
-    from engine.options import EvaluationOptions  # in here, where Ctrl-C is seen to
+    from engine.evaluation_options import EvaluationOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
 
     options = parse(EvaluationOptions, __doc__, arguments)

@@ -16,7 +16,8 @@ from datasets.image_set import ImageSet
 from datasets.loader import Batch, PartialBatch
 from datasets.meta import Entry
 from engine.earlier_results import ClassKeeper, remove_results
-from engine.options import EvaluationOptions, TestOptions
+from engine.evaluation_options import EvaluationOptions
+from engine.options import TestOptions
 from engine.origin import run_on
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.tiles import Tiling

@@ -4,12 +4,12 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from datasets import images
-from datasets.layout_options import PATTERNS, LayoutOptions
+from datasets.layout_options import LayoutOptions
 from datasets.registry import REGISTRY, DatasetSpec, canonical_name
 from models.fidelity import FidelityName
 from models.presets import PRESETS, find_preset, preset_name
@@ -27,7 +27,6 @@ from utils.arguments import (
     Scale,
     Seed,
     Share,
-    Side,
     Sigma,
     Text,
     TileSide,
@@ -245,52 +244,6 @@ class ExaminationOptions(DataSetOptions, ReadingOptions, TileOptions, BackboneOp
     archive: Path | None = option(
         "tell by its SHA-256 which data set's this downloaded archive is; nothing else is done"
     )
-
-
-class TaskOptions(Options):
-    """What is to be done, one of these."""
-
-    exclusive = True
-    maps: Path | None = option("measure the maps in this folder", metavar="FOLDER")
-    compare: tuple[Path, Path] | None = option(
-        "paired differences of two runs' measures: of images from their scores.csv, of pixels if both saved their maps",
-        nargs=2,
-        metavar=("A", "B"),
-    )
-    published: Path | None = option(
-        "write published.md into a finished run's folder: its measures beside the published ones", metavar="RUN"
-    )
-
-
-class SavedMapOptions(Options):
-    """How maps are read, and what is written."""
-
-    map_size: Side | None = option(
-        "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
-    )
-    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
-    scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
-    report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
-    intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
-    max_pixels: PositiveInt = option(MAX_PIXELS, images.MAX_PIXELS, metavar="N")
-    save_path: Path | None = option(
-        "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
-    )
-    overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
-
-
-class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOptions, SeedOptions):
-    """The options of evaluate.py."""
-
-    dataset: DataSetName | None = option(DATA_SET.format("folder, with --compare that of run A"), **NAME)
-
-    def mistake(self) -> str | None:
-        """Say which option would do nothing."""
-        idle = () if self.maps else ("scores", "legacy_pro", "classes", "report", *PATTERNS)
-        if self.published:  # where all is known
-            idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
-        given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
-        return next((f"--{name} goes with --maps" for name in given), super().mistake())
 
 
 def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any) -> BackboneT:

@@ -15,7 +15,7 @@ from datasets.saved_maps import SavedMapDataset, SavedMaps, find_maps, swapped_s
 from engine.data_sets import read_test_split
 from engine.earlier_results import check_settings, folder_name, mask_threshold_of
 from engine.evaluation import evaluate, evaluate_and_report
-from engine.options import EvaluationOptions
+from engine.evaluation_options import EvaluationOptions
 from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
 from utils.arguments import plain_record
 from utils.distributed import is_main, rank, world_size

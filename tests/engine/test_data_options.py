@@ -7,7 +7,8 @@ import pytest
 import test_sdp
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
-from engine.options import DataSetsOptions, EvaluationOptions
+from engine.evaluation_options import EvaluationOptions
+from engine.options import DataSetsOptions
 from engine.saved_runs import ground_truth_of, read_run
 from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class

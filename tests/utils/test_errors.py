@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.options import EvaluationOptions
+from engine.evaluation_options import EvaluationOptions
 from engine.prediction_options import PredictionOptions
 from engine.testing_options import DPClipOptions, SDPOptions, SDPPlusOptions
 from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
