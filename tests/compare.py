@@ -1,4 +1,4 @@
-"""How far numbers may be from those they should be: the policy on rounding, see README, in one place.
+"""How far numbers may be from those they should be: the policy on rounding, see docs/fidelity.md, in one place.
 
 On one machine the same batches, processes and threads give the same bits, and tests ask for just that. Other batches,
 processors and numbers of threads sum in another order; tests ask for no more than these.

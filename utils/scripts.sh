@@ -59,7 +59,7 @@ find_data_sets() {
     fi
   done
   [[ ${#found[@]} -eq 0 ]] || return 0
-  echo "error: none of the data sets ($1) is in $DATA_ROOT; the README says where to get them" >&2
+  echo "error: none of the data sets ($1) is in $DATA_ROOT; docs/data.md says where to get them" >&2
   exit 2
 }
 
