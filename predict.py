@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from utils.arguments import parse
 
     options = parse(PredictionOptions, __doc__, arguments)
-    from engine.predicting import predict  # only now, as PyTorch takes seconds to import
+    from engine.prediction import predict  # only now, as PyTorch takes seconds to import
 
     return predict(options)
 

@@ -1,9 +1,7 @@
-"""Predict photographs of a user's own, with a calibration on normal ones."""
+"""What predicts photographs of a user's own, and what calibrates on normal ones."""
 
 import hashlib
 import logging
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -15,11 +13,10 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.images import ImageSource, Range
-from datasets.intensity import find_range
 from datasets.loader import in_batches, make_loader
-from datasets.photographs import Photograph, PhotographDataset, common_folder, find_photographs
+from datasets.photographs import Photograph, PhotographDataset
 from datasets.registry import get_spec
-from engine.calibration import IMAGES, LEAST, Calibration, difference, read_calibration
+from engine.calibration import IMAGES, LEAST, Calibration, difference
 from engine.detectors import METHODS
 from engine.loading import (
     as_trained,
@@ -29,77 +26,28 @@ from engine.loading import (
     with_prompts,
     with_trained_prompts,
 )
-from engine.normal_memory import FILE, make_memory, read_memory, save_memory
+from engine.normal_memory import FILE, make_memory, read_memory
 from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, tile_settings
-from engine.prediction_options import DetectorOptions, PredictionOptions
-from engine.prediction_writer import LINES, Prediction, PredictionWriter
+from engine.prediction_options import DetectorOptions
+from engine.prediction_writer import Prediction
 from engine.saved_detectors import SavedDetector
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity
 from models.memory import MemoryDetector
 from models.prompts import read_prompts
-from utils.distributed import from_main, in_turn, is_main, rank, world_size
+from utils.distributed import in_turn, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Prediction as DetectorPrediction
 from utils.files import sha256_of
-from utils.runtime import environment, float32_convolutions, git_commit, locked, progress, seed_everything, start_log
+from utils.runtime import float32_convolutions, progress
 
 logger = logging.getLogger(__name__)
 
 NOT_FINITE = "the anomaly map has values that are not finite; see --precision and the weights"
-CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
 Item = tuple[int, Photograph | UserError]  # which photograph, and it, or why it could not be read
 REMEMBERED = "maps have {weight:g} times the distance to {images} normal images, {tokens} patches of each, in them"
 Found = tuple[int, Prediction | UserError]  # which photograph, and what is said of it, or why it could not be predicted
-
-
-def predict(options: PredictionOptions) -> int:
-    """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
-    with locked(folder):
-        if is_main() and not options.resume and (folder / LINES).exists():
-            remedy = "go on with it by --resume, choose another --save_path, or delete it"
-            raise UserError(f"{folder} holds a prediction already: {remedy}")
-        start_log(folder / "predict.log", append=options.resume)
-        seed_everything(options.seed)
-        normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
-        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
-        for sentence in said if is_main() else ():
-            logger.warning("%s", sentence)
-        predictor = Predictor(options, shown)
-        predictor.notes += said
-        if options.normal_memory:
-            predictor.compare_with(normal)
-        calibration = _calibration(predictor, normal)
-        if not is_main():  # it predicts its share, and hands the results to the main process
-            list(predictor.predict(paths, from_main(list), "predicting"))
-            return 0
-        settings = predictor.origin | {
-            "folder": str(common_folder(paths)),  # that the names of results are relative to
-            "threshold": options.threshold,
-            "environment": environment(predictor.backbone.device),
-            "git_commit": git_commit(Path(__file__).parent),
-        }
-        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
-        if (calibration := writer.calibration) is not None:
-            count, percent = len(calibration.map_max), 100 * calibration.promised_rate
-            calibration.save(folder / "calibration.json")
-            if options.normal_memory:
-                save_memory(folder / FILE, predictor.detector.memory, predictor.origin)
-            logger.info(CALIBRATED, count, folder / "calibration.json", percent)
-            if calibration.shortcoming:
-                logger.warning("%s", calibration.shortcoming)
-        order = from_main(lambda: writer.order)
-        logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
-        for index, found in predictor.predict(paths, order, "predicting"):
-            writer.write(index, found)
-        return writer.finish()
-
-
-def _listed() -> Iterator[str]:
-    """The lines of standard input, as names of files, which may be in any encoding."""
-    yield from map(os.fsdecode, sys.stdin.buffer)
 
 
 class Predictor:
@@ -226,23 +174,6 @@ def _without_pixels(item: Photograph) -> Photograph:
         return item
     # What comes from a worker is views of one memory, the pixels among them.
     return replace(item, image=item.image.clone(), picture=item.picture.clone(), pixels=None)
-
-
-def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
-    """Make a calibration from the normal images at `paths`, or read the one that the options name; None without either.
-
-    Of several processes the main one alone is given one that is made.
-    """
-    options = predictor.options
-    if options.calibration is not None:
-        return read_calibration(options.calibration, predictor.origin)
-    if options.normal_dir is None:
-        return None
-    found = predictor.predict(paths, range(len(paths)), "calibrating")
-    if not is_main():  # which is handed all of them
-        list(found)
-        return None
-    return calibrate(found, paths, options.false_alarm_rate, predictor.origin, f"--normal_dir {options.normal_dir}")
 
 
 def calibrate(

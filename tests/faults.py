@@ -92,7 +92,7 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
     }
 
 
-PRELOADED = [f"engine.{name}" for name in ("sdp_plus_training", "dp_clip_training", "testing", "predicting")]
+PRELOADED = [f"engine.{name}" for name in ("sdp_plus_training", "dp_clip_training", "testing", "prediction")]
 PRELOADED += ["matplotlib.figure", "sklearn.cluster", "sklearn.neighbors"]  # imported late
 
 

@@ -1,0 +1,87 @@
+"""A prediction of photographs as predict.py is asked for it, with a calibration on normal ones."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datasets.intensity import find_range
+from datasets.photographs import common_folder, find_photographs
+from engine.calibration import Calibration, read_calibration
+from engine.normal_memory import FILE, save_memory
+from engine.predicting import Predictor, calibrate
+from engine.prediction_options import PredictionOptions
+from engine.prediction_writer import LINES, PredictionWriter
+from utils.distributed import from_main, is_main
+from utils.errors import UserError
+from utils.runtime import environment, git_commit, locked, seed_everything, start_log
+
+logger = logging.getLogger(__name__)
+
+CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
+
+
+def predict(options: PredictionOptions) -> int:
+    """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
+    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
+    with locked(folder):
+        if is_main() and not options.resume and (folder / LINES).exists():
+            remedy = "go on with it by --resume, choose another --save_path, or delete it"
+            raise UserError(f"{folder} holds a prediction already: {remedy}")
+        start_log(folder / "predict.log", append=options.resume)
+        seed_everything(options.seed)
+        normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
+        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
+        for sentence in said if is_main() else ():
+            logger.warning("%s", sentence)
+        predictor = Predictor(options, shown)
+        predictor.notes += said
+        if options.normal_memory:
+            predictor.compare_with(normal)
+        calibration = _calibration(predictor, normal)
+        if not is_main():  # it predicts its share, and hands the results to the main process
+            list(predictor.predict(paths, from_main(list), "predicting"))
+            return 0
+        settings = predictor.origin | {
+            "folder": str(common_folder(paths)),  # that the names of results are relative to
+            "threshold": options.threshold,
+            "environment": environment(predictor.backbone.device),
+            "git_commit": git_commit(Path(__file__).parent),
+        }
+        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
+        if (calibration := writer.calibration) is not None:
+            count, percent = len(calibration.map_max), 100 * calibration.promised_rate
+            calibration.save(folder / "calibration.json")
+            if options.normal_memory:
+                save_memory(folder / FILE, predictor.detector.memory, predictor.origin)
+            logger.info(CALIBRATED, count, folder / "calibration.json", percent)
+            if calibration.shortcoming:
+                logger.warning("%s", calibration.shortcoming)
+        order = from_main(lambda: writer.order)
+        logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
+        for index, found in predictor.predict(paths, order, "predicting"):
+            writer.write(index, found)
+        return writer.finish()
+
+
+def _listed() -> Iterator[str]:
+    """The lines of standard input, as names of files, which may be in any encoding."""
+    yield from map(os.fsdecode, sys.stdin.buffer)
+
+
+def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
+    """Make a calibration from the normal images at `paths`, or read the one that the options name; None without either.
+
+    Of several processes the main one alone is given one that is made.
+    """
+    options = predictor.options
+    if options.calibration is not None:
+        return read_calibration(options.calibration, predictor.origin)
+    if options.normal_dir is None:
+        return None
+    found = predictor.predict(paths, range(len(paths)), "calibrating")
+    if not is_main():  # which is handed all of them
+        list(found)
+        return None
+    return calibrate(found, paths, options.false_alarm_rate, predictor.origin, f"--normal_dir {options.normal_dir}")
