@@ -1,7 +1,8 @@
 """Pictures of anomaly maps: one colour scale for a whole class, overlays, ground-truth contours, and their files."""
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,10 @@ GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
 SHEET_COLUMNS = 4  # images of a class on the contact sheet
 PANEL_WIDTH = 480  # pixels, on the contact sheet
+SHEET_SIDE = (PANEL_WIDTH - 2 * GAP) // 3  # pixels at most, of a picture on it
+PANEL_TITLES = ("picture", "map", "truth")
+BAR_WIDTH = 160  # pixels, of the colours
+COLOURS = ("a map's colours go from the median of its class's scores", "to the highest of them")
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,35 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def titled(picture: np.ndarray, text: str) -> np.ndarray:
-    """Set a picture below a line of text, which is cut off at the picture's width."""
-    line = Image.new("RGB", (picture.shape[1], TEXT_HEIGHT), "white")
-    font = ImageFont.load_default(size=16)
-    ImageDraw.Draw(line).text((2, TEXT_HEIGHT / 2), text, fill=(0, 0, 0), font=font, anchor="lm")
-    return np.concatenate([np.asarray(line), picture])
+def text_line(width: int, texts: Mapping[int, str]) -> np.ndarray:
+    """Draw a white line, uint8 RGB [TEXT_HEIGHT, width, 3], with texts that begin at these pixels."""
+    line, font = Image.new("RGB", (width, TEXT_HEIGHT), "white"), ImageFont.load_default(size=16)
+    for left, text in texts.items():
+        ImageDraw.Draw(line).text((left, TEXT_HEIGHT / 2), text, fill=(0, 0, 0), font=font, anchor="lm")
+    return np.asarray(line)
+
+
+def titled(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
+    """Set a picture, continued in white to `width`, below a line of text, which is cut off where they end."""
+    width = max(width, picture.shape[1])
+    picture = np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
+    return np.concatenate([text_line(width, {2: text}), picture])
+
+
+def panel_titles(height: int, width: int, left: int = 0) -> dict[int, str]:
+    """Give the titles of the square pictures on a panel of this size, by the pixels that they begin at."""
+    count = (width + GAP) // (height + GAP)
+    return {left + 2 + i * (height + GAP): title for i, title in enumerate(PANEL_TITLES[:count])}
+
+
+def colour_legend(width: int) -> np.ndarray:
+    """Draw a line of text that says what the colours of maps mean."""
+    first, second = COLOURS
+    left = math.ceil(ImageFont.load_default(size=16).getlength(first)) + 2 * GAP
+    line = text_line(width, {GAP: first, left + BAR_WIDTH + GAP: second}).copy()
+    bar = np.tile(np.linspace(0, 1, BAR_WIDTH), (TEXT_HEIGHT - 2 * GAP, 1))
+    line[GAP:-GAP, left : left + BAR_WIDTH] = overlay(np.full((*bar.shape, 3), 128, np.uint8), bar, ColourScale(0, 1))
+    return line
 
 
 def save_png(path: str | Path, array: np.ndarray) -> None:
@@ -195,10 +223,11 @@ class PictureWriter(ImageWriter):
             if not self.takes(sample.img_path):
                 continue
             mask = maps.masks[i] if maps.has_mask[i] else None
-            label = {0: "normal", 1: "anomalous", None: "no label"}[sample.anomaly]
-            caption = f"{scores[i]:.3f}  {label}  {sample.img_path}"
+            label = {0: "normal", 1: "anomalous", None: "not known"}[sample.anomaly]
+            caption = f"truth: {label}, score {scores[i]:.3f}   {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            save_png(self.path(sample.img_path), titled(picture, caption))
+            titles = text_line(picture.shape[1], panel_titles(*picture.shape[:2]))
+            save_png(self.path(sample.img_path), titled(np.concatenate([titles, picture]), caption))
             if i in chosen:
                 self.captions[sample.img_path] = caption
 
@@ -212,12 +241,17 @@ class PictureWriter(ImageWriter):
     def finish(self) -> str | None:
         if not self.captions:
             return None
-        path, pictures = self.folder / "contact_sheet.png", []
-        for image, caption in self.captions.items():
+        path, panels = self.folder / "contact_sheet.png", []
+        for image in self.captions:
             with Image.open(self.path(image), formats=["PNG"]) as picture:
-                below_title = np.asarray(picture)[TEXT_HEIGHT:]
-            pictures.append(titled(fitted(below_title, PANEL_WIDTH), caption))
-        save_png(path, contact_sheet(pictures))
+                whole = np.asarray(picture)[2 * TEXT_HEIGHT :]
+            panels.append(fitted(whole, SHEET_SIDE * whole.shape[1] // len(whole)))
+        captioned = zip(panels, self.captions.values(), strict=True)
+        sheet = contact_sheet([titled(panel, caption, PANEL_WIDTH) for panel, caption in captioned])
+        widest = max(panels, key=lambda panel: panel.shape[1]).shape[:2]
+        lefts = range(GAP, sheet.shape[1] - GAP, GAP + PANEL_WIDTH)  # of the sheet's columns
+        titles = {left: title for start in lefts for left, title in panel_titles(*widest, start).items()}
+        save_png(path, np.concatenate([colour_legend(sheet.shape[1]), text_line(sheet.shape[1], titles), sheet]))
         return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
 
 

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.report_pages import Sample
+from utils import pictures
+from utils.evaluation_types import ClassMaps
 from utils.pictures import (
     GAP,
+    PANEL_WIDTH,
     TEXT_HEIGHT,
     ColourScale,
     PictureWriter,
@@ -17,6 +21,7 @@ from utils.pictures import (
     overlay,
     panel,
     save_png,
+    text_line,
     titled,
 )
 
@@ -143,11 +148,30 @@ def test_panel_without_mask_and_with_text(maps, image):
     assert with_title[:TEXT_HEIGHT].min() < 100  # dark letters
 
 
+def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_path, monkeypatch):
+    """What is written where, for pictures of a known size."""
+    written = []
+    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
+    samples = [Sample("a.png", "", "bolt", 0), Sample("b.png", "m.png", "bolt", 1)]
+    writer = PictureWriter(tmp_path, lambda sample: image)
+    writer.class_maps(ClassMaps(samples, maps[2:], maps[2:] == 1, np.ones(2, bool), None, None, None), [0.25, 0.5])
+    writer.finish()
+    second, third = 2 + SIZE + GAP, 2 + 2 * (SIZE + GAP)
+    assert {2: "picture", second: "map", third: "truth"} in written
+    assert {2: "truth: anomalous, score 0.500   b.png"} in written
+    next_column = 2 * GAP + PANEL_WIDTH
+    assert (written[-1][GAP + second], written[-1][next_column + second]) == ("map", "map")
+    legend = cv2.imread(str(tmp_path / "contact_sheet.png"))[TEXT_HEIGHT // 2]
+    coloured = np.flatnonzero(np.ptp(legend.astype(int), axis=1) > 20)  # not the white, nor the invisible end's grey
+    assert 100 < len(coloured) < 160
+    assert len(np.unique(legend[coloured], axis=0)) > 80
+
+
 def test_contact_sheet_keeps_every_panel():
     panels = [np.full((30, 80, 3), 10 * number, np.uint8) for number in range(1, 4)]
     panels[1] = np.full((60, 200, 3), 20, np.uint8)  # scaled to 100 x 30
-    pictures = [titled(fitted(panel, 100), caption) for panel, caption in zip(panels, "abc", strict=True)]
-    sheet = contact_sheet(pictures, columns=2, width=100)
+    shown = [titled(fitted(panel, 100), caption) for panel, caption in zip(panels, "abc", strict=True)]
+    sheet = contact_sheet(shown, columns=2, width=100)
     cell = TEXT_HEIGHT + 30
     assert sheet.shape == (2 * cell + 3 * GAP, 2 * 100 + 3 * GAP, 3)
     top, left = GAP + TEXT_HEIGHT, 2 * GAP + 100
