@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,10 @@ from datasets.images import ImageSource
 from datasets.intensity import find_range
 from datasets.photographs import find_photographs
 from engine.calibration import Calibration, read_calibration
+from engine.normal_memory import make_memory
 from engine.options import named_backbone
 from engine.predicting import Found, Predictor, calibrate
-from engine.prediction_options import CalibrationOptions, DetectorOptions
+from engine.prediction_options import NO_TILES, CalibrationOptions, DetectorOptions
 from engine.prediction_writer import Prediction
 from engine.saved_detectors import DetectorRecord, read_detector, write_detector
 from utils.arguments import options_from, plain_record
@@ -98,7 +100,7 @@ class Detector:
         if isinstance(images, ImageSource) and not _is_folder(images):
             return self([images])[0]
         found: list[Prediction] = []
-        for _, prediction in self._predict(_listed(images)):
+        for _, prediction in self._predict(_listed(images), self.predictor):
             if isinstance(prediction, UserError):
                 raise prediction
             found.append(prediction)
@@ -113,15 +115,24 @@ class Detector:
             results.append(Result(**{"score": row["map_max"], **row}, prediction=prediction, scale=scale))
         return results
 
-    def calibrate(self, normal_images: Iterable[ImageSource] | str | Path, false_alarm_rate: float = 0.05) -> None:
+    def calibrate(
+        self, normal_images: Iterable[ImageSource] | str | Path, false_alarm_rate: float = 0.05, *, memory: bool = False
+    ) -> None:
         """Find thresholds from pictures of normal objects, or a folder of them, as `predict.py --normal_dir` does.
 
         Of normal pictures taken alike, at most the share `false_alarm_rate` is then called anomalous. Two pictures are
-        the least, and 39 are needed for 0.05; with fewer, a warning says which rate holds.
+        the least, and 39 are needed for 0.05; with fewer, a warning says which rate holds. With a `memory`, maps also
+        say how far patches are from those of the normal pictures, as with `--normal_memory`.
         """
         rate = options_from(CalibrationOptions, {"false_alarm_rate": false_alarm_rate}).false_alarm_rate
-        pictures = _listed(normal_images)
-        self.calibration = calibrate(self._predict(pictures), pictures, rate, self.predictor.origin, "normal_images")
+        if memory and self.options.tile is not None:
+            raise UserError(NO_TILES)
+        pictures, place, predictor = _listed(normal_images), "normal_images", copy(self.predictor)
+        dataset = predictor.dataset(pictures)
+        predictor.compare_with(make_memory(predictor.of_text, dataset, predictor.options, place) if memory else None)
+        found = self._predict(pictures, predictor)
+        self.calibration = calibrate(found, pictures, rate, predictor.origin, place)
+        self.predictor = predictor  # only now, as what went before stays where that fails
         if self.calibration.shortcoming:
             logger.warning("%s", self.calibration.shortcoming)
 
@@ -130,7 +141,7 @@ class Detector:
 
         The backbone's weights are named by their SHA-256 and not included: whoever loads the file needs them as well.
         """
-        predictor, trained = self.predictor, self.predictor.checkpoint
+        predictor, trained, memory = self.predictor, self.predictor.checkpoint, self.predictor.memory
         options = {name: value for name, value in plain_record(self.options).items() if name not in NOT_SAVED}
         if self.calibration is not None:
             del options["threshold"]  # the calibration brings one
@@ -140,16 +151,18 @@ class Detector:
             prompts=predictor.prompts,
             calibration=self.calibration,
             training=trained and trained.origin,
+            remembered=memory.digests if memory else (),
         )
-        write_detector(Path(path), record, predictor.text, trained.state if trained else {})
+        adapters, tokens = trained.state if trained else {}, memory.tokens if memory else ()
+        write_detector(Path(path), record, predictor.text, adapters, tokens)
 
-    def _predict(self, pictures: Sequence[ImageSource]) -> Iterator[Found]:
+    def _predict(self, pictures: Sequence[ImageSource], predictor: Predictor) -> Iterator[Found]:
         if not self._has_warned:
             for sentence in find_range(self.options.intensity, pictures, self.options.max_pixels)[1]:
                 logger.warning("%s", sentence)
                 self._has_warned = True  # once, as pictures may come one by one
-        dataset = self.predictor.dataset(pictures)
-        return self.predictor.predict_items(dataset[index] for index in range(len(dataset)))
+        dataset = predictor.dataset(pictures)
+        return predictor.predict_items(dataset[index] for index in range(len(dataset)))
 
 
 def _is_folder(images: Any) -> bool:

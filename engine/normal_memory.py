@@ -9,7 +9,7 @@ import torch
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset
 from engine.calibration import LEAST, difference
-from engine.prediction_options import PredictionOptions
+from engine.prediction_options import DetectorOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
 from models.memory import NormalMemory, Remembered, TokenDetector, digest_of_image, remember
 from utils.distributed import shared_out
@@ -18,13 +18,24 @@ from utils.errors import UserError
 FILE = "memory.pth"  # beside calibration.json
 
 
-def make_memory(detector: TokenDetector, dataset: PhotographDataset, options: PredictionOptions) -> NormalMemory:
-    """Remember the normal photographs that can be read; copies count once. Several processes share the work."""
+def make_memory(
+    detector: TokenDetector,
+    dataset: PhotographDataset,
+    options: DetectorOptions,
+    place: str,
+    num_workers: int = 0,
+    *,
+    shared: bool = False,
+) -> NormalMemory:
+    """Remember the normal photographs that can be read, which messages call `place`; copies count once.
+
+    The work is `shared` by several processes, or each one's own.
+    """
 
     def make(indices: range) -> list[tuple[str, Remembered] | None]:
         found = dict.fromkeys(indices)
         batches = in_batches(indices, options.batch_size)
-        for batch in make_loader(dataset, batches, options.num_workers, collate_fn=list):
+        for batch in make_loader(dataset, batches, num_workers, collate_fn=list):
             images = {index: one.image for index, one in batch if isinstance(one, Photograph)}
             if images:  # others are told of when they are calibrated on
                 names = [options.object] * len(images)
@@ -33,13 +44,13 @@ def make_memory(detector: TokenDetector, dataset: PhotographDataset, options: Pr
                     found[index] = digest_of_image(image), [tap.cpu() for tap in kept]  # as processes have a GPU each
         return list(found.values())
 
-    by_image = dict(filter(None, shared_out(make, len(dataset))))
+    made = shared_out(make, len(dataset)) if shared else make(range(len(dataset)))
+    by_image = dict(filter(None, made))
     if len(by_image) < LEAST:
-        count = f"{len(by_image)} images are too few, give at least {LEAST}"
-        raise UserError(f"--normal_dir {options.normal_dir}: {count}")
+        raise UserError(f"{place}: {len(by_image)} images are too few, give at least {LEAST}")
     device = detector.smooth_upsampling.device
-    taps = [torch.stack(tap).to(device) for tap in zip(*by_image.values(), strict=True)]
-    return NormalMemory(taps, list(by_image))
+    taps = [torch.stack(tap) for tap in zip(*by_image.values(), strict=True)]
+    return NormalMemory(taps, list(by_image)).to(device)
 
 
 def save_memory(path: Path, memory: NormalMemory, origin: Mapping[str, Any]) -> None:
@@ -57,7 +68,7 @@ def read_memory(path: Path, origin: Mapping[str, Any], device: torch.device) -> 
         raise UserError(f"{path} holds no memory of normal images: make it again with --normal_dir")
     if found := difference(content["origin"], _of_tokens(origin)):
         raise UserError(f"{path} was made with {found}: make it again with --normal_dir")
-    return NormalMemory([tap.to(device) for tap in content["tokens"]], content["digests"])
+    return NormalMemory(content["tokens"], content["digests"]).to(device)
 
 
 def _of_tokens(origin: Mapping[str, Any]) -> dict[str, Any]:

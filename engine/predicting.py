@@ -26,7 +26,6 @@ from engine.loading import (
     with_prompts,
     with_trained_prompts,
 )
-from engine.normal_memory import FILE, make_memory, read_memory
 from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, tile_settings
 from engine.prediction_options import DetectorOptions
@@ -34,7 +33,7 @@ from engine.prediction_writer import Prediction
 from engine.saved_detectors import SavedDetector
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity
-from models.memory import MemoryDetector
+from models.memory import MemoryDetector, NormalMemory
 from models.prompts import read_prompts
 from utils.distributed import in_turn, rank, world_size
 from utils.errors import UserError
@@ -93,7 +92,8 @@ class Predictor:
         self.notes = [made_with(described), *notes_on(spec.name, described)]
         for note in self.notes:
             logger.info("note: %s", note)
-        self.detector = method.detector(options, backbone, fidelity, trained, text)
+        self.memory: NormalMemory | None = None
+        self.detector = self.of_text = method.detector(options, backbone, fidelity, trained, text)
         self.origin: dict[str, Any] = {
             "method": options.method,
             "checkpoint_sha256": checkpoint and checkpoint.sha256,
@@ -111,6 +111,8 @@ class Predictor:
             **tile_settings(options),
             **method.record(options, trained),
         }
+        if saved is not None and saved.memory is not None:
+            self.compare_with(saved.memory.to(backbone.device))
         if saved is not None and (found := difference(saved.record.origin, self.origin)):
             remedy = "it predicts as it did with the same weights and settings alone"
             raise UserError(f"{saved.path} was made with {found}: {remedy}")
@@ -120,17 +122,14 @@ class Predictor:
         reading = (self.intensity, self.options.max_pixels, self.tiling is not None)
         return PhotographDataset(sources, self.backbone.image_size, *reading)
 
-    def compare_with(self, paths: Sequence[Path]) -> None:
-        """Let maps say how far patches are from the normal images at `paths`, or from those of the calibration."""
-        options, detector = self.options, self.detector
-        if options.calibration is not None:
-            memory = read_memory(options.calibration.with_name(FILE), self.origin, self.backbone.device)
-        else:
-            memory = make_memory(detector, self.dataset(paths), options)
-        self.detector = MemoryDetector(detector, memory)
-        self.origin["normal_memory"] = memory.record | {"weight": detector.memory_weight}
-        self.notes.append(REMEMBERED.format(**self.origin["normal_memory"]))
-        logger.info("note: %s", self.notes[-1])
+    def compare_with(self, memory: NormalMemory | None) -> None:
+        """Let maps say how far patches are from those that are remembered of normal images; None for maps without."""
+        self.memory, record = memory, memory and memory.record | {"weight": self.of_text.memory_weight}
+        self.origin = self.origin | {"normal_memory": record}
+        self.detector = MemoryDetector(self.of_text, memory) if memory else self.of_text
+        if record:
+            self.notes = [*self.notes, REMEMBERED.format(**record)]
+            logger.info("note: %s", self.notes[-1])
 
     def predict(self, paths: Sequence[Path], order: Sequence[int], description: str) -> Iterator[Found]:
         """Predict the photographs with the indices `order`; of several processes, the main one is given all."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from datasets.intensity import find_range
 from datasets.photographs import common_folder, find_photographs
 from engine.calibration import Calibration, read_calibration
-from engine.normal_memory import FILE, save_memory
+from engine.normal_memory import FILE, make_memory, read_memory, save_memory
 from engine.predicting import Predictor, calibrate
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, PredictionWriter
+from models.memory import NormalMemory
 from utils.distributed import from_main, is_main
 from utils.errors import UserError
 from utils.runtime import environment, git_commit, locked, seed_everything, start_log
@@ -38,7 +39,7 @@ def predict(options: PredictionOptions) -> int:
         predictor = Predictor(options, shown)
         predictor.notes += said
         if options.normal_memory:
-            predictor.compare_with(normal)
+            predictor.compare_with(_memory(predictor, normal))
         calibration = _calibration(predictor, normal)
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
@@ -54,7 +55,7 @@ def predict(options: PredictionOptions) -> int:
             count, percent = len(calibration.map_max), 100 * calibration.promised_rate
             calibration.save(folder / "calibration.json")
             if options.normal_memory:
-                save_memory(folder / FILE, predictor.detector.memory, predictor.origin)
+                save_memory(folder / FILE, predictor.memory, predictor.origin)
             logger.info(CALIBRATED, count, folder / "calibration.json", percent)
             if calibration.shortcoming:
                 logger.warning("%s", calibration.shortcoming)
@@ -68,6 +69,15 @@ def predict(options: PredictionOptions) -> int:
 def _listed() -> Iterator[str]:
     """The lines of standard input, as names of files, which may be in any encoding."""
     yield from map(os.fsdecode, sys.stdin.buffer)
+
+
+def _memory(predictor: Predictor, paths: Sequence[Path]) -> NormalMemory:
+    """Make a memory of the normal images at `paths`, or read that of the calibration which the options name."""
+    options = predictor.options
+    if options.calibration is not None:
+        return read_memory(options.calibration.with_name(FILE), predictor.origin, predictor.backbone.device)
+    place = f"--normal_dir {options.normal_dir}"
+    return make_memory(predictor.detector, predictor.dataset(paths), options, place, options.num_workers, shared=True)
 
 
 def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:

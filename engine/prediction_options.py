@@ -20,6 +20,7 @@ from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
 OF_METHODS = tuple(dict.fromkeys(METHOD_OPTIONS.values()))
+NO_TILES = "--normal_memory compares patches of whole images: leave out --tile"
 THRESHOLDS = ("normal_dir", "calibration", "threshold")  # options that bring one
 
 
@@ -97,7 +98,7 @@ class PredictionOptions(
         if self.normal_memory and self.normal_dir is None and self.calibration is None:
             return "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"
         if self.normal_memory and self.tile is not None:
-            return "--normal_memory compares patches of whole images: leave out --tile"
+            return NO_TILES
         if self.save_masks and all(getattr(self, name) is None for name in THRESHOLDS):
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()

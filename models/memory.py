@@ -7,7 +7,7 @@ remembered.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -94,6 +94,10 @@ class NormalMemory:
 
     tokens: Sequence[Tensor]  # unit tokens of each tap, float32 [R, k, C]
     digests: Sequence[str]  # of each image, see `digest_of_image`
+
+    def to(self, device: torch.device) -> "NormalMemory":
+        """The same on a device."""
+        return replace(self, tokens=[tap.to(device) for tap in self.tokens])
 
     @property
     def record(self) -> dict[str, Any]:

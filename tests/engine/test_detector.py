@@ -1,5 +1,6 @@
 """The detector for Python: what predict.py finds, on the demonstration model; saved, loaded, and refused by reason."""
 
+import importlib
 import json
 import logging
 import random
@@ -114,6 +115,32 @@ def test_results_are_those_of_predict(washers, checkpoints, cache, tmp_path, met
         np.testing.assert_array_equal(result.map, cv2.resize(saved_map, (128, 100)))
         with Image.open(tmp_path / "overlays" / f"{name}.png") as overlay:
             np.testing.assert_array_equal(np.asarray(result.show()), np.asarray(overlay))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_with_a_memory_are_those_of_predict(washers, checkpoints, cache, tmp_path, method):
+    words = [washers, "--object", "washer", "--model", "demo", "--method", method, "--cache_dir", cache, "--save_maps"]
+    words += ["--normal_dir", washers / "good", "--normal_memory", "--false_alarm_rate", 0.25, "--device", "cpu"]
+    words += ["--num_workers", 0, *(["--checkpoint", checkpoints[method]] if checkpoints[method] else [])]
+    assert predict.main([*map(str, words), "--save_path", str(tmp_path)]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+
+    detector = Detector(method, **demo(cache, checkpoint=checkpoints[method]))
+    plain = detector(washers)
+    detector.calibrate(washers / "good", 0.25, memory=True)
+    saved, results = tmp_path / "washer.safetensors", detector(washers)
+    for row, result in zip(rows, results, strict=True):
+        assert {name: row[name] for name in fields(result)} == fields(result)
+        saved_map = np.load(tmp_path / "maps" / f"{Path(row['image_path']).relative_to(washers)}.npy")
+        np.testing.assert_array_equal(result.map, cv2.resize(saved_map, (128, 100)))
+    detector.save(saved)
+    loaded = Detector(method, saved=saved, cache_dir=cache, device="cpu")
+    assert same(loaded(washers), results)
+    with pytest.raises(UserError, match="normal_images: 1 images are too few, give at least 2"):
+        loaded.calibrate(images(washers)[:1], memory=True)
+    assert same(loaded(washers), results)
+    loaded.calibrate(washers / "good", 0.25)
+    assert [one.map_max for one in loaded(washers)] == [one.map_max for one in plain]
 
 
 def test_a_large_picture_is_shown_as_predict_shows_it(washers, cache, tmp_path):
@@ -348,6 +375,8 @@ def test_images_that_cannot_be_read_are_one_sentence(washers, cache, tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="normal_images: 1 images are too few, give at least 2"):
         detector.calibrate([good, good])
+    with pytest.raises(UserError, match="--normal_memory compares patches of whole images: leave out --tile"):
+        Detector("sdp", **demo(cache, tile=64)).calibrate(washers / "good", memory=True)
     with pytest.raises(UserError, match="argument --false_alarm_rate: '2' is not"):
         detector.calibrate(washers / "good", false_alarm_rate=2)
     assert detector.calibration is None
@@ -372,6 +401,7 @@ def test_nothing_is_printed_and_no_setting_of_the_process_is_changed(washers, ca
         of_torch = torch.backends.cudnn.allow_tf32, torch.is_grad_enabled()
         return generators, (root.level, list(root.handlers)), of_torch, Image.MAX_IMAGE_PIXELS
 
+    importlib.import_module("sklearn.neighbors")  # which draws from Python's generator where rich is installed
     before = settings()
     detector = Detector("sdp", **demo(cache, rep_vec="kde"))
     detector.calibrate(washers / "good", 0.5)
