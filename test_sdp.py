@@ -19,8 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parse(SDPOptions, __doc__, arguments)
     from engine.testing import test  # only now, as PyTorch takes seconds to import
+    from engine.variants import sdp_variant
 
-    return test(options, "sdp")
+    return test(options, *sdp_variant(options))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,15 @@ PARTS = {  # what a training's options leave out
     "without GRN": ["--no-grn"],
     "without either": ["--decoupling_weight", "0", "--no-grn"],
 }
+OF_SDP = {  # what a test's options put in SDP's place, or leave out of it
+    "baseline plain": ["--baseline", "plain"],
+    "baseline text": ["--baseline", "text"],
+    "without surgery": ["--without", "surgery"],
+    "without staging": ["--without", "staging"],
+    "without redundancy removal": ["--without", "redundancy_removal"],
+}
 VARIANTS = {  # of a method; one called as a switch of fidelity has this one on, the rest none
-    "sdp": ("corrected", "taps_share_buffers"),
+    "sdp": ("corrected", "taps_share_buffers", *OF_SDP),
     "sdp_plus": ("corrected", "taps_share_buffers", "unshuffled_training"),
     "dp_clip": ("corrected", *PARTS, "grn_over_batch", "repeated_prototype_update"),
 }
@@ -54,7 +61,7 @@ def measure(method: str, variant: str, seed: int) -> list[float]:
         train += ["--save_path", f"{folder}/training", "--save_freq", "40"]
         test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test", "--no_report"]
         if method == "sdp":
-            test_sdp.main(test)
+            test_sdp.main([*test, *OF_SDP.get(variant, [])])
         elif method == "sdp_plus":
             train_sdp_plus.main([*train, "--epochs", "40", "--learning_rate", "0.0005"])
             test_sdp_plus.main([*test, "--checkpoint", f"{folder}/training/epoch_40.pth"])
@@ -62,7 +69,7 @@ def measure(method: str, variant: str, seed: int) -> list[float]:
             train_dp_clip.main([*train, *KNOWN, "--epochs", "5"])
             test_dp_clip.main([*test, *KNOWN, "--checkpoint", f"{folder}/training/image_adapter.pth"])
         results = json.loads(next(Path(folder, "test").rglob("results.json")).read_text(encoding="utf-8"))
-    return [100 * results["mean"][name] for name in MEASURES]
+    return [np.nan if results["mean"][name] is None else 100 * results["mean"][name] for name in MEASURES]
 
 
 @benchmark(methods=list(VARIANTS), seeds=[1, 2, 3])
@@ -72,7 +79,7 @@ def main(args: Options) -> None:
     for method, variant in tqdm(jobs, unit="variant", dynamic_ncols=True):
         seeds = args.seeds[:1] if method == "sdp" else args.seeds
         values = np.array([measure(method, variant, seed) for seed in seeds])
-        cells = [f"{mean:.1f}" for mean in values.mean(0)]
+        cells = ["-" if np.isnan(mean) else f"{mean:.1f}" for mean in values.mean(0)]
         if len(seeds) > 1:
             cells = [f"{cell} ± {spread:.1f}" for cell, spread in zip(cells, values.std(0, ddof=1), strict=True)]
         rows.append((method, variant, *cells))

@@ -39,6 +39,8 @@ class Method:
     described: bool = False  # whether classes are called by DP-CLIP's phrases
     # data set -> values for options that were left open, before the data set's own
     defaults: Callable[[DatasetSpec], dict[str, Any]] = lambda spec: {}
+    note: str | None = None  # what stands below its tables, of what is not a method of its own
+    last_tap_only: bool = False  # whether the backbone is tapped after its last block alone
     takes_epochs: bool = False  # whether several checkpoints are epochs of one training, not one for each data set
     # file -> its trained parts; None where nothing is trained
     read: Callable[[Path], AdapterCheckpoint] | None = None

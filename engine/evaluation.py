@@ -81,6 +81,7 @@ def evaluate_and_report(
     tiling = None if isinstance(options, EvaluationOptions) else tiling_of(options)
     running |= {} if tiling is None else {"tiling": tiling, "batch_size": options.batch_size}
     measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap}
+    measuring["no_maps"] = getattr(detector, "no_maps", None)
     try:
         if todo:
             results += evaluate(detector, load(todo), todo, writers=[*writers, keeper], **running, **measuring)
@@ -126,7 +127,7 @@ def evaluate(
         writers: are given each image and each class, but not the end; the caller calls `finish`.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         tiling: how pictures are cut into tiles, of which so many are a batch; None to predict them whole.
-        measuring: what else to measure of each class, `legacy_pro` and `bootstrap` of `measure_class`.
+        measuring: what to measure of each class, see `measure_class`.
 
     Yields:
         A class's result as soon as its last image is done.

@@ -102,7 +102,8 @@ def _file(name: str, described: Mapping[str, Any]) -> str:
 
 def notes_on(dataset: str, described: Mapping[str, Any]) -> list[str]:
     """List what a reader of figures on a data set must know of what they were made with."""
-    return [DEMO_MODEL] if dataset != "demo" and is_demonstration(described["weights"]["sha256"]) else []
+    variant = [described["variant"]] if "variant" in described else []
+    return [*variant, DEMO_MODEL] if dataset != "demo" and is_demonstration(described["weights"]["sha256"]) else variant
 
 
 def is_demonstration(sha256: str | None) -> bool:

@@ -45,13 +45,13 @@ SEEDS = (0, 1, 2)  # of the draws of --shots
 ForDataSets = tuple[int, AdapterCheckpoint | None, Sequence[int]]
 
 
-def test(options: TestOptions, key: str) -> int:
-    """Test every checkpoint on the data sets that the options name, by the method `key` of `METHODS`.
+def test(options: TestOptions, key: str, method: Method | None = None) -> int:
+    """Test every checkpoint on the data sets that the options name, by a method, the one called `key` by default.
 
     With one data set the results go to `--save_path` itself, with several to a folder each, and in both cases to one
     for each epoch if several of a training are tested. Returns 1 if maps or pictures were left out for their names.
     """
-    method = METHODS[key]()
+    method = method or METHODS[key]()
     checkpoints, unread = _read_checkpoints(options, method)
     fullest = _fullest(checkpoints)
     model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
@@ -98,6 +98,8 @@ def _test(
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
         backbone = backbone_from_options(options, fidelity, device)
+        if method.last_tap_only:
+            backbone = replace(backbone, features_list=backbone.features_list[-1:])
         trained = [one and method.load(one, options, backbone, fidelity) for _, one, _ in checkpoints]
     said: dict[str, None] = {}  # once for all epochs of a training
     for _, checkpoint, places in checkpoints:
@@ -127,6 +129,7 @@ def _test(
                 "protocol": images.spec.protocol,
                 "arguments": _arguments(own, images, checkpoint),
                 **describe(own, backbone, fidelity, checkpoint),
+                **({"variant": method.note} if method.note else {}),
                 "phrases": images.phrases(described=method.described, called=own.obj_name),
             }
             if is_main() and not options.overwrite:  # before any work

@@ -1,16 +1,54 @@
 """The options of the tests: what each method is tested with."""
 
 from pathlib import Path
+from typing import Literal
 
 from datasets.registry import Domain
 from engine.options import DEFAULT_MODEL, FIDELITY, MODEL, PROMPTS, AdapterOptions, ClipAdOptions, TestOptions
 from models.fidelity import FidelityName
+from models.presets import find_preset
 from models.representative import RepVec
-from utils.arguments import Seed, option, required
+from utils.arguments import Options, Seed, option, required
+
+Baseline = Literal["plain", "text"]
+Part = Literal["surgery", "staging", "redundancy_removal"]
+_OF_PATCHES = ("features_list", "shots", "compare_published")
+_OF_MAPS = ("smoothing", "tile", "save_maps", "visualization", "submission", "legacy_pro")
+IDLE = {"plain": _OF_PATCHES, "text": _OF_PATCHES + _OF_MAPS}  # options that a baseline has no use for
 
 
-class SDPOptions(TestOptions, ClipAdOptions):
+class VariantOptions(Options):
+    """What is tested in the place of SDP as it is (docs/baselines.md)."""
+
+    baseline: Baseline | None = option(
+        "plain: CLIP's own patch tokens of the last block, by cosine and softmax; text: image probabilities, no maps"
+    )
+    without: tuple[Part, ...] | None = option(
+        "leave out surgery (the value-value path: taps are the ViT's own tokens), staging (one sum over all blocks) or "
+        "redundancy_removal (the mean of both texts' scores stays in)",
+        metavar="PART",
+    )
+
+
+class SDPOptions(TestOptions, VariantOptions, ClipAdOptions):
     """What SDP is tested with."""
+
+    def mistake(self) -> str | None:
+        """Say which option would do nothing in a variant, or has no meaning there."""
+        preset, without = find_preset(self.model or DEFAULT_MODEL), self.without or ()
+        fidelity = self.fidelity or (preset and preset.clip_ad_fidelity)
+        if self.baseline and without:
+            return f"--without leaves out a part of SDP, which --baseline {self.baseline} is not: give one of them"
+        if {"surgery", "staging"} <= {*without}:
+            return "--without surgery leaves no sum that has stages: leave out staging"
+        if "staging" in without and fidelity == "released":
+            return "--without staging: in released fidelity all taps would be one sum; give --fidelity corrected"
+        idle = ("shots", "compare_published") if without else IDLE.get(self.baseline, ())
+        given = next((name for name in idle if getattr(self, name) != getattr(SDPOptions, name)), None)
+        if given is not None:
+            variant = f"--baseline {self.baseline}" if self.baseline else "--without"
+            return f"--{given} does not go with {variant}, see docs/baselines.md"
+        return super().mistake()
 
 
 class SDPPlusOptions(TestOptions, ClipAdOptions):

@@ -45,6 +45,7 @@ def encode_dual_path(
     features_list: Sequence[int],  # 1-based numbers of the blocks to tap after
     *,
     shared_buffers: bool,  # reproduce the released code's taps, see `Fidelity.taps_share_buffers`
+    stages: int = STAGES,
     with_ori: bool = True,
     with_surgery: bool = True,
 ) -> list[Tap]:
@@ -54,7 +55,7 @@ def encode_dual_path(
     path's, that path is not run.
     """
     blocks = visual.transformer.resblocks
-    depth, stage_length = len(blocks), len(blocks) // STAGES
+    depth, stage_length = len(blocks), len(blocks) // stages
     taps = set(features_list)
     # Up to which block a tap sees its stage summed: its own, or the stage's last.
     summed_at = {tap: math.ceil(tap / stage_length) * stage_length if shared_buffers else tap for tap in taps}
@@ -87,3 +88,11 @@ def encode_dual_path(
         return visual.ln_post(tokens) @ visual.proj
 
     return [Tap(ori[tap] if with_ori else None, surgery(tap) if with_surgery else None) for tap in features_list]
+
+
+def encode_original_path(
+    visual: VisionTransformer, images: Tensor, features_list: Sequence[int], **how: bool
+) -> list[Tap]:
+    """Run the original path alone, see `encode_dual_path`; its projected tokens stand in for the surgery path's."""
+    taps = encode_dual_path(visual, images, features_list, **how | {"with_ori": True, "with_surgery": False})
+    return [Tap(tap.ori, visual.ln_post(tap.ori) @ visual.proj) for tap in taps]

@@ -3,7 +3,7 @@
 Tensors: B images of S x S pixels, N = g x g patches, a class token before them, joint embedding of size D.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +31,20 @@ from utils.evaluation_types import Prediction
 IMAGE_TEMPERATURE = 100.0
 
 
-def token_scores(taps: Sequence[Tap], text: Tensor) -> Tensor:
+def token_scores(taps: Sequence[Tap], text: Tensor, *, redundancy_removal: bool = True) -> Tensor:
     """Anomaly scores of the patch tokens [B, N], summed over the taps; unbounded, larger where more anomalous.
 
     Per tap and column the products of features, text and weights are taken, less their mean over the two columns;
     summed over D, the anomalous column is half the difference of two weighted similarities, so that nothing of
-    size D need be built. `text` are the features of each image's class [B, D, 2], unit columns.
+    size D need be built. The mean is what is redundant, as both columns have it; if it is not removed, a score is the
+    anomalous column's weighted similarity. `text` are the features of each image's class [B, D, 2], unit columns.
     """
     total = 0.0
     for tap in taps:
         similarity = F.normalize(tap.surgery.float(), dim=-1) @ text  # [B, 1+N, 2]
         weight = similarity[:, :1].softmax(dim=-1)  # by the class token [B, 1, 2]
         weighted = similarity[:, 1:] * (weight / weight.mean(dim=-1, keepdim=True))
-        total = total + (weighted[..., 1] - weighted[..., 0]) / 2
+        total = total + ((weighted[..., 1] - weighted[..., 0]) / 2 if redundancy_removal else weighted[..., 1])
     return total
 
 
@@ -99,6 +100,8 @@ class SDP:
     fidelity: Fidelity  # how the taps are taken
     smoothing: float  # standard deviation of the Gaussian filter on the maps, in pixels
     adapters: LinearAdapters | None = None  # of SDP+, for this backbone
+    encode: Callable[..., list[Tap]] = encode_dual_path
+    score: Callable[[Sequence[Tap], Tensor], Tensor] = token_scores  # from taps and text [B, D, 2] to [B, N]
 
     def __post_init__(self) -> None:
         size, device, sigma = self.backbone.image_size, self.backbone.device, self.smoothing
@@ -118,14 +121,14 @@ class SDP:
         """
         text = torch.stack([self.text_features[name] for name in class_names])  # [B, D, 2]
         taps = self.backbone.run_image_tower(
-            encode_dual_path,
+            self.encode,
             images,
             self.backbone.features_list,
             shared_buffers=self.fidelity.taps_share_buffers,
             with_ori=self.adapters is not None or with_tokens,
         )
         grid = self.backbone.grid
-        maps = resample(token_scores(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
+        maps = resample(self.score(taps, text).unflatten(1, (grid, grid)), self.smooth_upsampling)
         if self.adapters is not None:
             logits = self.adapters([tap.ori[:, 1:].float() for tap in taps], text)
             maps = maps + resample(anomalous_probabilities(logits, self.adapter_upsampling).sum(dim=0), self.filter)

@@ -1,4 +1,4 @@
-"""The dual path as section 3.3 of the CLIP-AD paper describes it, plainly: two passes, attention written out."""
+"""SDP as section 3 of the CLIP-AD paper describes it, plainly: two passes, attention and products written out."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from models.dual_path import STAGES
 
 
-def plain_dual_path(visual: nn.Module, images: Tensor, features_list: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def plain_dual_path(
+    visual: nn.Module, images: Tensor, features_list: Sequence[int], stages: int = STAGES
+) -> list[tuple[Tensor, Tensor]]:
     """Compute both paths' taps: one pass over the blocks for the original path, one for the surgery path.
 
     Returns:
@@ -26,7 +28,7 @@ def plain_dual_path(visual: nn.Module, images: Tensor, features_list: Sequence[i
     taps, s = [], None
     for number, block in enumerate(blocks, 1):
         a = plain_attention(block.attn, block.ln_1(inputs[number - 1]), value_only=True)
-        s = a if (number - 1) % (len(blocks) // STAGES) == 0 else s + a
+        s = a if (number - 1) % (len(blocks) // stages) == 0 else s + a
         if number in features_list:
             tokens = torch.cat([ori[number][:, :1], s[:, 1:]], dim=1)
             taps.append((ori[number], visual.ln_post(tokens) @ visual.proj))
@@ -41,3 +43,25 @@ def plain_attention(attn: nn.MultiheadAttention, x: Tensor, *, value_only: bool)
         q = k = v
     weights = (q @ k.transpose(-1, -2) * attn.head_dim**-0.5).softmax(dim=-1)
     return attn.out_proj((weights @ v).transpose(1, 2).reshape(x.shape))
+
+
+def plain_token_scores(features: Sequence[Tensor], text: Tensor, *, redundancy_removal: bool = True) -> Tensor:
+    """Sum over the taps what SDP gives patches [B, N], by the products of size D; features [B, 1+N, D], text [D, 2]."""
+    total = 0
+    for tap in features:
+        f = F.normalize(tap, dim=-1)
+        w = (f[:, 0] @ text).softmax(dim=-1)
+        w = w / w.mean(dim=-1, keepdim=True)
+        products = f[:, :, None] * text.T[None, None] * w[:, None, :, None]  # [B, 1+N, 2, D]
+        if redundancy_removal:
+            products = products - products.mean(dim=2, keepdim=True)
+        total = total + products.sum(dim=-1)
+    return total[:, 1:, 1]
+
+
+def plain_patch_embeddings(visual: nn.Module, images: Tensor) -> Tensor:
+    """Run open_clip's own blocks and projection, which give each patch an embedding [B, N, D], too."""
+    z = visual._embeds(images)
+    for block in visual.transformer.resblocks:
+        z = block(z)
+    return (visual.ln_post(z) @ visual.proj)[:, 1:]

@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
 
 
 class Detector(Protocol):
-    """What the loop asks of a method."""
+    """What the loop asks of a method; if it says in `no_maps` why its maps mean nothing, images alone are measured."""
 
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Predict maps and probabilities of normalised images [B, 3, S, S] of the named classes."""

@@ -18,7 +18,7 @@ from models.sdp import SDP
 from models.text import class_text_features
 from tests import tiny_clip
 from tests.compare import ROUNDING, relative_error
-from tests.plain_sdp import plain_dual_path
+from tests.plain_sdp import plain_dual_path, plain_token_scores
 
 CLASSES = ["bottle", "metal_nut"]
 RELEASED, CORRECTED = Fidelity.named("released"), Fidelity.named("corrected")
@@ -136,14 +136,7 @@ def test_map_is_the_sum_over_the_full_products(backbone, golden):
     """The closed form against the definition with its tensors of size D."""
     text = torch.from_numpy(golden["text_mean_mvtec_bottle"])
     taps = encode(backbone, shared_buffers=True)
-    total = 0
-    for tap in taps:
-        f = F.normalize(tap.surgery, dim=-1)
-        w = (f[:, 0] @ text).softmax(dim=-1)
-        w = w / w.mean(dim=-1, keepdim=True)
-        products = f[:, :, None] * text.T[None, None] * w[:, None, :, None]  # [B, 1+N, 2, D]
-        total = total + (products - products.mean(dim=2, keepdim=True)).sum(dim=-1)
-    grid = total[:, 1:, 1].unflatten(1, (12, 12))
+    grid = plain_token_scores([tap.surgery for tap in taps], text).unflatten(1, (12, 12))
     expected = F.interpolate(grid[:, None], size=96, mode="bilinear", align_corners=False)[:, 0]
     prediction = SDP(backbone, {"bottle": text}, RELEASED, 0).predict(tiny_clip.images(), ["bottle"] * 2)
     assert relative_error(prediction.maps, expected) < ROUNDING

@@ -57,6 +57,7 @@ def measure_class(
     species: Sequence[str] = (),  # n kinds of anomaly, to measure each of them as well if there are several
     legacy_pro: bool = False,  # whether to compute PRO by 200 thresholds, too
     bootstrap: Bootstrap | None = None,  # how to make draws; None for none
+    no_maps: str | None = None,  # why the maps mean nothing; None to measure them
 ) -> ClassResult:
     """Measure a class of n images; the maps are used up, and so are the masks.
 
@@ -74,7 +75,7 @@ def measure_class(
     by_kind = {kind: {"images": len(kinds[kind]), **dict.fromkeys(PIXEL_MEASURES)} for kind in kinds if kind}
     weights = None if bootstrap is None else bootstrap.draw(name, _kinds(label, masks, has_mask))
     map_shape = maps.shape[1:] if isinstance(maps, np.ndarray) else tuple(one.shape for one in maps)
-    if any(mask.any() for mask in masks):
+    if no_maps is None and any(mask.any() for mask in masks):
         if isinstance(maps, list):
             notes.append(SEVERAL_SIZES)
             for own in (maps, masks):  # in place, as they are emptied: a list beside would hold the maps
@@ -96,7 +97,7 @@ def measure_class(
         if len(order) < len(images):
             notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")
     else:
-        notes.append("no pixel measures: there is no mask with an anomalous pixel")
+        notes.append(f"no pixel measures: {no_maps or 'there is no mask with an anomalous pixel'}")
 
     image = ranking_measures(scores[label == 0], scores[label == 1])
     measures |= _by_key(IMAGE_MEASURES, image)
