@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from page.thumbnails import MAP_SIDE, MAX_PICTURES, Thumbnail, heat_map, jpeg, limits, outline, smaller_jpeg
+from page.thumbnails import (
+    HEAT_BYTES,
+    HEAT_LEVELS,
+    MAP_SIDE,
+    MAX_PICTURES,
+    Thumbnail,
+    heat_map,
+    jpeg,
+    limits,
+    outline,
+    smaller_jpeg,
+)
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.curves import Curves, ranking_curves
@@ -77,6 +88,7 @@ class HtmlReport(Writer):
             rows.append(_json(row))
         about = {
             "name": result.name,
+            "scale": [scale.low, scale.high],
             "measures": result.measures,
             "intervals": intervals(self.run.bootstrap, result),
             "notes": result.notes,
@@ -103,6 +115,7 @@ class HtmlReport(Writer):
         run, mean = self.run, mean_result(self.results)
         content = {
             "threshold": self.threshold,
+            "colours": _base64(heat_map(np.linspace(0, 1, HEAT_LEVELS)[None], ColourScale(0, 1), HEAT_BYTES)),
             "notes": [*run.origin(self.results), *run.notes],
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),

@@ -1,9 +1,21 @@
 /* The page: its state, and the elements that show it. */
 
 const PAGE_ROWS = 50;
-const MEASURES = {
-  auroc_px: "Pixel AUROC", f1_px: "Pixel F1-max", ap_px: "Pixel AP", aupro: "PRO", aupro_200: "PRO (200)",
-  auroc_sp: "Image AUROC", f1_sp: "Image F1-max", ap_sp: "Image AP",
+const RANKED = "How often an anomalous one scores higher than a normal one: the area under the ROC curve";
+const BEST = "The greatest F1, the harmonic mean of precision and recall, of all thresholds";
+const PRECISE = "Average precision over recall, from the highest score down; by chance it is the share of anomalous ones";
+const MEASURES = { // their titles, and what they mean
+  auroc_px: ["Pixel AUROC", RANKED], f1_px: ["Pixel F1-max", BEST], ap_px: ["Pixel AP", PRECISE],
+  aupro: ["PRO", "Mean share of an anomalous region that is found, over false-positive rates of pixels up to 0.3"],
+  aupro_200: ["PRO (200)", "PRO by 200 thresholds and on a rescaled axis, as older tables have it"],
+  auroc_sp: ["Image AUROC", RANKED], f1_sp: ["Image F1-max", BEST], ap_sp: ["Image AP", PRECISE],
+  images: ["Images", "How many images are of this kind"],
+};
+const RATES = {
+  Precision: "Share of anomalous images among those predicted anomalous: TP / (TP + FP)",
+  Recall: "Share of the anomalous images that are found: TP / (TP + FN)",
+  "False-positive rate": "Share of the normal images that are predicted anomalous: FP / (FP + TN)",
+  F1: "Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN)",
 };
 const LABELS = new Map([[0, "normal"], [1, "anomalous"], [null, "unlabelled"]]);
 const at = (id) => document.getElementById(id);
@@ -59,22 +71,25 @@ function showCounts(counts, rates) {
   at("counts").replaceChildren(...Object.entries(rows).filter(([, [one, other]]) => counts[one] + counts[other])
     .map(([label, keys]) => make("tr", {}, make("th", { scope: "row" }, label), ...keys.map(cell))));
   at("rates").replaceChildren(...Object.entries(labelled ? rates : {}).map(([name, value]) =>
-    make("span", {}, `${name} `, make("b", {}, withSign(value)))));
+    make("span", { title: RATES[name] }, `${name} `, make("b", {}, withSign(value)))));
 }
+
+const meaning = (key) => MEASURES[key]?.[1] ?? "";
+const measureHead = (key) => make("th", { className: "number", scope: "col", title: `${meaning(key)} (${key})` },
+  MEASURES[key]?.[0] ?? key);
 
 function fillMeasures() {
   const keys = Object.keys(data.mean);
   at("measures-section").hidden = !keys.length;
   function row(name, { measures, intervals, notes }) {
     const cells = keys.map((key) => {
-      const title = measures[key] == null ? notes.join("; ") : "";
+      const title = [meaning(key), ...(measures[key] == null ? notes : [])].join("; ");
       const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
       return make("td", { className: "number", title }, percent(measures[key]), ...interval);
     });
     return make("tr", {}, make("td", {}, name), ...cells);
   }
-  const titles = keys.map((key) => make("th", { className: "number", scope: "col", title: key }, MEASURES[key] ?? key));
-  const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...titles);
+  const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...keys.map(measureHead));
   const body = data.classes.map((each, index) => row(link(each.name, () => {
     at("class").value = index;
     set({ page: 0 });
@@ -91,11 +106,10 @@ function fillKinds() {
     Object.entries(kinds).map(([kind, found]) => ({ name, kind, found })));
   at("kinds-section").hidden = !rows.length;
   const keys = Object.keys(rows[0]?.found ?? {});
-  const titles = keys.map((key) => make("th", { className: "number", scope: "col" }, MEASURES[key] ?? "Images"));
   const cells = (found) => keys.map((key) =>
-    make("td", { className: "number" }, key === "images" ? String(found[key]) : percent(found[key])));
+    make("td", { className: "number", title: meaning(key) }, key === "images" ? String(found[key]) : percent(found[key])));
   const head = ["Class", "Kind"].map((title) => make("th", { scope: "col" }, title));
-  at("kinds").append(make("thead", {}, make("tr", {}, ...head, ...titles)), make("tbody", {}, ...rows.map((row) =>
+  at("kinds").append(make("thead", {}, make("tr", {}, ...head, ...keys.map(measureHead))), make("tbody", {}, ...rows.map((row) =>
     make("tr", {}, make("td", {}, row.name), make("td", {}, row.kind), ...cells(row.found)))));
 }
 
@@ -120,7 +134,7 @@ function showCurves({ Recall: recall, Precision: precision, "False-positive rate
     if (!drawn.length) return [];
     const value = measures[plot.key];
     const text = value == null ? "- (not defined)" : `${one ? "" : "mean "}${plot.name} ${withSign(value)}`;
-    return make("figure", {}, make("figcaption", {}, plot.title, make("span", {}, text)),
+    return make("figure", {}, make("figcaption", { title: meaning(plot.key) }, plot.title, make("span", {}, text)),
       curves(drawn, { ...plot, label: `${plot.title}, ${text}` }),
       make("p", {}, `${plot.yLabel} over ${plot.xLabel}`));
   }));
@@ -129,6 +143,18 @@ function showCurves({ Recall: recall, Precision: precision, "False-positive rate
 }
 
 /* ---- the table of images ---- */
+
+/** What the colours of the shown class's maps mean. */
+function showColours() {
+  const one = several ? chosenClass() : data.classes[0];
+  const [low, high] = one ? one.scale.map(number) : ["its class's median", "its class's highest score"];
+  const outlined = images.some((image) => image.picture?.outline);
+  for (const line of document.querySelectorAll(".colours")) {
+    line.replaceChildren(make("span", {}, `Colours of a map: ${low} `,
+      make("img", { src: `data:image/png;base64,${data.colours}`, alt: "uncoloured, green, yellow, red, dark red" }),
+      ` ${high}`), ...(outlined ? [make("span", { className: "truth-key" }, "ground truth")] : []));
+  }
+}
 
 function thumb(image) {
   const none = "The page holds the pictures of the images that are ranked worst";
@@ -142,20 +168,20 @@ const figure = (key, title, hint, format = number) => ({ key, title, hint, class
   value: (image) => image[key] ?? -Infinity, cell: (image) => format(image[key]) });
 const some = (key) => images.some((image) => image[key] != null);
 const COLUMNS = [
-  { title: "Image, and its map",
+  { title: "Picture and map", hint: "The image, and with its map laid over: click to enlarge",
     cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
   { key: "name", title: "Name", className: "name",
     value: (image) => image.image_path, cell: (image) => link(image.image_path, () => view(image)) },
   several && { key: "class", title: "Class", value: (image) => image.class_name, cell: (image) => image.class_name },
   labelled && { key: "label", title: "Label", down: true,
     value: (image) => image.label ?? -1, cell: (image) => LABELS.get(image.label) },
-  { key: "outcome", title: "Outcome", value: (image) => Object.keys(OUTCOMES).indexOf(outcome(image)), cell: chip },
+  { key: "outcome", title: "Outcome", hint: "Whether the score reaches the threshold, and whether that is right", value: (image) => Object.keys(OUTCOMES).indexOf(outcome(image)), cell: chip },
   labelled && figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
     + "ranks on the wrong side; the worst misses first", withSign),
   figure("score", "Score", "The image score, which the threshold is on"),
-  some("text_prob") && figure("text_prob", "Text probability", "Probability of the anomalous text"),
+  some("text_prob") && figure("text_prob", "Text probability", "How well the image fits the anomalous text, from 0 to 1"),
   figure("map_max", "Map maximum", "Greatest score in the map"),
-  some("p_value") && figure("p_value", "p-value", "", small),
+  some("p_value") && figure("p_value", "p-value", "At most this share of normal images look as anomalous", small),
 ].filter(Boolean);
 
 const heads = COLUMNS.map(({ key, title, hint, className, down }) => {
@@ -179,7 +205,11 @@ function showRows() {
   const pages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, pages - 1);
   const shown = rows.slice(state.page * PAGE_ROWS, (state.page + 1) * PAGE_ROWS).map((image) => make("tr", {},
-    ...COLUMNS.map(({ className, cell }) => make("td", { className: className ?? "" }, cell(image)))));
+    ...COLUMNS.map(({ title, hint, className, cell }) => {
+      const shown = make("td", { className: className ?? "", title: hint ?? "" }, cell(image));
+      shown.dataset.title = title;
+      return shown;
+    })));
   document.querySelector("#images tbody").replaceChildren(...shown);
   at("found").textContent = `${rows.length} of ${images.length} images`;
   at("page").textContent = `${state.page + 1} of ${pages}`;
@@ -195,7 +225,7 @@ function view(image) {
     : make("p", { className: "quiet" }, "The page holds no picture of this image."));
   at("viewer-name").textContent = image.image_path;
   at("viewer-facts").replaceChildren(...COLUMNS.slice(2) // all but the picture and the name
-    .flatMap(({ title, cell }) => [make("dt", {}, title), make("dd", {}, cell(image))]));
+    .flatMap(({ title, hint, cell }) => [make("dt", { title: hint ?? "" }, title), make("dd", {}, cell(image))]));
   const place = rows.indexOf(image);
   at("viewer-previous").disabled = place <= 0;
   at("viewer-next").disabled = place === rows.length - 1;
@@ -205,6 +235,20 @@ function view(image) {
 function step(by) {
   const next = rows[rows.indexOf(state.viewed) + by];
   if (next) view(next);
+}
+
+/** Keys of the whole page, as a button that is disabled takes the focus, and the keys, out of the viewer. */
+function press(event) {
+  const { target, key } = event;
+  if (target.matches("input, select") || event.ctrlKey || event.altKey || event.metaKey) return; // which have their own
+  if (at("viewer").open) {
+    const place = rows.indexOf(state.viewed);
+    const by = { ArrowLeft: -1, ArrowRight: 1, Home: -place, End: rows.length - 1 - place }[key];
+    if (by) step(by);
+  } else if (key === "/") {
+    event.preventDefault(); // or it would be typed
+    at("query").focus();
+  }
 }
 
 /* ---- what the user does ---- */
@@ -219,6 +263,7 @@ function showAll() {
   showHistogram();
   showCounts(counts, rates);
   showCurves(rates);
+  showColours();
   showRows();
 }
 
@@ -283,10 +328,7 @@ on("next", "click", () => turn(1));
 on("viewer-previous", "click", () => step(-1));
 on("viewer-next", "click", () => step(1));
 on("viewer", "click", (target) => { if (target === at("viewer")) at("viewer").close(); });
-at("viewer").addEventListener("keydown", ({ target, key }) => {
-  const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
-  if (by && target.type !== "range") step(by); // on a slider the arrows move it
-});
+document.addEventListener("keydown", press);
 
 document.querySelector("#images thead tr").append(...heads);
 fillControls();

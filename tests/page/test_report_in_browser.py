@@ -1,5 +1,6 @@
 """report.html in a headless Chromium; skipped where there is no Chromium with its driver, or no selenium."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -81,6 +82,9 @@ class Shown:
             slider,
             value,
         )
+
+    def press(self, key: str) -> None:
+        webdriver.ActionChains(self.browser).send_keys(key).perform()
 
     def opacity(self, selector: str) -> float:
         return float(self.one(selector).value_of_css_property("opacity"))
@@ -171,10 +175,34 @@ def test_a_click_shows_an_image_large(opened):
     assert shown.browser.execute_script("return document.querySelector('#viewer img').naturalWidth") == 48
     shown.set("#viewer-opacity", 50)
     assert shown.opacity("#images .heat") == shown.opacity("#viewer .heat") == 0.5
-    shown.browser.switch_to.active_element.send_keys(keys.ARROW_RIGHT)
+    shown.press(keys.ARROW_RIGHT)
     assert shown.one("#viewer-name").text == "bolt/4.png"
-    shown.browser.switch_to.active_element.send_keys(keys.ESCAPE)
+    shown.press(keys.END)
+    assert shown.one("#viewer-name").text == "bolt/5.png"
+    shown.one("#viewer-previous").click()
+    shown.one("#viewer-next").click()  # which is disabled then, and would take the keys with it
+    shown.press(keys.ARROW_LEFT)
+    assert shown.one("#viewer-name").text == "bolt/3.png"
+    shown.press(keys.ESCAPE)
     assert not shown.one("#viewer").is_displayed()
+    shown.press("/")
+    shown.press("5")
+    assert shown.names == ["5"]
+
+
+def test_every_number_says_what_it_means_and_every_colour_what_it_stands_for(opened):
+    results = class_result("bolt", LABELS, SCORES), class_result("nut", [0, 1], [0.2, 0.9])
+    shown = opened(*results)
+    cells = shown.browser.find_elements("css selector", "#measures td.number, #images td.number, #rates span")
+    assert len(cells) > 30
+    assert all(len(cell.get_attribute("title")) > 20 for cell in cells)
+    legend = " ".join(shown.one(".colours").text.split())
+    assert legend == "Colours of a map: its class's median its class's highest score ground truth"
+    shown.choose("#class", "nut")
+    low, high = re.findall(r"[\d.]{4,}", shown.one(".colours").text)
+    assert 0 < float(low) < float(high) < 1
+    alone = opened(class_result("photos", [None] * 2, [0.1, 0.5]))
+    assert "truth" not in alone.one(".colours").text
 
 
 def test_intervals_stand_behind_the_measures(opened):
@@ -247,5 +275,7 @@ def test_nothing_is_wider_than_a_narrow_window(opened):
     shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
     try:
         assert shown.browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        facts = shown.browser.find_elements("css selector", "#images tbody tr:first-child td")
+        assert all(fact.rect["x"] >= 0 and fact.rect["x"] + fact.rect["width"] <= 400 for fact in facts)
     finally:
         shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
