@@ -84,7 +84,7 @@ class Detector:
         if self.options.intensity == "auto":
             raise UserError("--intensity auto needs all images at once: give full or LO,HI")
         intensity, _ = find_range(self.options.intensity, [])
-        with torch.random.fork_rng(devices=[]):  # as a model draws weights before its own are loaded
+        with torch.random.fork_rng(devices=[]):  # as adapters draw weights before their own are loaded
             self.predictor = Predictor(self.options, intensity, file)
         self.calibration: Calibration | None = file and file.record.calibration
         if self.options.calibration is not None:

@@ -104,7 +104,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
     if path is None:
         return problems
     _say(f"weights: {path}")
-    if of.loading > memory.free:
+    if of.weights > memory.free:
         _say("they were not loaded to see whether they fit: there is too little memory")
         return problems
     try:
@@ -186,7 +186,6 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
     batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
     maps, tokens = of.maps(len(entries)), of.tokens(to_train or PER)
     rows = [
-        ("weights while they are loaded", of.loading, "memory"),
         (f"weights, and a batch of {size}", batch, room.name),
         (f"batches that {workers} workers read ahead", ahead, "memory"),
         (f"maps and masks of {of_class}", maps, "memory"),
@@ -197,7 +196,7 @@ def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory
     _say(f"{tabulate(table, headers=['needed for', 'GiB', 'of'], floatfmt='.2f')}\n{cache}")
     running = ahead + (maps if name else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
-    problems = check_room("the run", max(of.loading, running), memory, remedy)
+    problems = check_room("the run", max(of.weights, running), memory, remedy)
     if room != memory:
         problems += check_room("the model", batch, room, "take a smaller --batch_size, or --device cpu")
     if to_train:

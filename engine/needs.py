@@ -3,7 +3,7 @@
 B images a batch, of side S; N patches and a class token; t taps; width C and MLP width H of the image tower;
 P parameters; n images. Numbers are float32, of 4 bytes; half precision by autocast takes no more.
 
-The estimates leave out Python and its libraries (about 0.5 GiB) and the sentences, which are encoded before the images
+The estimates leave out Python and its libraries (about 0.8 GiB) and the sentences, which are encoded before the images
 and 256 at a time. Attention is taken to be fused, as PyTorch's is on CPUs and GPUs, so that no [T, T] matrix is built.
 Tests hold them against what PyTorch is measured to hold for small models, within a factor of 1.5. On a CPU a process
 grows by more, mostly once: by 174 MiB for 126 of a batch of 8 of ViT-B-16-plus-240 at 240 px, by 307 MiB for 128 of one
@@ -37,13 +37,12 @@ class Dimensions:
 
     @property
     def weights(self) -> int:
-        """Memory of the loaded model: 4 P."""
-        return FLOAT * self.parameters
+        """Memory of the model, while it is loaded and after: 4 P.
 
-    @property
-    def loading(self) -> int:
-        """Memory while the model is loaded: it and the state dict that it is filled from, 8 P."""
-        return 2 * self.weights
+        A safetensors file is mapped, and those in half precision have up to 2 P beside it until all are converted; the
+        system takes back such memory where it is short.
+        """
+        return FLOAT * self.parameters
 
     def activations(self, batch_size: int) -> int:
         """Memory of a batch on the device: 4 B ((1 + N) ((2 (t - 1) + 4) C + q H) + 5 S^2).

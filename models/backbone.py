@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -119,12 +118,10 @@ def load_backbone(
     if openai and (fidelity.gelu_always or (fidelity.gelu_when_resized and image_size != own_size)):
         quick_gelu = False
 
-    build = partial(build_clip, model, config, image_size, quick_gelu=quick_gelu)
-    with torch.device("meta"):
-        shapes = build()  # so that sizes are compared before any memory is taken
-    state = _fitting_state(shapes, weights.path, model)
-    clip = build()
-    load_into(clip, state, weights.path, model)
+    with torch.device("meta"):  # which takes no memory: the tensors are those of the file
+        clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
+    load_into(clip, _fitting_state(clip, weights.path, model), weights.path, model, assign=True)
+    clip.attn_mask = torch.full(clip.attn_mask.shape, -torch.inf).triu_(1)  # which no file has
     return Backbone(
         clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
         name=model,
@@ -205,7 +202,7 @@ def check_servable(
 
 
 def build_clip(model: str, config: dict[str, Any], image_size: int, *, quick_gelu: bool) -> open_clip.CLIP:
-    """A CLIP of a servable config with the parameters that open_clip starts from."""
+    """Build a CLIP of a servable config with the parameters that open_clip starts from."""
     settings = {key: value for key, value in config.items() if key != "custom_text"}
     settings["vision_cfg"] = config["vision_cfg"] | {"image_size": image_size}
     try:
@@ -215,7 +212,10 @@ def build_clip(model: str, config: dict[str, Any], image_size: int, *, quick_gel
 
 
 def _fitting_state(shapes: open_clip.CLIP, path: Path, model: str) -> dict[str, Tensor]:
-    """Read the state dict in `path` for a model of these shapes, which it must fit but for its grid of positions."""
+    """Read the state dict in `path` for a model of these shapes, which it must fit but for its grid of positions.
+
+    Its tensors become float32 one by one, so that those in half precision are not all held twice.
+    """
     state = read_state_dict(path)
     position = state.get("visual.positional_embedding")
     if position is not None and position.shape[1:] == shapes.visual.positional_embedding.shape[1:]:
@@ -225,4 +225,6 @@ def _fitting_state(shapes: open_clip.CLIP, path: Path, model: str) -> dict[str, 
         state["visual.positional_embedding"] = position.float()
         resize_pos_embed(state, shapes)
     check_fit(shapes, state, path, model)
+    for key in state:
+        state[key] = state[key].float().contiguous()
     return state

@@ -171,11 +171,14 @@ def check_fit(module: nn.Module, state: Any, path: Path, what: str) -> None:
         raise UserError(f"{path} does not fit {what}: {misfits[0]}{more}")
 
 
-def load_into(module: nn.Module, state: Any, path: Path, what: str) -> None:
-    """Load what was read from `path` into the module `what`: all keys and shapes must fit, all values be finite."""
+def load_into(module: nn.Module, state: Any, path: Path, what: str, *, assign: bool = False) -> None:
+    """Load what was read from `path` into the module `what`: all keys and shapes must fit, all values be finite.
+
+    With `assign` the module takes the tensors themselves instead of their values.
+    """
     check_fit(module, state, path, what)
     for key, value in state.items():
         # This takes no memory, and is NaN if one value is.
         if value.numel() and not all(end.isfinite() for end in value.aminmax()):
             raise UserError(f"{path}: {key} has values that are not finite")
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)

@@ -5,9 +5,10 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 
 from datasets.loader import Batch
 from datasets.meta import Entry
@@ -20,11 +21,13 @@ from models.memory import remember
 from models.presets import PRESETS
 from models.sdp import SDP, adapters_for
 from tests import tiny_clip
+from tests.forked import run_forked
 from utils.evaluation_types import Prediction, Writer
-from utils.runtime import Stopwatch
+from utils.runtime import Stopwatch, peak_memory_mib
 
 FACTOR = 1.5  # an estimate is no more than this many times too high or too low
 RELEASED = Fidelity.named("released")
+CPU = torch.device("cpu")
 
 
 def dimensions(backbone: Backbone) -> Dimensions:
@@ -119,17 +122,38 @@ def test_a_memory_of_normal_images_takes_what_it_holds(backbone, images):
     assert dimensions(backbone).memory(images) == images * sum(tap.nbytes for tap in taps)
 
 
-@pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pt"])
-def test_loading_takes_what_is_measured(tmp_path, name):
-    config, weights = map(str, tiny_clip.save(tmp_path))
-    torch.save(load_file(weights), tmp_path / "tiny.pt")
-    settings = {"model": config, "pretrained": str(tmp_path / name), "image_size": None, "features_list": None}
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> dict[str, str | None]:
+    """What `load_backbone` takes of a model of 180 MiB, beside which little is loaded; its weights are zeros."""
+    folder = tmp_path_factory.mktemp("large")
+    config = tiny_clip.config()
+    config["vision_cfg"] |= {"width": 768, "layers": 4}
+    config["text_cfg"]["width"] = 256
+    (folder / "large.json").write_text(json.dumps(config))
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in open_clip.CLIP(**config).state_dict().items()}
+    state = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    save_file(state, folder / "float.safetensors")
+    torch.save(state, folder / "float.pt")
+    torch.save({key: value.half() for key, value in state.items()}, folder / "half.pt")
+    return {"model": str(folder / "large.json"), "image_size": None, "features_list": None}
 
-    def load() -> Backbone:
-        return load_backbone(**settings, fidelity=RELEASED, device=torch.device("cpu"))
 
-    estimate = dimensions_of(**settings).loading
-    assert 1 / FACTOR < allocated_at_once(load) / estimate < FACTOR
+@pytest.mark.parametrize("name", ["float.safetensors", "float.pt", "half.pt"])
+def test_a_process_grows_by_little_more_than_its_weights(large, name):
+    """By no second copy of them, at any time."""
+    settings = large | {"pretrained": str(Path(large["model"]).with_name(name))}
+    estimate = dimensions_of(**settings).weights / (1 << 20)
+
+    def load() -> None:
+        before = peak_memory_mib(CPU)["host"]
+        load_backbone(**settings, fidelity=RELEASED, device=CPU)
+        print(peak_memory_mib(CPU)["host"] - before)
+
+    codes, output = run_forked(load)
+    assert codes == [0]
+    assert estimate > 150
+    assert float(output.splitlines()[-1]) / estimate < 1.3
 
 
 def test_maps_take_what_is_measured():
