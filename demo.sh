@@ -45,6 +45,7 @@ python test_sdp_plus.py "${held_out[@]}" --checkpoint "$SAVE_PATH/sdp_plus_train
 python test_dp_clip.py "${held_out[@]}" --checkpoint "$SAVE_PATH/dp_clip_training/image_adapter.pth" \
   --save_path "$SAVE_PATH/held_out/dp_clip" --visualization "$@"
 
+python demo/figure.py "$SAVE_PATH/sdp" "$SAVE_PATH/figure.jpg"
 echo
 cat "$SAVE_PATH/sdp/results.md"
 echo
@@ -56,4 +57,4 @@ sed -n 's/^| mean */| SDP+      /p' "$SAVE_PATH/held_out/sdp_plus/results.md"
 sed -n 's/^| mean */| DP-CLIP   /p' "$SAVE_PATH/held_out/dp_clip/results.md"
 echo
 echo "pages to look at:  $SAVE_PATH/sdp/report.html, $SAVE_PATH/held_out/*/report.html"
-echo "pictures of some images of each class: $SAVE_PATH/sdp/contact_sheet.png"
+echo "pictures of some images of each class: $SAVE_PATH/sdp/contact_sheet.png, of six products: $SAVE_PATH/figure.jpg"

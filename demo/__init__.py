@@ -6,5 +6,7 @@
 `train.py` trains the model (`training.py`): pairs of pictures in `pool.py`, `captions.py`, the `network.py` and its
 `objective.py`. The weights lie in `pretrained_models/demo/`.
 
+`figure.py` sets pictures of a test side by side.
+
 May import `datasets`, `models` and `utils`; what `draw.py` imports, not `models`.
 """

@@ -1,0 +1,70 @@
+"""Set six products of a test of the demo set side by side: picture, map and ground truth.
+
+    python demo/figure.py results/demo/sdp results/demo/figure.jpg
+
+The test must have been run with --visualization. Of each product it takes the image with the highest score.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from utils.errors import UserError, run
+from utils.files import atomic_open
+from utils.pictures import GAP, PANEL_TITLES, TEXT_HEIGHT, text_line
+
+PRODUCTS = ("fabric", "foil", "leather", "tablet", "washer", "wood")
+TITLE_WIDTH = 64  # pixels, of the rows' titles
+QUALITY = 90  # of the JPEG
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the test's results")
+    parser.add_argument("output", type=Path, help="where the figure goes, a JPEG")
+    options = parser.parse_args(arguments)
+    content = cv2.imencode(".jpg", figure(options.run)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    with atomic_open(options.output, "wb") as file:
+        file.write(content.tobytes())
+
+
+def figure(run: Path) -> np.ndarray:
+    """Draw the figure, uint8 RGB [H, W, 3], from a run's pictures."""
+    with (run / "scores.csv").open(encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["score"]))
+    highest = {row["class_name"]: row["image_path"] for row in rows}  # the last of each
+    columns = [_column(run / "imgs" / f"{highest[product]}.png", product) for product in PRODUCTS]
+    side = columns[0].shape[1] - GAP
+    titles = [text_line(TITLE_WIDTH, {})]
+    titles += [
+        np.pad(text_line(TITLE_WIDTH, {2: title}), ((0, side + GAP - TEXT_HEIGHT), (0, 0), (0, 0)), constant_values=255)
+        for title in PANEL_TITLES
+    ]
+    return np.hstack([np.vstack(titles), *columns])
+
+
+def _column(path: Path, product: str) -> np.ndarray:
+    """Set what is side by side in a run's picture one below the other, under the product's name."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise UserError(f"cannot read {path}: run the test with --visualization")
+    picture = picture[2 * TEXT_HEIGHT :, :, ::-1]
+    side = len(picture)
+    parts = [picture[:, left : left + side] for left in range(0, picture.shape[1], side + GAP)]
+    gaps = ((0, GAP), (0, GAP), (0, 0))
+    return np.vstack(
+        [text_line(side + GAP, {0: product}), *(np.pad(part, gaps, constant_values=255) for part in parts)]
+    )
+
+
+if __name__ == "__main__":
+    run(main)
