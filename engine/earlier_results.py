@@ -24,7 +24,10 @@ from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
-FILES = ("results.json", "results.md", "scores.csv", "published.md", "shots.md", "contact_sheet.png", "report.html")
+FILES = (
+    *("results.json", "results.md", "rows.jsonl", "scores.csv", "published.md", "shots.md", "contact_sheet.png"),
+    "report.html",
+)
 CLASSES = ".classes"  # folder of what `--resume` needs of each class
 
 # Options that no figure depends on beyond rounding.
@@ -53,7 +56,7 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     described = json.loads(json.dumps(description, default=str))
-    before, now = (_settings(content) for content in (read_json(path, Description), described))
+    before, now = (settings_of(content) for content in (read_json(path, Description), described))
     free = {option if before.get(key) and now.get(key) else key for key, option in DIGESTS.items()}
     if before["phrases"] is None and now["phrases"] is not None:
         before["phrases"] = _unrecorded_phrases(described)
@@ -69,7 +72,7 @@ def check_settings(path: Path, description: Mapping[str, Any]) -> None:
         )
 
 
-def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """Select what the figures depend on from a run's description or its results.json."""
     arguments = EARLIER | (content.get("arguments") or {})
     arguments |= content.get("backbone") or {}  # what an option was left open for

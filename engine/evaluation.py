@@ -19,6 +19,7 @@ from engine.earlier_results import ClassKeeper, remove_results
 from engine.evaluation_options import EvaluationOptions
 from engine.options import TestOptions
 from engine.origin import run_on
+from engine.rows import row_lines
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.tiles import Tiling
 from page.page import HtmlReport
@@ -70,7 +71,7 @@ def evaluate_and_report(
     if is_main() and not resume:
         remove_results(run.folder)
     page = [] if to_picture is None else [HtmlReport(run, to_picture)]
-    writers = [ResultsWriter(run, device, stopwatch), *page, *writers]
+    writers = [ResultsWriter(run, device, stopwatch, row_lines), *page, *writers]
     keeper = ClassKeeper(run.folder, images, writers)
     results = keeper.restore() if is_main() and resume else []
     done = from_main(lambda: {result.name for result in results})

@@ -31,6 +31,9 @@ class TaskOptions(Options):
     published: Path | None = option(
         "write published.md into a finished run's folder: its measures beside the published ones", metavar="RUN"
     )
+    collect: tuple[Path, ...] | None = option(
+        "print a table of all runs below these folders, or in these files of rows (results/README.md)", metavar="FOLDER"
+    )
 
 
 class SavedMapOptions(Options):
@@ -45,7 +48,7 @@ class SavedMapOptions(Options):
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")
     max_pixels: PositiveInt = option(MAX_PIXELS, images.MAX_PIXELS, metavar="N")
     save_path: Path | None = option(
-        "folder for the results (default: results/evaluate/NAME, with --compare results/compare)"
+        "folder for the results (default: results/evaluate/NAME, with --compare results/compare, with --collect none)"
     )
     overwrite: bool = flag("replace results of other settings in --save_path, which are refused otherwise")
 
@@ -58,7 +61,8 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
         idle = () if self.maps else ("scores", "legacy_pro", "classes", "report", *PATTERNS)
-        if self.published:  # where all is known
-            idle = [one.name for one in fields(self) if one not in fields(TaskOptions)]
+        if self.published or self.collect:  # where all is known
+            free = ("save_path",) if self.collect else ()
+            idle = [one.name for one in fields(self) if one not in fields(TaskOptions) and one.name not in free]
         given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
         return next((f"--{name} goes with --maps" for name in given), super().mistake())

@@ -1,7 +1,7 @@
 """A finished run beside the numbers its method was published with, and what keeps the two from being compared."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from models.presets import PRESETS
 from utils.arguments import as_given
 from utils.errors import UserError
 from utils.files import write_text
-from utils.results import markdown_table, percent
+from utils.results import bullets, markdown_table, percent
 
 FACTS = json.loads((PROJECT / "datasets" / "published.json").read_text(encoding="utf-8"))
 DERIVED = "derived: the gains in CLIP-AD's abstract added to WinCLIP's in MuSc's README"
@@ -69,15 +69,15 @@ def write_published(folder: Path) -> Path:
     methods.append([f"this run: {method}", *(percent(own.get(key)) for key in measures)])
     blocks = [
         f"# {run.title} beside published numbers",
-        *(["**NOT COMPARABLE with the published numbers:**", _items(reasons)] if reasons else []),
+        *(["**NOT COMPARABLE with the published numbers:**", bullets(reasons)] if reasons else []),
         markdown_table(["measure", f"{listed}, published", "this run", "difference"], beside),
-        _items([f"in percent; {source}; difference: this run less the published", *_remarks(run, listed)]),
+        bullets([f"in percent; {source}; difference: this run less the published", *_remarks(run, listed)]),
         f"## All methods on {where}, as published",
         markdown_table(["published", *measures], methods),
         "## Averages over DP-CLIP's data sets, as published",
         *_averages(),
         "## What made this run",
-        _items(_origin(run.content)),
+        bullets(_origin(run.content)),
     ]
     path = folder / "published.md"
     write_text(path, "\n\n".join(blocks) + "\n")
@@ -91,15 +91,11 @@ def _averages() -> Iterator[str]:
     names = [name for name in levels["pixel"] if name != "data_sets"]
     rows = [[name, *(_cell(value) for one in levels.values() for value in one[name])] for name in names]
     yield markdown_table(["published", *headers], rows)
-    yield _items([FACTS["averages"]["remark"]])
+    yield bullets([FACTS["averages"]["remark"]])
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _items(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def not_comparable(run: SavedRun, preset_name: str) -> list[str]:

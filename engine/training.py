@@ -18,7 +18,7 @@ from engine.detectors import METHODS
 from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device
 from engine.options import resolve
-from engine.resuming import earlier_state, refuse_changes
+from engine.resuming import FREE, earlier_state, refuse_changes
 from engine.tokens import TokenBatch
 from engine.training_options import TrainingOptions, ValidationOptions, trained_options
 from models.adapter_checkpoint import KEYS
@@ -38,6 +38,8 @@ from utils.runtime import locked, progress, random_states, restore_random_states
 logger = logging.getLogger(__name__)
 
 STATE = "last.pth"  # in --save_path: what `--resume` needs
+# Options that name what a checkpoint records by its content, besides those that it records one by one.
+RECORDED = ("model", "pretrained", "prompts", "phrases", "train_meta")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -128,9 +130,12 @@ class Training(ABC):
 
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
         """What a test needs of an epoch: the authors' form and a `Record`; `entries` are the method's own."""
-        arguments = plain_record(self.options)
-        names = ("train_dataset", "train_protocol", "train_classes", "shot", "fidelity")
+        arguments = recorded_arguments(self.options)
+        names = ("train_dataset", "train_protocol", "train_classes", "shot", "fidelity", "seed")
         record = {name: arguments[name] for name in names}
+        record["training"] = {
+            name: value for name, value in arguments.items() if name not in {*FREE, *RECORDED, *names}
+        }
         record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         record |= {"method": self.method, "backbone": self.backbone.record}
         called = {"described": METHODS[self.key]().described, "called": self.options.obj_name}
@@ -197,12 +202,17 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
                 "--save_path, or delete it"
             )
         start_log(options.save_path / "train.log", append=options.resume)
-        arguments = plain_record(options) | {"batch_size": options.batch_size * world_size()}  # of all processes
+        arguments = recorded_arguments(options)
         state = from_main(lambda: earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
         training = kind.prepare(options)
         if state is not None:
             _restore(training, state, state_file)
         _run_epochs(training, arguments)
+
+
+def recorded_arguments(options: TrainingOptions) -> dict[str, Any]:
+    """The options as a checkpoint holds them; the batch size is that of all processes together."""
+    return plain_record(options) | {"batch_size": options.batch_size * world_size()}
 
 
 def _restore(training: Training, state: Mapping[str, Any], path: Path) -> None:

@@ -76,6 +76,8 @@ class Record(TypedDict, total=False):
     train_protocol: list[str] | None
     train_classes: list[str] | None
     shot: int | None
+    seed: int
+    training: dict[str, Any]  # what else the adapters depend on, by the options' names
     options: _Options
     prompts: dict[str, dict[str, str | list[str]]]
     images: _Images

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -75,11 +75,12 @@ def origin(device: torch.device) -> dict[str, Any]:
 
 @dataclass
 class ResultsWriter(Writer):
-    """Writes results.json, results.md and scores.csv with each class: a run that is stopped leaves those it has."""
+    """Writes results.json, results.md, rows.jsonl and scores.csv with each class: a stopped run leaves those it has."""
 
     run: Run
     device: torch.device
     stopwatch: Stopwatch
+    rows: Callable[[Mapping[str, Any]], str]  # content of results.json -> that of rows.jsonl
     results: list[ClassResult] = field(default_factory=list)
     images_now: int = 0  # how many this run measured, beside those of an earlier one that it goes on with
 
@@ -89,7 +90,7 @@ class ResultsWriter(Writer):
     def class_done(self, result: ClassResult) -> None:
         self.results.append(result)
         self.images_now += len(result.images)
-        write_results(
+        content = write_results(
             self.run,
             self.results,
             finished=len(self.results) == self.run.classes,
@@ -100,13 +101,14 @@ class ResultsWriter(Writer):
             processes=world_size(),
             peak_memory_mib=peak_memory_mib(self.device),
         )
+        write_text(self.run.folder / "rows.jsonl", self.rows(content))
 
     def finish(self) -> str | None:
         return f"results are in {self.run.folder}" if self.results else None
 
 
-def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None:
-    """Write results.json, which is to have `more` on the run, results.md and scores.csv."""
+def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> dict[str, Any]:
+    """Write results.json, which is to have `more` on the run, results.md and scores.csv; returns that of the first."""
     mean = mean_result(results)
     kinds = {one.name: one.kinds for one in results if one.kinds}
     content = {
@@ -128,6 +130,7 @@ def write_results(run: Run, results: Sequence[ClassResult], **more: Any) -> None
     write_text(run.folder / "results.md", "\n".join(lines).rstrip() + "\n")
     rows = (image._asdict() for result in results for image in result.images)
     write_csv(run.folder / "scores.csv", ImageScore._fields, rows)
+    return content
 
 
 def mean_result(results: Sequence[ClassResult]) -> ClassResult:
@@ -177,6 +180,11 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_c
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     alignment = ["right"] * text_column + ["left"]  # of the first columns
     return tabulate(cells, headers, "github", disable_numparse=True, stralign="right", colalign=alignment)
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """Make a Markdown list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def percent(value: float | None, interval: tuple[float, float] | None = None, sign: str = "") -> str:

@@ -149,6 +149,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "opencv": cv2.__version__,  # whose package has several names
         "platform": platform.platform(),
         "device": f"{device} {name}".strip(),
+        "processor": processor()["name"],
     }
 
 

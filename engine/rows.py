@@ -1,0 +1,111 @@
+"""The rows of a run: the figures of each class and their mean, each with all that made it, as data for other programs.
+
+They are made of what results.json holds and of nothing else, so that results of earlier versions have rows as well.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from engine.earlier_results import DIGESTS, settings_of
+from models.presets import PRESETS, preset_name
+from utils.results import Measures, mean_of
+
+FILE = "rows.jsonl"
+# Settings that the figures of a row do not depend on, or that are the training's, whose record is compared instead.
+NOT_SETTINGS = {
+    *("SHA-256 of the checkpoint", "checkpoint", "seed", "shots", "seeds", "bootstrap", "confidence", "legacy_pro")
+}
+
+
+class Row(TypedDict):
+    """The figures of a class; results/README.md says what each key means."""
+
+    method: str
+    preset: str | None
+    model: str | None
+    dataset: str
+    protocol: str | None
+    data_path: str | None
+    class_name: str | None
+    images: int | None
+    trained_on: list[str] | None
+    seed: int | None
+    epoch: int | None
+    shots: int
+    shots_seed: int | None
+    fidelity: str | None
+    measures: dict[str, float | None]
+    finished: bool
+    whole_data_set: bool | None
+    notes: list[str]
+    command: str | None
+    date: str | None
+    git_commit: str | None
+    git_dirty: bool | None
+    weights_sha256: str | None
+    checkpoint_sha256: str | None
+    settings_sha256: str
+    environment: dict[str, str]
+
+
+def rows_of(content: Mapping[str, Any]) -> list[Row]:
+    """Make the rows of a results.json: of its classes, of their mean, and the same for each draw of `--shots`."""
+    arguments, checkpoint = content.get("arguments") or {}, content.get("checkpoint") or {}
+    model, commit = (content.get("backbone") or {}).get("name"), content.get("git_commit")
+    preset, trained_on = model and preset_name(model), checkpoint.get("train_dataset")
+    run = {
+        **{key: content.get(key) for key in ("method", "dataset", "protocol", "whole_data_set", "command", "date")},
+        "preset": preset if preset in PRESETS else None,
+        "model": model,
+        "data_path": arguments.get("data_path"),
+        "trained_on": [trained_on] if isinstance(trained_on, str) else trained_on,
+        "seed": checkpoint.get("seed"),
+        "epoch": checkpoint.get("epoch"),
+        "fidelity": (content.get("fidelity") or {}).get("name"),
+        "finished": bool(content.get("finished", content.get("complete"))),
+        "git_commit": commit and commit.removesuffix("+"),
+        "git_dirty": commit and commit.endswith("+"),
+        "weights_sha256": (content.get("weights") or {}).get("sha256"),
+        "checkpoint_sha256": checkpoint.get("sha256"),
+        "settings_sha256": settings_digest(content),
+        "environment": content.get("environment") or {},
+    }
+    return [{**run, **figures} for figures in _figures(content)]
+
+
+def _figures(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give what differs between the rows of a run."""
+    keys, classes = content["mean"], content["classes"]
+    images = {name: own.get("images") for name, own in classes.items()}
+    images[None] = None if None in images.values() else sum(images.values())
+    notes = {name: own.get("notes", []) for name, own in classes.items()}
+    notes[None] = [one for one in content.get("notes", []) if not one.startswith(("made with ", "measured from "))]
+    found = {(0, None): {name: {key: own.get(key) for key in keys} for name, own in classes.items()} | {None: keys}}
+    drawn = (content.get("shots") or {}).get("classes", {})
+    for draw in dict.fromkeys(draw for own in drawn.values() for draw in own):
+        measures: dict[str | None, Measures] = {name: own[draw] for name, own in drawn.items()}
+        found[tuple(map(int, draw.split(", seed ")))] = measures | {None: mean_of([*measures.values()])}
+    for (shots, seed), by_class in found.items():
+        for name, measures in by_class.items():
+            of = {"class_name": name, "images": images[name], "notes": notes[name]}
+            yield {**of, "shots": shots, "shots_seed": seed, "measures": measures}
+
+
+def settings_digest(content: Mapping[str, Any]) -> str:
+    """Compute a SHA-256 that runs share which differ in nothing but the seed, by which SDP+ or DP-CLIP was trained."""
+    settings, training = settings_of(content), content.get("checkpoint") or {}
+    left_out = NOT_SETTINGS | {option for key, option in DIGESTS.items() if settings.get(key)}
+    if content.get("dataset") != "folder":  # others are the same wherever they lie
+        left_out.add("data_path")
+    settings = {name: value for name, value in settings.items() if name not in left_out}
+    training = {name: value for name, value in training.items() if name not in ("path", "sha256", "seed")}
+    return hashlib.sha256(json.dumps([settings, training], sort_keys=True).encode()).hexdigest()
+
+
+def row_lines(content: Mapping[str, Any]) -> str:
+    """Make the text of a file of rows, one a line, as JSON."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows_of(content))
