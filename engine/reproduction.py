@@ -1,0 +1,144 @@
+"""Reproduce published results: say what is to be run and what it takes, run part by part, and collect the results."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from datasets.image_set import ImageSet
+from datasets.registry import PROJECT, get_specs
+from engine.data_sets import read_test_split
+from engine.doctor import GIB, SUMS, SUMS_FOLDERS, disk
+from engine.reproduction_options import ReproductionOptions
+from engine.reproduction_plan import NAMES, Part, parts_of
+from engine.reproduction_speed import Kind, Speed, kind_of, measure
+from models.presets import PRESETS
+from models.weights import how_to_get, local_weights
+from utils.errors import UserError, some_of
+from utils.files import sha256_of, write_text
+from utils.names import shown
+from utils.results import markdown_table
+
+LAUNCH = ("bash", "-c", 'source "$0"; launch "$@"', str(PROJECT / "utils" / "scripts.sh"))  # in `NPROC` processes
+
+
+def reproduce(options: ReproductionOptions) -> int:
+    """Plan and, unless the plan alone is wanted, run and collect; returns 1 if a part failed."""
+    data_sets, left_out = _read_data_sets(options)
+    parts, more = parts_of(options, data_sets)
+    left_out += more
+    todo = [part for part in parts if part.todo()]
+    masked = (images for images in data_sets if any(entry.mask_path for entry in images.entries))
+    speeds = measure(todo, next(masked, data_sets[0]), options) if todo else {}
+    _say(plan_text(parts, speeds, left_out, options))
+    if options.plan:
+        return 0
+    failed: dict[str, str] = {}
+    try:
+        for number, part in enumerate(todo, start=1):
+            _say(f"\n== {number} of {len(todo)}: {part.name}")
+            if (reason := _run(part)) is not None:
+                failed[part.name] = reason
+                _say(f"== {part.name}: {reason}")
+    finally:  # of a run that is stopped, too
+        _collect(options, parts, failed, left_out)
+    return int(bool(failed))
+
+
+def _say(text: str) -> None:
+    print(shown(text, keep="\n"), flush=True)
+
+
+def _read_data_sets(options: ReproductionOptions) -> tuple[list[ImageSet], list[str]]:
+    """Read the test splits; those that cannot be read are left out, which is said in a sentence each."""
+    folders = options.data_path or [None] * len(options.dataset)
+    if len(folders) != len(options.dataset):
+        raise UserError(f"--dataset names {len(options.dataset)} data sets, --data_path {len(folders)} folders")
+    found, left_out = [], []
+    for spec, folder in zip(get_specs(options.dataset), folders, strict=True):
+        try:
+            found.append(read_test_split(spec, folder))
+        except UserError as error:
+            left_out.append(f"{spec.name}: {error}")
+    if not found:
+        raise UserError(f"none of the data sets can be read: {some_of(left_out)}")
+    return found, left_out
+
+
+def plan_text(
+    parts: Sequence[Part], speeds: Mapping[Kind, Speed], left_out: Sequence[str], options: ReproductionOptions
+) -> str:
+    """Say what is to be run, what it takes, and whether weights and disk are there."""
+    rows, total = [], [0.0, 0.0]
+    for number, part in enumerate(parts, start=1):
+        todo = part.todo()
+        seconds, size = speeds[kind_of(part)].of(part) if todo else (0.0, 0.0)
+        total = [total[0] + seconds, total[1] + size]
+        names, count = ", ".join(images.spec.label for images in todo), sum(map(part.images_of, todo))
+        rows.append([str(number), part.name, names or "done", str(count), f"{seconds / 3600:.2f}", f"{size / GIB:.2f}"])
+    table = markdown_table(["#", "part", "to do", "images", "hours", "GiB"], rows, text_column=1)
+    speed = [
+        f"{model}, {'training' if trains else 'test'} of {NAMES[method]}: {one.image:.3f} s an image"
+        + (f", {one.step:.3f} s more in each epoch" if trains else "")
+        for (model, method, trains), one in speeds.items()
+    ]
+    hours, size = total[0] / 3600, total[1] / GIB
+    lines = [f"in all {hours:.1f} hours in one process, and at most {size:.1f} GiB; {disk(options.save_path)}"]
+    lines += [f"measured on this machine: {one}" for one in speed]
+    lines += [_weights(model) for model in options.model]
+    lines += [f"left out: {one}" for one in left_out]
+    return "\n".join(["# Plan", "", table, "", *(f"- {line}" for line in lines)])
+
+
+def _weights(model: str) -> str:
+    """Say where a preset's weights are, and whether their SHA-256 is known."""
+    preset = PRESETS[model]
+    path = local_weights(preset.model, preset.pretrained)
+    if path is None:
+        how = how_to_get(preset.model, preset.pretrained)
+        return f"weights of {model}: NOT HERE, and will be downloaded when first needed; without a network {how}"
+    digest = sha256_of(path)
+    known = any(digest in (folder / SUMS).read_text(encoding="utf-8") for folder in SUMS_FOLDERS)
+    return f"weights of {model}: {path}, SHA-256 {digest}, {'as' if known else 'which is not'} listed in {SUMS}"
+
+
+def _run(part: Part) -> str | None:
+    """Run what is to be done of a part; say why it was not done to the end, None if it was."""
+    if not part.trains and part.checkpoint is not None and not part.checkpoint.is_file():
+        return f"not run, as there is no {part.checkpoint}"
+    program, *arguments = part.arguments()
+    command = [os.path.relpath(PROJECT / program), *arguments]
+    _say(f"$ python {shlex.join(command)}")
+    code = _launch(command, part.processes)
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        return f"failed with exit code {code}, for the reason above"
+    return f"{some_of([one.spec.label for one in left])} left undone" if (left := part.todo()) else None
+
+
+def _launch(command: Sequence[str], processes: int) -> int:
+    """Run a program to its end, on Ctrl-C, too, which comes to it as well; returns its exit code."""
+    with subprocess.Popen([*LAUNCH, *command], env=os.environ | {"NPROC": str(processes)}) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
+def _collect(
+    options: ReproductionOptions, parts: Sequence[Part], failed: Mapping[str, str], left_out: Sequence[str]
+) -> None:
+    """Write RESULTS.md from all results that are there, and say what is not."""
+    missing = [f"{part.name}: {failed.get(part.name, 'not run yet')}" for part in parts if part.todo()]
+    folders = [str(folder) for table in NAMES | {"ablation": ""} if (folder := options.save_path / table).is_dir()]
+    text = "# Runs\n"
+    if folders:
+        command = [sys.executable, str(PROJECT / "evaluate.py"), "--collect", *folders]
+        text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout or text
+    lines = [f"- missing: {one}" for one in missing] + [f"- left out: {one}" for one in left_out]
+    path = options.save_path / "RESULTS.md"
+    write_text(path, "\n".join([text, *lines]).rstrip() + "\n")
+    _say("\n".join(["", *(f"missing: {one}" for one in missing), f"the results are in {path}"]))
