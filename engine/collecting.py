@@ -21,7 +21,13 @@ from utils.runtime import locked
 
 logger = logging.getLogger(__name__)
 
-OF_A_CLASS = ("class_name", "images", "notes", "measures")  # keys whose values differ between the rows of a run
+OF_A_CLASS = (
+    "class_name",
+    "images",
+    "notes",
+    "measures",
+    "intervals",
+)  # keys whose values differ between the rows of a run
 BRIEF = "left out, as they do not say how they were made (validations of trainings, tests by early versions): {}"
 
 
@@ -180,7 +186,7 @@ def _cells(run: CollectedRun, measures: Iterable[str]) -> dict[str, str]:
         "seed": _shown(mean["seed"]),
         "epoch": _shown(mean["epoch"]),
         "shots": f"{mean['shots'] or '-'}{draw}",
-        **{key: percent(mean["measures"].get(key)) for key in measures},
+        **{key: percent(mean["measures"].get(key), mean["intervals"].get(key)) for key in measures},
         "images": _shown(mean["images"]),
         "fidelity": _shown(mean["fidelity"]),
         "settings": mean["settings_sha256"][:6],

@@ -39,6 +39,7 @@ class Row(TypedDict):
     shots_seed: int | None
     fidelity: str | None
     measures: dict[str, float | None]
+    intervals: dict[str, tuple[float, float] | None]
     finished: bool
     whole_data_set: bool | None
     notes: list[str]
@@ -85,6 +86,8 @@ def _figures(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     notes = {name: own.get("notes", []) for name, own in classes.items()}
     notes[None] = [one for one in content.get("notes", []) if not one.startswith(("made with ", "measured from "))]
     found = {(0, None): {name: {key: own.get(key) for key in keys} for name, own in classes.items()} | {None: keys}}
+    limits = content.get("intervals") or {}
+    limits = {**limits.get("classes", {}), None: limits.get("mean", {})}  # of what is not drawn
     drawn = (content.get("shots") or {}).get("classes", {})
     for draw in dict.fromkeys(draw for own in drawn.values() for draw in own):
         measures: dict[str | None, Measures] = {name: own[draw] for name, own in drawn.items()}
@@ -92,7 +95,8 @@ def _figures(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for (shots, seed), by_class in found.items():
         for name, measures in by_class.items():
             of = {"class_name": name, "images": images[name], "notes": notes[name]}
-            yield {**of, "shots": shots, "shots_seed": seed, "measures": measures}
+            own = {"measures": measures, "intervals": {} if shots else limits.get(name, {})}
+            yield {**of, "shots": shots, "shots_seed": seed, **own}
 
 
 def settings_digest(content: Mapping[str, Any]) -> str:

@@ -38,10 +38,11 @@ class Arguments(TypedDict, total=False):
     prompts: str | None
 
 
-class Intervals(TypedDict):
-    """Those of the means."""
+class Intervals(TypedDict, total=False):
+    """Those of the means, and those of each class."""
 
     mean: dict[str, tuple[float, float] | None]
+    classes: dict[str, dict[str, tuple[float, float] | None]]
 
 
 @with_config({"extra": "allow"})

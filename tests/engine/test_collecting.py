@@ -11,7 +11,7 @@ import pytest
 import evaluate
 import test_sdp
 from datasets.registry import PROJECT
-from engine.rows import FILE, Row
+from engine.rows import FILE, Row, rows_of
 from tests import small_data
 from tests.engine.test_published import make_run
 from utils.results import mean_of
@@ -89,6 +89,16 @@ def test_runs_are_collected_with_or_without_rows(results, tmp_path, capsys):
     assert rows[3].items() >= {"method": "CLIP-AD, published", "auroc_px": "91.2", "commit": "-"}.items()
     assert "- 1, 2, 3: not comparable with what was published: these are the weights of the DEMONSTRATION MODEL" in text
     assert rows[0]["ap_px"] == f"{100 * content['mean']['ap_px']:.1f}"
+
+
+def test_intervals_stand_behind_the_measures_that_have_some(tmp_path, capsys):
+    limits = {"auroc_px": [0.8, 0.95], "aupro": None}
+    make_run(tmp_path, intervals={"mean": limits, "classes": {"class0": limits}})
+    _, (row, _), text = collect(capsys, tmp_path)
+    assert (row["auroc_px"], row["aupro"], row["ap_sp"]) == ("90.0 [80.0, 95.0]", "90.0", "90.0")
+    assert "no finished results.json" not in text
+    rows = rows_of(json.loads((tmp_path / "results.json").read_text()))
+    assert {row["class_name"]: row["intervals"] for row in rows if row["intervals"]} == {"class0": limits, None: limits}
 
 
 def test_what_is_there_twice_or_damaged_is_said_with_its_line(results, capsys, caplog):
