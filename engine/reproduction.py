@@ -1,16 +1,19 @@
 """Reproduce published results: say what is to be run and what it takes, run part by part, and collect the results."""
 
+import contextlib
+import io
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from datasets.image_set import ImageSet
 from datasets.registry import PROJECT, get_specs
+from engine.collecting import collect
 from engine.data_sets import read_test_split
 from engine.doctor import GIB, SUMS, SUMS_FOLDERS, disk
-from engine.reproduction_options import ReproductionOptions
+from engine.reproduction_options import ReproductionOptions, Table
 from engine.reproduction_plan import NAMES, Part, parts_of
 from engine.reproduction_speed import Kind, Speed, kind_of, measure
 from models.presets import PRESETS
@@ -133,12 +136,10 @@ def _collect(
 ) -> None:
     """Write RESULTS.md from all results that are there, and say what is not."""
     missing = [f"{part.name}: {failed.get(part.name, 'not run yet')}" for part in parts if part.todo()]
-    folders = [str(folder) for table in NAMES | {"ablation": ""} if (folder := options.save_path / table).is_dir()]
-    text = "# Runs\n"
-    if folders:
-        command = [sys.executable, str(PROJECT / "evaluate.py"), "--collect", *folders]
-        text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout or text
+    folders = [folder for table in get_args(Table) if (folder := options.save_path / table).is_dir()]
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(UserError):  # there may be no results
+        collect(folders, None)
     lines = [f"- missing: {one}" for one in missing] + [f"- left out: {one}" for one in left_out]
     path = options.save_path / "RESULTS.md"
-    write_text(path, "\n".join([text, *lines]).rstrip() + "\n")
+    write_text(path, "\n".join([text.getvalue() or "# Runs\n", *lines]).rstrip() + "\n")
     _say("\n".join(["", *(f"missing: {one}" for one in missing), f"the results are in {path}"]))

@@ -60,7 +60,8 @@ class Part:
         """Which of the data sets are not trained or tested on to the end, by what lies in the folder."""
         if self.trains:
             return [] if self.checkpoint.is_file() else [*self.data_sets]
-        return [images for images in self.data_sets if not self._is_tested(images)]
+        digest = sha256_of(self.checkpoint) if self.checkpoint is not None and self.checkpoint.is_file() else None
+        return [images for images in self.data_sets if not self._is_tested(images, digest)]
 
     def images_of(self, images: ImageSet) -> int:
         """Count the images of a data set that are trained or tested on."""
@@ -82,15 +83,13 @@ class Part:
     def _folder_of(self, images: ImageSet) -> Path:
         return self.folder / folder_name(images.spec, images.root)
 
-    def _is_tested(self, images: ImageSet) -> bool:
+    def _is_tested(self, images: ImageSet, digest: str | None) -> bool:
         """Whether there are finished results of these images and options, and of the checkpoint as it is now."""
         path, content = self._folder_of(images) / "results.json", {}
         with suppress(UserError):  # a damaged file, which the test itself will name
             content = read_json(path, Description) if path.is_file() else {}
-        recorded, digest = content.get("arguments", {}), content.get("checkpoint", {}).get("sha256")
-        same = all(recorded.get(name) == value for name, value in self.options.items())
-        if self.checkpoint is not None and self.checkpoint.is_file():
-            same &= digest == sha256_of(self.checkpoint)
+        recorded, tested = content.get("arguments", {}), content.get("checkpoint", {}).get("sha256")
+        same = all(recorded.get(name) == value for name, value in self.options.items()) and digest in (None, tested)
         return same and content.get("finished", False) and content.get("images") == self.images_of(images)
 
 
