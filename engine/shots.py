@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from utils.evaluation_types import ClassMaps, ClassResult, ImageScore, Predictio
 from utils.files import write_text
 from utils.measures.class_measures import measure_class
 from utils.results import Measures, markdown_table, mean_of, mean_result, percent
+from utils.spread import shown_spread, spreads
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Shots(Writer):
         for key, (shot, _) in self.draws.items():
             means.setdefault(str(shot), []).append(mean_of([own[key] for own in self.content["classes"].values()]))
         for shot, own in means.items():
-            self.content["mean"][shot] = {key: _spread([one[key] for one in own]) for key in own[0]}
+            self.content["mean"][shot] = spreads(own)
 
     def class_done(self, result: ClassResult) -> None:
         self.zero_shot.append(result)
@@ -118,19 +118,9 @@ class Shots(Writer):
         title, zero_shot = TITLE.format(self.images.spec.label), mean_result(self.zero_shot).measures
         keys = next(iter(self.content["mean"].values()))
         rows = [["0", *(percent(zero_shot[key]) for key in keys)]]
-        rows += [[shot, *map(_shown, own.values())] for shot, own in self.content["mean"].items()]
+        rows += [[shot, *map(shown_spread, own.values())] for shot, own in self.content["mean"].items()]
         table, seeds = markdown_table(["shots", *keys], rows), ", ".join(map(str, dict.fromkeys(self.seeds)))
         note = f"means over {len(self.zero_shot)} of {len(self.drawn)} classes, and over the draws by seeds {seeds}"
         write_text(self.folder / FILE, f"# {title}\n\n{table}\n\n- {note}\n- {SPREAD}\n")
         logger.info("%s\n%s", title, table)
         return f"results by shots are in {self.folder / FILE}"
-
-
-def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean and standard deviation, by the sample, of a measure's values in several draws; None where undefined."""
-    known = [value for value in values if value is not None]
-    return {"mean": fmean(known) if known else None, "std": stdev(known) if len(known) > 1 else None}
-
-
-def _shown(one: dict[str, float | None]) -> str:
-    return percent(one["mean"]) + (f" ± {percent(one['std'])}" if one["std"] is not None else "")
