@@ -16,9 +16,10 @@ DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its n
 SAVE_PATH=${SAVE_PATH:-}                  # results go there; empty: results/sdp_plus/<model>
 
 # ---- Adapters: trained on VisA for all data sets but VisA, which is tested with those trained on MVTec --------------
-# As train_SDP_plus.sh leaves them; the authors' are pretrained_models/train_on_visa.pth and train_on_mvtec.pth
-ON_VISA=${ON_VISA:-results/sdp_plus_training/on_visa/epoch_5.pth}
-ON_MVTEC=${ON_MVTEC:-results/sdp_plus_training/on_mvtec/epoch_5.pth}
+# Files, or what train_SDP_plus.sh leaves: a folder's last epoch, or that of each of its seeds. The authors' are
+# pretrained_models/train_on_visa.pth and train_on_mvtec.pth
+ON_VISA=${ON_VISA:-results/sdp_plus_training/on_visa}
+ON_MVTEC=${ON_MVTEC:-results/sdp_plus_training/on_mvtec}
 
 # ---- Backbone: ViT-L-14-336 of OpenAI at 518 px ----------------------------------------------------------------
 MODEL=${MODEL:-}                          # a preset, an open_clip model name or a config JSON; empty: the checkpoint's

@@ -2,6 +2,7 @@
 
     python test_dp_clip.py --checkpoint results/dp_clip_training/on_visa/image_adapter.pth --dataset mvtec btad
     python test_dp_clip.py --checkpoint results/dp_clip_training/on_visa/image_adapter_*.pth --dataset mvtec
+    python test_dp_clip.py --checkpoint results/dp_clip_training/on_visa --dataset mvtec  # its last epoch, all seeds
     bash test_DP_CLIP.sh                    # with the paper's settings, on every data set that is there
 
 Leaves results.md, results.json, scores.csv and report.html in results/dp_clip/MODEL/NAME, or in --save_path: with

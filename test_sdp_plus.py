@@ -1,6 +1,7 @@
 """Test SDP+, CLIP-AD with trained adapters, on one data set or several.
 
     python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa/epoch_5.pth --dataset mvtec
+    python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa --dataset mvtec  # its last epoch, all seeds
     bash test_SDP_plus.sh                   # with the paper's settings, on every data set that is there
 
 Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/MODEL/NAME, or in --save_path.

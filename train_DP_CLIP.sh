@@ -37,6 +37,7 @@ BATCH_SIZE=${BATCH_SIZE:-3}               # images a batch
 ACCUMULATE=${ACCUMULATE:-1}               # batches a step
 SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints
 SEED=${SEED:-111}
+SEEDS=${SEEDS:-}                          # like "0 1 2": a training by each in place of SEED, into $SAVE_PATH/seed_N
 
 # ---- Run -----------------------------------------------------------------------------------------------------
 NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
@@ -47,7 +48,7 @@ PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
 
 source utils/scripts.sh
 options_from image_adapt_layers... image_adapt_weight decoupling_weight momentum_alpha shot epochs learning_rate \
-  milestones... accumulate save_freq
+  milestones... accumulate save_freq seeds...
 names=() folders=()
 for name in $TRAIN_ON; do
   locate "$name"

@@ -32,6 +32,7 @@ BATCH_SIZE=${BATCH_SIZE:-8}               # images a step
 PRINT_FREQ=${PRINT_FREQ:-1}               # epochs between two lines of the loss
 SAVE_FREQ=${SAVE_FREQ:-1}                 # epochs between two checkpoints and validations
 SEED=${SEED:-42}
+SEEDS=${SEEDS:-}                          # like "0 1 2": a training by each in place of SEED, into on_<data set>/seed_N
 
 # ---- Run -----------------------------------------------------------------------------------------------------
 CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 23 GiB for VisA at 518 px; --no_cache for none
@@ -42,7 +43,7 @@ PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
-options_from epochs learning_rate print_freq save_freq cache_dir
+options_from epochs learning_rate print_freq save_freq cache_dir seeds...
 find_data_sets "$TRAIN_ON"
 for i in "${!found[@]}"; do
   on=${found[i]} validation=()

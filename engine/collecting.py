@@ -3,15 +3,15 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from engine.published import FACTS, not_comparable, published_numbers
-from engine.rows import FILE, Row, rows_of
+from engine.rows import FILE, CollectedRun, Row, rows_of
 from engine.saved_runs import Results, read_run
+from engine.seeds import seed_tables
 from utils.errors import UserError, some_of
 from utils.files import walk, write_text
 from utils.json_files import parse_json, read_json, read_text
@@ -31,40 +31,6 @@ OF_A_CLASS = (
 BRIEF = "left out, as they do not say how they were made (validations of trainings, tests by early versions): {}"
 
 
-@dataclass(frozen=True)
-class CollectedRun:
-    """A run by its rows; one that compared maps with normal images is one for each draw of these."""
-
-    file: Path
-    rows: Mapping[str | None, Row]  # by class, None for the mean
-
-    @property
-    def mean(self) -> Row:
-        return self.rows[None]
-
-    @property
-    def data_set(self) -> str:
-        """What was tested, as a table calls it."""
-        if self.mean["dataset"] == "folder" and self.mean["data_path"]:
-            return f"folder {Path(self.mean['data_path']).name}"
-        return " ".join(filter(None, (self.mean["dataset"], self.mean["protocol"])))
-
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """What published figures stand below."""
-        return self.data_set, self.mean["method"], self.mean["dataset"]
-
-    @property
-    def notes(self) -> list[str]:
-        """Those on the run, then those on each class, after its name."""
-        of_classes = (f"{name}: {note}" for name, row in self.rows.items() if name for note in row["notes"])
-        return [*self.mean["notes"], *of_classes]
-
-    @property
-    def model(self) -> str:
-        return self.mean["preset"] or Path(self.mean["model"] or "-").name
-
-
 def collect(paths: Sequence[Path], save_path: Path | None) -> int:
     """Print a table of all runs below folders, or in files of rows, and write it to a folder if one is given.
 
@@ -76,7 +42,9 @@ def collect(paths: Sequence[Path], save_path: Path | None) -> int:
         logger.warning("%s", sentence)
     if not runs:
         raise UserError(f"--collect {' '.join(map(str, paths))}: no results of a test are there")
-    text = "\n\n".join(["# Runs", *_table(sorted(runs, key=_order)), bullets([*damaged, *left_out])]).rstrip() + "\n"
+    runs = sorted(runs, key=_order)
+    blocks = ["# Runs", *_table(runs), bullets([*damaged, *left_out]), *seed_tables(runs)]
+    text = "\n\n".join(filter(None, blocks)) + "\n"
     print(shown(text, keep="\n"), end="")
     if save_path is not None:
         with locked(save_path):

@@ -30,7 +30,6 @@ class DPClipTraining(Training):
 
     key = "dp_clip"
     method = DP_CLIP
-    file = "image_adapter_{}.pth"
     newest_file = "image_adapter.pth"
     optimizer_key = OPTIMIZER
     betas = (0.5, 0.999)

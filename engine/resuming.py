@@ -19,6 +19,7 @@ FREE = {
     *("resume", "epochs", "save_freq", "print_freq", "save_path", "num_workers", "device", "train_dataset_dir"),
     *("test_dataset", "test_dataset_dir", "test_protocol", "test_classes", "cache_dir", "cache_memory", "smoothing"),
     *("activation_checkpointing", "max_pixels", "tile", "overlap", "tile_scale", "tile_context"),
+    "seeds",  # each training has one of them
 }
 
 

@@ -6,6 +6,8 @@ They are made of what results.json holds and of nothing else, so that results of
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -51,6 +53,47 @@ class Row(TypedDict):
     checkpoint_sha256: str | None
     settings_sha256: str
     environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CollectedRun:
+    """A run by its rows; one that compared maps with normal images is one for each draw of these."""
+
+    file: Path
+    rows: Mapping[str | None, Row]  # by class, None for the mean
+
+    @property
+    def mean(self) -> Row:
+        return self.rows[None]
+
+    @property
+    def data_set(self) -> str:
+        """What was tested, as a table calls it."""
+        if self.mean["dataset"] == "folder" and self.mean["data_path"]:
+            return f"folder {Path(self.mean['data_path']).name}"
+        return " ".join(filter(None, (self.mean["dataset"], self.mean["protocol"])))
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What published figures stand below."""
+        return self.data_set, self.mean["method"], self.mean["dataset"]
+
+    @property
+    def notes(self) -> list[str]:
+        """Those on the run, then those on each class, after its name."""
+        of_classes = (f"{name}: {note}" for name, row in self.rows.items() if name for note in row["notes"])
+        return [*self.mean["notes"], *of_classes]
+
+    @property
+    def test_set(self) -> tuple[object, ...]:
+        """What runs have in common whose figures may be compared: images, weights, and how many normal images."""
+        mean, images = self.mean, {(str(name), row["images"]) for name, row in self.rows.items()}
+        own = mean["data_path"] if mean["dataset"] == "folder" else None
+        return self.data_set, own, mean["weights_sha256"], mean["shots"], mean["shots_seed"], frozenset(images)
+
+    @property
+    def model(self) -> str:
+        return self.mean["preset"] or Path(self.mean["model"] or "-").name
 
 
 def rows_of(content: Mapping[str, Any]) -> list[Row]:

@@ -1,7 +1,7 @@
 """Measure anomaly maps that lie on the disk, and compare two finished runs by their scores and maps."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from engine.data_sets import read_test_split
 from engine.earlier_results import check_settings, folder_name, mask_threshold_of
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.evaluation_options import EvaluationOptions
-from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_run, read_scores
+from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_scores
+from engine.seeds import compare_seeds, seed_runs, title_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, rank, world_size
 from utils.errors import UserError
@@ -83,7 +84,8 @@ def compare_runs(options: EvaluationOptions) -> None:
     """Compare the two runs that the options name, and write and log the tables.
 
     The image measures need the runs' scores.csv. The pixel measures need the maps of both as well, and the masks of
-    the data set that the options, or else the first run's results.json, name.
+    the data set that the options, or else the first run's results.json, name. Of a test of several seeds, see
+    `compare_seeds`, their measures are those in their results.json.
     """
     folder = options.save_path or Path("results/compare")
     with locked(folder):
@@ -91,18 +93,28 @@ def compare_runs(options: EvaluationOptions) -> None:
         arguments = plain_record(options)
         if is_main() and not options.overwrite:
             check_settings(folder / "compare.json", {"arguments": arguments})
-        bootstrap = Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed)
-        a, b = (read_run(run) for run in options.compare)
-        check_same_images(a.folder, a.kinds, b.folder, b.kinds)
-        results, notes = _measure(a, b, options, bootstrap)
+        runs_of = {"A": seed_runs(options.compare[0]), "B": seed_runs(options.compare[1])}
+        (a, *_), (b, *_) = runs_of.values()
+        for one in (one for runs in runs_of.values() for one in runs):
+            check_same_images(a.folder, a.kinds, one.folder, one.kinds)
+        if max(map(len, runs_of.values())) > 1:
+            comparison, intervals, notes = compare_seeds(*runs_of.values(), options)
+        else:
+            bootstrap = Bootstrap(options.bootstrap or DRAWS, options.confidence, options.seed)
+            results, notes = _measure(a, b, options, bootstrap)
+            comparison = compare_results(*results, bootstrap) if is_main() else {}
+            comparison |= {"bootstrap": asdict(bootstrap)}
+            intervals = f"{bootstrap}, the same draws for both runs"
         if not is_main():
             return
         about = {}
-        for name, run in (("A", a), ("B", b)):
-            said = {key: run.content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")}
-            about[name] = {"title": run.title, "folder": str(run.folder), **said}
-        comparison = {"arguments": arguments, **compare_results(*results, bootstrap)}
-        text = write_comparison(folder, comparison, about, bootstrap, notes)
+        for (name, runs), path in zip(runs_of.items(), options.compare, strict=True):
+            said = {
+                key: runs[0].content.get(key) for key in ("method", "dataset", "git_commit", "weights", "arguments")
+            }
+            about[name] = {"title": title_of(runs), "folder": str(path), **said}
+        comparison["arguments"] = arguments
+        text = write_comparison(folder, comparison, about, intervals, notes)
         logger.info("the comparison:\n%s", text.rstrip())
         logger.info("the comparison is in %s", folder)
 

@@ -32,7 +32,6 @@ class SDPPlusTraining(Training):
 
     key = "sdp_plus"
     method = SDP_PLUS
-    file = "epoch_{}.pth"
 
     options: SDPPlusTrainingOptions
     trained: LinearAdapters

@@ -19,8 +19,10 @@ from engine.loading import as_trained, backbone_from_options, differences, find_
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
+from engine.seeds import Seeds
 from engine.shots import Shots
 from engine.submission import SubmissionWriter
+from engine.trained import Trained, fullest, read_checkpoints
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity
@@ -40,39 +42,34 @@ logger = logging.getLogger(__name__)
 
 SEEDS = (0, 1, 2)  # of the draws of --shots
 
-# An epoch, 0 where that does not matter; its checkpoint, None of a method without; and the places of the data sets that
-# are tested with it.
-ForDataSets = tuple[int, AdapterCheckpoint | None, Sequence[int]]
-
 
 def test(options: TestOptions, key: str, method: Method | None = None) -> int:
     """Test every checkpoint on the data sets that the options name, by a method, the one called `key` by default.
 
-    With one data set the results go to `--save_path` itself, with several to a folder each, and in both cases to one
-    for each epoch if several of a training are tested. Returns 1 if maps or pictures were left out for their names.
+    With one data set the results go to `--save_path` itself, with several to a folder each. If several epochs of a
+    training are tested, these lie in a folder for each epoch, and if several seeds are, in them lies one for each seed.
+    Returns 1 if maps or pictures were left out for their names.
     """
     method = method or METHODS[key]()
-    checkpoints, unread = _read_checkpoints(options, method)
-    fullest = _fullest(checkpoints)
-    model = preset_name(options.model or (fullest and fullest.options.get("model")) or DEFAULT_MODEL)
+    trained, unread = read_checkpoints(options, method)
+    checkpoint = fullest(trained)
+    model = preset_name(options.model or (checkpoint and checkpoint.options.get("model")) or DEFAULT_MODEL)
     specs = get_specs(options.dataset, options.protocol)
     own = [folder_name(specs[0], (options.data_path or [None])[0])] if len(specs) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
     with locked(folder):
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
         seed_everything(options.seed)
-        return _test(replace(options, save_path=folder), method, checkpoints, unread)
+        return _test(replace(options, save_path=folder), method, trained, unread)
 
 
-def _test(
-    options: TestOptions, method: Method, checkpoints: Sequence[ForDataSets], unread: Mapping[int, UserError]
-) -> int:
+def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unread: Mapping[int, UserError]) -> int:
     if options.compare_published:
         for name in options.dataset:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
     stopwatch = Stopwatch()
     given = options
-    options = resolve(options, **as_trained(_fullest(checkpoints), options))
+    options = resolve(options, **as_trained(fullest(trained), options))
     fidelity = Fidelity.named(options.fidelity, method.system)
     if fidelity.grn_over_batch and options.tile is not None:
         logger.info("in released fidelity the images of a batch influence each other: tiles are taken one by one")
@@ -87,27 +84,28 @@ def _test(
     data_sets = {place: images for place, images in data_sets.items() if place not in faults}
     if not data_sets:
         raise _unfinished(failed)
-    known = ((epoch, one, [place for place in places if place in data_sets]) for epoch, one, places in checkpoints)
-    checkpoints = [(epoch, one, places) for epoch, one, places in known if places]
+    known = (one._replace(places=[place for place in one.places if place in data_sets]) for one in trained)
+    trained = [one for one in known if one.places]
     specs = {place: images.spec for place, images in data_sets.items()}
     resolved = {place: resolve(options, spec, **method.defaults(spec)) for place, spec in specs.items()}
-    for _, checkpoint, places in checkpoints:
-        for place in places:
-            resolved[place] = with_trained_prompts(resolved[place], checkpoint, given)
+    for one in trained:
+        for place in one.places:
+            resolved[place] = with_trained_prompts(resolved[place], one.checkpoint, given)
     for own in resolved.values():
         read_prompts(own.prompts)  # a mistake in them is told before the model is loaded
     with stopwatch("model"):
         backbone = backbone_from_options(options, fidelity, device)
         if method.last_tap_only:
             backbone = replace(backbone, features_list=backbone.features_list[-1:])
-        trained = [one and method.load(one, options, backbone, fidelity) for _, one, _ in checkpoints]
+        loaded = [one.checkpoint and method.load(one.checkpoint, options, backbone, fidelity) for one in trained]
     said: dict[str, None] = {}  # once for all epochs of a training
-    for _, checkpoint, places in checkpoints:
-        for own in (resolved[place] for place in places if checkpoint is not None):
-            said |= dict.fromkeys(differences(checkpoint, backbone, own, given))
+    for one in (one for one in trained if one.checkpoint is not None):
+        for own in (resolved[place] for place in one.places):
+            said |= dict.fromkeys(differences(one.checkpoint, backbone, own, given))
     for place, images in data_sets.items():
         with stopwatch("data set"):
-            seen = seen_in_training([one for _, one, places in checkpoints if one and place in places], images)
+            own = [one.checkpoint for one in trained if one.checkpoint and place in one.places]
+            seen = seen_in_training(own, images)
         images.notes.extend(seen)
         said |= dict.fromkeys(seen)
     for sentence in said:
@@ -117,30 +115,32 @@ def _test(
         logger.info(note, options.batch_size)
 
     tests = []
-    for (epoch, checkpoint, places), parts in zip(checkpoints, trained, strict=True):
-        folder = options.save_path / (f"epoch_{epoch}" if method.takes_epochs and len(checkpoints) > 1 else "")
-        for place in places:
+    for one, parts in zip(trained, loaded, strict=True):
+        several_epochs = method.takes_epochs and len(trained) > 1 and one.seed is None
+        folder = options.save_path / (f"epoch_{one.epoch}" if several_epochs else "")
+        for place in one.places:
             images = data_sets[place]
             name = folder_name(images.spec, images.root) if len(options.dataset) > 1 else ""
-            own = replace(resolved[place], save_path=folder / name)
+            of_seed = "" if one.seed is None else f"seed_{one.seed}"
+            own = replace(resolved[place], save_path=folder / name / of_seed)
             about = {
                 "method": method.name,
                 "dataset": images.spec.name,
                 "protocol": images.spec.protocol,
-                "arguments": _arguments(own, images, checkpoint),
-                **describe(own, backbone, fidelity, checkpoint),
+                "arguments": _arguments(own, images, one.checkpoint),
+                **describe(own, backbone, fidelity, one.checkpoint),
                 **({"variant": method.note} if method.note else {}),
                 "phrases": images.phrases(described=method.described, called=own.obj_name),
             }
             if is_main() and not options.overwrite:  # before any work
                 check_settings(own.save_path / "results.json", about)
-            tests.append((epoch, place, own, parts, about))
+            tests.append((one, place, own, parts, about))
     with stopwatch("text"):
         texts = {place: method.class_texts(own, backbone, data_sets[place]) for place, own in resolved.items()}
     discard_text_tower(backbone)
 
-    summary, unwritten = Summary(options.save_path, method.name), 0
-    for epoch, place, own, parts, about in tests:
+    summary, seeds, unwritten = Summary(options.save_path, method.name), Seeds(), 0
+    for one, place, own, parts, about in tests:
         detector, images = method.detector(own, backbone, fidelity, parts, texts[place]), data_sets[place]
         try:
             run, results, left_out = _evaluate(own, detector, images, backbone, about, Stopwatch(stopwatch))
@@ -152,10 +152,16 @@ def _test(
             continue
         unwritten += left_out
         if is_main():
-            summary.add(epoch, images.spec.label, results, run.origin(results))
+            name = images.spec.label
+            if one.seed is not None:
+                seeds.add(one.seed, run, results)
+                name = f"{name}, seed {one.seed}"
+            summary.add(one.epoch, name, results, run.origin(results))
     if is_main() and len(tests) > 1 and summary.means:
         logger.info("%s, means over the classes\n%s", method.name, summary.table())
         logger.info("the tables are in %s", options.save_path / "summary.md")
+    for folder in seeds.found:
+        logger.info("the seeds side by side are in %s", folder / "seeds.md")
     if failed:
         raise _unfinished(failed)
     return 1 if unwritten else 0
@@ -163,46 +169,6 @@ def _test(
 
 def _unfinished(failed: Sequence[str]) -> UserError:
     return UserError(f"not tested to the end, for the reasons above: {', '.join(failed)}")
-
-
-def _read_checkpoints(options: TestOptions, method: Method) -> tuple[list[ForDataSets], dict[int, UserError]]:
-    """Read the checkpoints: in the order of their epochs, or of the data sets that they are for.
-
-    Of those for a data set each, some may fail, which say why, by their places.
-    """
-    places = range(len(options.dataset))
-    if method.read is None:
-        return [(0, None, places)], {}
-    read: dict[Path, AdapterCheckpoint] = {}
-    failed: dict[int, UserError] = {}
-    for place, path in enumerate(options.checkpoint):
-        try:
-            read[path] = read.get(path) or method.read(path)
-        except UserError as error:
-            failed[place] = error
-    if failed and (method.takes_epochs or not read or world_size() > 1):
-        raise next(iter(failed.values()))
-    checkpoints = [read[path] for path in options.checkpoint if path in read]
-    for one, first in ((one, checkpoints[0]) for one in checkpoints):
-        recorded = first.options.keys() & one.options.keys()  # by both: the authors' files record next to nothing
-        differing = (name for name in sorted(recorded) if first.options[name] != one.options[name])
-        if name := next((name for name in differing if getattr(options, name, None) is None), None):
-            files = f"--checkpoint {first.path} and {one.path} were trained with different --{name}"
-            raise UserError(f"{files}: test them in separate runs, or give the option")
-    if not method.takes_epochs and len(options.checkpoint) > 1:
-        if len(options.checkpoint) != len(places):
-            found = f"--dataset names {len(places)} data sets, --checkpoint {len(options.checkpoint)} files"
-            raise UserError(f"{found}: give one for all, or one for each, in the same order")
-        return [(0, read[options.checkpoint[place]], [place]) for place in places if place not in failed], failed
-    by_epoch = {checkpoint.origin.get("epoch", 0): checkpoint for checkpoint in checkpoints}
-    if len(by_epoch) < len(checkpoints):
-        raise UserError("--checkpoint names two files of one epoch: test them in separate runs")
-    return [(epoch, by_epoch[epoch], places) for epoch in sorted(by_epoch)], {}
-
-
-def _fullest(checkpoints: Sequence[ForDataSets]) -> AdapterCheckpoint | None:
-    """Choose the checkpoint that says most of its training, as those that agree may say more or less."""
-    return max((one for _, one, _ in checkpoints), key=lambda one: len(one.options) if one else 0)
 
 
 def _arguments(options: TestOptions, images: ImageSet, checkpoint: AdapterCheckpoint | None) -> dict[str, Any]:

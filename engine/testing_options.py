@@ -55,7 +55,8 @@ class SDPPlusOptions(TestOptions, ClipAdOptions):
     """What SDP+ is tested with."""
 
     checkpoint: tuple[Path, ...] = required(
-        "trained adapters, of train_sdp_plus.py, of the authors, or safetensors: one for all data sets or one for each",
+        "trained adapters, of train_sdp_plus.py, of the authors, or safetensors; or a training's folder, for its last "
+        "epoch, by all of its seeds: one for all data sets or one for each",
         metavar="FILE",
     )
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
@@ -68,7 +69,9 @@ class DPClipOptions(TestOptions, AdapterOptions):
     """What DP-CLIP is tested with."""
 
     checkpoint: tuple[Path, ...] = required(
-        "image adapters, of train_dp_clip.py or of the authors; several epochs of one give a curve", metavar="FILE"
+        "image adapters, of train_dp_clip.py or of the authors; several epochs of one give a curve; or a training's "
+        "folder, for its last epoch, by all of its seeds",
+        metavar="FILE",
     )
     domain: Domain | None = option("how maps are smoothed and images scored; default: by the data set")
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))

@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from engine.options import resolve
 from engine.resuming import FREE, earlier_state, refuse_changes
 from engine.tokens import TokenBatch
 from engine.training_options import TrainingOptions, ValidationOptions, trained_options
-from models.adapter_checkpoint import KEYS
+from models.adapter_checkpoint import FILES, KEYS
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.checkpoints import load_into, save_checkpoint
@@ -48,7 +48,6 @@ class Training(ABC):
 
     key: ClassVar[str]  # of the method in `METHODS`
     method: ClassVar[str]  # its name in checkpoints
-    file: ClassVar[str]  # a checkpoint's name, {} its epoch
     newest_file: ClassVar[str | None] = None  # one more name, of the newest epoch's checkpoint
     optimizer_key: ClassVar[str] = "optimizer"  # where in a state file the optimiser's state is
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
@@ -192,22 +191,32 @@ class Training(ABC):
 
 
 def train(options: TrainingOptions, kind: type[Training]) -> None:
-    """Train, and leave checkpoints and curves in `--save_path`, which no other run may write to meanwhile."""
+    """Train, and leave checkpoints and curves in `--save_path`, of several seeds each in a folder `seed_N` of it."""
     options = resolve(options)
+    seeds = list(dict.fromkeys(options.seeds or (options.seed,)))
+    folders = {seed: options.save_path / (f"seed_{seed}" if len(seeds) > 1 else "") for seed in seeds}
+    for place, (seed, folder) in enumerate(folders.items()):
+        with locked(folder):  # no other run may write to it meanwhile
+            for later in [*folders.values()][place:]:  # before any work
+                if is_main() and not options.resume and (later / STATE).exists():
+                    raise UserError(
+                        f"{later} holds a training already: go on with it by --resume, choose another --save_path, or "
+                        "delete it"
+                    )
+            _train(replace(options, seed=seed, seeds=None, save_path=folder), kind)
+    if len(seeds) > 1:
+        logger.info("test all seeds with --checkpoint %s", options.save_path)
+
+
+def _train(options: TrainingOptions, kind: type[Training]) -> None:
     state_file = options.save_path / STATE
-    with locked(options.save_path):
-        if is_main() and not options.resume and state_file.exists():
-            raise UserError(
-                f"{options.save_path} holds a training already: go on with it by --resume, choose another "
-                "--save_path, or delete it"
-            )
-        start_log(options.save_path / "train.log", append=options.resume)
-        arguments = recorded_arguments(options)
-        state = from_main(lambda: earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
-        training = kind.prepare(options)
-        if state is not None:
-            _restore(training, state, state_file)
-        _run_epochs(training, arguments)
+    start_log(options.save_path / "train.log", append=options.resume)
+    arguments = recorded_arguments(options)
+    state = from_main(lambda: earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
+    training = kind.prepare(options)
+    if state is not None:
+        _restore(training, state, state_file)
+    _run_epochs(training, arguments)
 
 
 def recorded_arguments(options: TrainingOptions) -> dict[str, Any]:
@@ -233,7 +242,7 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
     options, log = training.options, training.log
     parameters = sum(parameter.numel() for parameter in training.trained.parameters())
     about = f"training {parameters} parameters on {len(training.text)} images for {options.epochs} epochs"
-    logger.info("%s, in %s fidelity", about, options.fidelity)
+    logger.info("%s, in %s fidelity, by seed %d", about, options.fidelity, options.seed)
     newest = options.save_path / (training.newest_file or STATE)
     training.begin()
     for epoch in range(training.epoch + 1, options.epochs + 1):
@@ -251,7 +260,7 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
             raise UserError(f"{what}: {training.remedy}; {training.last_good}")
         checkpoint = training.checkpoint(epoch)
         if is_last or epoch % options.save_freq == 0:
-            newest = options.save_path / training.file.format(epoch)
+            newest = options.save_path / FILES[training.method].format(epoch)
             save_checkpoint(newest, checkpoint)
             if (measures := training.validate(epoch)) is not None:
                 log.validations.append({"epoch": epoch, **measures})

@@ -108,7 +108,17 @@ class OptimisationOptions(Options):
     no_augmentation: bool = flag("train on the images as they are tested")
 
 
-class TrainingOptions(TrainingDataOptions, ReadingOptions, BackboneOptions, PhraseOptions, EpochOptions, SeedOptions):
+class TrainingSeedOptions(SeedOptions):
+    """Random numbers."""
+
+    seeds: tuple[Seed, ...] | None = option(
+        "train once by each of these in place of --seed, one after another, into seed_N in --save_path", metavar="SEED"
+    )
+
+
+class TrainingOptions(
+    TrainingDataOptions, ReadingOptions, BackboneOptions, PhraseOptions, EpochOptions, TrainingSeedOptions
+):
     """What every training has, beside its method's own options."""
 
 

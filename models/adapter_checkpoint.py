@@ -25,6 +25,7 @@ M = TypeVar("M", bound=nn.Module)
 
 SDP_PLUS, DP_CLIP = "SDP+", "DP-CLIP"  # as files and results name the methods
 KEYS = {SDP_PLUS: "linear_layers", DP_CLIP: "image_adapter"}  # where in a file the authors keep the adapters
+FILES = {SDP_PLUS: "epoch_{}.pth", DP_CLIP: "image_adapter_{}.pth"}  # what a training calls the file of an epoch
 OPTIMIZER = "image_optimizer"  # and DP-CLIP's the optimiser
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

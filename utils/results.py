@@ -222,26 +222,34 @@ def _differences(a: ClassResult, b: ClassResult, bootstrap: Bootstrap) -> dict[s
 
 
 def write_comparison(
-    folder: Path, comparison: Mapping[str, Any], runs: Mapping[str, Any], bootstrap: Bootstrap, notes: list[str]
+    folder: Path, comparison: Mapping[str, Any], runs: Mapping[str, Any], intervals: str, notes: list[str]
 ) -> str:
-    """Write what `compare_results` gave as compare.json and compare.md into a folder; returns the text of the latter.
+    """Write `mean` and `classes` of a comparison as compare.json and compare.md; returns the text of the latter.
 
-    `runs` holds what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
+    Args:
+        comparison: what `compare_results` gives, perhaps with standard deviations `a_std` and `b_std`; and what else is
+            to be in compare.json.
+        runs: what is to be said of "A" and of "B", whose `title` and `folder` stand in the text.
+        intervals: says what those of the differences are.
     """
-    content = {"runs": runs, "bootstrap": asdict(bootstrap), **comparison, "notes": notes}
-    write_json(folder / "compare.json", content)
+    write_json(folder / "compare.json", {"runs": runs, **comparison, "notes": notes})
     mean = comparison["mean"]
-    summary = [[name, *(percent(one[name.lower()]) for one in mean.values())] for name in runs]
+    summary = [[name, *(_with_std(one, name.lower()) for one in mean.values())] for name in runs]
     summary.append(["B - A", *map(_shown, mean.values())])
     by_class = [[name, *map(_shown, row.values())] for name, row in comparison["classes"].items()]
     lines = ["# Comparison of two runs", ""]
     lines += [f"- {name}: {run['title']}, in {run['folder']}" for name, run in runs.items()]
     lines += ["", markdown_table(["mean", *mean], summary), "", "## B - A by class", ""]
     lines += [markdown_table(["objects", *mean], by_class), ""]
-    lines += [f"- in brackets: {bootstrap}, the same draws for both runs", "- in bold: the interval leaves out 0"]
+    lines += [f"- in brackets: {intervals}", "- in bold: the interval leaves out 0"]
     text = "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
     write_text(folder / "compare.md", text)
     return text
+
+
+def _with_std(one: Mapping[str, Any], name: str) -> str:
+    std = one.get(f"{name}_std")
+    return percent(one[name]) + ("" if std is None else f" ± {percent(std)}")
 
 
 def _shown(one: Mapping[str, Any]) -> str:

@@ -254,7 +254,7 @@ def test_an_undefined_measure_has_no_difference_and_a_class_may_be_called_mean(t
     assert comparison["mean"]["auroc_px"] == {"a": None, "b": None, "difference": None, "interval": None}
     assert comparison["classes"]["mean"]["auroc_sp"]["difference"] == 0.25
     runs = {name: {"title": "", "folder": ""} for name in "AB"}
-    text = write_comparison(tmp_path, comparison, runs, Bootstrap(2), [])
+    text = write_comparison(tmp_path, comparison, runs, "draws", [])
     assert re.search(r"\| mean +\| +- \| +\*\*\+25\.0 \[", text)
     with pytest.raises(ValueError, match="same classes"):
         compare_results([a], [], Bootstrap(2))
