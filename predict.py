@@ -2,6 +2,8 @@
 
     python predict.py my_photos --object "metal nut"
     python predict.py my_photos 'more/**/*.png' --object "metal nut" --normal_dir good_ones
+    python predict.py data/demo/wood/test --normal_dir data/demo/wood/train/good --object wood \\
+        --model demo --smoothing 2          # expect "32 images predicted, 20 of them anomalous; 0 could not be"
     bash predict.sh my_photos               # with settings to edit
 
 Leaves report.html, scores.csv, scores.jsonl and overlays/ in results/predict, or in --save_path; the exit code is 1 if

@@ -6,6 +6,10 @@
 #   bash predict.sh my_photos --save_maps --resume              further arguments go to predict.py, see its --help
 #
 # Relative paths are taken from the folder you are in. Results: $SAVE_PATH/report.html, scores.csv, overlays/
+#
+# Takes what a test of the method takes (see test_SDP.sh, test_DP_CLIP.sh). To try it, on the demo set:
+#   MODEL=demo OBJECT=wood NORMAL_DIR=data/demo/wood/train/good bash predict.sh data/demo/wood/test --smoothing 2
+#   32 images predicted, 20 of them anomalous; 0 could not be
 set -euo pipefail
 PROJECT=$(cd "$(dirname "$0")" && pwd)
 

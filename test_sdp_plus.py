@@ -4,6 +4,7 @@
     python test_sdp_plus.py --checkpoint results/sdp_plus_training/on_visa --dataset mvtec  # its last epoch, all seeds
     bash test_SDP_plus.sh                   # with the paper's settings, on every data set that is there
 
+Time, memory, published numbers and those of the demo stand at the top of test_SDP_plus.sh.
 Leaves results.md, results.json, scores.csv, report.html and test.log in results/sdp_plus/MODEL/NAME, or in --save_path.
 """
 
