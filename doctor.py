@@ -2,7 +2,7 @@
 
     python doctor.py                                          # the installation and the default backbone
     python doctor.py --dataset mvtec --data_path /data/mvtec  # and every image and mask of a data set
-    python doctor.py --dataset demo --model demo
+    python doctor.py --dataset demo --model demo               # expect "no problems found"
     python doctor.py --archive mvtec_anomaly_detection.tar.xz  # which data set's it is, and whether it is whole
 
 Nothing is downloaded or written. Ends with the problems, each with what to do; the exit code is 1 if there is an error

@@ -7,7 +7,8 @@
     python evaluate.py --collect results
 
 The map of an image lies in the folder of maps under the image's path, with .npy, .tiff or .png after its name or
-in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken/000.tiff.
+in the place of its suffix: bottle/test/broken/000.png.npy or bottle/test/broken/000.tiff. The measures of 83 maps of
+518 x 518 take 0.3 s, beside reading them (two cores of an AMD EPYC with AVX-512).
 """
 
 from collections.abc import Sequence
