@@ -117,8 +117,8 @@ class ReadingOptions(ImageOptions):
     num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
 
 
-class BackboneOptions(Options):
-    """The frozen CLIP, and how it is run."""
+class ClipOptions(Options):
+    """The frozen CLIP."""
 
     model: str | None = option(MODEL.format(DEFAULT_MODEL))
     pretrained: str | None = option("an open_clip tag, or a state dict (.safetensors, .pt); default: the preset's")
@@ -127,9 +127,18 @@ class BackboneOptions(Options):
         "1-based numbers of the blocks to tap; default: the preset's, or the last of each quarter", metavar="BLOCK"
     )
     fidelity: FidelityName | None = option(FIDELITY.format(CLIP_AD_FIDELITY))
+
+
+class ExecutionOptions(Options):
+    """How the frozen CLIP is run."""
+
     device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N", "auto")
     precision: Literal["fp32", "bf16", "fp16"] = option("arithmetic of the towers; bf16 and fp16 use autocast", "fp32")
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
+
+
+class BackboneOptions(ClipOptions, ExecutionOptions):
+    """The frozen CLIP, and how it is run."""
 
 
 class PromptOptions(Options):

@@ -10,6 +10,7 @@ from engine.options import (
     FIDELITY,
     MODEL,
     BackboneOptions,
+    ClipOptions,
     ImageOptions,
     PromptOptions,
     ReadingOptions,
@@ -70,19 +71,25 @@ class PredictionOutputOptions(Options):
     resume: bool = flag("go on with the prediction in --save_path")
 
 
-class DetectorOptions(
-    MethodOptions, ThresholdOptions, BackboneOptions, PromptOptions, *OF_METHODS, ImageOptions, TileOptions
-):
-    """What a detector for photographs is made with."""
+class ConstructionOptions(MethodOptions, ClipOptions, PromptOptions, *OF_METHODS):
+    """What a detector is made of, which an exported one keeps."""
 
     model: str | None = option(MODEL.format(f"the checkpoint's, else {DEFAULT_MODEL}"))
     fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
 
     def mistake(self) -> str | None:
-        """Say which options contradict each other, or would do nothing."""
-        given = [name for name in THRESHOLDS if getattr(self, name, None) is not None]
+        """Say which option is another method's."""
         if idle := idle_option(self, self.method):
             return f"--{idle} is not an option of --method {self.method}"
+        return super().mistake()
+
+
+class DetectorOptions(ConstructionOptions, ThresholdOptions, BackboneOptions, ImageOptions, TileOptions):
+    """What a detector for photographs is made with."""
+
+    def mistake(self) -> str | None:
+        """Say which options contradict each other, or would do nothing."""
+        given = [name for name in THRESHOLDS if getattr(self, name, None) is not None]
         if len(given) > 1:
             return f"give --{given[0]} or --{given[1]}, not both: each brings the threshold"
         return super().mistake()
