@@ -127,7 +127,7 @@ def encode_adapted(
         return step(*arguments)
 
     # [B, 1+N, C]; open_clip has none of no image, which is one process's part of a batch that others share with it
-    z = visual._embeds(images) if len(images) else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
+    z = visual._embeds(images) if images.shape[0] else visual._embeds(images.new_zeros(1, *images.shape[1:]))[:0]
     seg, tokens = [], []
     for number, block in enumerate(visual.transformer.resblocks[: settings.features_list[-1]], 1):
         z = run(_adapted_block, block, adapters.get(number - 1), z, settings.image_adapt_weight)

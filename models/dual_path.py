@@ -27,7 +27,7 @@ def project(attn: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor, Ten
 def attend(attn: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute softmax(q k^T / sqrt(C/H)) v of [B, H, T, C/H], and project it: [B, T, C]."""
     # Flash attention, which CUDA takes for half precision, refuses a batch of no image.
-    per_head = F.scaled_dot_product_attention(q, k, v) if len(q) else q
+    per_head = F.scaled_dot_product_attention(q, k, v) if q.shape[0] else q
     return attn.out_proj(per_head.transpose(1, 2).flatten(2))
 
 

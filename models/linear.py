@@ -49,7 +49,7 @@ class ConvolutionLinear(nn.Linear):
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute x W^T + b [B, T, out] of tokens x [B, T, in], W [out, in] and b [out], by a convolution."""
-    if x.shape[1] < ENOUGH_TOKENS or x.dtype != torch.float32:
+    if x.shape[1] < ENOUGH_TOKENS or x.dtype != torch.float32 or torch.onnx.is_in_onnx_export():
         return F.linear(x, weight, bias)
     is_frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
     return (_FrozenConvolution.apply if is_frozen else _convolve)(x, weight, bias)
