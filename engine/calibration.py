@@ -19,7 +19,7 @@ from utils.json_files import read_json
 from utils.pictures import ColourScale
 
 LEAST = 2  # images; with one there is no rate below 1 to promise
-UNRECORDED = ("config_sha256", "folder")  # settings that earlier versions left out
+UNRECORDED = ("config_sha256", "folder", "runtime")  # settings that earlier versions left out
 IMAGES = "normal_sha256"  # where an origin has the SHA-256 of each file, or prepared picture, that was calibrated on
 ROUNDING = 1e-4  # of scores on other machines and in other batches, as a share of them
 TERMS = 2  # scores of an image that are tested: its probability by the text, and its map's maximum

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-from utils.errors import ERROR, WARNING, Problem
+from utils.errors import ERROR, WARNING, Problem, UserError
 
 OLDEST, NEWEST = (3, 10), (3, 12)  # Python's versions that the project is made for
 INSTALL = "pip install -r requirements.txt"
@@ -56,3 +57,9 @@ def check_packages(requirements: Path) -> list[Problem]:
             what = f"the package {requirement.name} is {version}, and {requirement.specifier} is needed"
             problems.append(Problem(ERROR, what, f"{INSTALL} --upgrade"))
     return problems
+
+
+def check_extras(what: str, *modules: str) -> None:
+    """Refuse `what` needs optional packages, by the modules of theirs, where one is missing."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise UserError(f"{what} needs {' and '.join(missing)}: pip install -r requirements-extras.txt")

@@ -56,6 +56,9 @@ class Predictor:
     `saved` detector brings is not read or computed again, and its scores must depend on the same.
     """
 
+    calibration: Calibration | None = None  # that an exported model brings
+    versions: Mapping[str, str] = {}  # of what runs it beside PyTorch
+
     def __init__(
         self, options: DetectorOptions, intensity: Range | None = None, saved: SavedDetector | None = None
     ) -> None:
@@ -86,6 +89,7 @@ class Predictor:
         for sentence in differences(checkpoint, backbone, options, given):
             logger.warning("%s", sentence)
         self.options, self.backbone, self.intensity = options, backbone, intensity
+        self.device, self.image_size, self.one_by_one = backbone.device, backbone.image_size, fidelity.grn_over_batch
         self.tiling = tiling_of(options)
         self.checkpoint, self.prompts, self.text = checkpoint, prompts, text[options.object]
         described = describe(options, backbone, fidelity, checkpoint)
@@ -120,7 +124,7 @@ class Predictor:
     def dataset(self, sources: Sequence[ImageSource]) -> PhotographDataset:
         """The photographs as they are to be read for `predict_items`."""
         reading = (self.intensity, self.options.max_pixels, self.tiling is not None)
-        return PhotographDataset(sources, self.backbone.image_size, *reading)
+        return PhotographDataset(sources, self.image_size, *reading)
 
     def compare_with(self, memory: NormalMemory | None) -> None:
         """Let maps say how far patches are from those that are remembered of normal images; None for maps without."""
@@ -151,7 +155,7 @@ class Predictor:
 
         def predict(images: torch.Tensor, class_names: Sequence[str]) -> DetectorPrediction:
             with float32_convolutions():
-                return self.detector.predict(images.to(self.backbone.device), class_names)
+                return self.detector.predict(images.to(self.device), class_names)
 
         name, batch_size = self.options.object, self.options.batch_size
         pictures = (

@@ -10,6 +10,7 @@ from datasets.intensity import find_range
 from datasets.photographs import common_folder, find_photographs
 from engine.calibration import Calibration, read_calibration
 from engine.normal_memory import FILE, make_memory, read_memory, save_memory
+from engine.onnx_predictor import OnnxPredictor
 from engine.predicting import Predictor, calibrate
 from engine.prediction_options import PredictionOptions
 from engine.prediction_writer import LINES, PredictionWriter
@@ -36,7 +37,7 @@ def predict(options: PredictionOptions) -> int:
         shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
         for sentence in said if is_main() else ():
             logger.warning("%s", sentence)
-        predictor = Predictor(options, shown)
+        predictor = (Predictor if options.onnx is None else OnnxPredictor)(options, shown)
         predictor.notes += said
         if options.normal_memory:
             predictor.compare_with(_memory(predictor, normal))
@@ -47,7 +48,8 @@ def predict(options: PredictionOptions) -> int:
         settings = predictor.origin | {
             "folder": str(common_folder(paths)),  # that the names of results are relative to
             "threshold": options.threshold,
-            "environment": environment(predictor.backbone.device),
+            "runtime": options.runtime,
+            "environment": environment(predictor.device) | predictor.versions,
             "git_commit": git_commit(Path(__file__).parent),
         }
         writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
@@ -75,13 +77,13 @@ def _memory(predictor: Predictor, paths: Sequence[Path]) -> NormalMemory:
     """Make a memory of the normal images at `paths`, or read that of the calibration which the options name."""
     options = predictor.options
     if options.calibration is not None:
-        return read_memory(options.calibration.with_name(FILE), predictor.origin, predictor.backbone.device)
+        return read_memory(options.calibration.with_name(FILE), predictor.origin, predictor.device)
     place = f"--normal_dir {options.normal_dir}"
     return make_memory(predictor.detector, predictor.dataset(paths), options, place, options.num_workers, shared=True)
 
 
 def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
-    """Make a calibration from the normal images at `paths`, or read the one that the options name; None without either.
+    """Make a calibration from the normal images at `paths`, or read the one that the options name, else the detector's.
 
     Of several processes the main one alone is given one that is made.
     """
@@ -89,7 +91,7 @@ def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | N
     if options.calibration is not None:
         return read_calibration(options.calibration, predictor.origin)
     if options.normal_dir is None:
-        return None
+        return predictor.calibration
     found = predictor.predict(paths, range(len(paths)), "calibrating")
     if not is_main():  # which is handed all of them
         list(found)

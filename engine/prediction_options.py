@@ -1,6 +1,8 @@
 """The options of predictions, see `engine.options`."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 from datasets.registry import Domain
 from engine.detectors import METHOD_OPTIONS, METHODS, idle_option
@@ -61,6 +63,19 @@ class CalibrationOptions(Options):
     false_alarm_rate: Rate = option("share of normal images that may be called anomalous, with --normal_dir", 0.05)
 
 
+class RuntimeOptions(Options):
+    """What runs the model."""
+
+    runtime: Literal["pytorch", "onnxruntime", "openvino"] = option("what runs it; the others run --onnx", "pytorch")
+    onnx: Path | None = option("model that export.py wrote, which brings its method, object and weights")
+
+    def mistake(self) -> str | None:
+        """Say which of the two is missing."""
+        if (self.runtime == "pytorch") != (self.onnx is None):
+            return "--runtime onnxruntime or openvino runs the model that --onnx names: give both, or neither"
+        return super().mistake()
+
+
 class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
@@ -96,16 +111,36 @@ class DetectorOptions(ConstructionOptions, ThresholdOptions, BackboneOptions, Im
 
 
 class PredictionOptions(
-    InputOptions, DetectorOptions, CalibrationOptions, SeedOptions, ReadingOptions, PredictionOutputOptions
+    InputOptions,
+    DetectorOptions,
+    RuntimeOptions,
+    CalibrationOptions,
+    SeedOptions,
+    ReadingOptions,
+    PredictionOutputOptions,
 ):
     """The options of predict.py."""
 
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""
+        if self.onnx is not None and (wrong := self._not_with_onnx()):
+            return f"{wrong}: leave it out with --onnx"
         if self.normal_memory and self.normal_dir is None and self.calibration is None:
             return "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"
         if self.normal_memory and self.tile is not None:
             return NO_TILES
-        if self.save_masks and all(getattr(self, name) is None for name in THRESHOLDS):
+        if self.save_masks and self.onnx is None and all(getattr(self, name) is None for name in THRESHOLDS):
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()
+
+    def _not_with_onnx(self) -> str | None:
+        """Say which option an exported model has no use for."""
+        brought = [one for one in fields(ConstructionOptions) if one.name != "cache_dir"]
+        if name := next((one.name for one in brought if getattr(self, one.name) != one.default), None):
+            return f"--{name} is what the exported model brings"
+        if self.device not in ("auto", "cpu"):
+            return f"--device {self.device} is not where exported models are run"
+        if self.precision == "fp16" or (self.precision == "bf16" and self.runtime == "onnxruntime"):
+            return f"--precision {self.precision} is not one of {self.runtime}'s here"
+        idle = next((name for name in ("compile", "normal_memory") if getattr(self, name)), None)
+        return idle and f"--{idle} is for PyTorch alone"

@@ -108,7 +108,7 @@ class Ground:
     def __init__(self, folder: Path) -> None:
         self.folder, self.work = folder, folder / "work"
         self.junk, self.refused = folder / "junk", folder / "refused"
-        for name in (*PRELOADED, "engine.saved_maps", "engine.doctor", "demo.draw"):
+        for name in (*PRELOADED, "engine.saved_maps", "engine.doctor", "engine.exporting", "demo.draw"):
             importlib.import_module(name)
         config, weights = tiny_clip.save(folder / "model")
         prompts = folder / "prompts.json"
@@ -141,6 +141,7 @@ class Ground:
             ("evaluate", {**measured, "maps": found / "test_sdp" / "maps"}),
             ("evaluate", {"num_workers": 0, "compare": runs, "save_path": "out", "bootstrap": 3}),
             ("evaluate", {"published": found / "test_sdp"}),
+            ("export", {**model, "output": "nut.onnx", "features_list": 1}),
             ("doctor", {**run, "dataset": "mvtec", "data_path": bolts}),
             ("data.build", {"command": "mvtec", "root": bolts, "out": "meta.json"}),
             ("data.few_shot", {"dataset": "mvtec", "root": bolts, "shot": 1, "out": "few.jsonl"}),
