@@ -61,10 +61,10 @@ def _images_in(folder: Path) -> list[Path]:
     return [*unlisted, *(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)]
 
 
-def output_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each image's results, relative and with `/`: its path below the folder that all have in common."""
-    common = common_folder(paths)
-    return [Path(os.path.abspath(path)).relative_to(common).as_posix() for path in paths]  # noqa: PTH100 - links stay
+def output_name(path: str | Path, folder: Path) -> str:
+    """A name for an image's results, relative and with `/`: its path below a folder; of one outside, below `_`."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
+    return (whole.relative_to(folder) if whole.is_relative_to(folder) else Path("_", *whole.parts[1:])).as_posix()
 
 
 def common_folder(paths: Sequence[Path]) -> Path:

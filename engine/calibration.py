@@ -104,10 +104,15 @@ class Calibration:
         own, others = ([one.text_prob, one.map_max] for one in (self, other))
         return self.rate == other.rate and np.shape(own) == np.shape(others) and np.allclose(own, others, ROUNDING, 0)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a reader wants to know of it: how many images, the rates and the thresholds."""
+        derived = ("rate", "promised_rate", "text_threshold", "map_threshold", "pixel_threshold")
+        return {"images": len(self.map_max)} | {name: getattr(self, name) for name in derived}
+
     def save(self, path: Path) -> None:
         """Write everything to a JSON file, with the thresholds for the reader's eye."""
-        derived = ("promised_rate", "text_threshold", "map_threshold", "pixel_threshold")
-        write_json(path, {**asdict(self), **{name: getattr(self, name) for name in derived}})
+        write_json(path, {**asdict(self), **self.summary})
 
 
 def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:

@@ -20,9 +20,9 @@ from datasets.photographs import find_photographs
 from engine.calibration import Calibration, read_calibration
 from engine.normal_memory import make_memory
 from engine.options import named_backbone
+from engine.predicted import Prediction
 from engine.predicting import Found, Predictor, calibrate
 from engine.prediction_options import NO_TILES, CalibrationOptions, DetectorOptions
-from engine.prediction_writer import Prediction
 from engine.saved_detectors import DetectorRecord, read_detector, write_detector
 from utils.arguments import options_from, plain_record
 from utils.errors import UserError
@@ -41,6 +41,8 @@ class Result:
     score: float  # the map's maximum; with a calibration, standard deviations of normal images above the threshold
     text_prob: float  # how well the picture fits the text of an anomaly, in [0, 1]
     map_max: float  # at the model's size; with tiles, at the picture's
+    peak_x: int  # where that is, in the picture's pixels
+    peak_y: int
     p_value: float | None = None  # how often, at most, a normal image looks as anomalous; None without a calibration
     is_anomalous: bool | None = None  # None without a calibration
     regions: list[dict[str, float]] | None = None  # box, area and peak of what is marked; None without a threshold

@@ -17,6 +17,7 @@ LINES, SETTINGS = "scores.jsonl", "predict.json"
 FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SCALE = "colour_scale"  # of the overlays, beside the settings
 Row = dict[str, Any]  # by key, as JSON has it
+FileRecord = dict[str, int]  # what tells that a file is another than it was
 
 
 class _Row(TypedDict):
@@ -25,12 +26,14 @@ class _Row(TypedDict):
     image_path: InstanceOf[str]  # whatever bytes it stands for
     text_prob: FiniteFloat
     map_max: FiniteFloat
+    peak_x: NotRequired[int]
+    peak_y: NotRequired[int]
     score: NotRequired[FiniteFloat]
     p_value: NotRequired[FiniteFloat]
     is_anomalous: NotRequired[bool]
     regions: NotRequired[list[dict[str, int | FiniteFloat]]]
     error: NotRequired[None]
-    file: NotRequired[dict[str, int] | None]  # what it was of, see `file_record`
+    file: NotRequired[FileRecord | None]  # what it was of, see `file_record`
 
 
 @with_config({"extra": "allow"})
@@ -57,9 +60,9 @@ def read_settings(path: Path, settings: Row, calibration: Calibration | None) ->
     return before
 
 
-def file_record(path: Path) -> dict[str, int] | None:
-    """What tells that a file is another than it was; None where there is none."""
-    with contextlib.suppress(OSError):
+def file_record(path: Path) -> FileRecord | None:
+    """Look at a file's size and time; None where there is none."""
+    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
         found = path.stat()
         return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
     return None

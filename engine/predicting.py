@@ -28,8 +28,8 @@ from engine.loading import (
 )
 from engine.options import resolve
 from engine.origin import describe, made_with, notes_on, tile_settings
+from engine.predicted import Prediction
 from engine.prediction_options import DetectorOptions
-from engine.prediction_writer import Prediction
 from engine.saved_detectors import SavedDetector
 from engine.tiling import Picture, predict_tiled, tiling_of
 from models.fidelity import Fidelity

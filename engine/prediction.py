@@ -1,37 +1,48 @@
 """A prediction of photographs as predict.py is asked for it, with a calibration on normal ones."""
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.intensity import find_range
 from datasets.photographs import common_folder, find_photographs
+from engine.arrivals import Arrival, Folders, Lines
 from engine.calibration import Calibration, read_calibration
+from engine.earlier_prediction import LINES
+from engine.line_writer import LineWriter
 from engine.normal_memory import FILE, make_memory, read_memory, save_memory
 from engine.onnx_predictor import OnnxPredictor
 from engine.predicting import Predictor, calibrate
-from engine.prediction_options import PredictionOptions
-from engine.prediction_writer import LINES, PredictionWriter
+from engine.prediction_options import DEFAULT_FOLDER, PredictionOptions
+from engine.prediction_writer import PredictionWriter
+from engine.streaming import answer, until_interrupted
 from models.memory import NormalMemory
-from utils.distributed import from_main, is_main
+from utils.distributed import from_main, is_main, world_size
 from utils.errors import UserError
 from utils.runtime import environment, git_commit, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
-CALIBRATED = "calibrated on %d normal images, kept in %s: at most %.1f %% of normal images are called anomalous"
+CALIBRATED = "calibrated on %d normal images: at most %.1f %% of normal images are called anomalous"
 
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    paths, folder = from_main(lambda: find_photographs(options.inputs, _listed())), options.save_path
-    with locked(folder):
-        if is_main() and not options.resume and (folder / LINES).exists():
+    if options.watch and world_size() > 1:
+        raise UserError("--watch runs in one process: start it by python, not torchrun")
+    is_streamed = options.is_streamed and world_size() == 1  # several processes share out a list that is known
+    paths = [] if is_streamed else from_main(lambda: find_photographs(options.inputs, _listed()))
+    base = _base_of(options) if is_streamed else common_folder(paths)
+    folder = options.save_path or (None if is_streamed else DEFAULT_FOLDER)
+    with contextlib.nullcontext() if folder is None else locked(folder):
+        if folder and is_main() and not options.resume and (folder / LINES).exists():
             remedy = "go on with it by --resume, choose another --save_path, or delete it"
             raise UserError(f"{folder} holds a prediction already: {remedy}")
-        start_log(folder / "predict.log", append=options.resume)
+        start_log(folder and folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
         normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
         shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
@@ -45,32 +56,56 @@ def predict(options: PredictionOptions) -> int:
         if not is_main():  # it predicts its share, and hands the results to the main process
             list(predictor.predict(paths, from_main(list), "predicting"))
             return 0
-        settings = predictor.origin | {
-            "folder": str(common_folder(paths)),  # that the names of results are relative to
-            "threshold": options.threshold,
-            "runtime": options.runtime,
-            "environment": environment(predictor.device) | predictor.versions,
-            "git_commit": git_commit(Path(__file__).parent),
-        }
-        writer = PredictionWriter(predictor.options, settings, paths, calibration, predictor.notes)
+        if folder is None:
+            writer = LineWriter(calibration, options.threshold)
+        else:
+            settings = predictor.origin | {
+                "folder": str(base),  # that the names of results are relative to
+                "threshold": options.threshold,
+                "runtime": options.runtime,
+                "environment": environment(predictor.device) | predictor.versions,
+                "git_commit": git_commit(Path(__file__).parent),
+            }
+            given = None if is_streamed else paths
+            own = replace(predictor.options, save_path=folder)
+            writer = PredictionWriter(own, settings, given, calibration, predictor.notes)
         if (calibration := writer.calibration) is not None:
-            count, percent = len(calibration.map_max), 100 * calibration.promised_rate
-            calibration.save(folder / "calibration.json")
-            if options.normal_memory:
-                save_memory(folder / FILE, predictor.memory, predictor.origin)
-            logger.info(CALIBRATED, count, folder / "calibration.json", percent)
+            logger.info(CALIBRATED, len(calibration.map_max), 100 * calibration.promised_rate)
             if calibration.shortcoming:
                 logger.warning("%s", calibration.shortcoming)
-        order = from_main(lambda: writer.order)
-        logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
-        for index, found in predictor.predict(paths, order, "predicting"):
-            writer.write(index, found)
-        return writer.finish()
+            if folder is not None:
+                calibration.save(folder / "calibration.json")
+                logger.info("the calibration is kept in %s", folder / "calibration.json")
+        if options.normal_memory and folder is not None:
+            save_memory(folder / FILE, predictor.memory, predictor.origin)
+        with writer:
+            if options.watch:
+                with until_interrupted():
+                    logger.info("watching %s, until Ctrl-C", ", ".join(options.inputs))
+                    answer(predictor, Folders(map(Path, options.inputs), writer.done), writer)
+            elif is_streamed:
+                answer(predictor, Lines(sys.stdin), writer)
+            else:
+                order = from_main(lambda: writer.order)
+                logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
+                for index, found in predictor.predict(paths, order, "predicting"):
+                    writer.write(Arrival(paths[index], writer.files[str(paths[index])]), found)
+            return writer.finish()
 
 
 def _listed() -> Iterator[str]:
     """The lines of standard input, as names of files, which may be in any encoding."""
     yield from map(os.fsdecode, sys.stdin.buffer)
+
+
+def _base_of(options: PredictionOptions) -> Path:
+    """The folder that the names of results are relative to, of images that are not known yet."""
+    if not options.watch:
+        return Path.cwd()
+    for text in options.inputs:
+        if not Path(text).is_dir():
+            raise UserError(f"--watch looks at folders, and {text} is none")
+    return Path(os.path.commonpath([os.path.abspath(text) for text in options.inputs]))  # noqa: PTH100 - links stay
 
 
 def _memory(predictor: Predictor, paths: Sequence[Path]) -> NormalMemory:

@@ -22,6 +22,7 @@ from engine.options import (
 from models.fidelity import FidelityName
 from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
 
+DEFAULT_FOLDER = Path("results/predict")
 OF_METHODS = tuple(dict.fromkeys(METHOD_OPTIONS.values()))
 NO_TILES = "--normal_memory compares patches of whole images: leave out --tile"
 THRESHOLDS = ("normal_dir", "calibration", "threshold")  # options that bring one
@@ -35,6 +36,7 @@ class InputOptions(Options):
         positional=True,
         metavar="INPUT",
     )
+    watch: bool = flag("go on with images that come into the folders, until Ctrl-C, each in a line on standard output")
 
 
 class MethodOptions(Options):
@@ -79,7 +81,9 @@ class RuntimeOptions(Options):
 class PredictionOutputOptions(Options):
     """What is written, and where to."""
 
-    save_path: Path = option("folder for the results", Path("results/predict"))
+    save_path: Path | None = option(
+        f"folder for the results; default: {DEFAULT_FOLDER}; with --watch and - none, as standard output has the lines"
+    )
     save_maps: bool = flag("write every anomaly map to maps/ as .npy")
     save_masks: bool = flag("write the marked pixels of every image to masks/ as .png")
     no_overlays: bool = flag("leave out overlays/, the images with their maps")
@@ -121,6 +125,11 @@ class PredictionOptions(
 ):
     """The options of predict.py."""
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images come one by one, and a line to standard output answers each."""
+        return self.watch or self.inputs == ("-",)
+
     def mistake(self) -> str | None:
         """Say which options contradict each other, or would do nothing."""
         if self.onnx is not None and (wrong := self._not_with_onnx()):
@@ -129,6 +138,14 @@ class PredictionOptions(
             return "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"
         if self.normal_memory and self.tile is not None:
             return NO_TILES
+        if self.watch and "-" in self.inputs:
+            return "--watch takes folders, not - for a list on standard input"
+        if self.is_streamed and self.intensity == "auto":
+            return "--intensity auto needs all images at once: give full or LO,HI"
+        if self.is_streamed and self.save_path is None:
+            for name in ("save_maps", "save_masks", "no_overlays", "resume"):
+                if getattr(self, name):
+                    return f"--{name} needs a folder for the results: give --save_path"
         if self.save_masks and self.onnx is None and all(getattr(self, name) is None for name in THRESHOLDS):
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()

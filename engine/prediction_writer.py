@@ -3,67 +3,32 @@
 That is the settings, a line of JSON for each image and, hidden, a small picture of each.
 """
 
-import hashlib
-import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-
-from datasets.photographs import Photograph, output_names
-from datasets.transforms import PICTURE_SIDE, image_from_tensor
+from datasets.photographs import output_name
+from engine.arrivals import Arrival
 from engine.calibration import Calibration
-from engine.earlier_prediction import LINES, SCALE, SETTINGS, Row, file_record, read_rows, read_settings
+from engine.earlier_prediction import LINES, SCALE, SETTINGS, FileRecord, Row, file_record, read_rows, read_settings
+from engine.line_writer import in_words, log_summary, print_line
+from engine.predicted import Prediction
 from engine.prediction_options import PredictionOptions
-from page.page import HtmlReport
-from page.thumbnails import Thumbnail
+from engine.prediction_page import PredictionPage
+from utils.background import Background
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult, ImageMap, ImageScore
-from utils.files import atomic_open, fits, output_file, write_csv, write_json, write_text
-from utils.measures.regions import anomalous_regions, full_size_mask
-from utils.pictures import ColourScale, class_scale, fitted, fitted_to, overlay, save_map, save_png
-from utils.results import Run
+from utils.files import fits, output_file, write_csv, write_json, write_text
+from utils.measures.regions import full_size_mask
+from utils.pictures import ColourScale, class_scale, save_map, save_png
 
 logger = logging.getLogger(__name__)
 
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 AGAIN = "%d images are predicted again: their files are others than they were, or not all that is wanted is there"
-
-
-class Prediction(NamedTuple):
-    """What a detector says of a photograph."""
-
-    photograph: Photograph
-    anomaly_map: np.ndarray  # float32 [S, S], with tiles [H, W] of the photograph
-    text_prob: float  # in [0, 1]
-
-    @property
-    def scores(self) -> dict[str, float]:
-        return {"text_prob": self.text_prob, "map_max": float(self.anomaly_map.max())}
-
-    def row(self, calibration: Calibration | None, pixel_threshold: float | None) -> Row:
-        """Say what is known of it: its scores, with a calibration the verdict, and the regions above a threshold."""
-        row = self.scores
-        if calibration is not None:
-            score, p_value = calibration.score(**row), calibration.p_value(**row)
-            row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
-        if pixel_threshold is not None:
-            row["regions"] = anomalous_regions(self.anomaly_map, pixel_threshold, self.photograph.size)
-        return row
-
-    @property
-    def shown_map(self) -> np.ndarray:
-        """The map no larger than the picture that is shown may be, float32 [h, w]."""
-        return fitted(self.anomaly_map, PICTURE_SIDE)
-
-    def overlay(self, scale: ColourScale) -> np.ndarray:
-        """Lay the map over the picture that is shown: uint8 RGB [h, w, 3]."""
-        picture = self.photograph.picture.numpy()
-        return overlay(picture, fitted_to(picture, self.shown_map), scale)
 
 
 class PredictionWriter:
@@ -73,22 +38,26 @@ class PredictionWriter:
     kept. Those that are to be predicted are in `order`, first those that the colour scale is taken from unless it is
     known. Of an image whose file is another than it was, by size and time, or of which a result is missing that is
     wanted now, nothing is kept.
+
+    Of photographs that come one by one, `paths` is None: each is answered by a line on standard output as well.
+
+    Pictures and maps are written by threads, while the detector is at the next ones; a photograph's line is written
+    when its files are, in the order of the calls.
     """
 
     def __init__(
         self,
         options: PredictionOptions,
         settings: Row,
-        paths: Sequence[Path],
+        paths: Sequence[Path] | None,
         calibration: Calibration | None,
         notes: Sequence[str],
     ) -> None:
-        self.options = options
-        self.folder, self.paths, self.names = options.save_path, list(map(str, paths)), output_names(paths)
-        self.files = [file_record(path) for path in paths]  # before they are read: what changes later is seen
+        self.options, self.folder, self.base = options, options.save_path, Path(settings["folder"])
+        self.is_streamed, self.paths = paths is None, list(map(str, paths or ()))
+        self.files = {path: file_record(Path(path)) for path in self.paths}  # before they are read
         self.rows: dict[str, Row] = {}  # by path
-        self.sample: set[int] = set()  # photographs that the colour scale waits for
-        self.waiting: dict[int, Prediction] = {}  # those of them that wait for their overlay
+        self.waiting: dict[str, Prediction] = {}  # of photographs that wait for their overlay
         self.scale: ColourScale | None = None  # of the overlays
         if (self.folder / LINES).exists():
             before = read_settings(self.folder / SETTINGS, settings, calibration)
@@ -99,61 +68,74 @@ class PredictionWriter:
         self._write_settings()
         if calibration is not None:
             self.pixel_threshold, self.scale = calibration.pixel_threshold, calibration.scale
-            # The page calls anomalous what reaches its threshold, and the calibration what exceeds it.
-            threshold = float(np.nextafter(0, 1))
             remark = (
                 f"scores are standard deviations of {len(calibration.map_max)} normal images above the threshold, "
                 f"which at most {100 * calibration.promised_rate:.1f} % of normal images exceed"
             )
         else:
-            self.pixel_threshold, threshold = options.threshold, None
+            self.pixel_threshold = options.threshold
             remark = "scores are the maxima of the maps; nothing is called anomalous, as there were no normal images"
-        if self.scale is None and not options.no_overlays:
-            count = min(SAMPLE, len(paths))
-            self.sample = {len(paths) * k // count for k in range(count)}
-        known = [i for i, path in enumerate(self.paths) if path in self.rows]
-        if again := [self.paths[i] for i in known if i in self.sample or not self._is_done(i)]:
+        self.notes = [*notes, remark]
+        title = f"{options.method}: {options.object}"
+        self.page = PredictionPage(self.folder, title, None if paths is None else len(paths), calibration)
+        sample = self._sample()
+        self.expected = SAMPLE if self.is_streamed else len(sample)  # photographs before the colours are known
+        known = [path for path in (self.rows if self.is_streamed else self.paths) if path in self.rows]
+        if again := [path for path in known if path in sample or not self._is_done(path)]:
             logger.info(AGAIN, len(again))
             for path in again:
                 del self.rows[path]
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
-        self.order = sorted(todo, key=lambda i: i not in self.sample)
-        about = {"title": f"{options.method}: {options.object}", "description": settings, "notes": [*notes, remark]}
-        run = Run(folder=self.folder, images=len(paths), classes=1, **about)
-        self.page = HtmlReport(run, lambda image: image_from_tensor(image.image), threshold)
+        self.order = sorted(todo, key=lambda i: self.paths[i] not in sample)
+        self.background = Background(max(1, options.num_workers), 2 * options.batch_size)
 
-    def write(self, index: int, found: Prediction | UserError) -> None:
-        """Write the results of a photograph, or why it could not be predicted."""
-        path, results = self.paths[index], self._results(index)
+    def __enter__(self) -> "PredictionWriter":
+        self.background.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.background.__exit__(*error)
+
+    @property
+    def done(self) -> dict[str, FileRecord | None]:
+        """By path, the files that are answered already."""
+        return {path: row.get("file") for path, row in self.rows.items()}
+
+    def known(self, arrival: Arrival) -> Row | None:
+        """Give what is known of a photograph already, if its file is still the same."""
+        row = self.rows.get(str(arrival.path), {"error": "it is new"})
+        return None if row.get("error") or row.get("file") != arrival.file else row
+
+    def write(self, arrival: Arrival, found: Prediction | UserError | Row) -> None:
+        """Write the results of a photograph, or why it could not be predicted; of what is known, say it again."""
+        if isinstance(found, dict):
+            self.background.do(lambda: found, print_line)
+            return
+        path, scale = str(arrival.path), self.scale
+        results = self._results(path)
         if isinstance(found, Prediction) and not all(map(fits, results.values())):
             found = UserError(f"the name of {path} is too long for what is written beside it: shorten it")
-        if isinstance(found, UserError):
-            logger.warning("%s", found)
-            row = {"error": str(found)}
-        else:
-            row = found.row(self.calibration, self.pixel_threshold)
-            if "maps" in results:
-                save_map(results["maps"], found.anomaly_map)
-            if "masks" in results:
-                mask = full_size_mask(found.anomaly_map, self.pixel_threshold, found.photograph.size)
-                save_png(results["masks"], mask)
-            self._write_thumbnail(path, found)
-            if "overlays" in results:
-                self.waiting[index] = found._replace(anomaly_map=found.shown_map)  # as many may wait
-        self.sample.discard(index)
-        if self.waiting and not self.sample:
+        if isinstance(found, Prediction) and "overlays" in results and scale is None:
+            self.waiting[path] = found._replace(anomaly_map=found.shown_map)  # as many may wait
+        self.expected -= 1
+        self.background.do(
+            lambda: self._write_files(path, found, results, scale),
+            lambda row: self._write_line({"image_path": path, **row, "file": arrival.file}),
+        )
+        if self.waiting and self.expected <= 0:
             self._write_overlays()
-        self.rows[path] = {"image_path": path, **row, "file": self.files[index]}
-        try:
-            with output_file(self.folder / LINES).open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(self.rows[path], allow_nan=False)}\n")  # to be found even if the run ends here
-        except OSError as error:
-            raise UserError(f"cannot write {self.folder / LINES}: {error.strerror}") from error
+
+    def flush(self) -> None:
+        """Wait until all is written."""
+        self.background.wait()
 
     def finish(self) -> int:
         """Write the table and the page, and log a summary; 1 if a photograph could not be predicted, else 0."""
-        rows = [self.rows[path] for path in self.paths]
+        if self.waiting:
+            self._write_overlays()
+        self.flush()
+        rows = list(self.rows.values()) if self.is_streamed else [self.rows[path] for path in self.paths]
         columns = ["image_path", "text_prob", "map_max"]
         columns += ["score", "p_value", "is_anomalous"] if self.calibration else []
         columns += ["regions"] if self.pixel_threshold is not None else []
@@ -161,64 +143,80 @@ class PredictionWriter:
         counted = [row | {"regions": len(row["regions"])} if "regions" in row else row for row in rows]
         of_table = [{key: row[key] for key in columns if key in row} for row in counted]
         write_csv(self.folder / "scores.csv", columns, of_table)
-        predicted = [row for row in rows if row.get("error") is None]
-        failed, anomalous = len(rows) - len(predicted), sum(row.get("is_anomalous", False) for row in rows)
-        verdict = f", {anomalous} of them anomalous" if self.calibration else ""
-        logger.info("%d images predicted%s; %d could not be", len(predicted), verdict, failed)
-        # The page has all images that a small picture was kept of.
-        kept = [(row, thumbnail) for row in predicted if (thumbnail := self._read_thumbnail(row["image_path"]))]
-        if kept:
-            shown, self.page.thumbnails = map(list, zip(*kept, strict=True))
-            name, keys = self.page.run.title, ("score" if self.calibration else "map_max", "text_prob", "map_max")
-            images = [ImageScore(row["image_path"], name, None, *(row[key] for key in keys)) for row in shown]
-            p_values = [row["p_value"] for row in shown] if self.calibration else None
-            self.page.class_done(ClassResult(name, images, {}, []), p_values, self.scale)
-        for message in filter(None, [self.page.finish(), f"results are in {self.folder}"]):
+        failed = sum(row.get("error") is not None for row in rows)
+        anomalous = sum(row.get("is_anomalous", False) for row in rows) if self.calibration else None
+        log_summary(len(rows) - failed, anomalous, failed)
+        about = self.settings | {"calibration": self.calibration and self.calibration.summary}
+        said = self.page.write(rows, self.scale, about, self.notes)
+        for message in filter(None, [said, f"results are in {self.folder}"]):
             logger.info("%s", message)
-        return 1 if failed else 0
+        if not self.is_streamed and len(rows) == 1 and not failed:
+            print(in_words(rows[0]))
+        return int(failed > 0)
 
-    def _results(self, index: int) -> dict[str, Path]:
+    def _sample(self) -> set[str]:
+        """The photographs that the colour scale is taken from; none if it is known.
+
+        Of photographs that come one by one, it is taken from the first, and what was done before that is done again.
+        """
+        if self.scale is not None or self.options.no_overlays:
+            return set()
+        if self.is_streamed:
+            return set(self.rows)
+        count = min(SAMPLE, len(self.paths))
+        return {self.paths[len(self.paths) * k // count] for k in range(count)}
+
+    def _results(self, path: str) -> dict[str, Path]:
         """Where what is written of a photograph goes, by folder."""
         wanted = {"maps": self.options.save_maps, "masks": self.options.save_masks}
         wanted |= {"overlays": not self.options.no_overlays}
-        suffixes = {"maps": ".npy", "masks": ".png", "overlays": ".png"}
-        return {kind: self.folder / kind / f"{self.names[index]}{suffixes[kind]}" for kind in wanted if wanted[kind]}
+        suffixes, name = {"maps": ".npy", "masks": ".png", "overlays": ".png"}, output_name(path, self.base)
+        return {kind: self.folder / kind / f"{name}{suffixes[kind]}" for kind in wanted if wanted[kind]}
 
-    def _is_done(self, index: int) -> bool:
+    def _is_done(self, path: str) -> bool:
         """Whether what an earlier run left of a photograph is of the file that it is now, and all that is wanted."""
-        path = self.paths[index]
-        results = [*self._results(index).values(), self._thumbnail_path(path)]
-        return self.rows[path].get("file") == self.files[index] and all(fits(one) and one.is_file() for one in results)
+        results, file = [*self._results(path).values(), self.page.path(path)], self.rows[path].get("file")
+        return file == self.files.get(path, file) and all(fits(one) and one.is_file() for one in results)
+
+    def _write_files(
+        self, path: str, found: Prediction | UserError, results: Mapping[str, Path], scale: ColourScale | None
+    ) -> Row:
+        if isinstance(found, UserError):
+            logger.warning("%s", found)
+            return {"error": str(found)}
+        if "maps" in results:
+            save_map(results["maps"], found.anomaly_map)
+        if "masks" in results:
+            save_png(results["masks"], full_size_mask(found.anomaly_map, self.pixel_threshold, found.photograph.size))
+        if "overlays" in results and scale is not None:
+            save_png(results["overlays"], found.overlay(scale))
+        self.page.keep(path, found, self.pixel_threshold)
+        return found.row(self.calibration, self.pixel_threshold)
+
+    def _write_line(self, row: Row) -> None:
+        self.rows[row["image_path"]] = row
+        try:
+            with output_file(self.folder / LINES).open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(row, allow_nan=False)}\n")  # to be found even if the run ends here
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder / LINES}: {error.strerror}") from error
+        if self.is_streamed:
+            print_line(row)
 
     def _write_overlays(self) -> None:
-        """Write the overlays that wait, on a colour scale from all of them if there is none yet."""
-        scale = self.scale or class_scale([waiting.anomaly_map for waiting in self.waiting.values()])
-        for index, prediction in self.waiting.items():
-            save_png(self._results(index)["overlays"], prediction.overlay(scale))
+        """Write the overlays that wait, on a colour scale from all of them."""
+        self.scale = scale = class_scale([waiting.anomaly_map for waiting in self.waiting.values()])
+        for path, found in self.waiting.items():
+            overlay = partial(_write_overlay, self._results(path)["overlays"], found, scale)
+            self.background.do(overlay, lambda _: None)
+        # Only then: a run that ends before is to make these overlays again.
+        self.background.do(lambda: None, lambda _: self._write_settings())
         self.waiting.clear()
-        if self.scale is None:  # only now: a run that ends before is to make the overlays of the sample again
-            self.scale = scale
-            self._write_settings()
 
     def _write_settings(self) -> None:
         scale = {} if self.scale is None else {SCALE: asdict(self.scale)}
         write_json(self.folder / SETTINGS, {**self.settings, **scale})
 
-    def _write_thumbnail(self, path: str, prediction: Prediction) -> None:
-        image = ImageMap(None, prediction.photograph.image, prediction.anomaly_map, None, prediction.text_prob)
-        thumbnail, buffer = self.page.make_thumbnail(image), io.BytesIO()
-        np.savez(buffer, image=np.frombuffer(thumbnail.image, np.uint8), scores=thumbnail.scores.astype(np.float16))
-        with atomic_open(self._thumbnail_path(path), "wb") as file:
-            file.write(buffer.getvalue())
 
-    def _read_thumbnail(self, path: str) -> Thumbnail | None:
-        """Read an image's small picture; None where it is gone or damaged."""
-        try:
-            with np.load(self._thumbnail_path(path), allow_pickle=False) as content:
-                return Thumbnail(content["image"].tobytes(), content["scores"].astype(np.float32), None)
-        except Exception:  # a damaged file makes the reader stumble in many ways
-            return None
-
-    def _thumbnail_path(self, path: str) -> Path:
-        digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
-        return self.folder / ".thumbnails" / f"{digest}.npz"
+def _write_overlay(path: Path, prediction: Prediction, scale: ColourScale) -> None:
+    save_png(path, prediction.overlay(scale))

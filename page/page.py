@@ -17,6 +17,7 @@ from page.thumbnails import (
     MAP_SIDE,
     MAX_PICTURES,
     Thumbnail,
+    aspect_of,
     heat_map,
     jpeg,
     limits,
@@ -40,14 +41,21 @@ class HtmlReport(Writer):
     """Collects what the page shows, class by class, and writes it as report.html.
 
     The memory it takes is that of the page, and of the reduced maps of one class. `to_picture` gives the image of an
-    `ImageMap` as a square uint8 RGB picture [S, S, 3]; from the `threshold` on, which is calibrated if there is one, a
-    score counts as anomalous.
+    `ImageMap` as an uint8 RGB picture [h, w, 3]; a score above the `threshold`, which is calibrated if there is one,
+    counts as anomalous. `outlines` says what the images' masks are, and `unread`, by path, why images are missing.
     """
 
     needs_images = True
 
-    def __init__(self, run: Run, to_picture: Callable[[ImageMap], np.ndarray], threshold: float | None = None) -> None:
-        self.run, self.to_picture, self.threshold = run, to_picture, threshold
+    def __init__(
+        self,
+        run: Run,
+        to_picture: Callable[[ImageMap], np.ndarray],
+        threshold: float | None = None,
+        outlines: str = "Ground truth",
+    ) -> None:
+        self.run, self.to_picture, self.threshold, self.outlines = run, to_picture, threshold, outlines
+        self.unread: dict[str, str] = {}
         self.side, self.image_bytes, self.heat_bytes, self.outline_bytes = limits(run.images)
         self.thumbnails: list[Thumbnail] = []  # of the class that is not done
         self.results: list[ClassResult] = []
@@ -64,11 +72,12 @@ class HtmlReport(Writer):
         self.thumbnails.append(self.make_thumbnail(image))
 
     def class_done(
-        self, result: ClassResult, p_values: Sequence[float] | None = None, scale: ColourScale | None = None
+        self, result: ClassResult, more: Sequence[dict[str, Any]] = (), scale: ColourScale | None = None
     ) -> None:
         """Take the scores and measures of the class whose thumbnails were taken since the last one, in their order.
 
-        Its images may have `p_values`; the colours' `scale` is that of the class by default.
+        `more` may have each image's `p_value`, and `href`, a link to its file; the colours' `scale` is that of the
+        class by default.
         """
         scores = np.array([image.score for image in result.images])
         labels = np.array([image.label for image in result.images], float)  # NaN where there is none
@@ -79,12 +88,13 @@ class HtmlReport(Writer):
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
-            if p_values is not None:
-                row["p_value"] = p_values[i]
+            row |= more[i] if more else {}
             if i in shown:
                 image = smaller_jpeg(thumbnail.image, self.side, self.image_bytes)
                 heat = heat_map(thumbnail.scores, scale, self.heat_bytes)
-                row["picture"] = {"image": _base64(image), "heat": _base64(heat), "outline": thumbnail.outline}
+                drawn = thumbnail.outline if len(thumbnail.outline or "") <= self.outline_bytes else None
+                row["picture"] = {"image": _base64(image), "heat": _base64(heat), "outline": drawn}
+                row["picture"]["aspect"] = aspect_of(image)
             rows.append(_json(row))
         about = {
             "name": result.name,
@@ -116,6 +126,8 @@ class HtmlReport(Writer):
         content = {
             "threshold": self.threshold,
             "colours": _base64(heat_map(np.linspace(0, 1, HEAT_LEVELS)[None], ColourScale(0, 1), HEAT_BYTES)),
+            "outlines": self.outlines,
+            "unread": self.unread,
             "notes": [*run.origin(self.results), *run.notes],
             "mean": mean.measures,
             "intervals": intervals(run.bootstrap, mean),

@@ -67,6 +67,12 @@ def smaller_jpeg(content: bytes, side: int, most_bytes: int) -> bytes:
         return jpeg(np.asarray(picture), side, most_bytes)
 
 
+def aspect_of(content: bytes) -> float:
+    """Give the width of a JPEG as a share of its height, in five digits."""
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
+        return float(f"{picture.width / picture.height:.5g}")
+
+
 def heat_map(scores: np.ndarray, scale: ColourScale, most_bytes: int) -> bytes:
     """Encode a map [H, W] as PNG of the colours and opacities of `overlay`, to be laid over its image."""
     colours, opacity = ramp(np.linspace(0, 1, HEAT_LEVELS)[None])

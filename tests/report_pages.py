@@ -61,7 +61,7 @@ def write_page(
     title: str = "A page",
     threshold: float | None = None,
     bootstrap: Bootstrap | None = None,
-    p_values: Sequence[float] | None = None,
+    more: Sequence[dict] = (),
     **options,
 ) -> Path:
     run = Run(
@@ -76,6 +76,6 @@ def write_page(
     report = HtmlReport(run, to_picture, threshold)
     for result in results:
         add_images(report, result, **options)
-        report.class_done(result, p_values)
+        report.class_done(result, more)
     report.finish()
     return folder / PAGE

@@ -3,7 +3,11 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +22,11 @@ import test_sdp
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from engine import arrivals
 from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.forked import fork, wait_for
 from tests.scripts import record, run_calls
 from utils.errors import UserError
 
@@ -409,8 +415,10 @@ def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model
     }
     image, gone = bolts / "bolt" / "test" / "good" / "000.png", tmp_path / "gone.png"
     _, calls = record(tmp_path, "predict.sh", "-", "--cache_dir", model[5], **settings)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{image}\n{gone}\n".encode())))
-    assert run_calls(calls) == [1]
+    (tmp_path / "list.txt").write_text(f"{image}\n{gone}\n")
+    with (tmp_path / "list.txt").open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert run_calls(calls) == [1]
     assert "'steel bolt'" in (tmp_path / "my results" / "predict.log").read_text()
     assert list(lines(tmp_path / "my results")) == [str(image), str(gone)]
 
@@ -426,3 +434,124 @@ def test_another_config_of_the_same_weights_is_no_prediction_to_go_on_with(model
         run(other, tmp_path / "out", photographs, "--normal_dir", photographs, "--resume")
     with pytest.raises(UserError, match=r"calibration\.json was made with config_sha256"):
         run(other, tmp_path / "new", photographs, "--calibration", tmp_path / "out" / "calibration.json")
+
+
+@pytest.fixture
+def started(model, tmp_path):
+    """Starts predict.py in a process; gives a function that asks it, one that reads an answer, and one that ends it."""
+    (ask_end, ask), (answer, answer_end) = os.pipe(), os.pipe()
+    pids = []
+
+    def start(*arguments: object) -> tuple[Callable, Callable, Callable]:
+        def main() -> int:
+            os.dup2(ask_end, 0)
+            for end in (ask_end, ask, answer):
+                os.close(end)
+            sys.stdin = os.fdopen(0)
+            log = os.open(tmp_path / "stderr", os.O_WRONLY | os.O_CREAT)
+            os.dup2(log, 2)
+            arrivals.POLL, arrivals.PATIENCE = 0.05, 0.5
+            return predict.main([*map(str, arguments), "--num_workers", "0", *model])
+
+        with os.fdopen(answer_end, "w") as output:
+            pids.append(fork(main, output))
+        os.close(ask_end)
+        lines, to_ask = os.fdopen(answer), os.fdopen(ask, "w")
+
+        def end(by_signal: bool) -> tuple[int, str]:
+            os.kill(pids[0], signal.SIGINT) if by_signal else to_ask.close()
+            code, rest = wait_for(pids)[0], lines.read()
+            pids.clear()
+            return code, rest
+
+        return lambda text: print(text, file=to_ask, flush=True), lambda: json.loads(lines.readline()), end
+
+    yield start
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_program_that_waits_for_each_answer_gets_it(started, bolts, tmp_path):
+    good = bolts / "bolt" / "test" / "good" / "000.png"
+    ask, answer, end = started("-", "--threshold", "0")
+    for path in (good, tmp_path / "gone.png", good):
+        ask(path)
+        row = answer()
+        assert row["image_path"] == str(path)
+        assert ("regions" in row, "error" in row) == (path == good, path != good)
+    assert end(by_signal=False) == (1, "")
+    assert "2 images predicted; 1 could not be" in (tmp_path / "stderr").read_text()
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_is_watched_until_ctrl_c_and_what_was_done_is_not_done_again(started, bolts, tmp_path, model):
+    folder, out = tmp_path / "in", tmp_path / "in" / "out"
+    folder.mkdir()
+    content = (bolts / "bolt" / "test" / "good" / "000.png").read_bytes()
+    _, answer, end = started(folder, "--watch", "--save_path", out)
+    with (folder / "a.png").open("wb") as file:
+        file.write(content[:200])
+        file.flush()
+        time.sleep(0.3)  # so that it is read in vain
+        file.write(content[200:])
+    first = answer()
+    assert (first["image_path"], "error" in first) == (str(folder / "a.png"), False)
+    (folder / "broken.png").write_bytes(content[:200])
+    assert "cannot read the image" in answer()["error"]
+    shutil.copy(bolts / "bolt" / "test" / "square" / "000.png", folder / "a.png")
+    assert answer()["map_max"] != first["map_max"]
+    assert end(by_signal=True) == (1, "")
+    assert [Path(row["image_path"]).name for row in table(out)] == ["a.png", "broken.png"]
+    assert (out / "overlays" / "a.png.png").is_file()
+    assert "broken.png" in (out / "report.html").read_text()
+    (folder / "broken.png").unlink()
+    assert run(model, out, folder, "--resume") == 0
+    assert "1 images, of which 0 are to be predicted now" in (out / "predict.log").read_text()
+
+
+def test_one_image_is_answered_in_words(bolts, normal, model, tmp_path, capsys):
+    image = bolts / "bolt" / "test" / "square" / "000.png"
+    run(model, tmp_path / "raw", image)
+    row = lines(tmp_path / "raw")[str(image)]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{image}: no verdict without normal images")
+    assert f"map maximum {row['map_max']:.4g}\n  highest at x {row['peak_x']}, y {row['peak_y']}\n" in said
+    run(model, tmp_path / "sure", image, "--normal_dir", normal)
+    row = lines(tmp_path / "sure")[str(image)]
+    said = capsys.readouterr().out
+    kind = "anomalous" if row["is_anomalous"] else "normal"
+    assert said.startswith(f"{image}: {kind}, score {row['score']:.3g} (anomalous above 0), p-value")
+    region = row["regions"][0]
+    assert f"marked: x {region['x']} to {region['x'] + region['width']}, y {region['y']} to" in said
+    run(model, tmp_path / "more", bolts / "bolt")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_page_marks_and_links_and_names_what_could_not_be_read(junk, normal, model, tmp_path):
+    Image.new("RGB", (90, 30)).save(junk / "a:b #%.png")
+    run(model, tmp_path / "out", junk, "--normal_dir", normal, "--false_alarm_rate", "0.9")
+    page = (tmp_path / "out" / "report.html").read_text()
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    rows = {Path(image["image_path"]).name: image for image in data["images"]}
+    wide = rows["a:b #%.png"]
+    assert (data["threshold"], wide["href"]) == (0, "../junk/a%3Ab%20%23%25.png")
+    assert wide["picture"]["aspect"] == pytest.approx(3, rel=0.02)
+    assert {Path(path).name for path in data["unread"]} == {"text.png", "cut.jpg"}
+    regions = {Path(path).name: row.get("regions") for path, row in lines(tmp_path / "out").items()}
+    assert any(regions[name] for name in rows)
+    for name, row in rows.items():
+        assert row["picture"]["outline"].count("M") >= len(regions[name])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["in", "-", "--watch"], "--watch takes folders, not - for a list"),
+        (["in", "--watch", "--intensity", "auto"], "--intensity auto needs all images at once"),
+        (["-", "--save_maps"], "--save_maps needs a folder for the results: give --save_path"),
+    ],
+)
+def test_options_that_do_not_go_with_images_that_come_one_by_one(model, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        predict.main([*arguments, *model])
+    assert message in capsys.readouterr().err

@@ -108,14 +108,14 @@ class _LogFile(logging.FileHandler):
         super().handleError(record)
 
 
-def start_log(path: Path, *, append: bool = False) -> None:
-    """Send the log to stderr and to `path` in a locked folder, from an empty file on unless it is to be appended to.
+def start_log(path: Path | None, *, append: bool = False) -> None:
+    """Send the log to stderr and, if given, to `path` in a locked folder, from an empty file on unless appended to.
 
     Of several processes, all but the main one send their warnings to stderr only.
     """
     handlers, level, who = [logging.StreamHandler()], logging.WARNING, f"process {rank()}: "
     if is_main():
-        handlers.append(_LogFile(output_file(path), "a" if append else "w", "utf-8"))
+        handlers += [_LogFile(output_file(path), "a" if append else "w", "utf-8")] if path else []
         level, who = logging.INFO, ""
     for handler in handlers:
         handler.setFormatter(LogFormatter(f"%(asctime)s %(levelname)s {who}%(message)s"))

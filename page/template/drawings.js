@@ -6,7 +6,8 @@ const withSign = orDash((value) => `${percent(value)} %`);
 const small = orDash((value) => value.toPrecision(2));
 const number = orDash((value) => {
   const size = Math.abs(value); // scores are on any scale
-  return size && size < 0.1 ? value.toPrecision(3) : value.toFixed(size < 1000 ? 4 : 1);
+  if (size < 0.001) return size ? value.toExponential(1) : "0";
+  return size < 0.1 ? value.toPrecision(3) : value.toFixed(size < 1000 ? 4 : 1);
 });
 
 function make(tag, properties = {}, ...children) {
@@ -22,14 +23,15 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The picture of an image with its ground truth and, if wanted, its map. */
-function picture({ image, heat, outline }, withMap) {
+/** The picture of an image with its outlines and, if wanted, its map. */
+function picture({ image, heat, outline, aspect }, withMap) {
   const layer = (className, source) => make("img", { className, src: `data:${source}`, alt: "", decoding: "async" });
   const box = make("span", { className: "picture" }, layer("", `image/jpeg;base64,${image}`));
+  box.style.setProperty("--aspect", aspect ?? 1);
   if (withMap) box.append(layer("heat", `image/png;base64,${heat}`));
   if (outline) {
     const lines = ["edge", "line"].map((kind) => svg("path", { class: kind, d: outline }));
-    box.append(svg("svg", { class: "outline", viewBox: "0 0 512 512", "aria-hidden": "true" }, ...lines));
+    box.append(svg("svg", { class: "outline", viewBox: "0 0 512 512", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines));
   }
   return box;
 }

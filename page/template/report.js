@@ -44,7 +44,8 @@ const inClass = (one = chosenClass()) => images.filter((image) => !one || image.
 const byLabel = (some) => [...LABELS]
   .map(([key, label]) => ({ label, scores: some.filter((image) => image.label === key).map(({ score }) => score) }))
   .filter(({ scores }) => scores.length);
-const outcome = (image) => outcomeAt(state.threshold, image);
+const exceeds = data.threshold !== null;
+const outcome = (image) => outcomeAt(state.threshold, exceeds, image);
 const link = (text, onclick) => make("button", { className: "link", onclick }, text);
 
 /** An image's outcome in a pill, coloured if it is wrong. */
@@ -152,7 +153,7 @@ function showColours() {
   for (const line of document.querySelectorAll(".colours")) {
     line.replaceChildren(make("span", {}, `Colours of a map: ${low} `,
       make("img", { src: `data:image/png;base64,${data.colours}`, alt: "uncoloured, green, yellow, red, dark red" }),
-      ` ${high}`), ...(outlined ? [make("span", { className: "truth-key" }, "ground truth")] : []));
+      ` ${high}`), ...(outlined ? [make("span", { className: "truth-key" }, data.outlines.toLowerCase())] : []));
   }
 }
 
@@ -164,6 +165,13 @@ function thumb(image) {
     picture(image.picture, false), picture(image.picture, true));
 }
 
+/** An image's name, which enlarges it, and a link to its file if there is one. */
+function named(image) {
+  const name = link(image.image_path, () => view(image));
+  return image.href ? make("span", {}, name, " ", make("a", { href: image.href, target: "_blank", rel: "noopener",
+    title: "Open the file" }, "file")) : name;
+}
+
 const figure = (key, title, hint, format = number) => ({ key, title, hint, className: "number", down: true,
   value: (image) => image[key] ?? -Infinity, cell: (image) => format(image[key]) });
 const some = (key) => images.some((image) => image[key] != null);
@@ -171,7 +179,7 @@ const COLUMNS = [
   { title: "Picture and map", hint: "The image, and with its map laid over: click to enlarge",
     cell: (image) => (image.thumb ??= thumb(image)) }, // kept, as decoding it again flickers
   { key: "name", title: "Name", className: "name",
-    value: (image) => image.image_path, cell: (image) => link(image.image_path, () => view(image)) },
+    value: (image) => image.image_path, cell: (image) => named(image) },
   several && { key: "class", title: "Class", value: (image) => image.class_name, cell: (image) => image.class_name },
   labelled && { key: "label", title: "Label", down: true,
     value: (image) => image.label ?? -1, cell: (image) => LABELS.get(image.label) },
@@ -224,6 +232,8 @@ function view(image) {
   at("viewer-picture").replaceChildren(image.picture ? picture(image.picture, true)
     : make("p", { className: "quiet" }, "The page holds no picture of this image."));
   at("viewer-name").textContent = image.image_path;
+  at("viewer-file").hidden = !image.href;
+  at("viewer-file").href = image.href ?? "";
   at("viewer-facts").replaceChildren(...COLUMNS.slice(2) // all but the picture and the name
     .flatMap(({ title, hint, cell }) => [make("dt", { title: hint ?? "" }, title), make("dd", {}, cell(image))]));
   const place = rows.indexOf(image);
@@ -258,7 +268,7 @@ function showAll() {
   const typed = at("threshold-value");
   if (document.activeElement !== typed) typed.value = Number(state.threshold.toPrecision(5));
   at("best").disabled = bestThreshold(inClass()) === null;
-  const counts = countOutcomes(inClass(), state.threshold);
+  const counts = countOutcomes(inClass(), state.threshold, exceeds);
   const rates = ratesOf(counts);
   showHistogram();
   showCounts(counts, rates);
@@ -300,6 +310,10 @@ function fillControls() {
   at("class-label").hidden = !several;
   at("calibrated").hidden = data.threshold === null;
   for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
+  for (const text of document.querySelectorAll(".outlines")) text.textContent = data.outlines;
+  at("unread-section").hidden = !Object.keys(data.unread).length;
+  document.querySelector("#unread tbody").append(...Object.entries(data.unread).map((row) =>
+    make("tr", {}, ...row.map((text) => make("td", {}, text)))));
   const options = (pairs) => pairs.map(([value, text]) => new Option(text, value));
   const classes = data.classes.map(({ name }, index) => [index, name]);
   at("class").append(...options(several ? [["", "all"], ...classes] : classes));

@@ -1,4 +1,7 @@
-/* What follows from scores and labels alone. An image is predicted anomalous if its score reaches the threshold. */
+/*
+ * What follows from scores and labels alone. An image is predicted anomalous if its score reaches the threshold, or,
+ * as a calibration has it, exceeds it.
+ */
 
 const OUTCOMES = {
   TP: "true positive", FP: "false positive", FN: "false negative", TN: "true negative",
@@ -6,16 +9,16 @@ const OUTCOMES = {
 };
 
 /** Its key in OUTCOMES: one of the first four for an image with a label. */
-function outcomeAt(threshold, { score, label }) {
-  const positive = score >= threshold;
+function outcomeAt(threshold, exceeds, { score, label }) {
+  const positive = exceeds ? score > threshold : score >= threshold;
   if (label === null) return positive ? "+" : "-";
   return (positive === (label === 1) ? "T" : "F") + (positive ? "P" : "N");
 }
 
 /** How many images have each outcome. */
-function countOutcomes(images, threshold) {
+function countOutcomes(images, threshold, exceeds) {
   const counts = Object.fromEntries(Object.keys(OUTCOMES).map((key) => [key, 0]));
-  for (const image of images) counts[outcomeAt(threshold, image)]++;
+  for (const image of images) counts[outcomeAt(threshold, exceeds, image)]++;
   return counts;
 }
 

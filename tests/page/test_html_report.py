@@ -93,7 +93,7 @@ def test_images_know_how_wrongly_they_are_ranked(tmp_path):
 
 def test_predictions_have_p_values_and_a_threshold(tmp_path):
     result = class_result("photos", [None, None], [0.25, 0.5])
-    path = write_page(tmp_path, [result], threshold=0.4, p_values=[0.5, 0.01])
+    path = write_page(tmp_path, [result], threshold=0.4, more=[{"p_value": 0.5}, {"p_value": 0.01}])
     data = Page(path).data
     assert data["threshold"] == 0.4
     assert [row["p_value"] for row in data["images"]] == [0.5, 0.01]

@@ -228,7 +228,7 @@ def test_kinds_of_anomaly_are_folded_below_the_measures(opened):
 
 def test_without_labels_predictions_are_counted_from_the_calibrated_threshold(opened):
     result = class_result("photos", [None] * 3, [0.1, 0.5, 0.6])
-    shown = opened(result, threshold=0.4, p_values=[0.5, 0.011, 0.02])
+    shown = opened(result, threshold=0.4, more=[{"p_value": value} for value in (0.5, 0.011, 0.02)])
     assert shown.counts == ["2", "1"]
     assert shown.names == ["2", "1", "0"]
     assert shown.texts("#images tbody tr:first-child td")[2:] == ["anomalous", "0.6000", "0.5000", "0.2500", "0.020"]

@@ -160,6 +160,12 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     return sorted(regions, key=lambda region: -region["peak"])
 
 
+def peak_of(anomaly_map: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
+    """Find where a map [H, W] is highest, as x and y in a photograph of `size` (width, height)."""
+    row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+    return int((column + 0.5) * size[0] / anomaly_map.shape[1]), int((row + 0.5) * size[1] / anomaly_map.shape[0])
+
+
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
     """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
     return cv2.resize(255 * (anomaly_map > threshold).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,40 @@
+"""Work in threads beside the main one, and what follows it in order."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Background:
+    """Does jobs in threads and, one after the other in the order of the calls, what follows each.
+
+    What goes wrong in one is raised by a later call. What has not begun when the block ends is not done.
+    """
+
+    def __init__(self, threads: int, most: int) -> None:
+        """`most`: how many jobs may be under way before `do` waits for the first of them."""
+        self.workers, self.follower = ThreadPoolExecutor(threads, "worker"), ThreadPoolExecutor(1, "follower")
+        self.most, self.pending = most, deque[Future]()
+
+    def do(self, job: Callable[[], T], then: Callable[[T], object]) -> None:
+        """Do a job, and then what follows, with what it gave."""
+        future = self.workers.submit(job)
+        self.pending.append(self.follower.submit(lambda: then(future.result())))
+        while len(self.pending) > self.most or (self.pending and self.pending[0].done()):
+            self.pending.popleft().result()
+
+    def wait(self) -> None:
+        """Wait until all is done."""
+        while self.pending:
+            self.pending.popleft().result()
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for pool in (self.workers, self.follower):
+            pool.shutdown(cancel_futures=True)
