@@ -19,6 +19,7 @@ DOMAIN=${DOMAIN:-industrial}              # industrial or medical: whose prompts
 NORMAL_DIR=${NORMAL_DIR:-}                # folder of normal images to set the thresholds by; empty: none
 FALSE_ALARM_RATE=${FALSE_ALARM_RATE:-0.05}   # share of normal images that may be called anomalous
 SAVE_PATH=${SAVE_PATH:-results/predict}   # results go there
+WATCH=${WATCH:-}                          # 1: go on with images that come into the folder, until Ctrl-C
 
 # ---- Method --------------------------------------------------------------------------------------------------
 METHOD=${METHOD:-sdp}                     # sdp, sdp_plus or dp_clip
@@ -39,4 +40,5 @@ NPROC=${NPROC:-}                          # processes that share the work, each 
 
 source "$PROJECT/utils/scripts.sh"
 options_from object domain normal_dir false_alarm_rate save_path method checkpoint
+[[ -z $WATCH ]] || options+=(--watch)
 launch "$PROJECT/predict.py" "${options[@]}" "$@"

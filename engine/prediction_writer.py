@@ -81,9 +81,10 @@ class PredictionWriter:
         sample = self._sample()
         self.expected = SAMPLE if self.is_streamed else len(sample)  # photographs before the colours are known
         known = [path for path in (self.rows if self.is_streamed else self.paths) if path in self.rows]
-        if again := [path for path in known if path in sample or not self._is_done(path)]:
-            logger.info(AGAIN, len(again))
-            for path in again:
+        self.again = {path for path in known if path in sample or not self._is_done(path)}  # if they come
+        if self.again and not self.is_streamed:
+            logger.info(AGAIN, len(self.again))
+            for path in self.again:
                 del self.rows[path]
         write_text(self.folder / LINES, "".join(f"{json.dumps(row)}\n" for row in self.rows.values()))
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
@@ -100,12 +101,13 @@ class PredictionWriter:
     @property
     def done(self) -> dict[str, FileRecord | None]:
         """By path, the files that are answered already."""
-        return {path: row.get("file") for path, row in self.rows.items()}
+        return {path: row.get("file") for path, row in self.rows.items() if path not in self.again}
 
     def known(self, arrival: Arrival) -> Row | None:
         """Give what is known of a photograph already, if its file is still the same."""
-        row = self.rows.get(str(arrival.path), {"error": "it is new"})
-        return None if row.get("error") or row.get("file") != arrival.file else row
+        path = str(arrival.path)
+        row = None if path in self.again else self.rows.get(path)
+        return row if row and row.get("error") is None and row.get("file") == arrival.file else None
 
     def write(self, arrival: Arrival, found: Prediction | UserError | Row) -> None:
         """Write the results of a photograph, or why it could not be predicted; of what is known, say it again."""
@@ -195,6 +197,7 @@ class PredictionWriter:
 
     def _write_line(self, row: Row) -> None:
         self.rows[row["image_path"]] = row
+        self.again.discard(row["image_path"])
         try:
             with output_file(self.folder / LINES).open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(row, allow_nan=False)}\n")  # to be found even if the run ends here

@@ -21,6 +21,9 @@ RAMP_START = 135  # the part of the Turbo colour map used, from green over yello
 GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
 SHEET_COLUMNS = 4  # images of a class on the contact sheet
+# Of photographs as small as by zlib's default level, and seven times as fast; older versions choose the filter.
+PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
 PANEL_WIDTH = 480  # pixels, on the contact sheet
 SHEET_SIDE = (PANEL_WIDTH - 2 * GAP) // 3  # pixels at most, of a picture on it
 PANEL_TITLES = ("picture", "map", "truth")
@@ -156,8 +159,9 @@ def colour_legend(width: int) -> np.ndarray:
 
 def save_png(path: str | Path, array: np.ndarray) -> None:
     """Write a picture ([H, W, 3] or [H, W], uint8) as PNG, atomically."""
+    content = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array, PNG)[1]
     with atomic_open(path, "wb") as file:
-        Image.fromarray(array).save(file, "PNG")
+        file.write(content)
 
 
 def save_map(path: str | Path, anomaly_map: np.ndarray) -> None:
