@@ -450,7 +450,7 @@ def started(model, tmp_path):
             sys.stdin = os.fdopen(0)
             log = os.open(tmp_path / "stderr", os.O_WRONLY | os.O_CREAT)
             os.dup2(log, 2)
-            arrivals.POLL, arrivals.PATIENCE = 0.05, 0.5
+            arrivals.POLL, arrivals.PATIENCE = 0.05, 2.0
             return predict.main([*map(str, arguments), "--num_workers", "0", *model])
 
         with os.fdopen(answer_end, "w") as output:

@@ -242,6 +242,18 @@ def test_without_labels_predictions_are_counted_from_the_calibrated_threshold(op
     assert not any(box.is_displayed() for box in shown.browser.find_elements("css selector", ".truth"))
 
 
+def test_a_calibrated_threshold_is_to_be_exceeded_and_files_are_linked(opened, tmp_path):
+    result = class_result("photos", [None] * 2, [0, 0.5])
+    shown = opened(result, threshold=0, more=[{"href": "a%3Ab.png"}, {"href": "b.png"}])
+    assert shown.counts == ["1", "1"]
+    assert shown.one("#start").text == "Calibrated threshold: 0"
+    links = [link.get_attribute("href") for link in shown.browser.find_elements("css selector", "#images a")]
+    assert links == [f"{tmp_path.as_uri()}/b.png", f"{tmp_path.as_uri()}/a%3Ab.png"]
+    shown.one(".thumb").click()
+    assert shown.one("#viewer-file").get_attribute("href") == links[0]
+    assert not shown.one("#unread-section").is_displayed()
+
+
 @pytest.mark.parametrize("label", [None, 0, 1])
 def test_one_image_is_enough(opened, label):
     shown = opened(class_result("photo", [label], [0.5]))
