@@ -27,7 +27,7 @@ from utils.runtime import environment, git_commit, locked, seed_everything, star
 
 logger = logging.getLogger(__name__)
 
-CALIBRATED = "calibrated on %d normal images: at most %.1f %% of normal images are called anomalous"
+CALIBRATED = "calibrated on %d normal images%s: at most %.1f %% of normal images are called anomalous"
 
 
 def predict(options: PredictionOptions) -> int:
@@ -70,12 +70,12 @@ def predict(options: PredictionOptions) -> int:
             own = replace(predictor.options, save_path=folder)
             writer = PredictionWriter(own, settings, given, calibration, predictor.notes)
         if (calibration := writer.calibration) is not None:
-            logger.info(CALIBRATED, len(calibration.map_max), 100 * calibration.promised_rate)
-            if calibration.shortcoming:
-                logger.warning("%s", calibration.shortcoming)
+            kept, percent = folder and f", kept in {folder / 'calibration.json'}", 100 * calibration.promised_rate
             if folder is not None:
                 calibration.save(folder / "calibration.json")
-                logger.info("the calibration is kept in %s", folder / "calibration.json")
+            logger.info(CALIBRATED, len(calibration.map_max), kept or "", percent)
+            if calibration.shortcoming:
+                logger.warning("%s", calibration.shortcoming)
         if options.normal_memory and folder is not None:
             save_memory(folder / FILE, predictor.memory, predictor.origin)
         with writer:
