@@ -135,7 +135,7 @@ def _collect(
     options: ReproductionOptions, parts: Sequence[Part], failed: Mapping[str, str], left_out: Sequence[str]
 ) -> None:
     """Write RESULTS.md from all results that are there, and say what is not."""
-    missing = [f"{part.name}: {failed.get(part.name, 'not run yet')}" for part in parts if part.todo()]
+    missing = [f"{part.name}: {failed.get(part.name, 'not done yet')}" for part in parts if part.todo()]
     folders = [folder for table in get_args(Table) if (folder := options.save_path / table).is_dir()]
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(UserError):  # there may be no results
         collect(folders, None)

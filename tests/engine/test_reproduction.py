@@ -229,7 +229,7 @@ def test_what_failed_is_said_the_rest_is_run_and_a_second_run_makes_up_for_it(
         reproduced(stopped)
     assert stopped.called == ["train_sdp_plus", "test_sdp_plus"]
     text = (tmp_path / "out" / "RESULTS.md").read_text()
-    assert "- missing: tests of SDP+ on demo, demo: not run yet" in text
+    assert "- missing: tests of SDP+ on demo, demo: not done yet" in text
 
     last = Programs()
     assert reproduced(last) == 0
