@@ -1,7 +1,6 @@
 """report.html in a headless Chromium; skipped where there is no Chromium with its driver, or no selenium."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.browser import chromium
 from tests.report_pages import NASTY, class_result, write_page
 from utils.measures.bootstrap import Bootstrap
 
@@ -16,22 +16,7 @@ webdriver = pytest.importorskip("selenium.webdriver")
 keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 LABELS, SCORES = [0, 0, 0, 1, 1, 1], [0.1, 0.8, 0.2, 0.9, 0.3, 1.0]  # 1 and 4 are the wrong ones
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("there is no Chromium, or no chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, "--window-size=1300,1000"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
+browser = pytest.fixture(chromium, scope="module")
 
 
 @pytest.fixture
