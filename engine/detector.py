@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ from datasets.images import ImageSource
 from datasets.intensity import find_range
 from datasets.photographs import find_photographs
 from engine.calibration import Calibration, read_calibration
+from engine.loading import Loader, backbone_from_options
 from engine.normal_memory import make_memory
 from engine.options import named_backbone
 from engine.predicted import Prediction
@@ -72,7 +73,13 @@ class Detector:
     """
 
     def __init__(
-        self, method: str, *, backbone: str | Path | None = None, saved: str | Path | None = None, **options: Any
+        self,
+        method: str,
+        *,
+        backbone: str | Path | None = None,
+        saved: str | Path | None = None,
+        load: Loader = backbone_from_options,
+        **options: Any,
     ) -> None:
         given = {name: value for name, value in (*options.items(), ("model", backbone)) if value is not None}
         file = None if saved is None else read_detector(Path(saved))
@@ -87,7 +94,7 @@ class Detector:
             raise UserError("--intensity auto needs all images at once: give full or LO,HI")
         intensity, _ = find_range(self.options.intensity, [])
         with torch.random.fork_rng(devices=[]):  # as adapters draw weights before their own are loaded
-            self.predictor = Predictor(self.options, intensity, file)
+            self.predictor = Predictor(self.options, intensity, file, load)
         self.calibration: Calibration | None = file and file.record.calibration
         if self.options.calibration is not None:
             self.calibration = read_calibration(self.options.calibration, self.predictor.origin)
@@ -106,6 +113,24 @@ class Detector:
             if isinstance(prediction, UserError):
                 raise prediction
             found.append(prediction)
+        return self._results(found)
+
+    def each(
+        self, images: Iterable[ImageSource] | str | Path, advance: Callable[[], object] = lambda: None
+    ) -> list[Result | UserError]:
+        """Predict as a call does, with the error in the place of each picture that cannot be predicted.
+
+        What is done after each picture is called by `advance`, as of a bar of progress.
+        """
+        found: list[Prediction | UserError] = []
+        for _, prediction in self._predict(_listed(images), self.predictor):
+            found.append(prediction)
+            advance()
+        results = iter(self._results([one for one in found if isinstance(one, Prediction)]))
+        return [next(results) if isinstance(one, Prediction) else one for one in found]
+
+    def _results(self, found: Sequence[Prediction]) -> list[Result]:
+        """What is said of pictures that were given together."""
         calibration, threshold = self.calibration, self.options.threshold
         if calibration is not None:
             scale, threshold = calibration.scale, calibration.pixel_threshold

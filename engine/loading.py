@@ -1,7 +1,7 @@
 """From resolved options to a device, a backbone on it, its text features, and the form of an image adapter."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=PromptOptions)
 
+Loader = Callable[[BackboneOptions, Fidelity, torch.device], Backbone]  # see `backbone_from_options`
 OF_A_BACKBONE = ("pretrained", "image_size", "features_list")  # options that mean one model only
 
 

@@ -19,6 +19,7 @@ from datasets.registry import get_spec
 from engine.calibration import IMAGES, LEAST, Calibration, difference
 from engine.detectors import METHODS
 from engine.loading import (
+    Loader,
     as_trained,
     backbone_from_options,
     differences,
@@ -60,7 +61,11 @@ class Predictor:
     versions: Mapping[str, str] = {}  # of what runs it beside PyTorch
 
     def __init__(
-        self, options: DetectorOptions, intensity: Range | None = None, saved: SavedDetector | None = None
+        self,
+        options: DetectorOptions,
+        intensity: Range | None = None,
+        saved: SavedDetector | None = None,
+        load: Loader = backbone_from_options,
     ) -> None:
         method = METHODS[options.method]()
         if method.read is None and options.checkpoint is not None:
@@ -80,7 +85,7 @@ class Predictor:
         if saved is not None and saved.record.prompts is not None:
             options = with_prompts(options, saved.record.prompts, saved.path)
         prompts = read_prompts(options.prompts)
-        backbone = backbone_from_options(options, fidelity, find_device(options.device))
+        backbone = load(options, fidelity, find_device(options.device))
         trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
         if saved is not None:
             text = {options.object: saved.text.to(backbone.device)}
