@@ -27,10 +27,7 @@ def run_forked(*mains: Main) -> tuple[list[int], str]:
 
 def run_shared(processes: int, main: Main) -> tuple[list[int], str]:
     """Run one program in several processes that share its work, as torchrun starts them; returns as `run_forked`."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    of_all = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests"}
+    of_all = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "tests"}
     of_all |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         numbers = map(str, range(processes))
@@ -38,6 +35,13 @@ def run_shared(processes: int, main: Main) -> tuple[list[int], str]:
         codes = wait_for(pids, together=True)
         output.seek(0)
         return codes, output.read()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: str) -> int:

@@ -35,7 +35,7 @@ import torch
 from models.checkpoints import read_checkpoint
 from tests import small_data, tiny_clip
 from tests.faults import PRELOADED, READERS, broken_files
-from tests.forked import run_forked
+from tests.forked import free_port, run_forked
 from utils.arguments import non_negative_int, positive_int
 from utils.errors import run
 
@@ -108,7 +108,8 @@ class Ground:
     def __init__(self, folder: Path) -> None:
         self.folder, self.work = folder, folder / "work"
         self.junk, self.refused = folder / "junk", folder / "refused"
-        for name in (*PRELOADED, "engine.saved_maps", "engine.doctor", "engine.exporting", "demo.draw"):
+        late = ("engine.saved_maps", "engine.doctor", "engine.exporting", "engine.inspection", "demo.draw", "gradio")
+        for name in (*PRELOADED, *late):
             importlib.import_module(name)
         config, weights = tiny_clip.save(folder / "model")
         prompts = folder / "prompts.json"
@@ -143,6 +144,7 @@ class Ground:
             ("evaluate", {"published": found / "test_sdp"}),
             ("export", {**model, "output": "nut.onnx", "features_list": 1}),
             ("doctor", {**run, "dataset": "mvtec", "data_path": bolts}),
+            ("app", {**model, "port": free_port()}),
             ("data.build", {"command": "mvtec", "root": bolts, "out": "meta.json"}),
             ("data.few_shot", {"dataset": "mvtec", "root": bolts, "shot": 1, "out": "few.jsonl"}),
             ("demo.draw", {**drawn, "root": "drawn"}),
@@ -286,6 +288,8 @@ def _run_program(case: Case, folder: Path) -> int | None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.modules["__main__"] = types.ModuleType("__main__")  # which a process that the program spawns need not import
     sys.argv = [f"{case.program.rpartition('.')[2]}.py", *case.arguments]
+    if case.program == "app":  # which would serve its page without end
+        importlib.import_module("gradio").Blocks.block_thread = lambda page: None
     return importlib.import_module(case.program).main()
 
 

@@ -168,6 +168,7 @@ ProcessCount = Annotated[int, _checked(int, lambda value: 1 <= value <= 256, "a 
 WorkerCount = Annotated[int, _checked(int, lambda value: 0 <= value <= 256, "a whole number from 0 to 256")]
 Side = Annotated[int, _checked(int, lambda value: 1 <= value <= 1 << 15, "a whole number from 1 to 32768")]
 TileSide = Annotated[int, _checked(int, lambda value: 16 <= value <= 1 << 15, "a whole number from 16 to 32768")]
+Port = Annotated[int, _checked(int, lambda value: 1 <= value < 1 << 16, "a whole number from 1 to 65535")]
 Overlap = Annotated[float, _checked(float, lambda value: 0 <= value <= 0.9, "a number from 0 to 0.9")]
 Scale = Annotated[float, _checked(float, lambda value: 0.01 <= value <= 16, "a number from 0.01 to 16")]
 Sigma = Annotated[float, _checked(float, lambda value: 0 <= value <= 1000, "a number from 0 to 1000")]

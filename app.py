@@ -1,0 +1,39 @@
+"""Show a page to inspect pictures on: verdicts, heat maps and marked regions, in a browser.
+
+    python app.py                                   # the demonstration model, with pictures to try it on
+    python app.py --model vit-l-14-336 --object "metal nut" --normal_dir good_ones
+    python app.py --method sdp_plus --checkpoint results/on_visa/epoch_5.pth --port 8000
+
+It is at http://127.0.0.1:7860, for this machine alone unless --host says otherwise, and asks nothing of the network. It
+needs gradio: pip install -r requirements-extras.txt
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from utils.errors import run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the page until Ctrl-C."""
+    from engine.page_options import PageOptions  # in here, where Ctrl-C is seen to
+    from utils.arguments import parse
+
+    options = parse(PageOptions, __doc__, arguments)
+    from engine.app_page import Example, check, serve
+    from utils.names import log_to_terminal
+
+    check(options)
+    log_to_terminal()
+    from demo.examples import draw_examples  # only now, as OpenCV takes long to import, and PyTorch longer
+
+    with TemporaryDirectory() as name:
+        folder, is_demo = Path(name), options.model in (None, "demo") and options.checkpoint is None
+        drawn = draw_examples(folder) if is_demo else ()
+        examples = [Example(one.pictures, one.object, one.normal, 2 / (len(one.normal) + 1)) for one in drawn]
+        serve(options, examples, folder)
+
+
+if __name__ == "__main__":
+    run(main)
