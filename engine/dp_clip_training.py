@@ -22,6 +22,7 @@ from models.losses import MomentumPrototypes
 from utils.distributed import sum_gradients, sum_over_processes
 
 DECAY = 0.5  # of the learning rate, at each milestone
+BLANK = 1e-3  # a tap whose loss is that of a blank map, but for this share of it, counts as blank
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,6 +93,17 @@ class DPClipTraining(Training):
         self.optimizer.zero_grad()
         if self.scaler.get_scale() >= scale:  # or the step was passed over
             self.scheduler.step()
+
+    def doubts(self, epoch: int) -> Iterable[str]:
+        """Name the taps that call no pixel anomalous: they hardly learn any more, as their probabilities are all 0."""
+        blank = self.log.epoch_mean(epoch, "blank_tap")
+        for number, block in enumerate(self.backbone.features_list, 1):
+            mean = self.log.epoch_mean(epoch, f"tap_{number}")
+            if abs(mean - blank) <= BLANK * blank:
+                yield (
+                    f"tap {number}, after block {block}, calls no pixel anomalous any more: its loss in epoch {epoch}, "
+                    f"{mean:.4f}, is that of a blank map; start anew with a lower --learning_rate"
+                )
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         entries = {OPTIMIZER: self.optimizer.state_dict(), "settings": self.trained.settings.record}

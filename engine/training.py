@@ -151,6 +151,10 @@ class Training(ABC):
         load_into(self.trained, state[KEYS[self.method]], path, "the adapters in training")
         self.optimizer.load_state_dict(state[self.optimizer_key])
 
+    def doubts(self, epoch: int) -> Iterable[str]:
+        """Say what the losses of an epoch show to go wrong, a sentence each."""
+        return ()
+
     def validate(self, epoch: int) -> Measures | None:
         """Measure what is trained after an epoch; None if there is nothing to validate on."""
         return None
@@ -255,6 +259,8 @@ def _run_epochs(training: Training, arguments: Mapping[str, Any]) -> None:
             means = ", ".join(f"{name} {log.epoch_mean(epoch, name):.4f}" for name in losses)
             rate = training.optimizer.param_groups[0]["lr"]
             logger.info("epoch %d of %d: %s; learning rate %g", epoch, options.epochs, means, rate)
+        for sentence in training.doubts(epoch):
+            logger.warning("%s", sentence)
         if not all(parameter.isfinite().all() for parameter in training.trained.parameters()):
             what = f"after epoch {epoch} the trained parameters are not finite"
             raise UserError(f"{what}: {training.remedy}; {training.last_good}")

@@ -178,22 +178,30 @@ def training_loss(
 ) -> dict[str, Tensor]:
     """Loss of a batch and its parts, of the image label, of the pixels and of the decoupling (not weighted).
 
-    The batch's means are shown to the prototypes, whose update is left to the caller.
+    Then the pixels' by tap, `tap_1` first, and that of a tap which calls no pixel anomalous, `blank_tap`. The batch's
+    means are shown to the prototypes, whose update is left to the caller.
     """
     anomalous = token_labels(masks, upsampling.shape[1])
-    segmentation = decoupling = features.det.new_zeros(())
+    decoupling, taps = features.det.new_zeros(()), []
     for seg in features.seg:
         probability = anomalous_probabilities(anomalous_logits(seg, text), upsampling)
-        segmentation = segmentation + focal_loss(probability, masks)
-        segmentation = segmentation + dice_loss(1 - probability, ~masks) + dice_loss(probability, masks)
+        taps.append(_segmentation_loss(probability, masks))
         means = state_means(seg, anomalous)
         if means is not None:
             decoupling = decoupling + decoupling_loss(means, prototypes.values)
             prototypes.see(means)
     similarity = (features.det[:, None] @ text)[:, 0]  # [B, 2]
     classification = F.cross_entropy(similarity, labels)
+    segmentation = torch.stack(taps).sum()
     total = classification + segmentation + decoupling_weight * decoupling
-    return {"loss": total, "classification": classification, "segmentation": segmentation, "decoupling": decoupling}
+    parts = {"loss": total, "classification": classification, "segmentation": segmentation, "decoupling": decoupling}
+    by_tap = {f"tap_{number}": loss for number, loss in enumerate(taps, 1)}
+    return parts | by_tap | {"blank_tap": _segmentation_loss(torch.zeros_like(probability), masks)}
+
+
+def _segmentation_loss(anomalous: Tensor, masks: Tensor) -> Tensor:
+    """Loss of the probability [B, S, S] that a pixel is anomalous; `masks` are bool."""
+    return focal_loss(anomalous, masks) + dice_loss(1 - anomalous, ~masks) + dice_loss(anomalous, masks)
 
 
 def anomaly_maps(seg: Sequence[Tensor], text: Tensor, matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,18 @@ def test_training_leaves_everything_it_should(bolts, model, tmp_path):
     log = (out / "train.log").read_text()
     assert "on 8 images for 5 epochs, in released fidelity" in log
     assert "epoch 5 of 5: loss" in log
+    assert "calls no pixel anomalous" not in log
     assert str(out / "image_adapter.pth") in log
+
+
+def test_a_tap_that_has_become_blank_is_named(bolts, model, tmp_path):
+    train_dp_clip.main(options(bolts, model, tmp_path / "run", "--learning_rate", "0.1"))
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert re.findall(r"WARNING tap (\d), after block (\d), calls no pixel anomalous", log) == [
+        ("1", "2"),
+        ("2", "4"),
+        ("4", "8"),
+    ]
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])

@@ -34,7 +34,7 @@ class TrainingLog:
         if not is_main():
             return
         if self.steps:
-            write_csv(folder / "loss.csv", self.steps[0].keys(), self.steps)
+            write_csv(folder / "loss.csv", self.steps[-1].keys(), self.steps)
             self._draw_losses(folder / "loss.png")
         if self.validations:
             write_csv(folder / "validation.csv", self.validations[0].keys(), self.validations)

@@ -20,6 +20,7 @@ from tests.compare import ROUNDING, relative_error
 from tests.plain_dp_clip import plain_features, plain_losses, plain_maps
 
 CLASSES = ["bottle", "metal_nut"]
+LOSSES = ("loss", "classification", "segmentation", "decoupling")
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_five_training_steps_meet_the_goldens(backbone, dp_clip_golden, text, ac
             backbone.clip.visual, adapter, tiny_clip.images(), activation_checkpointing=activation_checkpointing
         )
         loss = training_loss(features, both, labels, tiny_clip.masks(), adapter_upsampling(backbone), prototypes, 0.1)
-        total, *parts = loss.values()
+        total, *parts = (loss[name] for name in LOSSES)
         total.backward()
         norm = torch.stack([parameter.grad.norm() for parameter in adapter.parameters()]).norm()
         steps.append([value.item() for value in (*parts, total, norm)])
@@ -191,11 +192,25 @@ def test_training_loss_is_its_definition_written_out(backbone, text):
     features = encode(backbone, tiny_adapter.load(backbone), images)
     both, labels = torch.stack([text[name] for name in CLASSES]), torch.tensor([1, 0])
     upsampling, prototypes = adapter_upsampling(backbone), MomentumPrototypes(0.999)
-    total, *parts = training_loss(features, both, labels, masks, upsampling, prototypes, 0.25).values()
+    losses = training_loss(features, both, labels, masks, upsampling, prototypes, 0.25)
+    total, *parts = (losses[name] for name in LOSSES)
     for found, expected in zip(parts, plain_losses(features, both, labels, masks), strict=True):
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
     expected = parts[0] + parts[1] + 0.25 * parts[2]
     assert float(total) == pytest.approx(float(expected))
+
+
+def test_losses_of_the_taps_add_up_and_a_blank_map_has_that_of_a_blank_tap(backbone, text):
+    features = encode(backbone, tiny_adapter.load(backbone))
+    both = torch.stack([text[name] for name in CLASSES])
+    normal = F.normalize(both[..., 0] - both[..., 1], dim=-1)[:, None].expand_as(features.seg[1])
+    features = features._replace(seg=[features.seg[0], normal, *features.seg[2:]])
+    rest = adapter_upsampling(backbone), MomentumPrototypes(0.999), 0.1
+    found = training_loss(features, both, torch.tensor([1, 0]), tiny_clip.masks(), *rest)
+    taps = [float(found[f"tap_{number}"]) for number in (1, 2, 3, 4)]
+    assert sum(taps) == pytest.approx(float(found["segmentation"]))
+    blank = pytest.approx(float(found["blank_tap"]), rel=1e-4)
+    assert [loss == blank for loss in taps] == [False, True, False, False]
 
 
 def test_a_batch_of_normal_images_has_no_decoupling_loss(backbone, text):
