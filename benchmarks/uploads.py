@@ -1,7 +1,7 @@
 """Times what the page of app.py does for several pictures against the model alone, on batches in memory.
 
-    python benchmarks/page.py                                           # ViT-B-16-plus-240, 240 px
-    python benchmarks/page.py --model ViT-L-14-336 --device cuda --batch_size 16
+    python benchmarks/uploads.py                                           # ViT-B-16-plus-240, 240 px
+    python benchmarks/uploads.py --model ViT-L-14-336 --device cuda --batch_size 16
 
 The weights are random, and so are the pictures: JPEG files of `size` x `size` pixels, which the page reads, predicts
 and draws with their maps.
