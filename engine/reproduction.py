@@ -22,6 +22,7 @@ from utils.errors import UserError, some_of
 from utils.files import sha256_of, write_text
 from utils.names import shown
 from utils.results import markdown_table
+from utils.runtime import locked
 
 LAUNCH = ("bash", "-c", 'source "$0"; launch "$@"', str(PROJECT / "utils" / "scripts.sh"))  # in `NPROC` processes
 
@@ -38,14 +39,15 @@ def reproduce(options: ReproductionOptions) -> int:
     if options.plan:
         return 0
     failed: dict[str, str] = {}
-    try:
-        for number, part in enumerate(todo, start=1):
-            _say(f"\n== {number} of {len(todo)}: {part.name}")
-            if (reason := _run(part)) is not None:
-                failed[part.name] = reason
-                _say(f"== {part.name}: {reason}")
-    finally:  # of a run that is stopped, too
-        _collect(options, parts, failed, left_out)
+    with locked(options.save_path):
+        try:
+            for number, part in enumerate(todo, start=1):
+                _say(f"\n== {number} of {len(todo)}: {part.name}")
+                if (reason := _run(part)) is not None:
+                    failed[part.name] = reason
+                    _say(f"== {part.name}: {reason}")
+        finally:  # of a run that is stopped, too
+            _collect(options, parts, failed, left_out)
     return int(bool(failed))
 
 
