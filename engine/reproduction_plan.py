@@ -27,9 +27,12 @@ SPLIT = {  # data sets of which some classes are trained on and the others teste
 NAMES = {"sdp": "SDP", "sdp_plus": "SDP+", "dp_clip": "DP-CLIP"}
 FILES = {"sdp_plus": "epoch_{}.pth", "dp_clip": "image_adapter_{}.pth"}  # of an epoch
 RECIPES = {"sdp_plus": {"epochs": 5, "batch_size": 8}, "dp_clip": {"epochs": 20, "batch_size": 3}}  # the papers'
-DEMO_RECIPES = {  # which teach the demonstration model something in a minute, as in demo.sh
+DEMO_RECIPES = {  # which teach the demonstration model something in minutes, as in demo.sh
     "sdp_plus": {"epochs": 40, "batch_size": 8, "learning_rate": 0.0005},
-    "dp_clip": {"epochs": 5, "batch_size": 3, "prompts": "industrial"},
+    "dp_clip": {
+        **{"epochs": 12, "batch_size": 3, "prompts": "industrial", "fidelity": "corrected", "features_list": [2, 3, 4]},
+        **{"learning_rate": 0.01, "milestones": [250, 400, 500, 580], "clip_gradient": 0.05, "no_augmentation": True},
+    },
 }
 VARIANTS: Sequence[Mapping[str, Any]] = (
     {"baseline": "plain"},
@@ -94,6 +97,9 @@ class Part:
 
 
 def _words(value: Any) -> list[str]:
+    """Give an option's values as words of a command line, none of a flag."""
+    if value is True:
+        return []
     return [*map(str, value)] if isinstance(value, list) else [str(value)]
 
 
