@@ -5,7 +5,6 @@
 The test must have been run with --visualization. Of each product it takes the image with the highest score.
 """
 
-import argparse
 import csv
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from utils.arguments import Options, parse, required
 from utils.errors import UserError, run
 from utils.files import atomic_open
 from utils.pictures import GAP, PANEL_TITLES, TEXT_HEIGHT, text_line
@@ -26,12 +26,16 @@ TITLE_WIDTH = 64  # pixels, of the rows' titles
 QUALITY = 90  # of the JPEG
 
 
+class FigureOptions(Options):
+    """The figure."""
+
+    run: Path = required("folder of the test's results", positional=True)
+    output: Path = required("where the figure goes, a JPEG", positional=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the test's results")
-    parser.add_argument("output", type=Path, help="where the figure goes, a JPEG")
-    options = parser.parse_args(arguments)
+    options = parse(FigureOptions, __doc__, arguments)
     content = cv2.imencode(".jpg", figure(options.run)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     with atomic_open(options.output, "wb") as file:
         file.write(content.tobytes())
@@ -39,9 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def figure(run: Path) -> np.ndarray:
     """Draw the figure, uint8 RGB [H, W, 3], from a run's pictures."""
-    with (run / "scores.csv").open(encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: float(row["score"]))
-    highest = {row["class_name"]: row["image_path"] for row in rows}  # the last of each
+    try:
+        with (run / "scores.csv").open(encoding="utf-8") as file:
+            rows = sorted(csv.DictReader(file), key=lambda row: float(row["score"]))
+        highest = {row["class_name"]: row["image_path"] for row in rows}  # the last of each
+        highest = {product: highest[product] for product in PRODUCTS}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{run} is no folder of a whole test of the demo set ({error!r} in scores.csv)") from error
     columns = [_column(run / "imgs" / f"{highest[product]}.png", product) for product in PRODUCTS]
     side = columns[0].shape[1] - GAP
     titles = [text_line(TITLE_WIDTH, {})]

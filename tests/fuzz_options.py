@@ -144,11 +144,13 @@ class Ground:
             ("evaluate", {"published": found / "test_sdp"}),
             ("export", {**model, "output": "nut.onnx", "features_list": 1}),
             ("doctor", {**run, "dataset": "mvtec", "data_path": bolts}),
+            ("reproduce", {"dataset": "mvtec", "data_path": bolts, "model": "demo", "rep_vec": "mean", "plan": ()}),
             ("app", {**model, "port": free_port()}),
             ("data.build", {"command": "mvtec", "root": bolts, "out": "meta.json"}),
             ("data.few_shot", {"dataset": "mvtec", "root": bolts, "shot": 1, "out": "few.jsonl"}),
             ("demo.draw", {**drawn, "root": "drawn"}),
             ("demo.train", {**taught, "output": "taught"}),
+            ("demo.figure", {"run": found / "test_sdp", "output": "figure.jpg"}),
         ]
         self.bases = [(program, {name: _texts(value) for name, value in base.items()}) for program, base in bases]
         for program, base in self.bases[:6]:

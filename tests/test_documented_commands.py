@@ -123,7 +123,12 @@ def calls(command: list[str], folder: Path) -> list[list[str]]:
         assert [name for name in settings if f"{name}=${{{name}:-" not in script] == []
         for name in REGISTRY:
             (folder / "data" / name).mkdir(parents=True, exist_ok=True)
-        done, found = record(folder, *command[1:], **{"DATA_ROOT": str(folder / "data"), **settings})
+        out = folder / "out"
+        for name in ("sdp", "held_out/sdp", "held_out/sdp_plus", "held_out/dp_clip"):  # tables that demo.sh prints
+            (out / name).mkdir(parents=True, exist_ok=True)
+            (out / name / "results.md").touch()
+        own = {"DATA_ROOT": str(folder / "data"), "SAVE_PATH": str(out)}
+        done, found = record(folder, *command[1:], **{**own, **settings})
         assert done.returncode == 0, done.stderr
         return [call for each in found if each and (call := from_program(each))]
     if command[0] in ("python", "torchrun"):

@@ -304,6 +304,7 @@ def test_real_jpeg_masks_need_their_threshold(real_data):
 
 @pytest.mark.skipif(".heic" not in IMAGE_SUFFIXES, reason="pillow-heif is not installed")
 def test_heif_is_turned_by_its_own_box_and_not_by_exif_as_well(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()  # which writes such files, too
     image = Image.fromarray(np.repeat(np.repeat(COLOURS, 32, axis=0), 32, axis=1))
     path = saved(tmp_path, image, "a.heic", quality=-1, chroma=444, exif=turned(3))
     read = np.asarray(load_rgb(path)).astype(int)

@@ -1,7 +1,6 @@
 """How names are shown that would do something to a terminal or a log, or that no encoding can write."""
 
 import csv
-import io
 import logging
 import os
 import shutil
@@ -93,7 +92,8 @@ def test_a_prediction_of_files_with_hostile_names_shows_them(model, bolts, tmp_p
 
     def main() -> int:
         os.chdir(folder)
-        sys.stdin = io.TextIOWrapper(io.BytesIO(b"\n".join(names) + b"\n"), "utf-8")
+        (tmp_path / "list").write_bytes(b"\n".join(names) + b"\n")
+        sys.stdin = (tmp_path / "list").open(encoding="utf-8")
         return predict.main(["-" if listed else ".", "--save_path", str(tmp_path / "out"), *model])
 
     codes, printed = run_forked(main)
