@@ -53,7 +53,7 @@ python test_sdp_plus.py "${held_out[@]}" --checkpoint "$SAVE_PATH/sdp_plus_train
 python test_dp_clip.py "${held_out[@]}" --checkpoint "$SAVE_PATH/dp_clip_training/image_adapter.pth" \
   --save_path "$SAVE_PATH/held_out/dp_clip" --visualization "$@"
 
-python demo/figure.py "$SAVE_PATH/sdp" "$SAVE_PATH/figure.jpg"
+python demo/figure.py --run "$SAVE_PATH/sdp" --output "$SAVE_PATH/figure.jpg"
 echo
 cat "$SAVE_PATH/sdp/results.md"
 echo

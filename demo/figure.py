@@ -1,6 +1,6 @@
 """Set six products of a test of the demo set side by side: picture, map and ground truth.
 
-    python demo/figure.py results/demo/sdp results/demo/figure.jpg
+    python demo/figure.py --run results/demo/sdp --output results/demo/figure.jpg
 
 The test must have been run with --visualization. Of each product it takes the image with the highest score.
 """
@@ -29,8 +29,8 @@ QUALITY = 90  # of the JPEG
 class FigureOptions(Options):
     """The figure."""
 
-    run: Path = required("folder of the test's results", positional=True)
-    output: Path = required("where the figure goes, a JPEG", positional=True)
+    run: Path = required("folder of the test's results")
+    output: Path = required("where the figure goes, a JPEG")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
