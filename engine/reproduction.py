@@ -85,7 +85,7 @@ def plan_text(
     table = markdown_table(["#", "part", "to do", "images", "hours", "GiB"], rows, text_column=1)
     speed = [
         f"{model}, {'training' if trains else 'test'} of {NAMES[method]}: {one.image:.3f} s an image"
-        + (f", {one.step:.3f} s more in each epoch" if trains else "")
+        + (f" once and {one.step:.3f} s in each epoch" if trains else "")
         for (model, method, trains), one in speeds.items()
     ]
     hours, size = total[0] / 3600, total[1] / GIB
