@@ -28,7 +28,7 @@ def tested(tmp_path):
 
 
 def test_each_product_has_its_highest_score_picture_map_and_truth_one_below_the_other(tested):
-    figure.main([str(tested), str(tested / "figure.jpg")])
+    figure.main(["--run", str(tested), "--output", str(tested / "figure.jpg")])
     drawn = cv2.imread(str(tested / "figure.jpg"))
     assert drawn.shape[:2] == (TEXT_HEIGHT + 3 * (SIDE + GAP), figure.TITLE_WIDTH + 6 * (SIDE + GAP))
     centres = [SIDE // 2 + i * (SIDE + GAP) for i in range(6)]
