@@ -11,6 +11,7 @@ from datasets.image_set import ImageSet
 from engine.earlier_results import folder_name
 from engine.reproduction_options import ReproductionOptions
 from engine.saved_runs import Description
+from models.adapter_checkpoint import DP_CLIP, FILES, SDP_PLUS
 from models.presets import PRESETS
 from utils.errors import UserError
 from utils.files import sha256_of
@@ -24,8 +25,7 @@ TRAINED_ON: Mapping[str, Mapping[str, str | None]] = {
 SPLIT = {  # data sets of which some classes are trained on and the others tested on
     "demo": (("circuit", "fabric", "foil", "gear", "leather"), ("metal", "tablet", "tile", "washer", "wood"))
 }
-NAMES = {"sdp": "SDP", "sdp_plus": "SDP+", "dp_clip": "DP-CLIP"}
-FILES = {"sdp_plus": "epoch_{}.pth", "dp_clip": "image_adapter_{}.pth"}  # of an epoch
+NAMES = {"sdp": "SDP", "sdp_plus": SDP_PLUS, "dp_clip": DP_CLIP}
 RECIPES = {"sdp_plus": {"epochs": 5, "batch_size": 8}, "dp_clip": {"epochs": 20, "batch_size": 3}}  # the papers'
 DEMO_RECIPES = {  # which teach the demonstration model something in minutes, as in demo.sh
     "sdp_plus": {"epochs": 40, "batch_size": 8, "learning_rate": 0.0005},
@@ -165,7 +165,7 @@ def _trained(options: ReproductionOptions, key: str, data_sets: Sequence[ImageSe
         recipe |= trained | {"batch_size": recipe["batch_size"] // processes}
         said = f"{NAMES[key]} on {on}, {model}{'' if seed is None else f', seed {seed}'}"
         same = {"method": key, "model": model}
-        same["checkpoint"] = options.save_path / "trainings" / below / FILES[key].format(recipe["epochs"])
+        same["checkpoint"] = options.save_path / "trainings" / below / FILES[NAMES[key]].format(recipe["epochs"])
         yield Part(
             name=f"training of {said}",
             program=f"train_{key}.py",
