@@ -1,15 +1,18 @@
-"""What a detector says of a photograph."""
+"""What a detector says of a photograph, and the connected regions (8 neighbours) of its map above a threshold."""
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+from scipy import ndimage
 
 from datasets.photographs import Photograph
 from datasets.transforms import PICTURE_SIDE
 from engine.calibration import Calibration
 from engine.earlier_prediction import Row
-from utils.measures.regions import anomalous_regions, peak_of
 from utils.pictures import ColourScale, fitted, fitted_to, overlay
+
+REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 
 class Prediction(NamedTuple):
@@ -42,3 +45,36 @@ class Prediction(NamedTuple):
         """Lay the map over the picture that is shown: uint8 RGB [h, w, 3]."""
         picture = self.photograph.picture.numpy()
         return overlay(picture, fitted_to(picture, self.shown_map), scale)
+
+
+def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[dict[str, float]]:
+    """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
+
+    The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
+    the highest score are given, under the names in `REGION`.
+    """
+    labels, _ = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
+    marked = np.flatnonzero(labels)[::-1]  # few in a large map; of equal scores the first is sorted last
+    own, scores = labels.ravel()[marked], anomaly_map.ravel()[marked]
+    areas = np.bincount(own)[1:]
+    highest = marked[np.lexsort((scores, own))[np.cumsum(areas) - 1]]
+    peaks = np.transpose(np.unravel_index(highest, anomaly_map.shape)).tolist()
+    across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
+    regions = []
+    for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas.tolist(), peaks, strict=True):
+        x, y = round(columns.start * across), round(rows.start * down)
+        box = (x, y, round(columns.stop * across) - x, round(rows.stop * down) - y)
+        peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
+        regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
+    return sorted(regions, key=lambda region: -region["peak"])
+
+
+def peak_of(anomaly_map: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
+    """Find where a map [H, W] is highest, as x and y in a photograph of `size` (width, height)."""
+    row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+    return int((column + 0.5) * size[0] / anomaly_map.shape[1]), int((row + 0.5) * size[1] / anomaly_map.shape[0])
+
+
+def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
+    """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
+    return cv2.resize(255 * (anomaly_map > threshold).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -16,13 +16,12 @@ from engine.arrivals import Arrival
 from engine.calibration import Calibration
 from engine.earlier_prediction import LINES, SCALE, SETTINGS, FileRecord, Row, file_record, read_rows, read_settings
 from engine.line_writer import in_words, log_summary, print_line
-from engine.predicted import Prediction
+from engine.predicted import Prediction, full_size_mask
 from engine.prediction_options import PredictionOptions
 from engine.prediction_page import PredictionPage
 from utils.background import Background
 from utils.errors import UserError
 from utils.files import fits, output_file, write_csv, write_json, write_text
-from utils.measures.regions import full_size_mask
 from utils.pictures import ColourScale, class_scale, save_map, save_png
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Connected regions (8 neighbours): those of the masks, which PRO weighs the same, and those above a threshold."""
+"""Pixel scores split by masks, and the connected regions (8 neighbours) of the masks, which PRO weighs the same."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -6,10 +6,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of intermediate values
-REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 
 class Ascending:
@@ -136,36 +134,3 @@ def region_sizes(mask: np.ndarray) -> tuple[np.ndarray, int]:
 def blocks(size: int) -> Iterator[slice]:
     """Cut `size` items into slices of at most `BLOCK`."""
     return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
-
-
-def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[dict[str, float]]:
-    """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
-
-    The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
-    the highest score are given, under the names in `REGION`.
-    """
-    labels, _ = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
-    marked = np.flatnonzero(labels)[::-1]  # few in a large map; of equal scores the first is sorted last
-    own, scores = labels.ravel()[marked], anomaly_map.ravel()[marked]
-    areas = np.bincount(own)[1:]
-    highest = marked[np.lexsort((scores, own))[np.cumsum(areas) - 1]]
-    peaks = np.transpose(np.unravel_index(highest, anomaly_map.shape)).tolist()
-    across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
-    regions = []
-    for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas.tolist(), peaks, strict=True):
-        x, y = round(columns.start * across), round(rows.start * down)
-        box = (x, y, round(columns.stop * across) - x, round(rows.stop * down) - y)
-        peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
-        regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
-    return sorted(regions, key=lambda region: -region["peak"])
-
-
-def peak_of(anomaly_map: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """Find where a map [H, W] is highest, as x and y in a photograph of `size` (width, height)."""
-    row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-    return int((column + 0.5) * size[0] / anomaly_map.shape[1]), int((row + 0.5) * size[1] / anomaly_map.shape[0])
-
-
-def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
-    """Mark the pixels of a photograph of `size` (width, height) that exceed a threshold: uint8, 0 or 255 [H, W]."""
-    return cv2.resize(255 * (anomaly_map > threshold).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)

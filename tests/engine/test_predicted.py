@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.measures.regions import anomalous_regions, full_size_mask
+from engine.predicted import anomalous_regions, full_size_mask
 
 
 @pytest.fixture
