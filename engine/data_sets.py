@@ -1,16 +1,14 @@
-"""The test splits of the data sets that options name, read from their folders, to test, train and validate on."""
+"""The test splits of the data sets that options name, read from their folders, and batches of them."""
 
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from itertools import groupby
 from pathlib import Path
 
 from data.build import default_threshold, ensure_meta, known_problems
 from data.checks import incompleteness
-from data.few_shot import draw
 from data.layouts import LAYOUTS
 from datasets.image_set import ImageSet
 from datasets.images import MAX_PIXELS
@@ -25,10 +23,9 @@ from datasets.loader import (
     make_loader,
 )
 from datasets.meta import Entry, check_protocol, find_meta, read_about, read_meta, read_phrases
-from datasets.registry import DatasetSpec, Published, get_spec, get_specs
-from engine.fingerprints import Fingerprints, known_images
+from datasets.registry import DatasetSpec, Published, get_specs
 from engine.options import DataSetsOptions, TestOptions
-from engine.training_options import SDPPlusTrainingOptions, TrainingOptions, ValidationOptions
+from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from utils.arguments import Options
 from utils.distributed import first_of_machine_first, from_main, is_main, rank, world_size
@@ -48,7 +45,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
     several, found, failed = len(options.dataset) > 1, {}, {}
-    for place, parts in enumerate(_named(options, "dataset", "data_path", "meta", "protocol")):
+    for place, parts in enumerate(named_in(options, "dataset", "data_path", "meta", "protocol")):
         try:
             found[place] = read_test_split(*parts, options.classes, options.intensity, options, partly=several)
         except UserError as error:
@@ -66,32 +63,6 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     return {place: images for place, images in found.items() if images.entries}, failed
 
 
-def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
-    """Read the data sets to train on."""
-    named = _named(options, "train_dataset", "train_dataset_dir", "train_meta", "train_protocol")
-    if options.train_classes and len(named) > 1:
-        raise UserError("--train_classes goes with one --train_dataset only")
-    parts = [read_test_split(*one, options.train_classes, options.intensity, options) for one in named]
-    if len({part.root.resolve() for part in parts}) < len(parts):
-        raise UserError("--train_dataset_dir names one folder twice")
-    return [_trainable(part, options) for part in parts]
-
-
-def read_validation_set(options: ValidationOptions, training: Fingerprints) -> ImageSet | None:
-    """Read the data set to validate on, which may hold no image that is trained on; None where none is named."""
-    if options.test_dataset is None:
-        return None
-    spec = get_spec(options.test_dataset, options.test_protocol)
-    settings = {"classes": options.test_classes, "intensity": options.intensity, "options": options}
-    images = read_test_split(spec, options.test_dataset_dir, **settings)
-    if both := known_images(images, training):
-        raise UserError(
-            f"{images.root / both[0].img_path}, or a copy of it, would be trained on and validated on; choose another "
-            "--test_dataset, or other --train_classes and --test_classes"
-        )
-    return images
-
-
 def check_phrases(options: Options, data_sets: Iterable[ImageSet]) -> None:
     """Refuse the options' `phrases`, if there are any, where one is for a class that none of the data sets has."""
     if (path := getattr(options, "phrases", None)) is not None:
@@ -99,7 +70,7 @@ def check_phrases(options: Options, data_sets: Iterable[ImageSet]) -> None:
         read_phrases(path, dict.fromkeys(names))
 
 
-def _named(options: Options, dataset: str, folder: str, meta: str, protocol: str) -> list[Named]:
+def named_in(options: Options, dataset: str, folder: str, meta: str, protocol: str) -> list[Named]:
     """List the data sets that the options of these names name."""
     names, places = getattr(options, dataset), []
     for option, what in ((folder, "folders"), (meta, "lists")):
@@ -192,20 +163,6 @@ def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_ima
     if absent:
         what = f"{path} lists files that are not in {root}, or may not be read ({len(absent)}): {some_of(absent)}"
         raise UserError(f"{what}; restore them, or take them off the list")
-
-
-def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
-    """The images with known ground truth: normal ones, and anomalous ones with a mask; a few if `--shot` says so."""
-    known = [entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)]
-    if not any(entry.mask_path for entry in known):
-        raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")
-    if len(known) < len(images.entries):
-        unknown = len(images.entries) - len(known)
-        logger.warning("left out of the training for want of a label or a mask: %d images in %s", unknown, images.root)
-    if options.shot is not None:
-        classes = groupby(known, key=lambda entry: entry.cls_name)
-        known = [entry for _, group in classes for entry in draw(group, options.shot, options.seed)]
-    return replace(images, entries=known)
 
 
 def evaluation_loader(

@@ -12,10 +12,10 @@ import torch
 import test_dp_clip
 import train_dp_clip
 import train_sdp_plus
-from engine.data_sets import read_training_sets
 from engine.dp_clip_training import DPClipTraining
 from engine.training import Training
 from engine.training_options import DPClipTrainingOptions
+from engine.training_sets import read_training_sets
 from models.checkpoints import read_checkpoint, save_checkpoint
 from tests.compare import TRAINED, relative_length
 from utils import errors
