@@ -45,7 +45,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
     several, found, failed = len(options.dataset) > 1, {}, {}
-    for place, parts in enumerate(named_in(options, "dataset", "data_path", "meta", "protocol")):
+    for place, parts in enumerate(named_in(options)):
         try:
             found[place] = read_test_split(*parts, options.classes, options.intensity, options, partly=several)
         except UserError as error:
@@ -70,18 +70,18 @@ def check_phrases(options: Options, data_sets: Iterable[ImageSet]) -> None:
         read_phrases(path, dict.fromkeys(names))
 
 
-def named_in(options: Options, dataset: str, folder: str, meta: str, protocol: str) -> list[Named]:
-    """List the data sets that the options of these names name."""
-    names, places = getattr(options, dataset), []
+def named_in(
+    options: Options, name: str = "dataset", folder: str = "data_path", meta: str = "meta", protocol: str = "protocol"
+) -> list[Named]:
+    """List the data sets that the options of these names name; a program may lack the latter two."""
+    names, places = getattr(options, name), []
     for option, what in ((folder, "folders"), (meta, "lists")):
-        paths = getattr(options, option) or [None] * len(names)
+        paths = getattr(options, option, None) or [None] * len(names)
         if len(paths) != len(names):
-            raise UserError(
-                f"--{dataset} names {len(names)} data sets, --{option} {len(paths)} {what}: give one for each, in the "
-                "same order"
-            )
+            found = f"--{name} names {len(names)} data sets, --{option} {len(paths)} {what}"
+            raise UserError(f"{found}: give one for each, in the same order")
         places.append(paths)
-    return [*zip(get_specs(names, getattr(options, protocol)), *places, strict=True)]
+    return [*zip(get_specs(names, getattr(options, protocol, None)), *places, strict=True)]
 
 
 def read_test_split(

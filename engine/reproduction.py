@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from datasets.image_set import ImageSet
-from datasets.registry import PROJECT, get_specs
+from datasets.registry import PROJECT
 from engine.collecting import collect
-from engine.data_sets import read_test_split
+from engine.data_sets import named_in, read_test_split
 from engine.doctor import GIB, SUMS, SUMS_FOLDERS, disk
 from engine.reproduction_options import ReproductionOptions, Table
 from engine.reproduction_plan import NAMES, Part, parts_of
@@ -57,11 +57,8 @@ def _say(text: str) -> None:
 
 def _read_data_sets(options: ReproductionOptions) -> tuple[list[ImageSet], list[str]]:
     """Read the test splits; those that cannot be read are left out, which is said in a sentence each."""
-    folders = options.data_path or [None] * len(options.dataset)
-    if len(folders) != len(options.dataset):
-        raise UserError(f"--dataset names {len(options.dataset)} data sets, --data_path {len(folders)} folders")
     found, left_out = [], []
-    for spec, folder in zip(get_specs(options.dataset), folders, strict=True):
+    for spec, folder, _ in named_in(options):
         try:
             found.append(read_test_split(spec, folder))
         except UserError as error:
