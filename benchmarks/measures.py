@@ -14,8 +14,7 @@ import numpy as np
 from harness import Options, benchmark, timed
 from tabulate import tabulate
 
-from tests.plain_measures import plain_legacy_pro, plain_ranking
-from utils.measures.class_measures import pixel_measures
+from tests.plain_measures import pixel_measures, plain_legacy_pro, plain_ranking
 from utils.measures.ranking import ranking_measures
 
 Values = tuple[float | None, ...]  # of MEASURES

@@ -33,8 +33,8 @@ from datasets.registry import get_spec
 from datasets.transforms import image_from_tensor
 from engine.evaluation import evaluate_and_report
 from engine.options import TestOptions
+from tests.plain_measures import pixel_measures
 from utils.evaluation_types import Prediction
-from utils.measures.class_measures import pixel_measures
 from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100

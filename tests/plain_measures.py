@@ -4,7 +4,9 @@ import numpy as np
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from utils.measures.class_measures import pixel_measures
+from utils.measures.class_measures import measure_pixels
+from utils.measures.curves import Curves
+from utils.measures.regions import PixelScores
 
 Region = tuple[int, np.ndarray, np.ndarray]  # image, rows, columns
 
@@ -56,6 +58,13 @@ def plain_legacy_pro(maps: np.ndarray, masks: np.ndarray) -> float | None:
     if len(set(rates.tolist())) < 2:
         return None
     return auc((rates - rates.min()) / (rates.max() - rates.min()), overlaps)
+
+
+def pixel_measures(
+    maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray], legacy_pro: bool = False
+) -> tuple[dict[str, float | None], Curves | None]:
+    """The project's own measures and curves of these images' pixels, which use the maps up."""
+    return measure_pixels(PixelScores(maps, masks).of(0, len(masks)), legacy_pro)
 
 
 def plain_draws(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

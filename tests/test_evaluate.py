@@ -16,9 +16,10 @@ import test_sdp
 from datasets.meta import read_meta
 from engine.saved_maps import MAXIMUM_IS_SCORE
 from tests import tiny_clip
+from tests.plain_measures import pixel_measures
 from tests.saved_maps_data import CLASSES, SHAPE, make_data_set, make_maps, mask_of, save_maps
 from utils.errors import UserError
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, pixel_measures
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 
 
 @pytest.fixture(scope="module")

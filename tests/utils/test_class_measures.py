@@ -5,10 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tests.plain_measures import pixel_measures
 from tests.utils.test_measures import example
 from utils.evaluation_types import ImageScore
 from utils.measures.bootstrap import Bootstrap
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class, pixel_measures
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, measure_class
 from utils.measures.ranking import ranking_measures
 
 BOOTSTRAP = Bootstrap(60, seed=3)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import evaluate
+from tests.plain_measures import pixel_measures
 from tests.saved_maps_data import CLASSES, make_data_set, make_maps, mask_of, save_maps
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult
 from utils.measures.bootstrap import Bootstrap
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES, pixel_measures
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 from utils.measures.ranking import ranking_measures
 from utils.results import compare_results, write_comparison
 

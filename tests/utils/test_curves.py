@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from utils.measures.class_measures import pixel_measures
+from tests.plain_measures import pixel_measures
 from utils.measures.curves import POINTS, pixel_curves, ranking_curves
 from utils.measures.pro import FPR_LIMIT
 from utils.measures.ranking import ranking_measures
-from utils.measures.regions import split_scores
+from utils.measures.regions import PixelScores
 
 SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=12).map(lambda values: np.sort(np.array(values, float)))
 
@@ -81,7 +81,7 @@ def test_the_area_under_the_pro_curve_is_pro(kinds):
 
 def test_points_of_the_pro_curve_are_overlaps_at_thresholds():
     maps, masks = many_pixels()
-    pro = pixel_curves(split_scores(maps.copy(), masks))["pro"]
+    pro = pixel_curves(PixelScores(maps.copy(), masks).of(0, len(masks)))["pro"]
     regions = [np.zeros_like(masks) for _ in range(4)]
     regions[0][0], regions[1][1, 50:90, 5:60], regions[2][1, 3:6, 3:6] = masks[0], True, True
     regions[3][3] = masks[3]

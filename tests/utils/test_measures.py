@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from tests.plain_measures import plain_legacy_pro, plain_pro, plain_ranking, regions_of
+from tests.plain_measures import pixel_measures, plain_legacy_pro, plain_pro, plain_ranking, regions_of
 from utils.measures import regions
-from utils.measures.class_measures import pixel_measures
 from utils.measures.ranking import misranked, ranking_measures
 
 UNDEFINED = dict.fromkeys(("auroc", "ap", "f1_max", "pro", "legacy_pro")), None

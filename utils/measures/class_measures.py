@@ -10,7 +10,7 @@ from utils.measures import pro
 from utils.measures.bootstrap import Bootstrap, measures_of_draws
 from utils.measures.curves import Curves, pixel_curves
 from utils.measures.ranking import ranking_measures, sorted_ranking
-from utils.measures.regions import PixelScores, SplitScores, split_scores
+from utils.measures.regions import PixelScores, SplitScores
 
 # What the measures are called in the results, and here and in the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
@@ -18,23 +18,12 @@ IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
 SEVERAL_SIZES = "the maps are of several sizes: in the pixel measures a larger image counts for more"
 
 
-def pixel_measures(
-    maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray], legacy_pro: bool = False
-) -> tuple[dict[str, float | None], Curves | None]:
-    """Measure the pixels of a class's images, from maps float32 [n, H, W], C-contiguous, and masks bool [n, H, W].
-
-    Where they differ in size, a list has n of [H, W] each; every pixel counts the same, and every region in PRO.
+def measure_pixels(split: SplitScores, legacy_pro: bool = False) -> tuple[dict[str, float | None], Curves | None]:
+    """Measure pixels, each of which counts the same, as does every region in PRO.
 
     Gives those of `ranking_measures`, the exact `pro` and, if it is asked for, the `legacy_pro` of the field's older
     tables; and the curves that they are areas under. All are None without normal or without anomalous pixels.
-
-    TAKES OWNERSHIP OF `maps`, as `split_scores` does: what they held is LOST. Use the maps (for images, for their
-    maxima) before, or hand in a copy. Beside the maps this needs 12 bytes for each anomalous pixel, and some megabytes.
     """
-    return _measured(split_scores(maps, masks), legacy_pro)
-
-
-def _measured(split: SplitScores, legacy_pro: bool) -> tuple[dict[str, float | None], Curves | None]:
     measures = _areas(split) | {"legacy_pro": None}
     if measures["pro"] is None:
         return measures, None
@@ -92,7 +81,7 @@ def measure_class(
             parts[kind] = pixel_scores.of(start, end)
         for kind, found in by_kind.items():
             found |= _by_key(PIXEL_MEASURES, _areas(parts[kind].beside(parts[NORMAL])))
-        pixels, curves = _measured(pixel_scores.of_all(parts.values()) if by_kind else parts[UNKNOWN], legacy_pro)
+        pixels, curves = measure_pixels(pixel_scores.of_all(parts.values()) if by_kind else parts[UNKNOWN], legacy_pro)
         measures |= _by_key(of_pixels, pixels)
         if len(order) < len(images):
             notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")

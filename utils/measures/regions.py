@@ -57,21 +57,19 @@ class SplitScores:
         return replace(self, normal=Ascending(other.normal, self.normal))
 
 
-def split_scores(maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray]) -> SplitScores:
-    """Split maps float32 [n, H, W] (C-contiguous, writable) by masks bool [n, H, W]; DESTROYS the maps.
-
-    The normal scores are moved to the front of the maps' own buffer and sorted there: what is needed beside
-    the maps is 12 bytes for each anomalous pixel, and the memory for one image. Maps of several sizes come in a list,
-    which is emptied as a buffer is filled.
-    A wrong type, shape or memory layout is refused, and NaN or infinity in the map of the image named.
-    """
-    return PixelScores(maps, masks).of(0, len(masks))
-
-
 class PixelScores:
-    """The pixel scores of a class's images, moved apart in the maps' own buffer as `split_scores` says."""
+    """The pixel scores of a class's images, moved apart by their masks in the buffer of the maps, which are DESTROYED.
+
+    Normal scores are moved to the front of the buffer and sorted there: beside the maps it takes 12 bytes for each
+    anomalous pixel, and the memory for one image.
+    """
 
     def __init__(self, maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray]) -> None:
+        """Split maps float32 [n, H, W], C-contiguous and writable, by masks bool [n, H, W]; in lists for several sizes.
+
+        A list of maps is emptied as a buffer is filled. A wrong type, shape or memory layout is refused, and NaN or
+        infinity in the map of the image named.
+        """
         several = isinstance(maps, list)
         scores = np.empty(sum(one.size for one in maps), np.float32) if several else _buffer_of(maps, masks)
         # Real part: the score; imaginary: its region's size (exact up to 2^24). One sort in place moves both.
