@@ -3,26 +3,29 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+from datasets.images import is_result
 from datasets.intensity import find_range
-from datasets.photographs import common_folder, find_photographs
-from engine.arrivals import Arrival, Folders, Lines
+from datasets.photographs import Photograph, common_folder, find_photographs
+from engine.arrivals import Arrival, Folders, Lines, Source, read_ahead
 from engine.calibration import Calibration, read_calibration
-from engine.earlier_prediction import LINES
+from engine.earlier_prediction import LINES, Row
 from engine.line_writer import LineWriter
 from engine.normal_memory import FILE, make_memory, read_memory, save_memory
 from engine.onnx_predictor import OnnxPredictor
 from engine.predicting import Predictor, calibrate
 from engine.prediction_options import DEFAULT_FOLDER, PredictionOptions
 from engine.prediction_writer import PredictionWriter
-from engine.streaming import answer, until_interrupted
 from models.memory import NormalMemory
 from utils.distributed import from_main, is_main, world_size
-from utils.errors import UserError
+from utils.errors import UserError, interrupts_wait
 from utils.runtime import environment, git_commit, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
@@ -80,17 +83,48 @@ def predict(options: PredictionOptions) -> int:
             save_memory(folder / FILE, predictor.memory, predictor.origin)
         with writer:
             if options.watch:
-                with until_interrupted():
+                with _until_interrupted():
                     logger.info("watching %s, until Ctrl-C", ", ".join(options.inputs))
-                    answer(predictor, Folders(map(Path, options.inputs), writer.done), writer)
+                    _answer(predictor, Folders(map(Path, options.inputs), writer.done), writer)
             elif is_streamed:
-                answer(predictor, Lines(sys.stdin), writer)
+                _answer(predictor, Lines(sys.stdin), writer)
             else:
                 order = from_main(lambda: writer.order)
                 logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
                 for index, found in predictor.predict(paths, order, "predicting"):
                     writer.write(Arrival(paths[index], writer.files[str(paths[index])]), found)
             return writer.finish()
+
+
+def _answer(predictor: Predictor, source: Source, writer: LineWriter | PredictionWriter) -> None:
+    """Predict what arrives, in batches of what is there."""
+    size, threads = predictor.options.batch_size, max(1, predictor.options.num_workers)
+
+    def read(arrival: Arrival) -> Photograph | UserError | Row:
+        if is_result(arrival.path):
+            return {"image_path": str(arrival.path), "passed_over": "a run wrote this picture"}
+        return writer.known(arrival) or predictor.dataset([arrival.path])[0][1]
+
+    for batch in read_ahead(source, read, size, threads, writer.flush):
+        for arrival, found in predictor.predict_items(batch):
+            with interrupts_wait():
+                writer.write(arrival, found)
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """A block that Ctrl-C, or a service's SIGTERM, ends, and no more than that."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.info("the watch has ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _listed() -> Iterator[str]:
