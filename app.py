@@ -17,7 +17,7 @@ from utils.errors import run
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
-    from engine.page_options import PageOptions  # in here, where Ctrl-C is seen to
+    from engine.prediction_options import PageOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
 
     options = parse(PageOptions, __doc__, arguments)

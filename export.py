@@ -14,7 +14,7 @@ from utils.errors import run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, and compare if that is asked for; 1 if the results differ."""
-    from engine.export_options import ExportOptions  # in here, where Ctrl-C is seen to
+    from engine.prediction_options import ExportOptions  # in here, where Ctrl-C is seen to
     from utils.arguments import parse
 
     options = parse(ExportOptions, __doc__, arguments)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from datasets.loader import in_batches
 from engine.inspection import Inspector
-from engine.page_options import PageOptions
+from engine.prediction_options import PageOptions
 from tests.random_weights import save_random_weights
 from utils.arguments import options_from
 from utils.files import write_json

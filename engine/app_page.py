@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.detectors import METHODS
-from engine.page_options import PageOptions
+from engine.prediction_options import PageOptions
 from models.presets import PRESETS
 from utils.errors import UserError
 

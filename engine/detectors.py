@@ -6,14 +6,13 @@ A method's modules are imported when its entry is called, so that its name and o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.registry import DatasetSpec
 from engine.options import AdapterOptions, ClipAdOptions, PhraseOptions, resolve
 from models.fidelity import Fidelity, System
-from utils.arguments import Options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,10 +113,3 @@ def _dp_clip() -> Method:
 METHODS: Mapping[str, Callable[[], Method]] = {"sdp": _sdp, "sdp_plus": _sdp_plus, "dp_clip": _dp_clip}
 # The methods' own options, which predict.py has as well but refuses with other methods.
 METHOD_OPTIONS = {"sdp": ClipAdOptions, "sdp_plus": ClipAdOptions, "dp_clip": AdapterOptions}
-
-
-def idle_option(options: Options, method: str) -> str | None:
-    """The name of an option that was given and that other methods alone have; None if there is none."""
-    own = METHOD_OPTIONS.get(method)
-    others = (field for kind in METHOD_OPTIONS.values() if kind is not own for field in fields(kind))
-    return next((field.name for field in others if getattr(options, field.name) != field.default), None)

@@ -64,5 +64,5 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
         if self.published or self.collect:  # where all is known
             free = ("save_path",) if self.collect else ()
             idle = [one.name for one in fields(self) if one not in fields(TaskOptions) and one.name not in free]
-        given = (one.name for one in fields(self) if one.name in idle and getattr(self, one.name) != one.default)
-        return next((f"--{name} goes with --maps" for name in given), super().mistake())
+        given = self.first_given(one.name for one in fields(self) if one.name in idle)
+        return f"--{given} goes with --maps" if given else super().mistake()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.calibration import Calibration
-from engine.export_options import Input
+from engine.prediction_options import Input
 from utils.errors import UserError
 from utils.files import atomic_open, open_regular
 

@@ -18,13 +18,12 @@ from datasets.photographs import Photograph, find_photographs
 from datasets.transforms import CLIP_MEAN, CLIP_STD
 from engine.calibration import TERMS, Calibration
 from engine.detector import Detector
-from engine.export_options import ExportOptions, Input
 from engine.exported_model import ExportRecord, write_model
 from engine.installation import check_extras
 from engine.onnx_predictor import IMAGES, IS_ANOMALOUS, MAP, P_VALUE, TEXT_PROB, OnnxDetector
 from engine.options import PROJECT
 from engine.predicting import Predictor
-from engine.prediction_options import DetectorOptions
+from engine.prediction_options import DetectorOptions, ExportOptions, Input
 from utils.errors import UserError
 from utils.evaluation_types import Detector as AnyDetector
 from utils.files import output_file
@@ -104,10 +103,8 @@ def export(options: ExportOptions) -> int:
 
 def _detector(options: ExportOptions) -> Detector:
     """The detector that the options name, of those of them alone that were given, as a saved one brings its own."""
-    given = {}
-    for one in fields(DetectorOptions):
-        value = getattr(options, one.name, one.default)
-        given |= {} if value == one.default or one.name in ("method", "model") else {one.name: value}
+    names = [one.name for one in fields(DetectorOptions) if one.name not in ("method", "model")]
+    given = options.given(name for name in names if hasattr(options, name))
     return Detector(options.method, backbone=options.model, saved=options.saved, device="cpu", **given)
 
 

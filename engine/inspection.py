@@ -19,8 +19,7 @@ from datasets.registry import get_spec
 from engine.detector import Detector, Result
 from engine.loading import OF_A_BACKBONE, backbone_from_options
 from engine.options import BackboneOptions
-from engine.page_options import PageOptions
-from engine.prediction_options import DetectorOptions
+from engine.prediction_options import DetectorOptions, PageOptions
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from utils.errors import UserError
@@ -118,9 +117,7 @@ class Inspector:
 
     def _detector(self, choice: Choice) -> tuple[Detector, list[str]]:
         """Make the detector that is chosen, calibrated if there are normal pictures; and list what is warned of."""
-        kept = [one for one in fields(DetectorOptions) if one.name not in CHOSEN]
-        given = {one.name: getattr(self.options, one.name) for one in kept}
-        given = {one.name: given[one.name] for one in kept if given[one.name] != one.default}
+        given = self.options.given(one.name for one in fields(DetectorOptions) if one.name not in CHOSEN)
         if choice.model != self.first.model:
             given = {name: value for name, value in given.items() if name not in OF_A_BACKBONE}
         if choice.method == "sdp" and choice.model == "demo":

@@ -107,8 +107,8 @@ class TileOptions(Options):
 
     def mistake(self) -> str | None:
         """Say which option would do nothing, or what those of other groups say."""
-        idle = (name for name in TILES if self.tile is None and getattr(self, name) is not None)
-        return next((f"--{name} goes with --tile" for name in idle), None) or super().mistake()
+        idle = None if self.tile else self.first_given(TILES)
+        return f"--{idle} goes with --tile" if idle else super().mistake()
 
 
 class ReadingOptions(ImageOptions):

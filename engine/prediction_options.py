@@ -1,11 +1,11 @@
-"""The options of predictions, see `engine.options`."""
+"""The options of predict.py, export.py and app.py, see `engine.options`."""
 
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
 from datasets.registry import Domain
-from engine.detectors import METHOD_OPTIONS, METHODS, idle_option
+from engine.detectors import METHOD_OPTIONS, METHODS
 from engine.options import (
     CLIP_AD_FIDELITY,
     DEFAULT_MODEL,
@@ -20,11 +20,12 @@ from engine.options import (
     TileOptions,
 )
 from models.fidelity import FidelityName
-from utils.arguments import FiniteFloat, Options, Rate, Text, flag, option, required
+from utils.arguments import FiniteFloat, Options, Port, Rate, Text, flag, option, required
 
 DEFAULT_FOLDER = Path("results/predict")
 OF_METHODS = tuple(dict.fromkeys(METHOD_OPTIONS.values()))
 NO_TILES = "--normal_memory compares patches of whole images: leave out --tile"
+Input = Literal["nhwc", "nchw", "normalised"]  # of an exported model
 THRESHOLDS = ("normal_dir", "calibration", "threshold")  # options that bring one
 
 
@@ -98,7 +99,8 @@ class ConstructionOptions(MethodOptions, ClipOptions, PromptOptions, *OF_METHODS
 
     def mistake(self) -> str | None:
         """Say which option is another method's."""
-        if idle := idle_option(self, self.method):
+        others = (kind for kind in OF_METHODS if kind is not METHOD_OPTIONS.get(self.method))
+        if idle := self.first_given(one.name for kind in others for one in fields(kind)):
             return f"--{idle} is not an option of --method {self.method}"
         return super().mistake()
 
@@ -142,22 +144,55 @@ class PredictionOptions(
             return "--watch takes folders, not - for a list on standard input"
         if self.is_streamed and self.intensity == "auto":
             return "--intensity auto needs all images at once: give full or LO,HI"
-        if self.is_streamed and self.save_path is None:
-            for name in ("save_maps", "save_masks", "no_overlays", "resume"):
-                if getattr(self, name):
-                    return f"--{name} needs a folder for the results: give --save_path"
-        if self.save_masks and self.onnx is None and all(getattr(self, name) is None for name in THRESHOLDS):
+        of_folder = self.first_given(("save_maps", "save_masks", "no_overlays", "resume"))
+        if self.is_streamed and self.save_path is None and of_folder:
+            return f"--{of_folder} needs a folder for the results: give --save_path"
+        if self.save_masks and self.onnx is None and self.first_given(THRESHOLDS) is None:
             return "--save_masks needs what pixels are marked by: --normal_dir, --calibration or --threshold"
         return super().mistake()
 
     def _not_with_onnx(self) -> str | None:
         """Say which option an exported model has no use for."""
-        brought = [one for one in fields(ConstructionOptions) if one.name != "cache_dir"]
-        if name := next((one.name for one in brought if getattr(self, one.name) != one.default), None):
+        if name := self.first_given(one.name for one in fields(ConstructionOptions) if one.name != "cache_dir"):
             return f"--{name} is what the exported model brings"
         if self.device not in ("auto", "cpu"):
             return f"--device {self.device} is not where exported models are run"
         if self.precision == "fp16" or (self.precision == "bf16" and self.runtime == "onnxruntime"):
             return f"--precision {self.precision} is not one of {self.runtime}'s here"
-        idle = next((name for name in ("compile", "normal_memory") if getattr(self, name)), None)
+        idle = self.first_given(("compile", "normal_memory"))
         return idle and f"--{idle} is for PyTorch alone"
+
+
+class FileOptions(Options):
+    """What is written."""
+
+    output: Path = required("the ONNX file to write")
+    input: Input = option("images as uint8 [B, S, S, 3] or [B, 3, S, S], or normalised float32 [B, 3, S, S]", "nhwc")
+    opset: int = option("version of ONNX's operators", 20, choices=range(18, 24))
+    verify: tuple[str, ...] | None = option(
+        "compare with PyTorch on images, folders or patterns; without any, on data/demo", nargs="*", metavar="IMAGE"
+    )
+
+
+class SourceOptions(Options):
+    """What is exported, beside what the options below name."""
+
+    saved: Path | None = option("detector that was saved in Python, which brings the options of its making")
+    calibration: Path | None = option("calibration.json of predict.py, for p-values and the verdict")
+
+
+class ExportOptions(FileOptions, SourceOptions, ConstructionOptions, ImageOptions):
+    """The options of export.py."""
+
+
+class ServerOptions(Options):
+    """Where the page is."""
+
+    host: str = option("address to listen at; at 0.0.0.0 all that reach this machine may use the page", "127.0.0.1")
+    port: Port = option("port to listen at", 7860)
+
+
+class PageOptions(ServerOptions, DetectorOptions, CalibrationOptions):
+    """The options of app.py: what the page begins with, and what cannot be chosen on it."""
+
+    model: str | None = option(MODEL.format("the checkpoint's, else demo"))

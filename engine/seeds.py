@@ -83,7 +83,7 @@ def compare_seeds(
     Returns:
         `mean` and `classes` as `compare_spreads` gives them, what their intervals are, and notes.
     """
-    if name := next((name for name in IDLE if getattr(options, name) is not None), None):
+    if name := options.first_given(IDLE):
         raise UserError(f"--{name} does not go with a comparison of seeds, which takes the measures from results.json")
     for runs in (a, b):
         if len(runs) == 1 and not is_exact(**{name: runs[0].content.get(name) for name in ("weights", "checkpoint")}):

@@ -44,8 +44,7 @@ class SDPOptions(TestOptions, VariantOptions, ClipAdOptions):
         if "staging" in without and fidelity == "released":
             return "--without staging: in released fidelity all taps would be one sum; give --fidelity corrected"
         idle = ("shots", "compare_published") if without else IDLE.get(self.baseline, ())
-        given = next((name for name in idle if getattr(self, name) != getattr(SDPOptions, name)), None)
-        if given is not None:
+        if given := self.first_given(idle):
             variant = f"--baseline {self.baseline}" if self.baseline else "--without"
             return f"--{given} does not go with {variant}, see docs/baselines.md"
         return super().mistake()

@@ -129,8 +129,7 @@ class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, TileOptions, Cl
 
     def mistake(self) -> str | None:
         """Say which option would do nothing."""
-        idle = ("test_dataset_dir", "test_protocol", "test_classes", "tile")
-        given = next((name for name in idle if getattr(self, name)), None)
+        given = self.first_given(("test_dataset_dir", "test_protocol", "test_classes", "tile"))
         return f"--{given} goes with --test_dataset" if given and self.test_dataset is None else super().mistake()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import app
 from demo.examples import draw_examples
 from engine import app_page
-from engine.page_options import PageOptions
+from engine.prediction_options import PageOptions
 from tests.browser import chromium
 from tests.forked import free_port
 from utils.arguments import options_from

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
@@ -22,6 +22,14 @@ class Options:
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Select those of these options that do not have their defaults."""
+        return {name: value for name in names if (value := getattr(self, name)) != getattr(type(self), name)}
+
+    def first_given(self, names: Iterable[str]) -> str | None:
+        """Name the first of these options that does not have its default; None if there is none."""
+        return next(iter(self.given(names)), None)
 
     def mistake(self) -> str | None:
         """Say what is wrong with options that are right one by one; None if nothing is."""

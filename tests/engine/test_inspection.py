@@ -12,7 +12,7 @@ from demo.examples import draw_examples
 from engine import inspection
 from engine.detector import Detector
 from engine.inspection import COLUMNS, Findings, Inspector
-from engine.page_options import PageOptions
+from engine.prediction_options import PageOptions
 from models.adapter_checkpoint import KEYS, SDP_PLUS
 from models.checkpoints import save_checkpoint
 from models.sdp import adapters_for
