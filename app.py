@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     check(options)
     log_to_terminal()
-    from demo.examples import draw_examples  # only now, as OpenCV takes long to import, and PyTorch longer
+    from demo.draw import draw_examples  # only now, as OpenCV takes long to import, and PyTorch longer
 
-    with TemporaryDirectory() as name:
-        folder, is_demo = Path(name), options.model in (None, "demo") and options.checkpoint is None
+    with TemporaryDirectory() as place:
+        folder, is_demo = Path(place), options.model in (None, "demo") and options.checkpoint is None
         drawn = draw_examples(folder) if is_demo else ()
-        examples = [Example(one.pictures, one.object, one.normal, 2 / (len(one.normal) + 1)) for one in drawn]
+        examples = [Example(pictures, name, normal, 2 / (len(normal) + 1)) for pictures, name, normal in drawn]
         serve(options, examples, folder)
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from utils.names import log_to_terminal
 VERSION = 3  # to be raised with every change of what is drawn
 META = "meta.json"
 MARKER = "generated.json"
+EXAMPLES = {"washer": ("broken", "scratch"), "wood": ("crack", "spot")}  # object -> defects, to try a page with
+NORMAL = 9  # pictures of each object to calibrate on
 
 
 class Recipe(Options):
@@ -130,14 +133,26 @@ def image_rng(seed: int, img_path: str) -> np.random.Generator:
 
 
 def _draw(root: Path, recipe: Recipe, entry: Entry) -> None:
-    rng = image_rng(recipe.seed, entry.img_path)
-    picture, mask = render(
-        entry.cls_name, entry.specie_name if entry.anomaly else None, rng, recipe.size, recipe.defect_scale or 1
-    )
+    rng, defect = image_rng(recipe.seed, entry.img_path), entry.specie_name if entry.anomaly else None
+    picture, mask = render(entry.cls_name, defect, rng, recipe.size, recipe.defect_scale or 1)
     files = {entry.img_path: picture} | ({entry.mask_path: mask.astype(np.uint8) * 255} if entry.mask_path else {})
     for path, pixels in files.items():
         with atomic_open(root / path, "wb") as file:
             Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+
+
+def draw_examples(folder: Path) -> Iterator[tuple[list[Path], str, list[Path]]]:
+    """Draw the examples into a folder: pictures of an object, the last of them sound, its name, and more sound ones."""
+    for name, defects in EXAMPLES.items():
+        pictures = [_draw_example(folder, name, kind, 0) for kind in (*defects, "good")]
+        yield pictures, name, [_draw_example(folder, name, "good", 1 + number) for number in range(NORMAL)]
+
+
+def _draw_example(folder: Path, name: str, kind: str, number: int) -> Path:
+    picture, _ = render(name, None if kind == "good" else kind, image_rng(0, f"{name}/{kind}/{number}.png"))
+    path = folder / f"{name}_{kind}_{number}.png"
+    Image.fromarray(picture).save(path)
+    return path
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import app
-from demo.examples import draw_examples
+from demo.draw import draw_examples
 from engine import app_page
 from engine.prediction_options import PageOptions
 from tests.browser import chromium
@@ -88,7 +88,7 @@ def address(drawn, tmp_path_factory) -> Iterator[str]:
     from engine.inspection import Inspector
 
     options = options_from(PageOptions, {"device": "cpu", "cache_dir": tmp_path_factory.mktemp("cache")})
-    example = app_page.Example(drawn.pictures, drawn.object, drawn.normal, 0.2)
+    example = app_page.Example(*drawn, 0.2)
     page = app_page.build_page(Inspector(options), [example])
     app_page.launch(page, "127.0.0.1", free_port(), drawn.pictures[0].parent)
     yield page.local_url
@@ -107,7 +107,7 @@ def page(browser, address) -> Iterator[Page]:
 
 def test_from_an_upload_to_the_verdict(page, drawn):
     page.upload("#pictures", drawn.pictures)
-    page.upload("#normal", drawn.normal)
+    page.upload("#normal", drawn[2])
     page.all("#object textarea, #object input")[0].send_keys("washer")
     page.all("#inspect")[0].click()
     page.wait(lambda: "are anomalous" in page.text("#verdict"))

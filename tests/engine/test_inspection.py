@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.examples import draw_examples
+from demo.draw import draw_examples
 from engine import inspection
 from engine.detector import Detector
 from engine.inspection import COLUMNS, Findings, Inspector
@@ -23,9 +23,9 @@ from utils.errors import UserError
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> tuple[list[str], tuple[str, ...]]:
     """A washer that is broken, one that is scratched and one that is sound; and sound ones to calibrate on."""
-    example = next(draw_examples(tmp_path_factory.mktemp("examples")))
-    assert example.object == "washer"
-    return [*map(str, example.pictures)], tuple(map(str, example.normal))
+    pictures, name, normal = next(draw_examples(tmp_path_factory.mktemp("examples")))
+    assert name == "washer"
+    return [*map(str, pictures)], tuple(map(str, normal))
 
 
 @pytest.fixture(scope="module")
