@@ -9,9 +9,8 @@ from all thresholds, which share none and are exact.
 """
 
 import numpy as np
-from harness import Options, benchmark, print_ratios, timed
+from harness import Options, benchmark, print_ratios, print_table, timed
 from measures import make_class
-from tabulate import tabulate
 
 from tests.plain_measures import plain_draws
 from utils.measures.bootstrap import THRESHOLDS, Bootstrap, measures_of_draws
@@ -38,7 +37,7 @@ def main(args: Options) -> None:
         draw_off = (np.abs(values[way][name][: args.timed] - one_by_one[name]).max() for way in values)
         rows.append((label, *near, off, *draw_off))
     print(f"{len(np.unique(maps[masks]))} different anomalous scores, {THRESHOLDS} thresholds\n")
-    headers = ("", "from", "to", "limits off by", "a draw off by", "and with all thresholds")
-    print(tabulate(rows, headers, floatfmt=("", ".4f", ".4f", ".1e", ".1e", ".1e")))
+    off_by = dict.fromkeys(("limits off by", "a draw off by", "and with all thresholds"), ".1e")
+    print_table({"": "", "from": ".4f", "to": ".4f"} | off_by, rows)
     print()
     print_ratios(seconds)

@@ -9,8 +9,7 @@ defects that are merely darker, lighter or sharper than everything else.
 from itertools import groupby
 
 import numpy as np
-from harness import Options, benchmark
-from tabulate import tabulate
+from harness import Options, benchmark, print_table
 
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
@@ -26,4 +25,4 @@ def main(args: Options) -> None:
         read = [(images.read_image(one, size), images.read_mask(one, (size, size)).numpy()) for one in group]
         rows.append([name, *baseline_aurocs(*zip(*read, strict=True)).values()])
     rows.append(["mean", *np.mean([row[1:] for row in rows], axis=0)])
-    print(tabulate(rows, headers=["class", *BASELINES], floatfmt=".3f"))
+    print_table(dict.fromkeys(("class", *BASELINES), ".3f"), rows)

@@ -14,8 +14,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from harness import Options, benchmark, difference, in_own_process, medians
-from tabulate import tabulate
+from harness import Options, benchmark, difference, in_own_process, medians, print_table
 from torch import Tensor
 
 from models.anomaly_map import gaussian_matrix, upsampling_matrix
@@ -97,6 +96,6 @@ def main(args: Options) -> None:
         seconds = medians({name: way for name, way in ways.items() if name.startswith(kind)}, rounds)
         for name, own in seconds.items():
             rows.append((name, own, seconds[plain] / own, peaks[name], peaks[name] / peaks[plain]))
-    headers = ("", "seconds", "times as fast as plain", "peak MiB", "of the plain peak")
+    columns = {"": "", "seconds": ".2f", "times as fast as plain": ".2f", "peak MiB": ".0f", "of the plain peak": ".2f"}
     print()
-    print(tabulate(rows, headers=headers, floatfmt=("", ".2f", ".2f", ".0f", ".2f")))
+    print_table(columns, rows)

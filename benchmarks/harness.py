@@ -6,11 +6,12 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -52,11 +53,20 @@ Result = TypeVar("Result")
 
 
 def benchmark(**options: Any) -> Callable[[Main], Main]:
-    """Make the last function of a file its benchmark: if the file is run, it is called with what `start` gives."""
+    """Make the last function of a file its benchmark: if the file is run, it is called with what `start` gives.
+
+    It is given a temporary `folder` as well.
+    """
 
     def register(main: Main) -> Main:
+        def call() -> None:
+            with TemporaryDirectory() as folder:
+                args = start(main.__globals__["__doc__"], **options)
+                args.folder = Path(folder)
+                main(args)
+
         if main.__module__ == "__main__":
-            run(lambda: main(start(main.__globals__["__doc__"], **options)))
+            run(call)
         return main
 
     return register
@@ -90,6 +100,12 @@ def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Resu
     return perf_counter() - began, result
 
 
+def seconds_of(way: Callable[[], object]) -> tuple[float, float]:
+    """Wall time, and processor seconds of this process and of those that it started, which have ended."""
+    before, (wall, _) = os.times(), timed(way)
+    return wall, sum(os.times()[:4]) - sum(before[:4])
+
+
 def medians(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
     """Time several ways to do the same, taken in turn so that the machine's moods hit all alike.
 
@@ -103,7 +119,12 @@ def print_ratios(seconds: Mapping[str, float]) -> None:
     """Print the seconds of each way, and their ratio to the first's."""
     first = next(iter(seconds.values()))
     rows = [(name, value, value / first) for name, value in seconds.items()]
-    print(tabulate(rows, headers=("", "seconds", "ratio to the first"), floatfmt=".3f"))
+    print_table({"": "", "seconds": ".3f", "ratio to the first": ".3f"}, rows)
+
+
+def print_table(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows below the names of the columns, each with the format of its numbers."""
+    print(tabulate(rows, [*columns], floatfmt=tuple(columns.values()), missingval="-"))
 
 
 def difference(own: Any, plain: Any) -> float:

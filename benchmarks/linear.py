@@ -11,15 +11,15 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from harness import Options, benchmark, difference, medians
-from tabulate import tabulate
+from harness import Options, benchmark, difference, medians, print_table
 from torch import Tensor
 
 from models.linear import convolution, prefers_convolutions
 
 LAYERS = convolution, F.linear
 SHAPES = {"attention in": (1024, 3072), "attention out": (1024, 1024), "MLP in": (1024, 4096), "MLP out": (4096, 1024)}
-HEADERS = ("layer", "convolution, GFLOP/s", "PyTorch's own", "times as fast", "with the gradient", "largest difference")
+COLUMNS = {"layer": "", "convolution, GFLOP/s": ".0f", "PyTorch's own": ".0f", "times as fast": ".2f"}
+COLUMNS |= {"with the gradient": ".2f", "largest difference": ".0e"}
 
 
 def with_gradient(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
@@ -44,4 +44,4 @@ def main(args: Options) -> None:
         rows.append((f"{name}, {width} to {out}", work / ours, work / theirs, *ratios, off))
     print("convolutions" if prefers_convolutions() else "PyTorch's own products", "are chosen on this processor")
     print(f"{args.batch_size} x {args.tokens} tokens, {torch.get_num_threads()} threads, float32\n")
-    print(tabulate(rows, headers=HEADERS, floatfmt=("", ".0f", ".0f", ".2f", ".2f", ".0e")))
+    print_table(COLUMNS, rows)

@@ -11,8 +11,7 @@ from statistics import median
 
 import cv2
 import numpy as np
-from harness import Options, benchmark, timed
-from tabulate import tabulate
+from harness import Options, benchmark, print_table, timed
 
 from tests.plain_measures import pixel_measures, plain_legacy_pro, plain_ranking
 from utils.measures.ranking import ranking_measures
@@ -59,17 +58,15 @@ def _defect(rng: np.random.Generator, size: int, share: float) -> np.ndarray:
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> Values:
     """Measure by `utils.measures`, which takes the maps' buffer."""
-    labels, image_scores = masks.any((1, 2)), maps.max((1, 2))
-    image = ranking_measures(image_scores[~labels], image_scores[labels])
-    pixel, _ = pixel_measures(maps, masks, legacy_pro=True)
-    return *pixel.values(), *image.values()
+    labels, scores = masks.any((1, 2)), maps.max((1, 2))
+    image = ranking_measures(scores[~labels], scores[labels])
+    return *pixel_measures(maps, masks, legacy_pro=True)[0].values(), *image.values()
 
 
 def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
     """Measure the same the plain way, which has no exact PRO."""
-    pixel = plain_ranking(masks.ravel(), maps.ravel())
-    image = plain_ranking(masks.any((1, 2)), maps.max((1, 2)))
-    return *pixel, None, plain_legacy_pro(maps, masks), *image
+    pro, image = plain_legacy_pro(maps, masks), plain_ranking(masks.any((1, 2)), maps.max((1, 2)))
+    return *plain_ranking(masks.ravel(), maps.ravel()), None, pro, *image
 
 
 @benchmark(maps=83, size=518, anomalous=0.03, repeats=3, seed=0)
@@ -83,5 +80,5 @@ def main(args: Options) -> None:
         seconds.append(median(run[0] for run in runs))
         values.append(runs[0][1])
     rows = [*zip(MEASURES, *values, strict=True), ("seconds", *seconds)]
-    print(tabulate(rows, headers=("", "ours", "plain"), floatfmt=".9f", missingval="-"))
+    print_table(dict.fromkeys(("", "ours", "plain"), ".9f"), rows)
     print(f"\nratio of the times: {seconds[1] / seconds[0]:.1f}")

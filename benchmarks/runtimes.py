@@ -6,44 +6,24 @@
 All have the same random weights and images. Needs the packages of requirements-extras.txt.
 """
 
-import tempfile
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from harness import Options, benchmark, difference, medians
-from tabulate import tabulate
+from harness import Options, benchmark, difference, medians, print_table
 from torch import Tensor
 
 from engine.exported_model import ExportRecord, write_model
 from engine.exporting import ExportedModel, trace
 from engine.onnx_predictor import OnnxDetector
-from models.backbone import load_backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.sdp import SDP
-from tests.random_weights import save_random_weights
+from tests.random_weights import random_backbone
 from utils.errors import UserError
 
 NAME = "object"
-
-
-def detector_of(model: str, image_size: int, folder: Path) -> SDP:
-    """SDP on random weights, and on random text, which no sentence need be encoded for."""
-    fidelity = Fidelity.named("corrected")
-    backbone = load_backbone(
-        model=model,
-        pretrained=str(save_random_weights(model, folder / "random.safetensors")),
-        image_size=image_size,
-        features_list=None,
-        fidelity=fidelity,
-        device=torch.device("cpu"),
-    )
-    backbone.clip.transformer = None  # the text tower, for its memory
-    text = F.normalize(torch.randn(backbone.clip.visual.proj.shape[1], 2), dim=0)
-    return SDP(backbone, {NAME: text}, fidelity, smoothing=8.0)
 
 
 def tokens_of(detector: SDP, images: Tensor) -> Tensor:
@@ -62,25 +42,27 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 @benchmark(model="ViT-B-16-plus-240", image_size=240, batch_size=1, repeats=5)
 def main(args: Options) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path, names = Path(folder, "model.onnx"), [NAME] * args.batch_size
-        detector = detector_of(args.model, args.image_size, Path(folder))
-        reduced = replace(detector, backbone=replace(detector.backbone, precision="bf16"))
-        program = trace(ExportedModel(detector, NAME, "normalised", None), args.image_size, opset=20)
-        record = ExportRecord(origin={}, notes=[], calibration=None, input="normalised", one_by_one=False)
-        program.model.metadata_props.update(record.metadata())
-        write_model(path, program.model_proto.SerializeToString())
-        del program
-        detectors = {"PyTorch fp32": detector, "PyTorch bf16": reduced}
-        for runtime, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")):
-            try:
-                detectors[f"{runtime} {precision}"] = OnnxDetector.load(path, runtime, precision)
-            except UserError as error:
-                print(f"{runtime}: {error}")
-        images = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
-        ways = {way: partial(one.predict, images, names) for way, one in detectors.items()}
-        maps = {way: predict().maps.flatten(1) for way, predict in ways.items()}
-        seconds = medians(ways, args.repeats)
+    path, names = args.folder / "model.onnx", [NAME] * args.batch_size
+    backbone = random_backbone(args.model, args.folder, args.image_size)
+    backbone.clip.transformer = None  # the text tower, for its memory
+    text = F.normalize(torch.randn(backbone.clip.visual.proj.shape[1], 2), dim=0)  # which no sentence is encoded for
+    detector = SDP(backbone, {NAME: text}, Fidelity.named("corrected"), smoothing=8.0)
+    reduced = replace(detector, backbone=replace(detector.backbone, precision="bf16"))
+    program = trace(ExportedModel(detector, NAME, "normalised", None), args.image_size, opset=20)
+    record = ExportRecord(origin={}, notes=[], calibration=None, input="normalised", one_by_one=False)
+    program.model.metadata_props.update(record.metadata())
+    write_model(path, program.model_proto.SerializeToString())
+    del program
+    detectors = {"PyTorch fp32": detector, "PyTorch bf16": reduced}
+    for runtime, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")):
+        try:
+            detectors[f"{runtime} {precision}"] = OnnxDetector.load(path, runtime, precision)
+        except UserError as error:
+            print(f"{runtime}: {error}")
+    images = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
+    ways = {way: partial(one.predict, images, names) for way, one in detectors.items()}
+    maps = {way: predict().maps.flatten(1) for way, predict in ways.items()}
+    seconds = medians(ways, args.repeats)
     right = next(iter(maps.values()))
     first = next(iter(seconds.values()))
     rows = [
@@ -89,5 +71,5 @@ def main(args: Options) -> None:
     ]
     tokens = cosine(*(tokens_of(one, images) for one in (detector, reduced)))
     print(f"{torch.get_num_threads()} threads; mean cosine of PyTorch's tokens in bf16 and fp32: {tokens:.5f}\n")
-    headers = ("", "seconds an image", "times as fast as the first", "cosine of maps", "largest difference")
-    print(tabulate(rows, headers=headers, floatfmt=("", ".3f", ".2f", ".6f", ".1e")))
+    columns = {"": "", "seconds an image": ".3f", "times as fast as the first": ".2f"}
+    print_table(columns | {"cosine of maps": ".6f", "largest difference": ".1e"}, rows)

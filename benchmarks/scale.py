@@ -20,9 +20,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import Options, benchmark, in_own_process, medians, timed
+from harness import Options, benchmark, in_own_process, medians, print_table, timed
 from measures import make_class
-from tabulate import tabulate
 from torch import Tensor
 
 from datasets.image_set import ImageSet
@@ -87,8 +86,9 @@ def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
     return stopwatch
 
 
-def evaluation_table(sizes: Sequence[int], workers: int) -> str:
+def evaluation_table(sizes: Sequence[int], workers: int) -> None:
     """Evaluate data sets of these sizes, each in a process of its own."""
+    print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         with ProcessPoolExecutor(workers) as executor:
@@ -97,20 +97,22 @@ def evaluation_table(sizes: Sequence[int], workers: int) -> str:
             (whole, parts), peak = in_own_process(timed, evaluate_once, Path(folder), images // CLASS_IMAGES)
             per_image = [1000 * seconds / images for seconds in (whole, parts["measures"], parts["output"])]
             rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
-    headers = ("images", "classes", "ms an image", "of it measures", "of it page", "peak MiB", "of the first")
-    return tabulate(rows, headers=headers, floatfmt=("", "", ".2f", ".2f", ".2f", ".0f", ".3f"))
+    columns = {"images": "", "classes": "", "ms an image": ".2f", "of it measures": ".2f", "of it page": ".2f"}
+    print_table(columns | {"peak MiB": ".0f", "of the first": ".3f"}, rows)
 
 
-def measures_table(repeats: int) -> str:
+def measures_table(repeats: int) -> None:
     """Time all pixel measures over the number of pixels n, and divide by n log n."""
+    print("\nPixel measures of one class, 256 px\n")
     classes = [make_class(maps, 256, 0.03, seed=0) for maps in (1, 4, 16, 64, 256)]
     ways = {maps.size: partial(pixel_measures, maps, masks) for maps, masks in classes}
     rows = [(n, seconds, 1e9 * seconds / (n * math.log2(n))) for n, seconds in medians(ways, repeats).items()]
-    return tabulate(rows, headers=("pixels n", "seconds", "ns / (n log2 n)"), floatfmt=("", ".4f", ".2f"))
+    print_table({"pixels n": "", "seconds": ".4f", "ns / (n log2 n)": ".2f"}, rows)
 
 
-def loader_table(repeats: int, count: int = 24) -> str:
+def loader_table(repeats: int, count: int = 24) -> None:
     """Read images through the loader, and by decoding alone; images a second."""
+    print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
     rng, rows = np.random.default_rng(0), []
     for suffix in ("png", "jpg"):
         with tempfile.TemporaryDirectory() as folder:
@@ -127,16 +129,12 @@ def loader_table(repeats: int, count: int = 24) -> str:
             seconds = medians(ways, repeats)
             alone = seconds["decoding alone, one process"]
             rows += [(suffix, way, count / value, alone / value) for way, value in seconds.items()]
-    headers = ("", "", "images a second", "of decoding alone")
-    return tabulate(rows, headers=headers, floatfmt=("", "", ".1f", ".2f"))
+    print_table({"": "", "by": "", "images a second": ".1f", "of decoding alone": ".2f"}, rows)
 
 
 @benchmark(images=[1000, 10000, 50000], repeats=3, workers=2)
 def main(args: Options) -> None:
     torch.set_num_threads(1)
-    print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
-    print(evaluation_table(args.images, args.workers))
-    print("\nPixel measures of one class, 256 px\n")
-    print(measures_table(args.repeats))
-    print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
-    print(loader_table(args.repeats))
+    evaluation_table(args.images, args.workers)
+    measures_table(args.repeats)
+    loader_table(args.repeats)

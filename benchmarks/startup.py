@@ -6,33 +6,29 @@
 Seconds of all the process's threads, user and system, the median of several runs after one that warms the disk's cache.
 """
 
-import resource
 import subprocess
 import sys
+from functools import partial
 from statistics import median
 
-from harness import PROJECT, Options, benchmark
-from tabulate import tabulate
+from harness import PROJECT, Options, benchmark, print_table, seconds_of
 
 WAYS = {"--help": 0, "--no_such_option": 2}  # and its exit status
 FILES = [path for pattern in ("*.py", "data/*.py", "demo/*.py") for path in sorted(PROJECT.glob(pattern))]
 SCRIPTS = [str(path.relative_to(PROJECT)) for path in FILES if "__main__" in path.read_text(encoding="utf-8")]
 
 
-def processor_seconds(script: str, option: str) -> float:
-    """Run a script with an option, and return its processor seconds, user and system."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def start(script: str, option: str) -> None:
+    """Run a script with an option."""
     process = subprocess.run([sys.executable, PROJECT / script, option], capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode != WAYS[option]:
         sys.exit(f"{script} {option} ended with status {process.returncode}:\n{process.stderr}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @benchmark(scripts=SCRIPTS, repeats=3)
 def main(args: Options) -> None:
     rows = []
     for name in args.scripts:
-        runs = [[processor_seconds(name, option) for option in WAYS] for _ in range(args.repeats + 1)]
+        runs = [[seconds_of(partial(start, name, option))[1] for option in WAYS] for _ in range(args.repeats + 1)]
         rows.append((name, *(median(times) for times in zip(*runs[1:], strict=True))))
-    print(tabulate(rows, headers=("processor seconds of", *WAYS), floatfmt=".2f"))
+    print_table({"processor seconds of": "", **dict.fromkeys(WAYS, ".2f")}, rows)

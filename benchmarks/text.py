@@ -3,9 +3,7 @@
 python benchmarks/text.py
 """
 
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import open_clip
 import torch
@@ -22,22 +20,21 @@ from tests.random_weights import random_backbone
 def main(args: Options) -> None:
     prompts = read_prompts("industrial")
     sentences = [sentence for state in prompts.sentences(args.phrase) for sentence in state]
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = random_backbone(args.model, Path(folder))
-        tokens = open_clip.tokenize(sentences, backbone.clip.context_length)
+    backbone = random_backbone(args.model, args.folder)
+    tokens = open_clip.tokenize(sentences, backbone.clip.context_length)
 
-        @torch.inference_mode()
-        def full_context() -> torch.Tensor:
-            return F.normalize(backbone.clip.encode_text(tokens), dim=-1)
+    @torch.inference_mode()
+    def full_context() -> torch.Tensor:
+        return F.normalize(backbone.clip.encode_text(tokens), dim=-1)
 
-        cached = partial(class_text_features, backbone, prompts, args.phrase, RepVecChoice("mean"), Path(folder))
-        ways = {
-            "at their own lengths": partial(encode_sentences, backbone, sentences),
-            "at the full context": full_context,
-            "text features from the cache": cached,
-        }
-        own, full, _ = (way() for way in ways.values())
-        least, most = (tokens.argmax(dim=-1) + 1).aminmax()
-        print(f"{len(sentences)} sentences of {least} to {most} tokens, {torch.get_num_threads()} threads")
-        print(f"largest difference of the unit vectors {(own - full).abs().max():.1e}\n")
-        print_ratios(medians(ways, args.repeats))
+    cached = partial(class_text_features, backbone, prompts, args.phrase, RepVecChoice("mean"), args.folder)
+    ways = {
+        "at their own lengths": partial(encode_sentences, backbone, sentences),
+        "at the full context": full_context,
+        "text features from the cache": cached,
+    }
+    own, full, _ = (way() for way in ways.values())
+    least, most = (tokens.argmax(dim=-1) + 1).aminmax()
+    print(f"{len(sentences)} sentences of {least} to {most} tokens, {torch.get_num_threads()} threads")
+    print(f"largest difference of the unit vectors {(own - full).abs().max():.1e}\n")
+    print_ratios(medians(ways, args.repeats))

@@ -6,9 +6,7 @@ The backbone has random weights; images and masks are those of the demo data set
 how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
 """
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from harness import Options, benchmark, medians, print_ratios, timed
@@ -57,30 +55,29 @@ def main(args: Options) -> None:
     spec = get_spec("demo")
     demo = read_test_split(spec, spec.folder)
     entries = demo.entries[:: len(demo.entries) // args.images][: args.images]
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = random_backbone(args.model, Path(folder))
-        text = torch.nn.functional.normalize(torch.randn(1, backbone.clip.visual.output_dim, 2), dim=1)
-        parts = {"images": [replace(demo, entries=entries)], "text": text.expand(args.images, -1, -1)}
-        parts |= {"backbone": backbone, "fidelity": Fidelity.named("corrected")}
-        parts["fingerprints"] = fingerprints(parts["images"])
-        common = {"train_dataset": ("demo",), "batch_size": args.batch_size, "save_path": Path(folder)}
+    backbone = random_backbone(args.model, args.folder)
+    text = torch.nn.functional.normalize(torch.randn(1, backbone.clip.visual.output_dim, 2), dim=1)
+    parts = {"images": [replace(demo, entries=entries)], "text": text.expand(args.images, -1, -1)}
+    parts |= {"backbone": backbone, "fidelity": Fidelity.named("corrected")}
+    parts["fingerprints"] = fingerprints(parts["images"])
+    common = {"train_dataset": ("demo",), "batch_size": args.batch_size, "save_path": args.folder}
 
-        def train(name: str) -> tuple[SDPPlusTraining, Tensor]:
-            """Get the tokens and take the steps of all epochs; returns the training and its losses."""
-            options = SDPPlusTrainingOptions(cache_dir=Path(folder, name), **common, **WAYS[name])
-            torch.manual_seed(0)
-            training = SDPPlusTraining(options=options, trained=adapters_for(backbone), **parts)
-            training.begin()
-            epochs = range(1, args.epochs + 1)
-            return training, torch.tensor([one["loss"] for epoch in epochs for one in training.steps(epoch)])
+    def train(name: str) -> tuple[SDPPlusTraining, Tensor]:
+        """Get the tokens and take the steps of all epochs; returns the training and its losses."""
+        options = SDPPlusTrainingOptions(cache_dir=args.folder / name, **common, **WAYS[name])
+        torch.manual_seed(0)
+        training = SDPPlusTraining(options=options, trained=adapters_for(backbone), **parts)
+        training.begin()
+        epochs = range(1, args.epochs + 1)
+        return training, torch.tensor([one["loss"] for epoch in epochs for one in training.steps(epoch)])
 
-        seconds, losses = {}, {}
-        for name in WAYS:
-            seconds[name], (training, losses[name]) = timed(train, name)
-        print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
-        print_ratios(seconds)
-        (_, reference), *cached = losses.items()
-        for name, own in cached:
-            off = ((own - reference).abs() / reference).max()
-            print(f"largest relative difference of a loss with {name}: {off:.1e}")
-        print(step_shares(training, args.repeats))
+    seconds, losses = {}, {}
+    for name in WAYS:
+        seconds[name], (training, losses[name]) = timed(train, name)
+    print(f"{backbone.image_size} px, {torch.get_num_threads()} threads; filling the cache is part of its time\n")
+    print_ratios(seconds)
+    (_, reference), *cached = losses.items()
+    for name, own in cached:
+        off = ((own - reference).abs() / reference).max()
+        print(f"largest relative difference of a loss with {name}: {off:.1e}")
+    print(step_shares(training, args.repeats))

@@ -4,15 +4,16 @@
     python benchmarks/variants.py                          # about an hour on two cores
     python benchmarks/variants.py --methods dp_clip --seeds 0 1 2 3 4
 
-Training is on five classes and testing on the other five, as in `demo.sh`. A seed decides where the training starts and
-in which order it goes; what is not trained is measured once. The demonstration model is no CLIP: what matters on
-its pictures need not matter on photographs.
+Training is on five classes and testing on the other five, as `reproduce.sh` does it. A seed decides where the training
+starts and in which order it goes; what is not trained is measured once. The demonstration model is no CLIP: what
+matters on its pictures need not matter on photographs.
 """
 
 import contextlib
 import io
 import json
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,31 +22,18 @@ from harness import Options, benchmark
 from tabulate import tabulate
 from tqdm import tqdm
 
-import test_dp_clip
-import test_sdp
-import test_sdp_plus
-import train_dp_clip
-import train_sdp_plus
+from engine.reproduction_plan import DEMO_RECIPES, SPLIT, command_line, label_of
+from engine.reproduction_plan import VARIANTS as ABLATIONS
 from models.fidelity import Fidelity
+from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
 
-TRAINED_ON = ["circuit", "fabric", "foil", "gear", "leather"]
-TESTED_ON = ["metal", "tablet", "tile", "washer", "wood"]
-KNOWN = ("--prompts", "industrial")  # which the demonstration model was taught; DP-CLIP's own it knows not
-# As in `demo.sh`, which says why.
-DP_CLIP = ["--features_list", "2", "3", "4", "--no_augmentation", "--epochs", "12", "--clip_gradient", "0.05"]
-DP_CLIP += ["--learning_rate", "0.01", "--milestones", "250", "400", "500", "580"]
-MEASURES = ("auroc_px", "f1_px", "ap_px", "aupro", "auroc_sp", "f1_sp", "ap_sp")
+TRAINED_ON, TESTED_ON = SPLIT["demo"]
+MEASURES = (*PIXEL_MEASURES, *IMAGE_MEASURES)
+OF_SDP = {label_of(one).replace("_", " "): command_line(one) for one in ABLATIONS}
 PARTS = {  # what a training's options leave out
     "without decoupling": ["--decoupling_weight", "0"],
     "without GRN": ["--no-grn"],
     "without either": ["--decoupling_weight", "0", "--no-grn"],
-}
-OF_SDP = {  # what a test's options put in SDP's place, or leave out of it
-    "baseline plain": ["--baseline", "plain"],
-    "baseline text": ["--baseline", "text"],
-    "without surgery": ["--without", "surgery"],
-    "without staging": ["--without", "staging"],
-    "without redundancy removal": ["--without", "redundancy_removal"],
 }
 VARIANTS = {  # of a method; one called as a switch of fidelity has this one on, the rest none
     "sdp": ("corrected", "taps_share_buffers", *OF_SDP),
@@ -60,17 +48,14 @@ def measure(method: str, variant: str, seed: int) -> list[float]:
     named = patch.object(Fidelity, "named", lambda *_: fidelity)
     with tempfile.TemporaryDirectory() as folder, named, contextlib.redirect_stderr(io.StringIO()):
         common = ["--model", "demo", "--seed", str(seed), "--num_workers", "0"]
-        train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *common, *PARTS.get(variant, [])]
-        train += ["--save_path", f"{folder}/training", "--save_freq", "40"]
         test = ["--dataset", "demo", "--classes", *TESTED_ON, *common, "--save_path", f"{folder}/test", "--no_report"]
-        if method == "sdp":
-            test_sdp.main([*test, *OF_SDP.get(variant, [])])
-        elif method == "sdp_plus":
-            train_sdp_plus.main([*train, "--epochs", "40", "--learning_rate", "0.0005"])
-            test_sdp_plus.main([*test, "--checkpoint", f"{folder}/training/epoch_40.pth"])
-        else:
-            train_dp_clip.main([*train, *KNOWN, *DP_CLIP])
-            test_dp_clip.main([*test, *KNOWN, "--checkpoint", f"{folder}/training/image_adapter.pth"])
+        test += OF_SDP.get(variant, [])
+        if method in DEMO_RECIPES:
+            train = ["--train_dataset", "demo", "--train_classes", *TRAINED_ON, *command_line(DEMO_RECIPES[method])]
+            train += [*common, "--save_path", f"{folder}/training", "--save_freq", "40", *PARTS.get(variant, [])]
+            import_module(f"train_{method}").main(train)
+            test += ["--checkpoint", f"{folder}/training"]
+        import_module(f"test_{method}").main(test)
         results = json.loads(next(Path(folder, "test").rglob("results.json")).read_text(encoding="utf-8"))
     return [np.nan if results["mean"][name] is None else 100 * results["mean"][name] for name in MEASURES]
 

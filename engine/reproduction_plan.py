@@ -80,8 +80,7 @@ class Part:
         files = {} if self.trains or self.checkpoint is None else {"checkpoint": self.checkpoint}
         folder = self.folder if self.trains or len(todo) > 1 else self._folder_of(todo[0])
         options = {**named, **files, **self.options, **self.running, "save_path": folder}
-        words = [word for name, value in options.items() for word in (f"--{name}", *_words(value))]
-        return [self.program, *words, "--resume"]
+        return [self.program, *command_line(options), "--resume"]
 
     def _folder_of(self, images: ImageSet) -> Path:
         return self.folder / folder_name(images.spec, images.root)
@@ -94,6 +93,11 @@ class Part:
         recorded, tested = content.get("arguments", {}), content.get("checkpoint", {}).get("sha256")
         same = all(recorded.get(name) == value for name, value in self.options.items()) and digest in (None, tested)
         return same and content.get("finished", False) and content.get("images") == self.images_of(images)
+
+
+def command_line(options: Mapping[str, Any]) -> list[str]:
+    """Give options by their names as words of a command line."""
+    return [word for name, value in options.items() for word in (f"--{name}", *_words(value))]
 
 
 def _words(value: Any) -> list[str]:
@@ -121,7 +125,7 @@ def _untrained(options: ReproductionOptions, table: str, data_sets: Sequence[Ima
     else:
         model = options.model[0]
         whole = [] if PRESETS[model].clip_ad_fidelity == "corrected" else [{}]  # else it is among those of `sdp`
-        variants = [(variant, _label(variant)) for variant in (*whole, *VARIANTS)]
+        variants = [(variant, label_of(variant)) for variant in (*whole, *VARIANTS)]
         runs = [(model, {"fidelity": "corrected", **variant}, label) for variant, label in variants]
     for model, own, label in runs:
         yield Part(
@@ -138,7 +142,8 @@ def _untrained(options: ReproductionOptions, table: str, data_sets: Sequence[Ima
         )
 
 
-def _label(variant: Mapping[str, Any]) -> str:
+def label_of(variant: Mapping[str, Any]) -> str:
+    """Name a variant of SDP by its options; one without is its paper's."""
     return "_".join([word for name, value in variant.items() for word in (name, *_words(value))] or ["corrected"])
 
 

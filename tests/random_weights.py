@@ -30,12 +30,12 @@ def save_random_weights(model: str, path: Path, seed: int = 0) -> Path:
     return path
 
 
-def random_backbone(model: str, folder: Path) -> Backbone:
+def random_backbone(model: str, folder: Path, image_size: int | None = None) -> Backbone:
     """Load `model` in corrected fidelity, on the CPU, with random weights that are written into `folder`."""
     return load_backbone(
         model=model,
         pretrained=str(save_random_weights(model, folder / "random.safetensors")),
-        image_size=None,
+        image_size=image_size,
         features_list=None,
         fidelity=Fidelity.named("corrected"),
         device=torch.device("cpu"),
