@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from types import TracebackType
+from contextlib import AbstractContextManager
+from typing import Any
 
 from engine.arrivals import Arrival
 from engine.calibration import Calibration
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 SUMMARY = "%d images predicted%s; %d could not be"
 
 
-class LineWriter:
+class LineWriter(AbstractContextManager):
     """Prints a line for each photograph, and writes nothing else."""
 
     done: Mapping[str, FileRecord | None] = {}  # by path, the files that are answered already
@@ -29,11 +30,8 @@ class LineWriter:
         self.pixel_threshold = threshold if calibration is None else calibration.pixel_threshold
         self.predicted = self.anomalous = self.failed = 0
 
-    def __enter__(self) -> "LineWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        pass
+    def __exit__(self, *error: Any) -> None:
+        """Leave nothing to be done."""
 
     def known(self, arrival: Arrival) -> Row | None:
         """Give what is known of a photograph already: nothing, as nothing is kept."""

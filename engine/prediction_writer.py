@@ -6,6 +6,7 @@ That is the settings, a line of JSON for each image and, hidden, a small picture
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ SAMPLE = 32  # images that the colour scale is taken from where there is no cali
 AGAIN = "%d images are predicted again: their files are others than they were, or not all that is wanted is there"
 
 
-class PredictionWriter:
+class PredictionWriter(AbstractContextManager):
     """Writes what a detector finds on the photographs at `paths`, and keeps what an earlier run left of them.
 
     The results depend on the `settings`, which must be the earlier run's, whose `calibration`, of the same images, is
@@ -89,10 +90,6 @@ class PredictionWriter:
         todo = (i for i, path in enumerate(self.paths) if path not in self.rows)
         self.order = sorted(todo, key=lambda i: self.paths[i] not in sample)
         self.background = Background(max(1, options.num_workers), 2 * options.batch_size)
-
-    def __enter__(self) -> "PredictionWriter":
-        self.background.__enter__()
-        return self
 
     def __exit__(self, *error: Any) -> None:
         self.background.__exit__(*error)

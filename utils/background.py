@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Background:
+class Background(AbstractContextManager):
     """Does jobs in threads and, one after the other in the order of the calls, what follows each.
 
     What goes wrong in one is raised by a later call. What has not begun when the block ends is not done.
@@ -32,9 +32,6 @@ class Background:
         while self.pending:
             self.pending.popleft().result()
 
-    def __enter__(self) -> "Background":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: Any) -> None:
         for pool in (self.workers, self.follower):
             pool.shutdown(cancel_futures=True)
