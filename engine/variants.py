@@ -17,38 +17,27 @@ PARTS: Mapping[Part, Mapping[str, Any]] = {  # what SDP does without each
     "redundancy_removal": {"score": partial(token_scores, redundancy_removal=False)},
 }
 PLAIN = "baseline: CLIP's patch tokens of the last block, by cosine and softmax; no surgery path, no stages"
-TEXT = f"baseline: {TextAlone.no_maps}"
+BASELINES = {  # name, note below its tables, kind of detector, and scores
+    "plain": ("plain CLIP", PLAIN, SDP, patch_probabilities),
+    "text": ("CLIP's text probability", f"baseline: {TextAlone.no_maps}", TextAlone, no_scores),
+}
 
 
 def sdp_variant(options: SDPOptions) -> tuple[str, Method]:
     """Choose what the options ask for: what its folder is called, and SDP or what is tested in its place."""
-    sdp = METHODS["sdp"]()
-    if options.baseline == "plain":
-        settings = {"encode": encode_original_path, "score": patch_probabilities}
-        return "baseline_plain", _variant(sdp, "plain CLIP", PLAIN, **settings, last_tap_only=True)
-    if options.baseline == "text":
-        settings = {"encode": encode_original_path, "score": no_scores}
-        return "baseline_text", _variant(
-            sdp, "CLIP's text probability", TEXT, TextAlone, **settings, last_tap_only=True
-        )
+    sdp, kind = METHODS["sdp"](), SDP
     parts = [part for part in get_args(Part) if part in (options.without or ())]
-    if not parts:
+    if options.baseline is not None:
+        key, (name, note, kind, score) = f"baseline_{options.baseline}", BASELINES[options.baseline]
+        settings = {"encode": encode_original_path, "score": score}
+    elif parts:
+        key, name = f"sdp_without_{'_'.join(parts)}", f"SDP without {' and '.join(parts)}".replace("_", " ")
+        note, settings = f"an ablation: {name}", {one: value for part in parts for one, value in PARTS[part].items()}
+    else:
         return "sdp", sdp
-    settings = {name: value for part in parts for name, value in PARTS[part].items()}
-    without = f"SDP without {' and '.join(parts)}".replace("_", " ")
-    return f"sdp_without_{'_'.join(parts)}", _variant(sdp, without, f"an ablation: {without}", **settings)
 
+    def detector(options, backbone, fidelity, _, text) -> SDP:  # see `Method`
+        return kind(backbone, text, fidelity, options.smoothing, **settings)
 
-def _variant(
-    sdp: Method, name: str, note: str, kind: type[SDP] = SDP, *, last_tap_only: bool = False, **settings: Any
-) -> Method:
-    """Test a kind of SDP with other settings under a name, with a note below its tables."""
-    return replace(
-        sdp,
-        name=name,
-        note=note,
-        last_tap_only=last_tap_only,
-        detector=lambda options, backbone, fidelity, _, text: kind(
-            backbone, text, fidelity, options.smoothing, **settings
-        ),
-    )
+    last_tap_only = options.baseline is not None
+    return key, replace(sdp, name=name, note=note, last_tap_only=last_tap_only, detector=detector)
