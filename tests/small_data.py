@@ -25,6 +25,25 @@ def make(root: Path, classes: Sequence[str] = ("bolt", "nut"), seed: int = 0) ->
     return root
 
 
+def draw_washers(folder: Path, **kinds: int) -> Path:
+    """Draw washers of the demo set, 128 x 100 pixels, so many of each kind of defect, and `good` ones."""
+    from demo.render import render
+
+    for kind, count in kinds.items():
+        for i in range(count):
+            picture, _ = render("washer", None if kind == "good" else kind, np.random.default_rng(i), 128)
+            write(folder / kind / f"{i:02}.png", picture[14:114, :, ::-1])
+    return folder
+
+
+def draw_grey(folder: Path, count: int) -> Path:
+    """Draw pictures without a square, of no class."""
+    rng = np.random.default_rng(3)
+    for i in range(count):
+        write(folder / f"{i}.png", rng.integers(60, 120, (70, 90, 3), dtype=np.uint8))
+    return folder
+
+
 def write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image)

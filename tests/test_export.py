@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import export
 import predict
-from demo.render import render
 from engine import installation
 from engine.detector import Detector
 from engine.exporting import TOLERANCE, verify
@@ -25,6 +23,7 @@ from models.checkpoints import save_checkpoint
 from models.dp_clip import AdapterSettings, image_adapter_for
 from models.presets import PRESETS
 from models.sdp import adapters_for
+from tests import small_data
 from tests.compare import relative_error
 from utils.errors import UserError
 
@@ -40,13 +39,7 @@ TAPS = {"sdp": (4,), "sdp_plus": (2, 4), "dp_clip": (1, 2)}  # few, as an export
 @pytest.fixture(scope="module")
 def washers(tmp_path_factory) -> Path:
     """Eight normal washers and three broken ones."""
-    folder = tmp_path_factory.mktemp("washers")
-    for kind, count in (("good", 8), ("broken", 3)):
-        (folder / kind).mkdir()
-        for i in range(count):
-            picture, _ = render("washer", None if kind == "good" else kind, np.random.default_rng(i), 128)
-            Image.fromarray(picture[14:114]).save(folder / kind / f"{i}.png")
-    return folder
+    return small_data.draw_washers(tmp_path_factory.mktemp("washers"), good=8, broken=3)
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +140,8 @@ def test_a_runtime_finds_what_pytorch_finds(washers, predicted, exported, tmp_pa
         "report.html",
         "scores.jsonl",
         "calibration.json",
-        "overlays/broken/0.png.png",
-        "masks/good/0.png.png",
+        "overlays/broken/00.png.png",
+        "masks/good/00.png.png",
     ):
         assert (tmp_path / name).is_file()
     settings, before = (json.loads((one / "predict.json").read_text()) for one in (tmp_path, predicted[method]))
@@ -199,7 +192,7 @@ def test_linear_layers_are_exported_as_products(exported):
 
 def test_a_model_that_differs_is_told(washers, options, exported, cache, capsys):
     other = Detector("sdp", backbone="demo", object="washer", device="cpu", cache_dir=cache, smoothing=4.0)
-    dataset = other.predictor.dataset([washers / "broken" / "0.png"])
+    dataset = other.predictor.dataset([washers / "broken" / "00.png"])
     model = OnnxDetector.load(exported["sdp"], "onnxruntime")
     nothing = replace(model, run=lambda images: {MAP: np.full((1, 128, 128), np.nan), TEXT_PROB: np.zeros(1)})
     for one in (model, nothing):
@@ -308,7 +301,7 @@ def test_a_saved_detector_that_cannot_be_exported(cache, tmp_path):
 
 
 def test_an_image_that_cannot_be_read_is_told_before_the_export(washers, options, tmp_path):
-    broken = Path(shutil.copy(washers / "good" / "0.png", tmp_path / "broken.png"))
+    broken = Path(shutil.copy(washers / "good" / "00.png", tmp_path / "broken.png"))
     broken.write_bytes(broken.read_bytes()[:50])
     with pytest.raises(UserError, match=r"broken\.png"):
         export.main([*options["sdp"], "--output", str(tmp_path / "model.onnx"), "--verify", str(broken)])

@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,11 +17,7 @@ from utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def normal(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("normal")
-    rng = np.random.default_rng(3)
-    for i in range(5):
-        small_data.write(folder / f"{i}.png", rng.integers(60, 120, (70, 90, 3), dtype=np.uint8))
-    return folder
+    return small_data.draw_grey(tmp_path_factory.mktemp("normal"), 5)
 
 
 @pytest.fixture(scope="module")

@@ -45,11 +45,7 @@ def bolts(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def normal(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("normal")
-    rng = np.random.default_rng(3)
-    for i in range(12):
-        small_data.write(folder / f"{i}.png", rng.integers(60, 120, (70, 90, 3), dtype=np.uint8))
-    return folder
+    return small_data.draw_grey(tmp_path_factory.mktemp("normal"), 12)
 
 
 def run(model: list[str], out: Path, *arguments: object) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
+from models.sdp import LinearAdapters, adapters_for
 
 FEATURES_LIST = (2, 4, 6, 8)
 SIZE = 96
@@ -45,6 +46,14 @@ def draw(name: str, shape: tuple[int, ...]) -> Tensor:
     else:
         value = 1.5 * normal / math.sqrt(math.prod(shape[1:]))
     return torch.from_numpy(np.asarray(value, dtype=np.float32))
+
+
+def linear_adapters(backbone: Backbone) -> LinearAdapters:
+    """SDP+'s adapters with the golden weights."""
+    module = adapters_for(backbone)
+    state = {key: draw(f"linear_layers.{key}", value.shape) for key, value in module.state_dict().items()}
+    module.load_state_dict(state)
+    return module
 
 
 def save(folder: Path) -> tuple[Path, Path]:

@@ -16,13 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import predict
-from demo.render import render
 from engine.detector import Detector, Result
 from models.adapter_checkpoint import DP_CLIP, KEYS, SDP_PLUS
 from models.checkpoints import save_checkpoint
 from models.dp_clip import AdapterSettings, image_adapter_for
 from models.presets import PRESETS
 from models.sdp import adapters_for
+from tests import small_data
 from tests.datasets.test_images import turned
 from utils.errors import UserError
 
@@ -33,13 +33,7 @@ TILES = {"tile": 64, "overlap": 0.5, "tile_scale": 0.75, "tile_context": False}
 @pytest.fixture(scope="module")
 def washers(tmp_path_factory) -> Path:
     """Twelve normal washers and four others, of 128 x 100 pixels."""
-    folder = tmp_path_factory.mktemp("washers")
-    for kind, count in (("good", 12), ("broken", 2), ("spot", 2)):
-        (folder / kind).mkdir()
-        for i in range(count):
-            picture, _ = render("washer", None if kind == "good" else kind, np.random.default_rng(i), 128)
-            Image.fromarray(picture[14:114]).save(folder / kind / f"{i:02}.png")
-    return folder
+    return small_data.draw_washers(tmp_path_factory.mktemp("washers"), good=12, broken=2, spot=2)
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,13 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from engine.evaluation import evaluate
+from tests.report_pages import Sample
 from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Prediction, Writer
 from utils.measures.bootstrap import Bootstrap
 from utils.runtime import Stopwatch
 
 SIZE = 8
-
-
-@dataclass(frozen=True)
-class Sample:
-    img_path: str
-    mask_path: str
-    cls_name: str
-    anomaly: int | None
-    specie_name: str = ""
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,10 @@ def test_encoding_lets_gradients_through_without_touching_its_input(backbone):
     assert images.grad.abs().max() > 0
 
 
-def test_maps_do_not_depend_on_the_batch(backbone, golden):
+@pytest.mark.parametrize("trained", [False, True])
+def test_maps_do_not_depend_on_the_batch(backbone, golden, trained):
     text = {name: torch.from_numpy(golden[f"text_mean_mvtec_{name}"]) for name in CLASSES}
-    detector = SDP(backbone, text, CORRECTED, smoothing=8)
+    detector = SDP(backbone, text, CORRECTED, 8, tiny_clip.linear_adapters(backbone) if trained else None)
     images, names = tiny_clip.images(5), ["bottle", "metal_nut", "bottle", "bottle", "metal_nut"]
     together = detector.predict(images, names)
     for i, name in enumerate(names):
