@@ -26,6 +26,10 @@ from utils.files import visible_files
 
 EMPTY: Meta = {"train": {}, "test": {}}
 REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
+NO_PATTERN = "no pattern matched them, or they were added since: see whether they belong to it, and "
+NO_PATTERN += "delete the list to have it built anew"
+NO_PLACE = "they cannot be read, lie where the layout has none, or were added since: put them where the layout has "
+NO_PLACE += "them, and delete meta.json to have it built anew"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
 FEW = 10  # images of a class below which none is odd
 
@@ -107,21 +111,13 @@ def check_unlisted(root: Path, path: Path | None, meta: Meta, *, by_patterns: bo
     """
     entries = [entry for split in meta.values() for group in split.values() for entry in group]
     listed = {name for entry in entries for name in (entry.img_path, entry.mask_path)}
-    suffixes = (
-        {Path(one.img_path).suffix.lower() for one in entries} if by_patterns else IMAGE_SUFFIXES | OTHER_SUFFIXES
-    )
+    known = {Path(one.img_path).suffix.lower() for one in entries}
+    suffixes = known if by_patterns else IMAGE_SUFFIXES | OTHER_SUFFIXES
     images = (file for file in visible_files(root) if file.suffix.lower() in suffixes)
     below = (file.relative_to(root) for file in images if file.is_file() and not is_result(file))
     unlisted = sorted(file.as_posix() for file in below if listed.isdisjoint(map(str, (file, file.parent))))
     what = f"images in {root} that {path or 'its layout'} does not list ({len(unlisted)}): {some_of(unlisted)}"
-    remedy = (
-        "no pattern matched them, or they were added since: see whether they belong to it, and delete the list to have "
-        "it built anew"
-        if by_patterns
-        else "they cannot be read, lie where the layout has none, or were added since: put them where the layout has "
-        "them, and delete meta.json to have it built anew"
-    )
-    return [Problem(WARNING, what, remedy)] if unlisted else []
+    return [Problem(WARNING, what, NO_PATTERN if by_patterns else NO_PLACE)] if unlisted else []
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,7 @@ class DatasetSpec:
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
         """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
-        for phrases in (
-            (self.own_phrases, self.described, self.phrases) if described else (self.own_phrases, self.phrases)
-        ):
+        for phrases in (self.own_phrases, self.described if described else {}, self.phrases):
             phrase = phrases if isinstance(phrases, str) else phrases.get(class_name)
             if phrase is not None:
                 return phrase

@@ -21,13 +21,8 @@ from utils.runtime import locked
 
 logger = logging.getLogger(__name__)
 
-OF_A_CLASS = (
-    "class_name",
-    "images",
-    "notes",
-    "measures",
-    "intervals",
-)  # keys whose values differ between the rows of a run
+# Keys whose values differ between the rows of a run.
+OF_A_CLASS = ("class_name", "images", "notes", "measures", "intervals")
 BRIEF = "left out, as they do not say how they were made (validations of trainings, tests by early versions): {}"
 
 

@@ -134,9 +134,8 @@ def _config(model: str) -> dict[str, Any]:
 def with_trained_prompts(options: P, checkpoint: AdapterCheckpoint | None, given: PromptOptions) -> P:
     """Take the sentences of a training for the prompts of resolved options that were left open."""
     recorded = checkpoint and checkpoint.prompts.get(options.prompts)
-    return (
-        options if given.prompts is not None or recorded is None else with_prompts(options, recorded, checkpoint.path)
-    )
+    is_given = given.prompts is not None or recorded is None
+    return options if is_given else with_prompts(options, recorded, checkpoint.path)
 
 
 def with_prompts(options: P, recorded: PromptEnsemble, source: Path) -> P:

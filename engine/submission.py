@@ -37,9 +37,8 @@ class SubmissionWriter(ImageWriter):
             normal = maps.map_max[labels == 0]
             if not normal.size:
                 name = maps.samples[0].cls_name
-                raise UserError(
-                    f"--submission: {name} has no normal images to threshold by: give --submission_threshold"
-                )
+                what = f"--submission: {name} has no normal images to threshold by"
+                raise UserError(f"{what}: give --submission_threshold")
             threshold = conformal_quantile(normal, max(RATE, 1 / (normal.size + 1)))
         for sample, anomaly_map in zip(maps.samples, maps.maps, strict=True):
             path = self.path(sample.img_path)

@@ -99,9 +99,9 @@ def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unre
             backbone = replace(backbone, features_list=backbone.features_list[-1:])
         loaded = [one.checkpoint and method.load(one.checkpoint, options, backbone, fidelity) for one in trained]
     said: dict[str, None] = {}  # once for all epochs of a training
-    for one in (one for one in trained if one.checkpoint is not None):
-        for own in (resolved[place] for place in one.places):
-            said |= dict.fromkeys(differences(one.checkpoint, backbone, own, given))
+    for one in trained:
+        for place in one.places:
+            said |= dict.fromkeys(differences(one.checkpoint, backbone, resolved[place], given))
     for place, images in data_sets.items():
         with stopwatch("data set"):
             own = [one.checkpoint for one in trained if one.checkpoint and place in one.places]
@@ -200,9 +200,8 @@ def _evaluate(
         writers.append(PictureWriter(options.save_path, partial(images.read_image, image_size=size)))
     if options.submission:
         if all(entry.anomaly is not None for entry in images.entries):
-            raise UserError(
-                f"--submission: {images.root} has no unlabelled images; see --protocol private of mvtec_ad2"
-            )
+            what = f"--submission: {images.root} has no unlabelled images"
+            raise UserError(f"{what}; see --protocol private of mvtec_ad2")
         writers.append(SubmissionWriter(options.save_path, images.root, options.submission_threshold))
     if options.shots:
         settings = (backbone.image_size, options.batch_size, options.save_path)

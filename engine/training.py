@@ -39,7 +39,9 @@ from utils.runtime import locked, progress, random_states, restore_random_states
 logger = logging.getLogger(__name__)
 
 STATE = "last.pth"  # in --save_path: what `--resume` needs
-# Options that name what a checkpoint records by its content, besides those that it records one by one.
+# What a checkpoint records one by one.
+ONE_BY_ONE = ("train_dataset", "train_protocol", "train_classes", "shot", "fidelity", "seed")
+# Options that name what it records by its content.
 RECORDED = ("model", "pretrained", "prompts", "phrases", "train_meta")
 
 
@@ -131,11 +133,8 @@ class Training(ABC):
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
         """What a test needs of an epoch: the authors' form and a `Record`; `entries` are the method's own."""
         arguments = recorded_arguments(self.options)
-        names = ("train_dataset", "train_protocol", "train_classes", "shot", "fidelity", "seed")
-        record = {name: arguments[name] for name in names}
-        record["training"] = {
-            name: value for name, value in arguments.items() if name not in {*FREE, *RECORDED, *names}
-        }
+        record = {name: arguments.pop(name) for name in ONE_BY_ONE}
+        record["training"] = {name: value for name, value in arguments.items() if name not in {*FREE, *RECORDED}}
         record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
         record |= {"method": self.method, "backbone": self.backbone.record}
         called = {"described": METHODS[self.key]().described, "called": self.options.obj_name}
