@@ -9,7 +9,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder
-from data.marked import cut_strips, read_ksdd, read_marked, read_strips
+from data.marked import cut_strips, read_ksdd, read_marked
 from data.patterns import read_patterns
 from datasets.meta import SPLITS, Entry
 from utils.errors import UserError
@@ -285,7 +285,7 @@ LAYOUTS: Mapping[str, Layout] = {  # of each data set, by the label of its proto
     ),
     "dagm": Layout(partial(read_marked, top="DAGM_KaggleUpload"), DAGM, by_masks=True),
     "ksdd": Layout(read_ksdd, KSDD, by_masks=True),
-    "ksdd-strips": Layout(read_strips, STRIPS, prepare=cut_strips, by_masks=True),
+    "ksdd-strips": Layout(partial(read_ksdd, strips=True), STRIPS, prepare=cut_strips, by_masks=True),
     "ksdd2": Layout(partial(read_marked, top="KSDD2", name="ksdd2"), KSDD2, by_masks=True),
     "mtd": Layout(partial(read_sorted, name="mtd", kinds=MTD, masks=".png"), "MT_{Free,Blowhole,...}/Imgs/*.{jpg,png}"),
     **{name: Layout(partial(read_bmad, name=name), BMAD) for name in ("brain", "liver", "retina")},

@@ -32,18 +32,11 @@ def read_marked(root: Path, top: str, name: str | None = None, *, mask_threshold
     return found
 
 
-def read_ksdd(root: Path, *, mask_threshold: int = 0) -> Found:
-    """Read KolektorSDD's images as they are, all of them as the test split."""
+def read_ksdd(root: Path, *, strips: bool = False, mask_threshold: int = 0) -> Found:
+    """Read KolektorSDD's images, or what `cut_strips` has cut them into, all of them as the test split."""
     found = Found(root)
-    for folder in _parts(root):
+    for folder in [root / STRIPS_FOLDER] if strips else _parts(root):
         _add_marked(found, "test", list_images(folder), "ksdd", mask_threshold)
-    return found
-
-
-def read_strips(root: Path, *, mask_threshold: int = 0) -> Found:
-    """Read what `cut_strips` has cut KolektorSDD's images into, all of them as the test split."""
-    found = Found(root)
-    _add_marked(found, "test", list_images(root / STRIPS_FOLDER), "ksdd", mask_threshold)
     return found
 
 

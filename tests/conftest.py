@@ -48,6 +48,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """A folder for the sentence embeddings of a module's tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
     """What the authors' code computes of CLIP-AD from the tiny CLIP."""

@@ -43,11 +43,6 @@ def washers(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def options(cache, tmp_path_factory) -> dict[str, list[str]]:
     """Method -> what names its detector: SDP+ and DP-CLIP, in released fidelity, have random adapters."""
     folder = tmp_path_factory.mktemp("checkpoints")

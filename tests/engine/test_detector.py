@@ -37,11 +37,6 @@ def washers(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def checkpoints(cache, tmp_path_factory) -> dict[str, Path | None]:
     """Method -> a checkpoint for the demonstration model, of random adapters."""
     folder, backbone = tmp_path_factory.mktemp("checkpoints"), Detector("sdp", **demo(cache)).predictor.backbone

@@ -28,11 +28,6 @@ def pictures(tmp_path_factory) -> tuple[list[str], tuple[str, ...]]:
     return [*map(str, pictures)], tuple(map(str, normal))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def inspector(cache) -> Inspector:
     return make(cache)
