@@ -1,8 +1,8 @@
 """Backbones that the method was published with, and the demonstration model: name, weights, size and taps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from models.fidelity import FidelityName
 
@@ -21,11 +21,13 @@ class Preset:
 
 
 DEMO = PRETRAINED_MODELS / "demo"
-PRESETS: Mapping[str, Preset] = {
-    "vit-l-14-336": Preset("ViT-L-14-336", "openai", 518, (6, 12, 18, 24)),
-    "vit-b-16-plus-240": Preset("ViT-B-16-plus-240", "laion400m_e31", 240, (3, 6, 9, 12), "released"),
-    "demo": Preset(str(DEMO / "demo.json"), str(DEMO / "demo.safetensors"), 128, (1, 2, 3, 4)),
-}
+PRESETS = MappingProxyType(
+    {
+        "vit-l-14-336": Preset("ViT-L-14-336", "openai", 518, (6, 12, 18, 24)),
+        "vit-b-16-plus-240": Preset("ViT-B-16-plus-240", "laion400m_e31", 240, (3, 6, 9, 12), "released"),
+        "demo": Preset(str(DEMO / "demo.json"), str(DEMO / "demo.safetensors"), 128, (1, 2, 3, 4)),
+    }
+)
 
 
 def preset_name(model: str) -> str:
