@@ -40,7 +40,13 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads a command line, on which names of files may stand in the place of options."""
+    """Reads a command line, on which names of files may stand in the place of options.
+
+    Options are given by their whole names, so that none means another when a new one begins like it.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         super().error(shown(message))

@@ -64,3 +64,9 @@ def test_a_mistake_is_raised_in_the_command_lines_sentence(values, message, caps
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_option_is_not_guessed_from_its_first_letters(capsys):
+    with pytest.raises(SystemExit):
+        parse(Choices, None, ["--coun", "3"])
+    assert "unrecognized arguments: --coun 3" in capsys.readouterr().err
