@@ -91,6 +91,9 @@ class Predictor:
             text = {options.object: saved.text.to(backbone.device)}
         else:
             text = method.text_features(options, backbone, {options.object: options.object})
+            if options.object not in text:
+                needed = "has no text features, which a prediction needs"
+                raise UserError(f"--method {options.method} {needed}: choose another, or test it on a data set")
         for sentence in differences(checkpoint, backbone, options, given):
             logger.warning("%s", sentence)
         self.options, self.backbone, self.intensity = options, backbone, intensity

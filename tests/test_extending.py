@@ -12,9 +12,12 @@ import pytest
 import data.build
 import data.layouts
 import engine.options
+import engine.predicting
+import engine.prediction_options
 import engine.testing
 from engine.detectors import METHODS
 from tests import small_data
+from utils.errors import UserError
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
 
@@ -57,3 +60,10 @@ def test_one_entry_gives_a_method_everything_that_a_test_writes(guide, bolts, tm
     assert results["mean"]["auroc_px"] > 0.99  # the defects are bright squares
     assert len(list((tmp_path / "maps").rglob("*.npy"))) == 10
     assert "Brightness on mvtec" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_method_without_text_features_is_not_one_to_predict_with(guide, monkeypatch):
+    monkeypatch.setattr(engine.predicting, "METHODS", {**METHODS, "brightness": guide["brightness"]})
+    options = engine.prediction_options.DetectorOptions(method="brightness", model="demo")
+    with pytest.raises(UserError, match="--method brightness has no text features"):
+        engine.predicting.Predictor(options)
