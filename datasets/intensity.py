@@ -13,12 +13,13 @@ WHITES = (1.0, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16)))  # of the range
 
 
 def find_range(
-    intensity: str, images: Sequence[ImageSource], max_pixels: int = MAX_PIXELS
+    intensity: str, images: Sequence[ImageSource], max_pixels: int = MAX_PIXELS, *, at_once: bool = True
 ) -> tuple[Range | None, list[str]]:
     """Find the values that `intensity`, as the option has it, means for the images; None for their files' range.
 
     It is also said whether they use a sliver of their files' range, or go beyond it, or use a sliver of a given range
-    in floating point. A range that the images' depth does not have, or for several depths, is a `UserError`.
+    in floating point. A range that the images' depth does not have, or for several depths, is a `UserError`. `auto` is
+    advised where all images are there `at_once`, as it is refused elsewhere.
     """
     given = None if intensity in ("auto", "full") else tuple(map(float, intensity.split(",")))
     step = 1 if intensity == "auto" else max(1, len(images) // LOOKED_AT)
@@ -37,7 +38,8 @@ def find_range(
                 return found, []
             what = f"images of {depth} have values from {least:g} to {greatest:g}"
             what += f", and {low:g} to {high:g} are shown as black to white"
-            said.append(f"{what}: give --intensity auto, or --intensity={found[0]:g},{found[1]:g}")
+            auto = "--intensity auto, or " if at_once else ""
+            said.append(f"{what}: give {auto}--intensity={found[0]:g},{found[1]:g}")
     return given, said
 
 

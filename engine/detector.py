@@ -185,7 +185,8 @@ class Detector:
 
     def _predict(self, pictures: Sequence[ImageSource], predictor: Predictor) -> Iterator[Found]:
         if not self._has_warned:
-            for sentence in find_range(self.options.intensity, pictures, self.options.max_pixels)[1]:
+            _, said = find_range(self.options.intensity, pictures, self.options.max_pixels, at_once=False)
+            for sentence in said:
                 logger.warning("%s", sentence)
                 self._has_warned = True  # once, as pictures may come one by one
         dataset = predictor.dataset(pictures)

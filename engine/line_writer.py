@@ -13,11 +13,11 @@ from engine.calibration import Calibration
 from engine.earlier_prediction import FileRecord, Row
 from engine.predicted import Prediction
 from utils.errors import UserError
-from utils.names import shown
+from utils.names import counted, shown
 
 logger = logging.getLogger(__name__)
 
-SUMMARY = "%d images predicted%s; %d could not be"
+SUMMARY = "%s predicted%s; %d could not be"
 
 
 class LineWriter(AbstractContextManager):
@@ -59,7 +59,8 @@ class LineWriter(AbstractContextManager):
 
 def log_summary(predicted: int, anomalous: int | None, failed: int) -> None:
     """Log how many photographs were predicted, are anomalous (None: it is not known) and could not be read."""
-    logger.info(SUMMARY, predicted, "" if anomalous is None else f", {anomalous} of them anomalous", failed)
+    of_them = "" if anomalous is None else f", {anomalous} of them anomalous"
+    logger.info(SUMMARY, counted(predicted, "image"), of_them, failed)
 
 
 def print_line(row: Row) -> None:

@@ -14,6 +14,7 @@ from models.checkpoints import read_checkpoint, save_checkpoint
 from models.memory import NormalMemory, Remembered, TokenDetector, digest_of_image, remember
 from utils.distributed import shared_out
 from utils.errors import UserError
+from utils.names import counted
 
 FILE = "memory.pth"  # beside calibration.json
 
@@ -47,7 +48,7 @@ def make_memory(
     made = shared_out(make, len(dataset)) if shared else make(range(len(dataset)))
     by_image = dict(filter(None, made))
     if len(by_image) < LEAST:
-        raise UserError(f"{place}: {len(by_image)} images are too few, give at least {LEAST}")
+        raise UserError(f"{place}: {counted(len(by_image), 'image')}, which is too few: give at least {LEAST}")
     device = detector.smooth_upsampling.device
     taps = [torch.stack(tap) for tap in zip(*by_image.values(), strict=True)]
     return NormalMemory(taps, list(by_image)).to(device)

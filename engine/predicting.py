@@ -40,6 +40,7 @@ from utils.distributed import in_turn, rank, world_size
 from utils.errors import UserError
 from utils.evaluation_types import Prediction as DetectorPrediction
 from utils.files import sha256_of
+from utils.names import counted
 from utils.runtime import float32_convolutions, progress
 
 logger = logging.getLogger(__name__)
@@ -204,8 +205,8 @@ def calibrate(
             by_image[digest] = prediction.scores
     scores = list(by_image.values())
     if copies:
-        logger.warning("%s holds copies, which count once: %d images", place, copies)
+        logger.warning("%s holds copies, which count once: %s", place, counted(copies, "image"))
     if len(scores) < LEAST:
-        raise UserError(f"{place}: {len(scores)} images are too few, give at least {LEAST}")
+        raise UserError(f"{place}: {counted(len(scores), 'image')}, which is too few: give at least {LEAST}")
     by_score = {name: [own[name] for own in scores] for name in ("text_prob", "map_max")}
     return Calibration(**by_score, rate=rate, origin={**origin, IMAGES: sorted(files)})

@@ -26,11 +26,12 @@ from engine.prediction_writer import PredictionWriter
 from models.memory import NormalMemory
 from utils.distributed import from_main, is_main, world_size
 from utils.errors import UserError, interrupts_wait
+from utils.names import counted
 from utils.runtime import environment, git_commit, locked, seed_everything, start_log
 
 logger = logging.getLogger(__name__)
 
-CALIBRATED = "calibrated on %d normal images%s: at most %.1f %% of normal images are called anomalous"
+CALIBRATED = "%s %d normal images%s: at most %.1f %% of normal images are called anomalous"
 
 
 def predict(options: PredictionOptions) -> int:
@@ -48,7 +49,8 @@ def predict(options: PredictionOptions) -> int:
         start_log(folder and folder / "predict.log", append=options.resume)
         seed_everything(options.seed)
         normal = [] if options.normal_dir is None else find_photographs([str(options.normal_dir)], ())
-        shown, said = from_main(lambda: find_range(options.intensity, [*paths, *normal], options.max_pixels))
+        images, at_once = [*paths, *normal], not is_streamed
+        shown, said = from_main(lambda: find_range(options.intensity, images, options.max_pixels, at_once=at_once))
         for sentence in said if is_main() else ():
             logger.warning("%s", sentence)
         predictor = (Predictor if options.onnx is None else OnnxPredictor)(options, shown)
@@ -76,7 +78,8 @@ def predict(options: PredictionOptions) -> int:
             kept, percent = folder and f", kept in {folder / 'calibration.json'}", 100 * calibration.promised_rate
             if folder is not None:
                 calibration.save(folder / "calibration.json")
-            logger.info(CALIBRATED, len(calibration.map_max), kept or "", percent)
+            made = "calibrated on" if options.normal_dir is not None else "with the calibration on"
+            logger.info(CALIBRATED, made, len(calibration.map_max), kept or "", percent)
             if calibration.shortcoming:
                 logger.warning("%s", calibration.shortcoming)
         if options.normal_memory and folder is not None:
@@ -90,7 +93,7 @@ def predict(options: PredictionOptions) -> int:
                 _answer(predictor, Lines(sys.stdin), writer)
             else:
                 order = from_main(lambda: writer.order)
-                logger.info("%d images, of which %d are to be predicted now", len(paths), len(order))
+                logger.info("%s, of which %d are to be predicted now", counted(len(paths), "image"), len(order))
                 for index, found in predictor.predict(paths, order, "predicting"):
                     writer.write(Arrival(paths[index], writer.files[str(paths[index])]), found)
             return writer.finish()

@@ -114,7 +114,7 @@ def test_copies_and_files_that_cannot_be_read_are_not_remembered(remembered, bol
     assert table(tmp_path / "out") == table(remembered)
     for path in sorted(own.iterdir())[1:]:
         path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"--normal_dir .*: 1 images are too few, give at least 2"):
+    with pytest.raises(UserError, match=r"--normal_dir .*: 1 image, which is too few: give at least 2"):
         run(model, tmp_path / "few", *test)
 
 

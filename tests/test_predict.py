@@ -108,6 +108,9 @@ def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path)
     with pytest.raises(UserError, match=r"predict\.json has another calibration than this run: give the same, or"):
         run(model, tmp_path / "a", test, "--resume")
     run(model, tmp_path / "b", test, "--calibration", tmp_path / "a" / "calibration.json")
+    said = [(tmp_path / name / "predict.log").read_text() for name in ("a", "b")]
+    assert ["calibrated on 12 normal images" in text for text in said] == [True, False]
+    assert "with the calibration on 12 normal images, kept in" in said[1]
     for mine, other in zip(rows, table(tmp_path / "b"), strict=True):
         assert mine["p_value"] == other["p_value"]
 
@@ -502,7 +505,7 @@ def test_a_folder_is_watched_until_ctrl_c_and_what_was_done_is_not_done_again(st
     assert "broken.png" in (out / "report.html").read_text()
     (folder / "broken.png").unlink()
     assert run(model, out, folder, "--resume") == 0
-    assert "1 images, of which 0 are to be predicted now" in (out / "predict.log").read_text()
+    assert "1 image, of which 0 are to be predicted now" in (out / "predict.log").read_text()
 
 
 def test_one_image_is_answered_in_words(bolts, normal, model, tmp_path, capsys):

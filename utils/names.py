@@ -17,6 +17,11 @@ def shown(text: str, *, keep: str = "") -> str:
     return "".join(one if stays else escape for one, stays, escape in zip(text, as_it_is, escaped, strict=True))
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many there are: "1 image", "2 images"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 class LogFormatter(logging.Formatter):
     """Shows the names in messages; only a message whose own text has several lines, as a table's, keeps them."""
 

@@ -58,6 +58,9 @@ def test_a_sliver_is_warned_of_and_read_if_that_is_wanted(tmp_path, top, dtype, 
     none, (sentence,) = find_range("full", paths)
     assert none is None
     assert said in sentence
+    assert "give --intensity auto, or --intensity=" in sentence
+    one_by_one = find_range("full", paths, at_once=False)[1][0]
+    assert "give --intensity=" in one_by_one and "auto" not in one_by_one
     found, nothing = find_range("auto", paths)
     assert (found, nothing) == ((0, white), [])
     assert np.asarray(load_rgb(paths[20], found)).max() == round(top * 255 / white)

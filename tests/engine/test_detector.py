@@ -125,7 +125,7 @@ def test_results_with_a_memory_are_those_of_predict(washers, checkpoints, cache,
     detector.save(saved)
     loaded = Detector(method, saved=saved, cache_dir=cache, device="cpu")
     assert same(loaded(washers), results)
-    with pytest.raises(UserError, match="normal_images: 1 images are too few, give at least 2"):
+    with pytest.raises(UserError, match="normal_images: 1 image, which is too few: give at least 2"):
         loaded.calibrate(images(washers)[:1], memory=True)
     assert same(loaded(washers), results)
     loaded.calibrate(washers / "good", 0.25)
@@ -362,7 +362,7 @@ def test_images_that_cannot_be_read_are_one_sentence(washers, cache, tmp_path):
         with pytest.raises(UserError, match=message) as caught:
             detector(given)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="normal_images: 1 images are too few, give at least 2"):
+    with pytest.raises(UserError, match="normal_images: 1 image, which is too few: give at least 2"):
         detector.calibrate([good, good])
     with pytest.raises(UserError, match="--normal_memory compares patches of whole images: leave out --tile"):
         Detector("sdp", **demo(cache, tile=64)).calibrate(washers / "good", memory=True)
@@ -375,11 +375,12 @@ def test_what_is_wrong_with_the_pictures_is_warned_of(washers, cache, warnings_o
     detector, pictures = Detector("sdp", **demo(cache)), [np.zeros((9, 9), np.uint16), np.full((9, 9), 900, np.uint16)]
     detector(pictures)
     assert "images of 16 bits have values from 0 to 900, and 0 to 65535 are shown as black to white" in warnings_of()
+    assert "give --intensity=0,1023" in warnings_of()  # not auto, which a detector refuses
     detector(pictures)
     assert warnings_of().count("16 bits") == 1
     detector.calibrate([*images(washers / "good")[:3], images(washers / "good")[0], "gone.png"])
     assert "left out of the calibration: there is no image gone.png" in warnings_of()
-    assert "normal_images holds copies, which count once: 1 images" in warnings_of()
+    assert "normal_images holds copies, which count once: 1 image" in warnings_of()
     assert "a false-alarm rate of 0.05 needs 39 normal images or more; with 3 no less than 50.0 %" in warnings_of()
 
 

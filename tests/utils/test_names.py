@@ -99,7 +99,7 @@ def test_a_prediction_of_files_with_hostile_names_shows_them(model, bolts, tmp_p
     codes, printed = run_forked(main)
     log = (tmp_path / "out" / "predict.log").read_text(encoding="utf-8")
     assert codes == [1], printed
-    assert f"1 images predicted; {broken} could not be" in log
+    assert f"1 image predicted; {broken} could not be" in log
     for text in (printed, log):
         assert "Logging error" not in text
         assert "Traceback" not in text
