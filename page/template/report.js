@@ -183,10 +183,13 @@ const COLUMNS = [
   several && { key: "class", title: "Class", value: (image) => image.class_name, cell: (image) => image.class_name },
   labelled && { key: "label", title: "Label", down: true,
     value: (image) => image.label ?? -1, cell: (image) => LABELS.get(image.label) },
-  { key: "outcome", title: "Outcome", hint: "Whether the score reaches the threshold, and whether that is right", value: (image) => Object.keys(OUTCOMES).indexOf(outcome(image)), cell: chip },
+  { key: "outcome", title: "Outcome", hint: exceeds ? "Whether the score is above the threshold"
+    : "Whether the score reaches the threshold, and whether that is right",
+    value: (image) => Object.keys(OUTCOMES).indexOf(outcome(image)), cell: chip },
   labelled && figure("misranked", "Misranked", "Share of the class's images with the other label that the score "
     + "ranks on the wrong side; the worst misses first", withSign),
-  figure("score", "Score", "The image score, which the threshold is on"),
+  figure("score", "Score", exceeds ? "By how much the image exceeds its thresholds, in standard deviations of the "
+    + "normal images" : "The image score, which the threshold is on"),
   some("text_prob") && figure("text_prob", "Text probability", "How well the image fits the anomalous text, from 0 to 1"),
   figure("map_max", "Map maximum", "Greatest score in the map"),
   some("p_value") && figure("p_value", "p-value", "At most this share of normal images look as anomalous", small),

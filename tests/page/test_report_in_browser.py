@@ -232,6 +232,8 @@ def test_a_calibrated_threshold_is_to_be_exceeded_and_files_are_linked(opened, t
     shown = opened(result, threshold=0, more=[{"href": "a%3Ab.png"}, {"href": "b.png"}])
     assert shown.counts == ["1", "1"]
     assert shown.one("#start").text == "Calibrated threshold: 0"
+    hint = shown.header("Score").find_element("xpath", "..").get_attribute("title")
+    assert "in standard deviations of the normal images" in hint
     links = [link.get_attribute("href") for link in shown.browser.find_elements("css selector", "#images a")]
     assert links == [f"{tmp_path.as_uri()}/b.png", f"{tmp_path.as_uri()}/a%3Ab.png"]
     shown.one(".thumb").click()
