@@ -57,7 +57,8 @@ def class_scale(maps: Sequence[np.ndarray]) -> ColourScale:
 def overlay(image: np.ndarray, scores: np.ndarray, scale: ColourScale) -> np.ndarray:
     """Lay a map [H, W] over its image, uint8 RGB [H, W, 3], the more opaque the higher the score."""
     colours, opacity = ramp(levels(scores, scale))
-    return np.rint(image * (1 - opacity) + colours * opacity).astype(np.uint8)
+    weight = opacity.astype(np.float32, copy=False)
+    return cv2.blendLinear(image, colours, 1 - weight, weight)
 
 
 def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
@@ -69,8 +70,8 @@ def levels(scores: np.ndarray, scale: ColourScale) -> np.ndarray:
 
 def ramp(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the colour of each level [H, W] in [0, 1], uint8 RGB [H, W, 3], and how opaque it is, float [H, W, 1]."""
-    index = np.rint(RAMP_START + level * (255 - RAMP_START)).astype(np.uint8)
-    colours = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1]  # OpenCV gives BGR
+    index = cv2.convertScaleAbs(level, alpha=255 - RAMP_START, beta=RAMP_START)
+    colours = cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return colours, MAX_OPACITY * (level**2 * (3 - 2 * level))[..., None]  # smoothstep: flat near the median
 
 
