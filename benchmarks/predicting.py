@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from harness import PROJECT, Options, benchmark, print_table, seconds_of
 
+from datasets.transforms import normalised
 from engine.arrivals import Arrival
 from engine.predicting import Predictor
 from engine.prediction_options import PredictionOptions
@@ -56,7 +57,7 @@ def main(args: Options) -> None:
     options = PredictionOptions(inputs=(str(folder),), batch_size=args.batch_size, threshold=0.5, **given)
     predictor, rounds = Predictor(options), iter(range(1000))
     prepared = predictor.dataset(paths)
-    images = [prepared[index][1].image for index in range(len(paths))]
+    images = [normalised(prepared[index][1].image) for index in range(len(paths))]
     batches = [torch.stack(images[at : at + args.batch_size]) for at in range(0, len(images), args.batch_size)]
 
     def alone() -> None:

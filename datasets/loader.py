@@ -26,7 +26,7 @@ from utils.errors import UserError, interrupts_wait
 class Batch(NamedTuple):
     """Images of one batch, or a single one, then without the axis B; a tuple, as loaders stack and pin its tensors."""
 
-    images: torch.Tensor  # float32 [B, 3, S, S]
+    images: torch.Tensor  # uint8 [B, 3, S, S]; normalised, float32, to train DP-CLIP on; of saved maps, the maps
     masks: torch.Tensor  # bool [B, S, S], all false where no mask is known
     has_mask: torch.Tensor | bool  # bool [B], where a mask is known
     indices: torch.Tensor | int  # int64 [B], which images they are
@@ -78,7 +78,7 @@ class AnomalyDataset(ItemDataset):
     tiled: bool = False
 
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor | None, ...]:
-        """Read an image, float32 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
+        """Read an image, uint8 [3, S, S], and its mask, bool [S, S]; None where no mask is known."""
         picture = self.images.load(entry)
         image = image_transform(picture, self.image_size)
         if not self.tiled:

@@ -74,9 +74,9 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image as the model takes it, and as it is shown."""
+    """An image at the size that the model takes, and as it is shown."""
 
-    image: torch.Tensor  # normalised, float32 [3, S, S]
+    image: torch.Tensor  # uint8 [3, S, S], to be normalised
     picture: torch.Tensor  # no larger than `PICTURE_SIDE` pixels, uint8 RGB [h, w, 3]
     size: tuple[int, int]  # width and height of the file's image in pixels
     pixels: torch.Tensor | None = None  # uint8 RGB [H, W, 3], to cut tiles from

@@ -9,7 +9,7 @@ from torchvision.transforms import functional
 
 from datasets.loader import ItemDataset
 from datasets.meta import Entry
-from datasets.transforms import image_transform
+from datasets.transforms import image_transform, normalised
 
 COLOUR_PROBABILITY = 0.7
 COLOUR_RANGE = 0.5  # factors from 1 - 0.5 to 1 + 0.5
@@ -85,7 +85,7 @@ class TrainingImages(ItemDataset):
     def read(self, entry: Entry, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         augmentation = Augmentation.draw(self.seed, self.epoch, number) if self.augmented else Augmentation()
         colours = augmentation.recolour(self.images.load(entry))
-        image = augmentation.move(image_transform(colours, self.image_size))
+        image = augmentation.move(normalised(image_transform(colours, self.image_size)))
         mask = self.images.read_mask(entry, (self.image_size, self.image_size), nearest=True)
         if entry.anomaly != 0:
             mask = augmentation.move(mask[None].float())[0] != 0

@@ -1,9 +1,10 @@
 """From an image of any size to the square tensor the backbone takes, and the same for its mask."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.functional import normalize, to_tensor
 
 # Of the images OpenAI trained CLIP on; the same for every backbone preset.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -28,14 +29,33 @@ def resize_rgb(image: Image.Image, size: int) -> np.ndarray:
 
 
 def image_transform(image: Image.Image, size: int) -> torch.Tensor:
-    """Resize as `resize_rgb` does, then normalise with CLIP's mean and standard deviation: float32 [3, S, S]."""
-    return normalize(to_tensor(resize_rgb(image, size)), CLIP_MEAN, CLIP_STD)
+    """Resize as `resize_rgb` does, for `normalised`, which is for the backbone's device: uint8 [3, S, S]."""
+    return torch.from_numpy(resize_rgb(image, size)).permute(2, 0, 1).contiguous()
 
 
 def image_from_tensor(image: torch.Tensor) -> np.ndarray:
-    """The picture that `image_transform` made a tensor of: uint8 [S, S, 3] from float32 [3, S, S]."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-    return (image * (255 * std)).add_(255 * mean).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    """The picture that `image_transform` made a tensor of: uint8 [S, S, 3]."""
+    return image.permute(1, 2, 0).numpy()
+
+
+@cache
+def _scale(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """White, and CLIP's means and standard deviations [3, 1, 1], as tensors, since CUDA divides by numbers roughly."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+        return torch.tensor(255.0, device=device), mean, std
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Normalise images with CLIP's mean and standard deviation: float32 from uint8, [3, S, S] or [B, 3, S, S]."""
+    white, mean, std = _scale(images.device)
+    return images.float().div_(white).sub_(mean).div_(std)
+
+
+def unnormalised(images: torch.Tensor) -> torch.Tensor:
+    """The images that `normalised` made its own of: uint8 from float32."""
+    white, mean, std = _scale(images.device)
+    return (images * (white * std)).add_(white * mean).round_().clamp_(0, 255).byte()
 
 
 def mask_transform(mask: np.ndarray, size: int | tuple[int, int], *, nearest: bool = False) -> torch.Tensor:

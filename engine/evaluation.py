@@ -15,6 +15,7 @@ from data.masks import vanished
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, PartialBatch
 from datasets.meta import Entry
+from datasets.transforms import normalised
 from engine.earlier_results import ClassKeeper, remove_results
 from engine.evaluation_options import EvaluationOptions
 from engine.options import TestOptions
@@ -200,7 +201,8 @@ def _predict(
             yield batch if isinstance(batch, PartialBatch) else PartialBatch(batch, {})
 
     def predict(images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
-        found = detector.predict(images.to(device, non_blocking=True), class_names)
+        images = images.to(device, non_blocking=True)
+        found = detector.predict(normalised(images) if images.dtype == torch.uint8 else images, class_names)
         text_prob, distances = found.text_prob, found.distances
         return Prediction(
             found.maps.float().cpu(),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datasets.loader import in_batches
 from datasets.photographs import Photograph, find_photographs
-from datasets.transforms import CLIP_MEAN, CLIP_STD
+from datasets.transforms import CLIP_MEAN, CLIP_STD, normalised
 from engine.calibration import TERMS, Calibration
 from engine.detector import Detector
 from engine.exported_model import ExportRecord, write_model
@@ -149,7 +149,7 @@ def _paths(inputs: Sequence[str]) -> list[Path]:
 
 
 def _image(item: Photograph | UserError) -> Tensor:
-    """The image that was read, as the detector takes it."""
+    """The image that was read."""
     if isinstance(item, UserError):
         raise item
     return item.image
@@ -160,13 +160,13 @@ def verify(
 ) -> int:
     """Compare an exported model with the detector it was made from, and print by how much they differ; 1 if too much.
 
-    Images are normalised, float32 [3, S, S]. The p-values and verdicts are compared with those that follow from the
+    Images are uint8 [3, S, S]. The p-values and verdicts are compared with those that follow from the
     exported model's own scores, as the least rounding of scores changes the rank of an image that was calibrated on.
     """
     name = predictor.options.object
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)  # output -> its values and the right ones
     seconds: Counter[str] = Counter()
-    batches = list(map(torch.stack, in_batches(images, predictor.options.batch_size)))
+    batches = [normalised(torch.stack(one)) for one in in_batches(images, predictor.options.batch_size)]
     for number, batch in enumerate(progress([batches[0], *batches], unit="batch", desc="comparing")):
         began = perf_counter()
         own = predictor.detector.predict(batch, [name] * len(batch))

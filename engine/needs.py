@@ -55,8 +55,8 @@ class Dimensions:
         return FLOAT * batch_size * ((1 + self.patches) * token + 5 * self.image_size**2)
 
     def read_ahead(self, batch_size: int, workers: int) -> int:
-        """Memory of the batches that workers hold ready, and of the one in use: (2 workers + 1) B S^2 (3 * 4 + 1)."""
-        return (2 * workers + 1) * batch_size * self.image_size**2 * (3 * FLOAT + 1)
+        """Memory of the batches that workers hold ready, and of the one in use: 4 (2 workers + 1) B S^2."""
+        return (2 * workers + 1) * batch_size * self.image_size**2 * (3 + 1)
 
     def maps(self, images: int) -> int:
         """Memory of the maps and masks of a class, which are held until it is measured: n S^2 (4 + 1).

@@ -8,6 +8,7 @@ import torch
 
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset
+from datasets.transforms import normalised
 from engine.calibration import LEAST, difference
 from engine.prediction_options import DetectorOptions
 from models.checkpoints import read_checkpoint, save_checkpoint
@@ -37,7 +38,7 @@ def make_memory(
         found = dict.fromkeys(indices)
         batches = in_batches(indices, options.batch_size)
         for batch in make_loader(dataset, batches, num_workers, collate_fn=list):
-            images = {index: one.image for index, one in batch if isinstance(one, Photograph)}
+            images = {index: normalised(one.image) for index, one in batch if isinstance(one, Photograph)}
             if images:  # others are told of when they are calibrated on
                 names = [options.object] * len(images)
                 tokens = remember(detector, torch.stack([*images.values()]), names, of=len(dataset))

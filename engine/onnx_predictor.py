@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.images import Range
-from datasets.transforms import image_from_tensor
+from datasets.transforms import unnormalised
 from engine.calibration import difference
 from engine.exported_model import RECORD, ExportRecord, check_model
 from engine.installation import check_extras
@@ -83,8 +83,8 @@ class OnnxDetector:
         """All that the model says of normalised images, float32 [B, 3, S, S]."""
         if self.record.input == "normalised":
             return self.run(images.numpy())
-        pixels = np.stack([image_from_tensor(image) for image in images])
-        return self.run(pixels if self.record.input == "nhwc" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        pixels = unnormalised(images)
+        return self.run((pixels.permute(0, 2, 3, 1) if self.record.input == "nhwc" else pixels).contiguous().numpy())
 
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S] of the one class it knows."""

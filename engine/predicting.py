@@ -16,6 +16,7 @@ from datasets.images import ImageSource, Range
 from datasets.loader import in_batches, make_loader
 from datasets.photographs import Photograph, PhotographDataset
 from datasets.registry import get_spec
+from datasets.transforms import normalised
 from engine.calibration import IMAGES, LEAST, Calibration, difference
 from engine.detectors import METHODS
 from engine.loading import (
@@ -164,7 +165,7 @@ class Predictor:
 
         def predict(images: torch.Tensor, class_names: Sequence[str]) -> DetectorPrediction:
             with float32_convolutions():
-                return self.detector.predict(images.to(self.device), class_names)
+                return self.detector.predict(normalised(images.to(self.device)), class_names)
 
         name, batch_size = self.options.object, self.options.batch_size
         pictures = (
@@ -198,7 +199,7 @@ def calibrate(
         if isinstance(prediction, UserError):
             logger.warning("left out of the calibration: %s", prediction)
         else:
-            digest = hashlib.sha256(prediction.photograph.image.numpy()).digest()
+            digest = hashlib.sha256(normalised(prediction.photograph.image).numpy()).digest()
             is_file = isinstance(pictures[index], str | Path)
             files.add(sha256_of(pictures[index]) if is_file else digest.hex())
             copies += digest in by_image

@@ -17,7 +17,7 @@ from data.few_shot import draw
 from datasets.image_set import ImageSet
 from datasets.loader import in_batches
 from datasets.meta import Entry
-from datasets.transforms import image_transform
+from datasets.transforms import image_transform, normalised
 from models.memory import TokenDetector, distance_grids, distance_maps, remember
 from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult, ImageScore, Prediction, Writer
@@ -78,7 +78,7 @@ class Shots(Writer):
         entries, tokens = list(dict.fromkeys(entry for drawn in draws for entry in drawn)), []
         for batch in in_batches(entries, self.batch_size):
             images = torch.stack([image_transform(self.images.load(entry), self.image_size) for entry in batch])
-            tokens += remember(self.detector, images, [name] * len(batch), of=max(self.shots))
+            tokens += remember(self.detector, normalised(images), [name] * len(batch), of=max(self.shots))
         taps = [torch.stack(tap) for tap in zip(*tokens, strict=True)]
         return taps, torch.tensor([[[one in drawn for one in entries] for drawn in draws]], device=taps[0].device)
 

@@ -22,7 +22,7 @@ K = TypeVar("K")
 class Picture(NamedTuple):
     """What is to be predicted of an image."""
 
-    whole: Tensor  # as the detector takes it without tiles, float32 [3, S, S]
+    whole: Tensor  # at the detector's size, uint8 [3, S, S]
     pixels: Tensor | None  # uint8 RGB [H, W, 3], to cut tiles from
     class_name: str
 
@@ -47,7 +47,7 @@ def predict_tiled(
     pictures fill batches together; besides a batch, the pictures and maps are held that its tiles are of.
 
     Args:
-        predict: that of a detector, for normalised images [B, 3, S, S] and their classes.
+        predict: for images uint8 [B, 3, S, S] and their classes, which normalises them for a detector.
         pictures: each behind a key, under which its prediction is given, in the same order; None passes through.
         tiling: None to predict pictures whole, their maps of the detector's size.
     """
@@ -84,7 +84,7 @@ class _Pending:
         self.missing = 0 if picture is None else 1 + len(self.windows)  # predictions
 
     def inputs(self) -> Iterator[tuple["_Pending", Window | None, Tensor]]:
-        """Give the whole picture and its tiles, one by one, as the detector takes them."""
+        """Give the whole picture and its tiles, one by one, at the detector's size."""
         if self.picture is not None:
             yield self, None, self.picture.whole
         for window in self.windows:

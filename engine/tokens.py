@@ -20,6 +20,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from datasets.image_set import ImageSet
 from datasets.loader import AnomalyDataset, in_batches, make_loader
 from datasets.meta import Entry
+from datasets.transforms import normalised
 from engine.fingerprints import for_each_image
 from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
@@ -178,7 +179,7 @@ def _encode(
     device, batches = backbone.device, in_batches(order, options.batch_size)
     loader = make_loader(dataset, batches, options.num_workers, pin_memory=device.type == "cuda")
     for indices, batch in zip(batches, loader, strict=True):
-        tokens = encode_patch_tokens(backbone, batch.images.to(device, non_blocking=True), fidelity)
+        tokens = encode_patch_tokens(backbone, normalised(batch.images.to(device, non_blocking=True)), fidelity)
         yield TokenBatch(tokens.transpose(0, 1).clone(), batch.masks.to(device), list(indices))
 
 

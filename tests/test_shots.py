@@ -19,7 +19,7 @@ from data.few_shot import draw
 from datasets.images import load_rgb
 from datasets.meta import read_meta
 from datasets.registry import get_spec
-from datasets.transforms import image_transform
+from datasets.transforms import image_transform, normalised
 from engine.shots import Shots
 from models.memory import MemoryDetector, NormalMemory, remember
 from models.sdp import SDP
@@ -135,7 +135,9 @@ def test_measures_are_those_of_a_test_with_the_drawn_images_remembered(
     common = ["--classes", "bolt", *checkpoints[method]]
     program.main(options(parts, model, tmp_path / "shots", *common, *SHOTS))
     shots, key = results(tmp_path / "shots")["shots"], "2, seed 5"
-    drawn = [image_transform(load_rgb(parts / path), tiny_clip.SIZE) for path in shots["images"]["bolt"][key]]
+    drawn = [
+        normalised(image_transform(load_rgb(parts / path), tiny_clip.SIZE)) for path in shots["images"]["bolt"][key]
+    ]
     assert len(drawn) == 2
 
     def with_these_remembered(self, images, class_names):

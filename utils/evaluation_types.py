@@ -43,7 +43,7 @@ class ImageMap(NamedTuple):
     """An image and its map."""
 
     sample: Sample
-    image: Tensor | None  # what the detector was given, float32 [C, H, W]; None where no writer needs it
+    image: Tensor | None  # as it was read, see `Batch`: [C, H, W]; None where no writer needs it
     anomaly_map: np.ndarray  # float32 [H, W]
     mask: np.ndarray | None  # bool [H, W], all False for a normal image; None where it is not known
     text_prob: float | None  # in [0, 1]; None of a method that gives none

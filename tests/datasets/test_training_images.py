@@ -11,7 +11,7 @@ from datasets.image_set import ImageSet
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from datasets.training_images import Augmentation, TrainingImages
-from datasets.transforms import image_transform
+from datasets.transforms import image_transform, normalised
 from utils.errors import UserError
 
 SIZE = 40
@@ -108,7 +108,7 @@ def images(folder, entries=(BAD, GOOD), **changes) -> TrainingImages:
 
 
 def test_the_mask_moves_with_its_image(folder):
-    black, white = (image_transform(Image.new("RGB", (1, 1), c), 1)[0, 0, 0] for c in ("black", "white"))
+    black, white = (normalised(image_transform(Image.new("RGB", (1, 1), c), 1))[0, 0, 0] for c in ("black", "white"))
     for number in range(30):
         draw = Augmentation.draw(0, 1, number)
         item = images(folder, first=number)[0]
@@ -134,7 +134,7 @@ def test_numbers_are_counted_through_data_sets(folder):
 
 def test_without_augmentation_an_image_is_as_it_is_tested(folder):
     item = images(folder, augmented=False)[0]
-    assert torch.equal(item.images, image_transform(Image.open(folder / "bad.png"), SIZE))
+    assert torch.equal(item.images, normalised(image_transform(Image.open(folder / "bad.png"), SIZE)))
     rows, columns = item.masks.nonzero().T
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 21, 9, 28)
 

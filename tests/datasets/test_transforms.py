@@ -8,7 +8,16 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from datasets.transforms import CLIP_MEAN, CLIP_STD, image_from_tensor, image_transform, mask_transform, resize_rgb
+from datasets.transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    image_from_tensor,
+    image_transform,
+    mask_transform,
+    normalised,
+    resize_rgb,
+    unnormalised,
+)
 
 
 def noise(height, width):
@@ -22,7 +31,7 @@ def test_mean_and_deviation_are_clips():
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (20, 90), (48, 48), (5, 5)])
-def test_image_transform_is_torchvisions_pipeline(shape):
+def test_images_are_normalised_once_a_batch_as_by_torchvisions_pipeline(shape):
     image = noise(*shape)
     expected = transforms.Compose(
         [
@@ -31,10 +40,18 @@ def test_image_transform_is_torchvisions_pipeline(shape):
             transforms.Normalize(CLIP_MEAN, CLIP_STD),
         ]
     )(image)
-    result = image_transform(image, 48)
-    assert result.shape == (3, 48, 48)
-    assert result.dtype == torch.float32
-    assert torch.equal(result, expected)
+    levels = image_transform(image, 48)
+    assert (levels.shape, levels.dtype, levels.is_contiguous()) == ((3, 48, 48), torch.uint8, True)
+    assert torch.equal(normalised(levels), expected)
+    batch = normalised(torch.stack([levels, levels.flip(2)]))
+    assert (batch.dtype, batch.is_contiguous()) == (torch.float32, True)
+    assert torch.equal(batch, torch.stack([expected, expected.flip(2)]))
+
+
+def test_every_level_is_normalised_as_by_torchvision():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    expected = transforms.functional.normalize(transforms.functional.to_tensor(levels), CLIP_MEAN, CLIP_STD)
+    assert torch.equal(normalised(image_transform(Image.fromarray(levels), 16)), expected)
 
 
 def test_the_picture_is_what_the_tensor_holds():
@@ -42,15 +59,17 @@ def test_the_picture_is_what_the_tensor_holds():
     picture = resize_rgb(image, 48)
     assert picture.shape == (48, 48, 3)
     assert picture.dtype == np.uint8
-    tensor = image_transform(image, 48).permute(1, 2, 0) * torch.tensor(CLIP_STD) + torch.tensor(CLIP_MEAN)
+    tensor = image_transform(image, 48)
+    np.testing.assert_array_equal(image_from_tensor(tensor), picture)
+    tensor = normalised(tensor).permute(1, 2, 0) * torch.tensor(CLIP_STD) + torch.tensor(CLIP_MEAN)
     np.testing.assert_allclose(tensor.numpy() * 255, picture, atol=1e-3)
 
 
-def test_the_picture_is_got_back_from_the_tensor():
-    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    tensor = image_transform(Image.fromarray(picture), 32)
+def test_images_are_got_back_from_what_is_normalised():
+    levels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8))
+    tensor = normalised(levels)
     before = tensor.clone()
-    np.testing.assert_array_equal(image_from_tensor(tensor), picture)
+    assert torch.equal(unnormalised(tensor), levels)
     assert torch.equal(tensor, before)
 
 

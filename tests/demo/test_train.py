@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets.transforms import image_transform, mask_transform, resize_rgb
+from datasets.transforms import image_transform, mask_transform, normalised, resize_rgb
 from demo import train
 from demo.captions import Captions
 from demo.draw import image_rng
@@ -69,7 +69,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
         pairs = [render(name, defect, image_rng(11, f"{name}/test/{defect or 'good'}/{k}.png")) for defect, k in kinds]
         images = [Image.fromarray(picture) for picture, _ in pairs]
         masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
-        batch = torch.stack([image_transform(image, size) for image in images])
+        batch = normalised(torch.stack([image_transform(image, size) for image in images]))
         found = detector.predict(batch, [name] * len(pairs))
         maps, anomalous = found.maps.numpy(), np.stack(masks)
         pixel.append(ranking_measures(maps[~anomalous], maps[anomalous])["auroc"])

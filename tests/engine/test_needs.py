@@ -211,7 +211,7 @@ def test_cached_tokens_take_what_is_on_the_disk(backbone, tmp_path):
 
 def test_read_ahead_batches_are_those_of_the_loader():
     of = Dimensions(1, 1, 1, 1, image_size=16, taps=1, quick_gelu=False)
-    images, masks = torch.zeros(8, 3, 16, 16), torch.zeros(8, 16, 16, dtype=torch.bool)
+    images, masks = torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.zeros(8, 16, 16, dtype=torch.bool)
     one = images.nbytes + masks.nbytes
     prefetched = torch.utils.data.DataLoader(range(8), num_workers=2).prefetch_factor
     assert of.read_ahead(8, 2) == (2 * prefetched + 1) * one

@@ -17,7 +17,7 @@ class Black:
 
 def test_photographs_that_wait_keep_no_memory_of_their_pixels():
     memory = torch.zeros(100_000, dtype=torch.uint8)  # as what comes from a worker lies in one
-    image = memory[: 4 * 3 * 4 * 4].view(torch.float32).reshape(3, 4, 4)
+    image = memory[: 3 * 4 * 4].reshape(3, 4, 4)
     item = Photograph(image, memory[:12].reshape(2, 2, 3), (8, 8), memory[: 8 * 8 * 3].reshape(8, 8, 3))
     options, device = SimpleNamespace(object="nut", batch_size=2), torch.device("cpu")
     tiling = Tiling(side=4, overlap=0.25, scale=1.0, context=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets.transforms import image_transform
+from datasets.transforms import image_transform, normalised
 from engine.tiling import Picture, predict_tiled
 from models.tiles import Tiling, cut, windows
 from utils.evaluation_types import Prediction
@@ -23,7 +23,8 @@ class Blurred:
         self.batches: list[tuple[str, ...]] = []
 
     def predict(self, images, class_names):
-        assert images.shape[1:] == (3, SIZE, SIZE)
+        assert (images.shape[1:], images.dtype) == ((3, SIZE, SIZE), torch.uint8)
+        images = normalised(images)
         self.batches.append(tuple(class_names))
         return Prediction(F.avg_pool2d(images[:, :1], 5, 1, 2)[:, 0], images.mean(dim=(1, 2, 3)).sigmoid())
 
