@@ -10,10 +10,12 @@ from engine.options import (
     INTENSITY,
     MAX_PIXELS,
     NAME,
+    WORKERS,
     DataSetName,
     DataSetOptions,
     MeasureOptions,
     SeedOptions,
+    free_cores,
 )
 from utils.arguments import Intensity, Options, PositiveInt, Side, WorkerCount, flag, option
 
@@ -42,7 +44,7 @@ class SavedMapOptions(Options):
     map_size: Side | None = option(
         "side in pixels of a square that maps and masks are resized to, bilinear; default: each map's, one for a class"
     )
-    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option(WORKERS, free_cores())
     scores: Path | None = option("image scores, a CSV of image_path and score; default: the maps' maxima")
     report: bool = flag("write report.html, the page of all images, maps, scores and curves; reads the images for it")
     intensity: Intensity = option(INTENSITY, "full", metavar="auto|full|LO,HI")

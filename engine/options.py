@@ -4,6 +4,7 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -61,7 +62,18 @@ INTENSITY = "values of images that are black and white: their files' range, what
 PROTOCOL = "what of the data set is taken, and in which form, where it has several protocols (docs/data.md)"
 PROTOCOLS = f"{PROTOCOL}: each takes the one that it has; default: its first"
 LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
+WORKERS = "processes that read ahead; 0 reads in the main one; if not given, one a core but one, at most 16"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
+
+
+MOST_WORKERS = 16
+
+
+def free_cores() -> int:
+    """How many processes may read ahead: the cores that this one may use, or its share of them, but one for itself."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of a run that torchrun shares out
+    return min(MOST_WORKERS, max(0, usable // processes - 1))
 
 
 class DataSetOptions(LayoutOptions):
@@ -114,7 +126,7 @@ class TileOptions(Options):
 class ReadingOptions(ImageOptions):
     """How images are read ahead."""
 
-    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount = option(WORKERS, free_cores())
 
 
 class ClipOptions(Options):

@@ -1,4 +1,4 @@
-"""The command-line options that choose a data set."""
+"""The command-line options that choose a data set, and how it is read."""
 
 import unicodedata
 
@@ -8,7 +8,7 @@ import test_sdp
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
-from engine.options import DataSetsOptions
+from engine.options import DataSetsOptions, ReadingOptions, free_cores
 from engine.saved_runs import ground_truth_of, read_run
 from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class
@@ -17,6 +17,20 @@ from utils.arguments import parse
 
 def parsed(*arguments):
     return parse(DataSetsOptions, None, arguments)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "readers"),
+    [(1, "1", 0), (2, "1", 1), (12, "1", 11), (64, "1", 16), (32, "4", 7), (4, "8", 0)],
+)
+def test_every_core_but_the_main_processes_own_reads_ahead(cores, processes, readers, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert free_cores() == readers
+
+
+def test_a_given_number_of_readers_is_kept():
+    assert parse(ReadingOptions, None, ["--num_workers", "5"]).num_workers == 5
 
 
 @pytest.mark.parametrize(("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")])
