@@ -1,11 +1,12 @@
 """The one evaluation loop: loader -> maps and scores -> measures, class by class, for any detector; and its report."""
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,10 @@ from utils.results import ResultsWriter, Run, results_table
 from utils.runtime import Stopwatch, progress
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+AHEAD = {"cpu": 0, "cuda": 1}  # batches that are given to the device before one's maps are waited for
 
 
 def evaluate_and_report(
@@ -116,7 +121,7 @@ def evaluate(
     batch_size: int = 1,
     **measuring: Any,
 ) -> Iterator[ClassResult]:
-    """Run a detector over images and measure it class by class.
+    """Run a detector over images and measure it class by class, each in a thread while the next one is predicted.
 
     Several processes share the batches: each predicts its own, and the main one measures, writes and yields.
 
@@ -124,15 +129,15 @@ def evaluate(
         loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
             batch from the r-th on.
         samples: the images, those of a class one after another.
-        stopwatch: is given the seconds of loading, prediction, measures and output, and, where there are several
-            processes, of waiting for the others' predictions.
+        stopwatch: is given the seconds of loading, prediction, output and waiting for the measures, and, where there
+            are several processes, of waiting for the others' predictions.
         writers: are given each image and each class, but not the end; the caller calls `finish`.
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         tiling: how pictures are cut into tiles, of which so many are a batch; None to predict them whole.
         measuring: what to measure of each class, see `measure_class`.
 
     Yields:
-        A class's result as soon as its last image is done.
+        A class's result, at the latest when the last image of the next one is done.
 
     Raises:
         UserError: a detector gave a value that is not finite, or a map of another size than its mask.
@@ -142,41 +147,97 @@ def evaluate(
     batches = _predict(detector, loader, samples, device, stopwatch, tiling, batch_size, bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
     predicted = (image for batch in batches for image in batch)
-    with logging_redirect_tqdm(), progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
-        images = iter(bar)
-        for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
-            maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
-            bar.set_postfix_str(shown(name))
-            if image_scores is None:
-                scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
-            else:
-                scores = np.array([image_scores[sample.img_path] for sample in maps.samples])
-            with stopwatch("output"):
-                for writer in map_writers:
-                    writer.class_maps(maps, scores)
-            with stopwatch("measures"):
-                known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
-                columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
-                rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
-                pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
-                gone = defaultdict(list)
-                for one, mask, known in pixels:
-                    if one.anomaly == 1 and known and not mask.any():
-                        gone[mask.shape].append(one.mask_path)
-                species = [sample.specie_name for sample in maps.samples]
-                result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **measuring)
-                for shape, paths in gone.items():
-                    result.notes.append(vanished(paths, *shape))
-                    logger.warning("%s", result.notes[-1])
-                if maps.left_out:
-                    count, named = len(maps.left_out), some_of(maps.left_out)
-                    result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
-            del maps  # before the next class's are made
-            with stopwatch("output"):
-                for writer in writers:
-                    writer.class_done(result)
-            yield result
-        next(images, None)  # in this others hand over all of theirs, and the main process sees that none is left
+    pool = ThreadPoolExecutor(1, "measures")
+    measured, finished = deque[Future[ClassResult]](), deque[ClassResult]()
+
+    def finish() -> None:
+        with stopwatch("measures"):
+            result = measured.popleft().result()
+        with stopwatch("output"):
+            for writer in writers:
+                writer.class_done(result)
+        finished.append(result)
+
+    def passed_on(images: Iterable[ImageMap | str]) -> Iterator[ImageMap | str]:
+        for image in images:
+            if measured and measured[0].done():
+                finish()
+            yield image
+
+    try:
+        with logging_redirect_tqdm(), progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar:
+            images = passed_on(bar)
+            for name, group in groupby(samples if is_main() else (), key=lambda sample: sample.cls_name):
+                maps = _collect(list(group), images, bool(map_writers), image_writers, stopwatch)
+                bar.set_postfix_str(shown(name))
+                if image_scores is None:
+                    scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
+                else:
+                    scores = np.array([image_scores[sample.img_path] for sample in maps.samples])
+                if measured:  # so that no more than two classes are held, and writers take one after the other
+                    finish()
+                yield from _emptied(finished)
+                with stopwatch("output"):
+                    for writer in map_writers:
+                        writer.class_maps(maps, scores)
+                measured.append(pool.submit(_measure, name, maps, scores, measuring))
+                del maps  # which the thread lets go of when it has measured them
+            next(images, None)  # in this others hand over all of theirs, and the main process sees that none is left
+            if measured:
+                finish()
+            yield from _emptied(finished)
+    except Exception:
+        if measured:  # which was predicted before the error, and is kept
+            finish()
+        raise
+    finally:  # without waiting, as of a run that is interrupted nothing more is wanted
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _emptied(results: deque[ClassResult]) -> Iterator[ClassResult]:
+    while results:
+        yield results.popleft()
+
+
+def _measure(name: str, maps: ClassMaps, scores: np.ndarray, measuring: Mapping[str, Any]) -> ClassResult:
+    """Measure a class, whose maps are used up, and note what was left out of it."""
+    known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
+    columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
+    rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
+    pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
+    gone = defaultdict(list)
+    for one, mask, known in pixels:
+        if one.anomaly == 1 and known and not mask.any():
+            gone[mask.shape].append(one.mask_path)
+    species = [sample.specie_name for sample in maps.samples]
+    result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **measuring)
+    for shape, paths in gone.items():
+        result.notes.append(vanished(paths, *shape))
+        logger.warning("%s", result.notes[-1])
+    if maps.left_out:
+        count, named = len(maps.left_out), some_of(maps.left_out)
+        result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
+    return result
+
+
+class _Copy:
+    """A prediction on its way to the CPU; it is had from `wait` alone, so that nothing is read before it is there."""
+
+    def __init__(self, found: Prediction) -> None:
+        text_prob, distances = found.text_prob, found.distances
+        wanted = found.maps.float(), None if text_prob is None else text_prob.double(), distances
+        # From CUDA into pinned memory, while the device goes on.
+        maps, text_prob, distances = (one if one is None else one.to("cpu", non_blocking=True) for one in wanted)
+        self._found = Prediction(maps, text_prob, distances=distances)
+        self._event = None
+        if found.maps.is_cuda:
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(found.maps.device))
+
+    def wait(self) -> Prediction:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._found
 
 
 def _predict(
@@ -202,13 +263,7 @@ def _predict(
 
     def predict(images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
         images = images.to(device, non_blocking=True)
-        found = detector.predict(normalised(images) if images.dtype == torch.uint8 else images, class_names)
-        text_prob, distances = found.text_prob, found.distances
-        return Prediction(
-            found.maps.float().cpu(),
-            None if text_prob is None else text_prob.double().cpu(),
-            distances=None if distances is None else distances.cpu(),
-        )
+        return detector.predict(normalised(images) if images.dtype == torch.uint8 else images, class_names)
 
     def classes(batch: Batch) -> list[str]:
         return [samples[int(index)].cls_name for index in batch.indices]
@@ -221,14 +276,16 @@ def _predict(
             for one in loaded()
         )
         predicted = predict_tiled(predict, pictures, tiling, batch_size)
+    predicted = _behind(((one, found and _Copy(found)) for one, found in predicted), AHEAD[device.type])
     while True:
         loading = stopwatch["loading"]
         with stopwatch("prediction"):
             one = next(predicted, None)
+            prediction = one and one[1] and one[1].wait()
         stopwatch["prediction"] -= stopwatch["loading"] - loading  # which goes on in there
         if one is None:
             return
-        (batch, found), prediction = one
+        batch, found = one[0]
         if batch is not None:
             indices, maps, text_prob = batch.indices, prediction.maps.numpy(), prediction.text_prob
             text_prob = [None] * len(maps) if text_prob is None else text_prob.tolist()
@@ -238,6 +295,16 @@ def _predict(
             for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, distances, strict=True):
                 found[index] = ImageMap(samples[index], *fields)
         yield [found[index] for index in sorted(found)]
+
+
+def _behind(items: Iterable[T], count: int) -> Iterator[T]:
+    """Yield each item when so many that follow are made, or all."""
+    held: deque[T] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
 
 
 def _collect(

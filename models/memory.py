@@ -122,7 +122,7 @@ class MemoryDetector:
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:
         """Anomaly maps [B, S, S] and `text_prob` [B] of normalised images [B, 3, S, S]."""
         found = self.detector.predict(images, class_names, with_tokens=True)
-        others = [[digest != own for digest in self.memory.digests] for own in map(digest_of_image, images)]
+        others = [[digest != own for digest in self.memory.digests] for own in map(digest_of_image, images.cpu())]
         chosen = torch.tensor(others, device=images.device)[:, None]  # [B, 1, R]
         grids = distance_grids(found.tokens, self.memory.tokens, chosen)
         return Prediction(found.maps + distance_maps(self.detector, grids[:, 0]), found.text_prob)

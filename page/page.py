@@ -40,7 +40,7 @@ CURVE_DIGITS = 5
 class HtmlReport(Writer):
     """Collects what the page shows, class by class, and writes it as report.html.
 
-    The memory it takes is that of the page, and of the reduced maps of one class. `to_picture` gives the image of an
+    The memory it takes is that of the page, and of the reduced maps of two classes. `to_picture` gives the image of an
     `ImageMap` as an uint8 RGB picture [h, w, 3]; a score above the `threshold`, which is calibrated if there is one,
     counts as anomalous. `outlines` says what the images' masks are, and `unread`, by path, why images are missing.
     """
@@ -57,7 +57,7 @@ class HtmlReport(Writer):
         self.run, self.to_picture, self.threshold, self.outlines = run, to_picture, threshold, outlines
         self.unread: dict[str, str] = {}
         self.side, self.image_bytes, self.heat_bytes, self.outline_bytes = limits(run.images)
-        self.thumbnails: list[Thumbnail] = []  # of the class that is not done
+        self.thumbnails: list[Thumbnail] = []  # of the classes that are not done
         self.results: list[ClassResult] = []
         self.classes: list[dict[str, Any]] = []  # what the page says of the results
         self.rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
@@ -74,7 +74,7 @@ class HtmlReport(Writer):
     def class_done(
         self, result: ClassResult, more: Sequence[dict[str, Any]] = (), scale: ColourScale | None = None
     ) -> None:
-        """Take the scores and measures of the class whose thumbnails were taken since the last one, in their order.
+        """Take the scores and measures of the class whose thumbnails were taken first, in their order.
 
         `more` may have each image's `p_value`, and `href`, a link to its file; the colours' `scale` is that of the
         class by default.
@@ -84,9 +84,10 @@ class HtmlReport(Writer):
         wrong = misranked(scores, labels)
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
-        scale = scale or class_scale([thumbnail.scores for thumbnail in self.thumbnails])
+        own = self.thumbnails[: len(scores)]  # beside which there may be some of the next class
+        scale = scale or class_scale([thumbnail.scores for thumbnail in own])
         rows = []
-        for i, (score, thumbnail) in enumerate(zip(result.images, self.thumbnails, strict=True)):
+        for i, (score, thumbnail) in enumerate(zip(result.images, own, strict=True)):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             row |= more[i] if more else {}
             if i in shown:
@@ -107,7 +108,7 @@ class HtmlReport(Writer):
             "image_curves": _points(ranking_curves(*(np.sort(scores[labels == label]) for label in (0, 1)))),
         }
         self.restore(result, (about, rows))
-        self.thumbnails.clear()
+        del self.thumbnails[: len(own)]
 
     def kept(self) -> tuple[dict[str, Any], list[str]]:
         return self.classes[-1], self.rows[-len(self.results[-1].images) :]

@@ -1,5 +1,7 @@
 """The evaluation loop, with a detector whose maps are known."""
 
+import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from engine import evaluation
 from engine.evaluation import evaluate
 from tests.report_pages import Sample
 from utils.errors import UserError
@@ -271,16 +274,108 @@ def test_a_value_that_is_not_finite_is_refused_with_the_image(value):
         run(make_samples({"bolt": "nna"}), detector=Broken())
 
 
-def test_results_come_as_soon_as_a_class_is_done():
-    samples = make_samples({"bolt": "na", "nut": "na"})
+def test_results_come_when_the_next_class_is_predicted():
+    samples = make_samples({"bolt": "na", "nut": "na", "screw": "na"})
     tensors = make_images(samples)
     taken = []
 
     def batches():
-        for i in range(0, 4, 2):
+        for i in range(0, 6, 2):
             taken.append(i)
             yield Batch(range(i, i + 2), *(tensor[i : i + 2] for tensor in tensors))
 
     results = evaluate(FirstChannel(), batches(), samples, device=torch.device("cpu"), stopwatch=Stopwatch())
     assert next(results).name == "bolt"
-    assert taken == [0]
+    assert taken == [0, 2]
+    assert [result.name for result in results] == ["nut", "screw"]
+
+
+def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
+    """Each waits for the other, which only works at the same time."""
+    predicting, measuring, measure_class, names = threading.Event(), threading.Event(), evaluation.measure_class, []
+
+    def measure(*arguments, **options):
+        if not measuring.is_set():
+            measuring.set()
+            assert predicting.wait(60)
+        names.append(threading.current_thread().name)
+        return measure_class(*arguments, **options)
+
+    class Waiting(FirstChannel):
+        def predict(self, images, class_names):
+            if class_names[0] == "nut":
+                assert measuring.wait(60)
+                predicting.set()
+            return super().predict(images, class_names)
+
+    monkeypatch.setattr(evaluation, "measure_class", measure)
+    samples = make_samples({"bolt": "na", "nut": "na"})
+    found, _ = run(samples, 2, Waiting())
+    monkeypatch.undo()
+    expected, _ = run(samples, 2)
+    assert [result.measures for result in found] == [result.measures for result in expected]
+    assert len(names) == 2
+    assert threading.main_thread().name not in names
+
+
+def test_maps_of_two_classes_are_held_at_most():
+    held, alive = [], []
+
+    class Watching(Writer):
+        needs_maps = True
+
+        def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+            alive.append(sum(one() is not None for one in held))
+            held.append(weakref.ref(maps.maps))
+
+    run(make_samples(dict.fromkeys(("bolt", "nut", "screw", "washer"), "na")), writers=[Watching()])
+    assert alive == [0, 0, 0, 0]  # when the maps of the next one are there
+
+
+def test_an_error_of_the_measures_ends_the_run_as_it_is(monkeypatch):
+    done, seen = [], []
+
+    def fail(rows, *_, **__):
+        raise UserError(f"{rows[0].class_name} cannot be measured")
+
+    class Watching(Writer):
+        needs_images = True
+
+        def image(self, image: ImageMap) -> None:
+            seen.append(image.sample.cls_name)
+
+        def class_done(self, result: ClassResult) -> None:
+            done.append(result)
+
+    monkeypatch.setattr(evaluation, "measure_class", fail)
+    with pytest.raises(UserError, match=r"^bolt cannot be measured$"):
+        run(make_samples({"bolt": "na", "nut": "na", "screw": "na"}), writers=[Watching()])
+    assert not done
+    assert "screw" not in seen
+
+
+def test_an_error_in_a_class_keeps_the_one_before():
+    done = []
+
+    class Failing(FirstChannel):
+        def predict(self, images, class_names):
+            if class_names[0] == "nut":
+                raise UserError("nut cannot be predicted")
+            return super().predict(images, class_names)
+
+    class Watching(Writer):
+        def class_done(self, result: ClassResult) -> None:
+            done.append(result.name)
+
+    with pytest.raises(UserError, match=r"^nut cannot be predicted$"):
+        run(make_samples({"bolt": "na", "nut": "na"}), 2, Failing(), writers=[Watching()])
+    assert done == ["bolt"]
+
+
+def test_batches_on_their_way_from_a_device_change_nothing(monkeypatch):
+    samples = make_samples({"bolt": "nnaaa", "nut": "na"})
+    expected, _ = run(samples, 2)
+    monkeypatch.setitem(evaluation.AHEAD, "cpu", 2)
+    found, _ = run(samples, 2)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.name, one.images, one.measures) == (other.name, other.images, other.measures)

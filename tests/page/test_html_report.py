@@ -168,6 +168,30 @@ def test_pictures_are_smaller_the_more_there_are():
     assert sides[-1] >= min(thumbnails.IMAGE_SIDES)
 
 
+def test_pictures_of_the_next_class_may_come_before_a_class_is_measured(tmp_path):
+    rng, results = np.random.default_rng(0), [class_result("x", [0, 1], [0, 1]), class_result("y", [1, 1], [2, 3])]
+    images = [
+        ImageMap(
+            Sample(one.image_path, "", one.class_name, one.label), *rng.random((2, 3, 9, 9), np.float32), None, 0.5
+        )
+        for result in results
+        for one in result.images
+    ]
+    images = [one._replace(image=torch.from_numpy(one.image), anomaly_map=one.anomaly_map[0]) for one in images]
+    rows = []
+    for early in (0, 1):
+        report = HtmlReport(Run(folder=tmp_path, title="", images=4, classes=2, description={}), to_picture)
+        for image in images[: 2 + early]:
+            report.image(image)
+        report.class_done(results[0])
+        for image in images[2 + early :]:
+            report.image(image)
+        report.class_done(results[1])
+        rows.append(report.rows)
+    assert rows[0] == rows[1]
+    assert len({json.loads(row)["picture"]["image"] for row in rows[0]}) == 4
+
+
 def test_as_many_pictures_as_scores_are_needed(tmp_path):
     report = HtmlReport(Run(folder=tmp_path, title="", images=2, classes=1, description={}), to_picture)
     with pytest.raises(ValueError):
