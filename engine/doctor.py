@@ -19,7 +19,7 @@ from datasets.image_set import ImageSet
 from datasets.intensity import find_range
 from datasets.meta import Meta, read_phrases
 from datasets.registry import PROJECT, get_spec
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, find_device, with_precision
 from engine.needs import Dimensions, dimensions_of
 from engine.options import ExaminationOptions, resolve
 from models.fidelity import Fidelity
@@ -109,6 +109,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         return problems
     try:
         with _noting(problems, ANEW, path):  # loaded for good, as nothing less shows that they are whole and fit
+            options = with_precision(options, device)
             backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
             _say(f"they fit, SHA-256 {backbone.weights.sha256}")
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many

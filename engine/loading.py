@@ -10,12 +10,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from engine.options import DEFAULT_MODEL, OF_A_DETECTOR, AdapterOptions, BackboneOptions, PromptOptions
+from engine.options import (
+    DEFAULT_MODEL,
+    OF_A_DETECTOR,
+    AdapterOptions,
+    BackboneOptions,
+    ExecutionOptions,
+    PromptOptions,
+)
 from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches
 from models.backbone import Backbone, config_digest, load_backbone, read_config
 from models.dp_clip import AdapterSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
+from models.linear import computes_bfloat16
 from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import PromptEnsemble, read_prompts
 from models.representative import RepVecChoice
@@ -27,6 +35,7 @@ from utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
+E = TypeVar("E", bound=ExecutionOptions)
 P = TypeVar("P", bound=PromptOptions)
 
 Loader = Callable[[BackboneOptions, Fidelity, torch.device], Backbone]  # see `backbone_from_options`
@@ -53,6 +62,15 @@ def find_device(name: str) -> torch.device:
     if world_size() > 1 and device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def with_precision(options: E, device: torch.device) -> E:
+    """Choose the arithmetic that `--precision auto` leaves open."""
+    if options.precision != "auto":
+        return options
+    precision = "bf16" if computes_bfloat16(device) else "fp32"
+    logger.info("--precision auto: the towers are run in %s on this %s", precision, device.type)
+    return replace(options, precision=precision)
 
 
 def backbone_from_options(options: BackboneOptions, fidelity: Fidelity, device: torch.device) -> Backbone:

@@ -145,7 +145,10 @@ class ExecutionOptions(Options):
     """How the frozen CLIP is run."""
 
     device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N", "auto")
-    precision: Literal["fp32", "bf16", "fp16"] = option("arithmetic of the towers; bf16 and fp16 use autocast", "fp32")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "arithmetic of the towers; bf16 and fp16 use autocast; auto is bf16 on devices that compute in it, else fp32",
+        "fp32",
+    )
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
 
 

@@ -25,6 +25,7 @@ from engine.loading import (
     backbone_from_options,
     differences,
     find_device,
+    with_precision,
     with_prompts,
     with_trained_prompts,
 )
@@ -87,7 +88,9 @@ class Predictor:
         if saved is not None and saved.record.prompts is not None:
             options = with_prompts(options, saved.record.prompts, saved.path)
         prompts = read_prompts(options.prompts)
-        backbone = load(options, fidelity, find_device(options.device))
+        device = find_device(options.device)
+        options = with_precision(options, device)
+        backbone = load(options, fidelity, device)
         trained = checkpoint and method.load(checkpoint, options, backbone, fidelity)
         if saved is not None:
             text = {options.object: saved.text.to(backbone.device)}

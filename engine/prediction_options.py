@@ -157,7 +157,7 @@ class PredictionOptions(
             return f"--{name} is what the exported model brings"
         if self.device not in ("auto", "cpu"):
             return f"--device {self.device} is not where exported models are run"
-        if self.precision == "fp16" or (self.precision == "bf16" and self.runtime == "onnxruntime"):
+        if self.precision in ("auto", "fp16") or (self.precision == "bf16" and self.runtime == "onnxruntime"):
             return f"--precision {self.precision} is not one of {self.runtime}'s here"
         idle = self.first_given(("compile", "normal_memory"))
         return idle and f"--{idle} is for PyTorch alone"

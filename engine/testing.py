@@ -15,7 +15,14 @@ from engine.detectors import METHODS, Method
 from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate_and_report
 from engine.fingerprints import seen_in_training
-from engine.loading import as_trained, backbone_from_options, differences, find_device, with_trained_prompts
+from engine.loading import (
+    as_trained,
+    backbone_from_options,
+    differences,
+    find_device,
+    with_precision,
+    with_trained_prompts,
+)
 from engine.options import DEFAULT_MODEL, TestOptions, resolve
 from engine.origin import describe, made_with, notes_on
 from engine.published import published_numbers, write_published
@@ -75,6 +82,7 @@ def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unre
         logger.info("in released fidelity the images of a batch influence each other: tiles are taken one by one")
         options = replace(options, batch_size=1)
     device = find_device(options.device)
+    options = with_precision(options, device)
     with stopwatch("data set"):
         data_sets, faults = read_data_sets(options)
     faults |= unread

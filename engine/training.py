@@ -16,7 +16,7 @@ from datasets.loader import Batch, epoch_order, in_batches
 from engine.data_sets import check_phrases
 from engine.detectors import METHODS
 from engine.fingerprints import Fingerprints, fingerprints
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, find_device, with_precision
 from engine.options import resolve
 from engine.resuming import FREE, earlier_state, refuse_changes
 from engine.tokens import TokenBatch
@@ -215,6 +215,7 @@ def train(options: TrainingOptions, kind: type[Training]) -> None:
 def _train(options: TrainingOptions, kind: type[Training]) -> None:
     state_file = options.save_path / STATE
     start_log(options.save_path / "train.log", append=options.resume)
+    options = with_precision(options, find_device(options.device))
     arguments = recorded_arguments(options)
     state = from_main(lambda: earlier_state(arguments, state_file, kind.method) if state_file.exists() else None)
     training = kind.prepare(options)

@@ -17,7 +17,7 @@ from typing_extensions import Required, TypedDict
 from models.checkpoints import check_fit, load_into
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
-from models.linear import use_fastest_kernels
+from models.linear import convert_linear_layers, use_fastest_kernels
 from models.weights import Weights, check_normalisation, find_weights, quick_gelu_weights, read_state_dict
 from utils.checked_arrays import digest_of
 from utils.errors import UserError
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
 MOST_BLOCKS, LARGEST_GRID = 1000, 512  # of a tower, and along a side; a model beyond is a mistake, and never built
 
 # Settings that must be open_clip's defaults, which are CLIP's: the towers as they are run here follow no other.
@@ -65,7 +66,7 @@ class Backbone:
     features_list: tuple[int, ...]  # 1-based numbers of the tapped blocks, ascending
     config_sha256: str  # of what the config says of the towers, see `config_digest`
     device: torch.device
-    precision: str  # "fp32", or the type of autocast, "bf16" or "fp16"
+    precision: str  # of `DTYPES`; but in fp32, the image tower's linear layers are kept in it
     compile: bool = False  # whether the image tower is compiled by PyTorch before it is run
 
     @property
@@ -81,8 +82,8 @@ class Backbone:
 
     def autocast(self) -> torch.autocast:
         """Context in which the towers are to be run."""
-        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+        dtype = DTYPES[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def run_image_tower(self, encode: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Run `encode` on the image tower, its first argument, in this precision."""
@@ -122,6 +123,8 @@ def load_backbone(
         clip = build_clip(model, config, image_size, quick_gelu=quick_gelu)
     load_into(clip, _fitting_state(clip, weights.path, model), weights.path, model, assign=True)
     clip.attn_mask = torch.full(clip.attn_mask.shape, -torch.inf).triu_(1)  # which no file has
+    if DTYPES[precision] is not None:
+        convert_linear_layers(clip.visual, DTYPES[precision])
     return Backbone(
         clip=use_fastest_kernels(clip.eval().requires_grad_(False), device, precision),
         name=model,

@@ -27,6 +27,25 @@ def prefers_convolutions() -> bool:
     return here.get("vendor_id") == "AuthenticAMD" and has_avx_512 and torch.backends.mkldnn.is_available()
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products of bfloat16; PyTorch emulates them slowly where there are none."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor().get("flags", "").split())
+
+
+def convert_linear_layers(module: M, dtype: torch.dtype) -> M:
+    """Convert a frozen module's linear layers in place, as autocast would in every call; all else stays as it is."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.to(dtype)
+        elif isinstance(layer, nn.MultiheadAttention):
+            layer.in_proj_weight.data, layer.in_proj_bias.data = (
+                one.to(dtype) for one in (layer.in_proj_weight, layer.in_proj_bias)
+            )
+    return module
+
+
 def use_fastest_kernels(module: M, device: torch.device, precision: str) -> M:
     """Turn a module's linear layers in place into `ConvolutionLinear` where that is faster, and move it to its device.
 

@@ -57,6 +57,15 @@ def measures(out: Path) -> dict[str, float]:
     return json.loads((out / "results.json").read_text())["mean"]
 
 
+def test_results_say_which_precision_was_chosen_and_are_compared_by_it(data, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.loading.computes_bfloat16", lambda device: True)
+    run(data, model, tmp_path, "--precision", "auto", "--no_report")
+    assert json.loads((tmp_path / "results.json").read_text())["arguments"]["precision"] == "bf16"
+    monkeypatch.setattr("engine.loading.computes_bfloat16", lambda device: False)
+    with pytest.raises(UserError, match=r"precision \(bf16 there, fp32 here\)"):
+        run(data, model, tmp_path, "--precision", "auto", "--no_report")
+
+
 def test_outputs_are_complete(data, model, tmp_path):
     out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro", "--bootstrap", "50")
     header = (out / "results.md").read_text().splitlines()[2]

@@ -10,7 +10,7 @@ import engine.loading
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.detectors import METHODS
-from engine.loading import backbone_from_options, find_device
+from engine.loading import backbone_from_options, find_device, with_precision
 from engine.options import BackboneOptions, ClipAdOptions, PhraseOptions, resolve
 from engine.prediction_options import PredictionOptions
 from models.fidelity import Fidelity
@@ -152,6 +152,16 @@ def test_a_cuda_device_must_be_there(monkeypatch, count):
 def test_other_devices_are_refused(name, said):
     with pytest.raises(UserError, match=f"--device {name}: {said}"):
         find_device(name)
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_on_devices_that_compute_in_it(native, chosen, monkeypatch, caplog):
+    monkeypatch.setattr(engine.loading, "computes_bfloat16", lambda device: native)
+    caplog.set_level("INFO")
+    assert with_precision(parsed("--precision", "auto"), CPU).precision == chosen
+    assert caplog.messages == [f"--precision auto: the towers are run in {chosen} on this cpu"]
+    assert with_precision(parsed("--precision", "fp16"), CPU).precision == "fp16"
+    assert with_precision(parsed(), CPU).precision == "fp32"
 
 
 # From options to a backbone and its text features

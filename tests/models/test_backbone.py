@@ -1,6 +1,7 @@
 """The frozen backbone: which models are served, how weights fit, and which activation they run with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,22 @@ def test_the_backbone_is_frozen_and_in_evaluation_mode(backbone):
     assert not any(parameter.requires_grad for parameter in clip.parameters())
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_linear_layers_are_converted_once_and_give_what_autocast_does(files, backbone, precision, dtype):
+    converted, by_autocast = load(*files, precision=precision), replace(backbone, precision=precision)
+    one, other = (
+        tower.run_image_tower(encode_dual_path, tiny_clip.images(), tower.features_list, shared_buffers=False)
+        for tower in (converted, by_autocast)
+    )
+    for tap, expected in zip(one, other, strict=True):
+        assert torch.equal(tap.ori, expected.ori)
+        assert torch.equal(tap.surgery, expected.surgery)
+        assert tap.surgery.dtype == dtype
+    block = converted.clip.visual.transformer.resblocks[0]
+    assert {block.attn.in_proj_weight.dtype, block.attn.out_proj.weight.dtype, block.mlp.c_fc.bias.dtype} == {dtype}
+    assert {parameter.dtype for parameter in converted.clip.transformer.parameters()} == {torch.float32}
+
+
 def test_a_config_below_model_cfg_is_read_and_a_published_one_is_a_copy(tmp_path):
     path = tmp_path / "hub.json"
     path.write_text(json.dumps({"model_cfg": tiny_clip.config(), "preprocess_cfg": {}}))
@@ -94,7 +111,6 @@ def test_precision_is_the_type_of_autocast(backbone, files, precision):
         {"bf16": torch.bfloat16, "fp16": torch.float16}[precision],
     ]
     assert F.cosine_similarity(features[0], features[1].float()).min() > 0.99
-    assert {parameter.dtype for parameter in low.clip.parameters()} == {torch.float32}
 
 
 def test_a_real_architecture_loads_and_keeps_its_features(tmp_path):

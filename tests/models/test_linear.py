@@ -6,10 +6,25 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import linear
-from models.linear import ENOUGH_TOKENS, ConvolutionLinear, prefers_convolutions, use_fastest_kernels
+from models.linear import ENOUGH_TOKENS, ConvolutionLinear, computes_bfloat16, prefers_convolutions, use_fastest_kernels
 from utils.runtime import processor
 
 ZEN = {"name": "AMD EPYC 9R14", "vendor_id": "AuthenticAMD", "flags": "avx2 avx512f"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [("avx2 avx512f", False), ("avx512f avx512_bf16", True), ("amx_tile amx_bf16", True), ("", False)],
+)
+def test_a_processor_computes_bfloat16_where_its_flags_say_so(flags, native, monkeypatch):
+    monkeypatch.setattr(linear, "processor", lambda: {"flags": flags})
+    assert computes_bfloat16(torch.device("cpu")) == native
+
+
+@pytest.mark.parametrize(("capability", "native"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_cuda_computes_bfloat16_from_ampere_on(capability, native, monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert computes_bfloat16(torch.device("cuda", 0)) == native
 
 
 @pytest.mark.parametrize("tokens", [1, ENOUGH_TOKENS - 1, ENOUGH_TOKENS, 257])
