@@ -7,12 +7,13 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from demo.captions import Captions
 from demo.pool import Pool, normalise
 from models.sdp import IMAGE_TEMPERATURE
+from utils.errors import UserError
 from utils.files import atomic_open, sha256_of, write_text
 
 POSITION_SCALE = 0.5  # standard deviation of the position embedding at the start
@@ -65,6 +66,17 @@ def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
     variances, directions = torch.linalg.eigh(torch.cov(patches.T))  # ascending
     filters = directions[:, -width:] / (variances[-width:] + 0.01).sqrt()
     return filters.T.reshape(width, 3, patch, patch)
+
+
+def go_on(clip: open_clip.CLIP, captions: Captions, weights: Path) -> None:
+    """Give a model that `start` has prepared the weights of an earlier training on the same captions."""
+    state = load(weights.read_bytes())
+    if not torch.equal(state.pop("token_embedding.ids"), captions.ids):
+        raise UserError(f"{weights} was trained on other captions; choose weights of this training")
+    del state["token_embedding.size"]
+    rows = state.pop("token_embedding.rows")
+    state["token_embedding.weight"] = torch.cat([torch.zeros_like(rows[:1]), rows])
+    clip.load_state_dict(state)
 
 
 def write_weights(clip: nn.Module, captions: Captions, folder: Path) -> None:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from models.dual_path import Tap, encode_dual_path
 from models.sdp import IMAGE_TEMPERATURE, LinearAdapters, token_scores
 
-TOKEN_SCALE = 2.0  # SDP's token score, a sum over four taps, times this is a patch's log-odds
+# Times this, SDP's token score, a sum over four taps, is a patch's log-odds where the texts are at a distance of 1.
+TOKEN_SCALE = 3.4
+NEAR = 0.35  # length of the difference of the two states' texts above which it is a loss
 POSITIVE_WEIGHT = 6.0  # anomalous patches are few
 CHUNK = 8  # images that are worked on at once: few enough to stay in the processor's cache
 
@@ -33,8 +35,9 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
 
     "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
     "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
-    faulty image's most anomalous patches score above every sound image's. The layers, `readers`, help to train the
-    tower and are let go of. `text` are features of the classes and, last, of a general name [classes + 1, D, 2].
+    faulty image's most anomalous patches score above every sound image's. "near" asks that the two states' texts be
+    as near each other as a CLIP's are, for which DP-CLIP's temperature was chosen. The layers, `readers`, help to train
+    the tower and are let go of. `text` are features of the classes and, last, of a general name [classes + 1, D, 2].
     """
     own = text[batch.called]  # [B, D, 2]
     token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]
@@ -44,7 +47,9 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
 
     target, weight = (4 * batch.shares).clamp(max=1), torch.tensor(POSITIVE_WEIGHT)
     patches = partial(F.binary_cross_entropy_with_logits, target=target, pos_weight=weight)
-    scores = [TOKEN_SCALE * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
+    difference = (text[..., 1] - text[..., 0]).norm(dim=1)  # [classes + 1]
+    scale = TOKEN_SCALE / difference.detach()[batch.called, None]  # [B, 1]
+    scores = [scale * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
     together = torch.stack(scores).sum(0)
     peaks = together.logsumexp(dim=1)
     read = readers([tap.ori[:, 1:].float() for tap in taps], own)  # [taps, B, N]
@@ -55,6 +60,7 @@ def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Batch)
         "tap": torch.stack([patches(len(taps) * score) for score in scores]).mean(),
         "peak": F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean(),
         "read": torch.stack([patches(logits) for logits in read]).mean(),
+        "near": F.relu(difference - NEAR).mean(),
     }
 
 
@@ -65,7 +71,15 @@ def explicit_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def backward(
-    clip: nn.Module, readers: LinearAdapters, text: Tensor, taps: Sequence[int], batch: Batch, step: int, pool: Executor
+    clip: nn.Module,
+    readers: LinearAdapters,
+    text: Tensor,
+    taps: Sequence[int],
+    batch: Batch,
+    pool: Executor,
+    *,
+    state_weight: float,
+    bf16: bool,
 ) -> dict[str, float]:
     """Leave a batch's gradients in the parameters of both towers and of the readers, and return the mean losses.
 
@@ -73,14 +87,12 @@ def backward(
     added up in their order.
     """
     parameters = [*clip.visual.parameters(), *readers.parameters()]
-    # The class token cannot tell the state before the patches can; until then its loss would be noise.
-    state = 0.1 + 0.9 * float(np.clip((step - 250) / 500, 0, 1))
-    weights = {"state": state, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0}
+    weights = {"state": state_weight, "class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0, "near": 2.0}
 
     def of_chunk(*fields: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         chunk = Batch(*fields)
         leaf = text.detach().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             features = encode_dual_path(clip.visual, chunk.images, taps, shared_buffers=False)
         parts = losses(features, readers, leaf, chunk)
         total = sum(weights[name] * value for name, value in parts.items())

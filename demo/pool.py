@@ -16,9 +16,10 @@ from datasets.transforms import CLIP_MEAN, CLIP_STD, resize_rgb
 from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render_pair
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
-PARTS = ("circuit", "gear", "tablet", "washer")  # drawn twice as often: their own edges look like defects
+# Drawn twice or three times as often: their own edges and glints look like defects.
+HARD = ("circuit", "circuit", "gear", "gear", "foil", "metal", "tablet", "washer")
 CHUNK = 64  # pairs that a process renders at a time; for no more than these none is started
-KINDS = tuple((name, defect) for name in (*CLASSES, *PARTS) for defect in DEFECTS[name])
+KINDS = tuple((name, defect) for name in (*CLASSES, *HARD) for defect in DEFECTS[name])
 
 
 class Pool(NamedTuple):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets.registry import get_spec
 from demo.captions import Captions, draw_names, encode
-from demo.network import start, write_weights
+from demo.network import go_on, start, write_weights
 from demo.objective import Batch, backward
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
@@ -31,7 +31,6 @@ from utils.files import write_csv
 
 GENERAL_SHARE = 0.2  # of the images go by a general name, such as "object"
 WARMUP = 100  # steps
-FALL = 1 / 3  # share of the steps, the last, over which the learning rate falls
 REST = 0.02  # share of the highest learning rate that it falls to
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
 AUROCS = ("pixel_auroc", "image_auroc")
@@ -55,8 +54,11 @@ def train(options: Options) -> None:
     pool = render_pool(seed, options.pairs, size, threads, most=MOST_DEFECTS)
     held_out = render_pool(seed + 1, options.validation_pairs, size, threads, most=1)
     start(clip, captions, pool)
+    if options.start is not None:
+        go_on(clip, captions, options.start)
+    bf16 = options.precision == "bf16"
     readers = LinearAdapters(STAGES, *clip.visual.proj.shape)
-    schedule = _make_schedule(clip, readers, options.lr, steps)
+    schedule = _make_schedule(clip, readers, options)
     stream = batches(pool, options.batch, clip.visual.patch_size[0], np.random.default_rng([seed, 1]))
     rows: list[dict[str, float | None]] = []
     began = time.monotonic()
@@ -69,10 +71,12 @@ def train(options: Options) -> None:
             general = torch.from_numpy(rng.random(len(classes)) < GENERAL_SHARE)
             learnt = Batch(images, shares, classes, torch.where(general, len(CLASSES), classes))
             named = [captions.draw(name, options.sentences, rng) for name in draw_names(rng)]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 text = encode(clip, torch.stack(named))
             schedule.optimizer.zero_grad()
-            parts = backward(clip, readers, text, taps, learnt, step, executor)
+            # The class token cannot tell the state before the patches can; until then its loss would be noise.
+            state = 1 if options.start else 0.1 + 0.9 * float(np.clip((step - 250) / 500, 0, 1))
+            parts = backward(clip, readers, text, taps, learnt, executor, state_weight=state, bf16=bf16)
             nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
             schedule.optimizer.step()
             schedule.step()
@@ -80,31 +84,34 @@ def train(options: Options) -> None:
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **dict.fromkeys(AUROCS)})
             if step % options.validate_every == 0 or step == steps:
                 write_weights(clip, captions, options.output)
-                measured = _validate(model, options.output / "demo.safetensors", held_out)
+                measured = _validate(options, held_out)
                 bar.write(f"step {step}: {measured}")
                 rows[-1] |= measured
                 _write_record(rows, options.output)
 
 
-def _make_schedule(clip: nn.Module, readers: nn.Module, lr: float, steps: int) -> LambdaLR:
+def _make_schedule(clip: nn.Module, readers: nn.Module, options: Options) -> LambdaLR:
     """Make AdamW, weight decay on matrices alone, with a rate that warms up, stays, and falls at the end."""
     rest, decayed = ({"params": [], "weight_decay": decay} for decay in (0.0, 0.05))
     for name, value in (*clip.named_parameters(), *readers.named_parameters()):
         group = decayed if value.ndim > 1 and "embedding" not in name else rest
         group["params"].append(value)
-    optimiser = torch.optim.AdamW([decayed, rest], lr=lr, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW([decayed, rest], lr=options.lr, betas=(0.9, 0.98))
 
     def factor(step: int) -> float:
-        fallen = (step / steps - (1 - FALL)) / FALL  # 0 where the fall begins, 1 where it ends
+        fallen = (step / options.steps - (1 - options.fall)) / max(
+            options.fall, 1e-9
+        )  # 0 where the fall begins, 1 where it ends
         return min((step + 1) / WARMUP, 1, 1 - (1 - REST) * fallen)
 
     return LambdaLR(optimiser, factor)
 
 
-def _validate(model: str, weights: Path, pool: Pool) -> Row:
+def _validate(options: Options, pool: Pool) -> Row:
     """Measure SDP's pixel and image AUROC, mean over the pool's classes, on pictures that were not trained on."""
     fidelity, own = Fidelity.named("corrected"), {"image_size": None, "features_list": None}
-    settings = {"model": model, "pretrained": str(weights), "device": torch.device("cpu"), "precision": "bf16"}
+    settings = {"model": str(options.config), "pretrained": str(options.output / "demo.safetensors")}
+    settings |= {"device": torch.device("cpu"), "precision": options.precision}
     backbone = load_backbone(fidelity=fidelity, **own, **settings)
     prompts, choice = read_prompts("industrial"), RepVecChoice("mean")
     text = {name: class_text_features(backbone, prompts, name, choice, None) for name in CLASSES}
