@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets.registry import DatasetSpec
-from engine.options import AdapterOptions, ClipAdOptions, PhraseOptions, resolve
+from engine.options import ClipAdOptions, DPClipMapOptions, PhraseOptions, resolve
 from models.fidelity import Fidelity, System
 
 if TYPE_CHECKING:
@@ -97,8 +97,14 @@ def _dp_clip() -> Method:
         text_features=lambda options, backbone, phrases: text_features(  # in float32, whatever the image tower is in
             options, replace(backbone, precision="fp32"), phrases, RepVecChoice("mean")
         ),
-        detector=lambda options, backbone, _, adapter, text: DPClip(backbone, adapter, text, options.domain),
-        record=lambda options, adapter: {"domain": options.domain} | adapter.settings.record,
+        detector=lambda options, backbone, _, adapter, text: DPClip(
+            backbone, adapter, text, options.domain, options.token_smoothing
+        ),
+        record=lambda options, adapter: {
+            "domain": options.domain,
+            **({} if options.token_smoothing is None else {"token_smoothing": options.token_smoothing}),
+            **adapter.settings.record,
+        },
         system="dp_clip",
         described=True,
         takes_epochs=True,
@@ -112,4 +118,4 @@ def _dp_clip() -> Method:
 
 METHODS: Mapping[str, Callable[[], Method]] = {"sdp": _sdp, "sdp_plus": _sdp_plus, "dp_clip": _dp_clip}
 # The methods' own options, which predict.py has as well but refuses with other methods.
-METHOD_OPTIONS = {"sdp": ClipAdOptions, "sdp_plus": ClipAdOptions, "dp_clip": AdapterOptions}
+METHOD_OPTIONS = {"sdp": ClipAdOptions, "sdp_plus": ClipAdOptions, "dp_clip": DPClipMapOptions}

@@ -195,6 +195,14 @@ class AdapterOptions(Options):
     grn: bool | None = option("normalise responses, which purifies channels (default: yes)")
 
 
+class DPClipMapOptions(AdapterOptions):
+    """How DP-CLIP smooths the maps, beside the form of its adapter."""
+
+    token_smoothing: Sigma | None = option(
+        "standard deviation in patch tokens of the maps' Gaussian filter; default: 1, in medicine 1.5"
+    )
+
+
 class SeedOptions(Options):
     """Random numbers."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.registry import Domain
-from engine.options import DEFAULT_MODEL, FIDELITY, MODEL, PROMPTS, AdapterOptions, ClipAdOptions, TestOptions
+from engine.options import DEFAULT_MODEL, FIDELITY, MODEL, PROMPTS, ClipAdOptions, DPClipMapOptions, TestOptions
 from models.fidelity import FidelityName
 from models.presets import find_preset
 from models.representative import RepVec
@@ -64,7 +64,7 @@ class SDPPlusOptions(TestOptions, ClipAdOptions):
     fidelity: FidelityName | None = option(FIDELITY.format("the checkpoint's"))
 
 
-class DPClipOptions(TestOptions, AdapterOptions):
+class DPClipOptions(TestOptions, DPClipMapOptions):
     """What DP-CLIP is tested with."""
 
     checkpoint: tuple[Path, ...] = required(

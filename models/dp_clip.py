@@ -222,9 +222,12 @@ class DPClip:
     adapter: ImageAdapter
     text_features: Mapping[str, Tensor]  # class -> unit columns normal and anomalous [D, 2]
     domain: str  # "industrial" or "medical", which decides how maps are smoothed and images scored
+    token_smoothing: float | None = None  # standard deviation of the filter in tokens; None for the domain's
 
     def __post_init__(self) -> None:
-        blur = gaussian_matrix(self.backbone.grid, *SMOOTHING[self.domain]).to(self.backbone.device)
+        sigma, window = SMOOTHING[self.domain]
+        sigma = sigma if self.token_smoothing is None else self.token_smoothing
+        blur = gaussian_matrix(self.backbone.grid, sigma, window).to(self.backbone.device)
         self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
         # Of a distance to normal images, which is a cosine, too: half of the sum over the taps, at the logits' scale.
         self.memory_weight = PATCH_TEMPERATURE * len(self.backbone.features_list) / 2

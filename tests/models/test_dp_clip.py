@@ -10,7 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from models.anomaly_map import adapter_upsampling, gaussian_matrix, resample
 from models.backbone import Backbone
-from models.dp_clip import GRN, AdaptedFeatures, DPClip, ImageAdapter, encode_adapted, training_loss
+from models.dp_clip import GRN, AdaptedFeatures, DPClip, ImageAdapter, anomalous_logits, encode_adapted, training_loss
 from models.losses import MomentumPrototypes
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
@@ -167,6 +167,17 @@ def test_gaussian_matrix_of_a_window_is_the_blur_of_torchvision(size, window, si
     image = torch.randn(1, size, size, generator=torch.Generator().manual_seed(0))
     expected = gaussian_blur(image, [window, window], [sigma, sigma])
     assert relative_error(resample(image, gaussian_matrix(size, sigma, window)), expected) < ROUNDING
+
+
+def test_a_filter_of_another_width_smooths_the_tokens_before_they_become_pixels(backbone, text):
+    adapter, images = tiny_adapter.load(backbone), tiny_clip.images()
+    detector = DPClip(backbone, adapter, text, "industrial", token_smoothing=0.4)
+    seg = encode(backbone, adapter, images).seg
+    own = torch.stack([text["bottle"]] * len(images))
+    scores = sum((anomalous_logits(tap, own) + 1) / 2 for tap in seg).unflatten(1, (backbone.grid, backbone.grid))
+    smooth = gaussian_blur(scores, [7, 7], [0.4, 0.4])[:, None]
+    expected = F.interpolate(smooth, size=backbone.image_size, mode="bilinear", align_corners=True)[:, 0]
+    assert relative_error(detector.predict(images, ["bottle"] * len(images)).maps, expected) < ROUNDING
 
 
 def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
