@@ -15,6 +15,7 @@ from engine.loading import adapter_settings
 from engine.training import Training
 from engine.training_options import DPClipTrainingOptions
 from models.adapter_checkpoint import DP_CLIP, OPTIMIZER
+from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone
 from models.dp_clip import ImageAdapter, encode_adapted, image_adapter_for, training_loss
 from models.fidelity import Fidelity
@@ -43,6 +44,7 @@ class DPClipTraining(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.accumulate = self.options.accumulate
+        self.upsampling = adapter_upsampling(self.backbone, align_corners=self.trained.settings.align_corners)
         self.labels = torch.tensor([int(entry.anomaly != 0) for part in self.images for entry in part.entries])
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, self.options.milestones, DECAY)
         self.scaler = torch.amp.GradScaler(self.backbone.device.type, enabled=self.backbone.precision == "fp16")

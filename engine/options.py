@@ -193,6 +193,9 @@ class AdapterOptions(Options):
     )
     relu: bool | None = option("end the projections in a LeakyReLU (default: no)")
     grn: bool | None = option("normalise responses, which purifies channels (default: yes)")
+    align_corners: bool | None = option(
+        "put the outermost tokens at the image's border, as the authors do, not at their centres (default: yes)"
+    )
 
 
 class DPClipMapOptions(AdapterOptions):

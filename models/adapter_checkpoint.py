@@ -54,6 +54,7 @@ class _Settings(TypedDict, total=False):
     image_adapt_weight: Annotated[float, Field(ge=0, le=1)]
     relu: bool
     grn: bool
+    align_corners: bool  # earlier versions did not record it
 
 
 class _Images(TypedDict):  # columns of all images, in the order of the training

@@ -22,9 +22,9 @@ def upsampling_matrix(grid: int, size: int, *, align_corners: bool) -> Tensor:
     return F.interpolate(units, size=size, mode="linear", align_corners=align_corners)[0].T.contiguous()
 
 
-def adapter_upsampling(backbone: Backbone) -> Tensor:
+def adapter_upsampling(backbone: Backbone, *, align_corners: bool = True) -> Tensor:
     """The matrix [S, g] that brings the adapters' logits to pixels, on the backbone's device."""
-    return upsampling_matrix(backbone.grid, backbone.image_size, align_corners=True).to(backbone.device)
+    return upsampling_matrix(backbone.grid, backbone.image_size, align_corners=align_corners).to(backbone.device)
 
 
 def gaussian_matrix(size: int, sigma: float, window: int | None = None) -> Tensor:

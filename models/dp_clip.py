@@ -43,6 +43,7 @@ class AdapterSettings:
     image_adapt_weight: float = 0.1  # share of the adapted tokens in what goes on, in [0, 1]
     relu: bool = False  # whether the projections end in a LeakyReLU
     grn: bool = True  # whether channels are purified; left out to see what that contributes
+    align_corners: bool = True  # whether the outermost tokens lie at the image's border, not at their patches' centres
     grn_over_batch: bool = False  # see `Fidelity`
 
     @property
@@ -228,7 +229,8 @@ class DPClip:
         sigma, window = SMOOTHING[self.domain]
         sigma = sigma if self.token_smoothing is None else self.token_smoothing
         blur = gaussian_matrix(self.backbone.grid, sigma, window).to(self.backbone.device)
-        self.smooth_upsampling = adapter_upsampling(self.backbone) @ blur  # [S, g]
+        upsampling = adapter_upsampling(self.backbone, align_corners=self.adapter.settings.align_corners)
+        self.smooth_upsampling = upsampling @ blur  # [S, g]
         # Of a distance to normal images, which is a cosine, too: half of the sum over the taps, at the logits' scale.
         self.memory_weight = PATCH_TEMPERATURE * len(self.backbone.features_list) / 2
 

@@ -303,11 +303,12 @@ def test_a_backbone_of_another_depth_and_width_is_trained_and_tested(bolts, cogs
     assert results["fidelity"]["name"] == "corrected"
 
 
-def test_response_normalisation_can_be_left_out(bolts, model, tmp_path):
+def test_response_normalisation_and_aligned_corners_can_be_left_out(bolts, model, tmp_path):
     out = tmp_path / "run"
-    train_dp_clip.main(options(bolts, model, out, "--epochs", "1", "--no-grn"))
+    train_dp_clip.main(options(bolts, model, out, "--epochs", "1", "--no-grn", "--no-align_corners"))
     checkpoint = trained(out)
     assert checkpoint["settings"]["grn"] is False
+    assert checkpoint["settings"]["align_corners"] is False
     assert not any(".grn." in key for key in checkpoint["image_adapter"])
     data = ["--dataset", "mvtec", "--data_path", str(bolts), "--num_workers", "0"]
     paths = ["--checkpoint", str(out / "image_adapter.pth"), "--save_path", str(tmp_path / "test")]

@@ -180,6 +180,17 @@ def test_a_filter_of_another_width_smooths_the_tokens_before_they_become_pixels(
     assert relative_error(detector.predict(images, ["bottle"] * len(images)).maps, expected) < ROUNDING
 
 
+def test_tokens_can_lie_at_their_patches_centres(backbone, text):
+    adapter, images = tiny_adapter.load(backbone, align_corners=False), tiny_clip.images()
+    detector = DPClip(backbone, adapter, text, "industrial", token_smoothing=0)
+    own = torch.stack([text["bottle"]] * len(images))
+    scores = sum((anomalous_logits(tap, own) + 1) / 2 for tap in encode(backbone, adapter, images).seg)
+    maps = detector.predict(images, ["bottle"] * len(images)).maps
+    grid = scores.unflatten(1, (backbone.grid, backbone.grid))
+    expected = F.interpolate(grid[:, None], size=backbone.image_size, mode="bilinear", align_corners=False)[:, 0]
+    assert relative_error(maps, expected) < ROUNDING
+
+
 def test_image_scores_are_those_of_maps_scaled_over_the_class(backbone):
     maps = np.random.default_rng(0).normal(size=(6, 4, 4))
     similarity = np.random.default_rng(1).uniform(size=6)
