@@ -63,6 +63,7 @@ class DatasetSpec:
     dbscan_min_samples: int = 15
     smoothing: float = 8.0  # standard deviation in pixels of the Gaussian filter on SDP's anomaly maps
     smoothing_sdp_plus: float | None = None  # the same for SDP+; None where it is SDP's
+    token_smoothing: float | None = None  # of DP-CLIP's, in patch tokens; None for what its domain has
     own_phrases: Mapping[str, str] = field(default_factory=dict)  # what a user calls a class, before all others
     mask_threshold: int = 0  # a mask's pixel is anomalous where its value (0 to 255) exceeds this
 
@@ -154,7 +155,7 @@ _SPECS = (
     DatasetSpec("br35h", "medical", Published(1, 1500, 1500)),
     DatasetSpec("endotect", "medical", Published(1, 0, 200), alias="endo"),
     DatasetSpec("tn3k", "medical", Published(1, 0, 614, verified=False), mask_threshold=127),  # JPEG, as Kvasir's
-    DatasetSpec("demo", "industrial", smoothing=2.0),
+    DatasetSpec("demo", "industrial", smoothing=2.0, token_smoothing=0.5),
     DatasetSpec("folder", "industrial"),
 )
 _PHRASES = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))

@@ -202,7 +202,7 @@ class DPClipMapOptions(AdapterOptions):
     """How DP-CLIP smooths the maps, beside the form of its adapter."""
 
     token_smoothing: Sigma | None = option(
-        "standard deviation in patch tokens of the maps' Gaussian filter; default: 1, in medicine 1.5"
+        "standard deviation in patch tokens of the maps' Gaussian filter; default: 1, in medicine 1.5, for demo 0.5"
     )
 
 

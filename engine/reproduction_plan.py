@@ -30,8 +30,9 @@ RECIPES = {"sdp_plus": {"epochs": 5, "batch_size": 8}, "dp_clip": {"epochs": 20,
 DEMO_RECIPES = {  # which teach the demonstration model something in minutes, as in demo.sh
     "sdp_plus": {"epochs": 40, "batch_size": 8, "learning_rate": 0.0005},
     "dp_clip": {
-        **{"epochs": 12, "batch_size": 3, "prompts": "industrial", "fidelity": "corrected", "features_list": [2, 3, 4]},
-        **{"learning_rate": 0.01, "milestones": [250, 400, 500, 580], "clip_gradient": 0.05, "no_augmentation": True},
+        **{"epochs": 10, "batch_size": 3, "prompts": "industrial", "fidelity": "corrected", "features_list": [2, 3, 4]},
+        **{"learning_rate": 0.004, "milestones": [300, 400, 460, 500]},
+        **{"no_augmentation": True, "align_corners": False},
     },
 }
 VARIANTS: Sequence[Mapping[str, Any]] = (
@@ -97,12 +98,16 @@ class Part:
 
 def command_line(options: Mapping[str, Any]) -> list[str]:
     """Give options by their names as words of a command line."""
-    return [word for name, value in options.items() for word in (f"--{name}", *_words(value))]
+    return [word for name, value in options.items() for word in (_flag(name, value), *_words(value))]
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--no-{name}" if value is False else f"--{name}"
 
 
 def _words(value: Any) -> list[str]:
-    """Give an option's values as words of a command line, none of a flag."""
-    if value is True:
+    """Give an option's values as words of a command line, none of a switch."""
+    if isinstance(value, bool):
         return []
     return [*map(str, value)] if isinstance(value, list) else [str(value)]
 
