@@ -7,11 +7,12 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from demo.captions import Captions
 from demo.pool import Pool, normalise
+from models.checkpoints import read_checkpoint
 from models.sdp import IMAGE_TEMPERATURE
 from utils.errors import UserError
 from utils.files import atomic_open, sha256_of, write_text
@@ -70,8 +71,9 @@ def _whitening(pool: Pool, width: int, patch: int) -> Tensor:
 
 def go_on(clip: open_clip.CLIP, captions: Captions, weights: Path) -> None:
     """Give a model that `start` has prepared the weights of an earlier training on the same captions."""
-    state = load(weights.read_bytes())
-    if not torch.equal(state.pop("token_embedding.ids"), captions.ids):
+    state = read_checkpoint(weights)
+    ids = state.pop("token_embedding.ids", None)
+    if not isinstance(ids, Tensor) or not torch.equal(ids, captions.ids):
         raise UserError(f"{weights} was trained on other captions; choose weights of this training")
     del state["token_embedding.size"]
     rows = state.pop("token_embedding.rows")

@@ -11,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 
 from datasets.transforms import image_transform, mask_transform, normalised, resize_rgb
 from demo import train
 from demo.captions import Captions
 from demo.draw import image_rng
+from demo.network import go_on
 from demo.objective import explicit_attention
 from demo.render import CLASSES, DEFECTS, render
 from models.backbone import load_backbone
@@ -110,6 +112,25 @@ def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_train
     assert [row["step"] for row in rows] == ["1", "2"]
     assert 0 <= float(rows[-1]["pixel_auroc"]) <= 1
     assert Image.open(tiny_training / "loss.png").size == (960, 540)
+
+
+def test_a_training_goes_on_from_weights(tiny_training, tmp_path):
+    start = tiny_training / "demo.safetensors"
+    options = ["--start", str(start), "--config", str(tiny_training / "demo.json"), "--output", str(tmp_path)]
+    train.main(
+        [*options, *["--steps", "1", "--pairs", "8", "--batch", "4", "--validation_pairs", "46", "--lr", "1e-12"]]
+    )
+    before, after = load_file(start), load_file(tmp_path / "demo.safetensors")
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+
+
+def test_weights_of_other_captions_are_refused(tiny_training):
+    captions = Captions(read_prompts("industrial"), 32)
+    captions.ids = captions.ids[1:]
+    with pytest.raises(UserError, match="was trained on other captions"):
+        go_on(torch.nn.Module(), captions, tiny_training / "demo.safetensors")
 
 
 def test_a_learning_rate_that_is_too_large_is_refused(tmp_path, capsys):
