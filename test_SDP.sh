@@ -13,7 +13,7 @@
 #   published   auroc_px 91.2, ap_px 36.3, auroc_sp 91.3, ap_sp 96.3   (of CLIP-AD in DP-CLIP's paper, which does not
 #               say whether of SDP or SDP+, nor with which weights); --compare_published sets them beside yours
 # and on the demo set, by `DATASETS=demo MODEL=demo bash test_SDP.sh`:
-#   demo        auroc_px 94.2, f1_px 53.3, ap_px 51.4, aupro 80.9, auroc_sp 90.1, f1_sp 90.3, ap_sp 94.5
+#   demo        auroc_px 95.2, f1_px 56.7, ap_px 54.8, aupro 82.9, auroc_sp 92.5, f1_sp 90.4, ap_sp 96.2
 set -euo pipefail
 cd "$(dirname "$0")"
 
