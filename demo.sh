@@ -5,9 +5,9 @@
 #
 # Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512). Expect, in percent, the means over the classes
 # that nothing was trained on:
-#   SDP       auroc_px 96.2, f1_px 57.5, ap_px 56.2, aupro 87.9, auroc_sp 93.2, f1_sp 92.3, ap_sp 96.5
-#   SDP+      auroc_px 96.2, f1_px 58.2, ap_px 57.5, aupro 88.0, auroc_sp 93.1, f1_sp 92.3, ap_sp 96.3
-#   DP-CLIP   auroc_px 96.7, f1_px 53.0, ap_px 51.3, aupro 89.3, auroc_sp 93.5, f1_sp 91.0, ap_sp 96.5
+#   SDP       auroc_px 96.4, f1_px 60.0, ap_px 59.1, aupro 87.8, auroc_sp 93.5, f1_sp 91.2, ap_sp 96.6
+#   SDP+      auroc_px 96.4, f1_px 57.9, ap_px 56.5, aupro 87.9, auroc_sp 94.0, f1_sp 92.3, ap_sp 96.8
+#   DP-CLIP   auroc_px 97.4, f1_px 59.9, ap_px 60.7, aupro 92.0, auroc_sp 93.8, f1_sp 91.4, ap_sp 96.7
 #
 # Uses the active virtual environment, or makes .venv. Results: results/demo/
 set -euo pipefail

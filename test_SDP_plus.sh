@@ -12,7 +12,7 @@
 #   published   auroc_px 91.2, ap_px 36.3, auroc_sp 91.3, ap_sp 96.3   (of CLIP-AD in DP-CLIP's paper, which does not
 #               say whether of SDP or SDP+, nor with which weights); --compare_published sets them beside yours
 # and on five classes of the demo set, trained on the others by `bash demo.sh`:
-#   demo        auroc_px 96.2, f1_px 58.2, ap_px 57.5, aupro 88.0, auroc_sp 93.1, f1_sp 92.3, ap_sp 96.3
+#   demo        auroc_px 96.4, f1_px 57.9, ap_px 56.5, aupro 87.9, auroc_sp 94.0, f1_sp 92.3, ap_sp 96.8
 set -euo pipefail
 cd "$(dirname "$0")"
 
