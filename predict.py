@@ -3,7 +3,7 @@
     python predict.py my_photos --object "metal nut"
     python predict.py my_photos 'more/**/*.png' --object "metal nut" --normal_dir good_ones
     python predict.py data/demo/wood/test --normal_dir data/demo/wood/train/good --object wood \\
-        --model demo --smoothing 2          # expect "32 images predicted, 20 of them anomalous; 0 could not be"
+        --model demo --smoothing 2          # expect "32 images predicted, 21 of them anomalous; 0 could not be"
     python predict.py inbox --watch         # goes on with images that come, each answered by a line of JSON
     bash predict.sh my_photos               # with settings to edit
 

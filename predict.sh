@@ -9,7 +9,7 @@
 #
 # Takes what a test of the method takes (see test_SDP.sh, test_DP_CLIP.sh). To try it, on the demo set:
 #   MODEL=demo OBJECT=wood NORMAL_DIR=data/demo/wood/train/good bash predict.sh data/demo/wood/test --smoothing 2
-#   32 images predicted, 20 of them anomalous; 0 could not be
+#   32 images predicted, 21 of them anomalous; 0 could not be
 set -euo pipefail
 PROJECT=$(cd "$(dirname "$0")" && pwd)
 
