@@ -77,8 +77,8 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Any:
-    return next(draw_examples(tmp_path_factory.mktemp("examples")))
+def drawn(tmp_path_factory) -> app_page.Example:
+    return app_page.Example(*next(draw_examples(tmp_path_factory.mktemp("examples"))), 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,7 @@ def address(drawn, tmp_path_factory) -> Iterator[str]:
     from engine.inspection import Inspector
 
     options = options_from(PageOptions, {"device": "cpu", "cache_dir": tmp_path_factory.mktemp("cache")})
-    example = app_page.Example(*drawn, 0.2)
-    page = app_page.build_page(Inspector(options), [example])
+    page = app_page.build_page(Inspector(options), [drawn])
     app_page.launch(page, "127.0.0.1", free_port(), drawn.pictures[0].parent)
     yield page.local_url
     page.close()
@@ -107,7 +106,7 @@ def page(browser, address) -> Iterator[Page]:
 
 def test_from_an_upload_to_the_verdict(page, drawn):
     page.upload("#pictures", drawn.pictures)
-    page.upload("#normal", drawn[2])
+    page.upload("#normal", drawn.normal)
     page.all("#object textarea, #object input")[0].send_keys("washer")
     page.all("#inspect")[0].click()
     page.wait(lambda: "are anomalous" in page.text("#verdict"))
