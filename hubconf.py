@@ -28,7 +28,7 @@ from types import CodeType
 from typing import Any
 
 # By the names that are imported.
-dependencies = ["torch", "torchvision", "open_clip", "huggingface_hub", "safetensors", "numpy", "pydantic", "sklearn"]
+dependencies = ["torch", "open_clip", "huggingface_hub", "safetensors", "numpy", "pydantic", "sklearn"]
 dependencies += ["annotated_types", "scipy", "cv2", "PIL", "tabulate", "tqdm", "typing_extensions"]
 
 CLONE = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120

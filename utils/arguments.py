@@ -45,8 +45,8 @@ class Parser(argparse.ArgumentParser):
     Options are given by their whole names, so that none means another when a new one begins like it.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         super().error(shown(message))

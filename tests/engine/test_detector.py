@@ -83,7 +83,7 @@ def same(first: list[Result], second: list[Result]) -> bool:
 @pytest.mark.parametrize("tiles", [{}, TILES], ids=["whole", "tiles"])
 @pytest.mark.parametrize("method", METHODS)
 def test_results_are_those_of_predict(washers, checkpoints, cache, tmp_path, method, tiles):
-    rate = 0.25
+    rate = 0.5
     words = [washers, "--object", "washer", "--model", "demo", "--method", method, "--cache_dir", cache, "--save_maps"]
     words += ["--normal_dir", washers / "good", "--false_alarm_rate", rate, "--num_workers", 0, "--device", "cpu"]
     words += ["--checkpoint", checkpoints[method]] if checkpoints[method] else []
