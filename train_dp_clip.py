@@ -3,7 +3,7 @@
     python train_dp_clip.py --train_dataset visa --train_dataset_dir data/visa --save_path results/on_visa
     python train_dp_clip.py --train_dataset visa --train_dataset_dir data/visa --save_path results/on_visa --resume
     python train_dp_clip.py --train_dataset visa --seeds 0 1 2 --save_path results/on_visa
-    python train_dp_clip.py --train_dataset demo --model demo --prompts industrial --epochs 5 --save_path results/demo_dp
+    python train_dp_clip.py --train_dataset demo --model demo --prompts industrial --epochs 5 --save_path results/demo
     bash train_DP_CLIP.sh                   # with the paper's settings, on VisA
 
 Time and memory stand at the top of train_DP_CLIP.sh.
