@@ -18,9 +18,10 @@ from demo.network import go_on, start, write_weights
 from demo.objective import Batch, backward
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
-from models.backbone import build_clip, check_servable, load_backbone, read_config
+from models.backbone import load_backbone
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
+from models.model_config import build_clip, check_servable, read_config
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.sdp import SDP, LinearAdapters

@@ -19,11 +19,12 @@ from engine.options import (
     PromptOptions,
 )
 from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches
-from models.backbone import Backbone, config_digest, load_backbone, read_config
+from models.backbone import Backbone, load_backbone
 from models.dp_clip import AdapterSettings
 from models.dual_path import STAGES
 from models.fidelity import Fidelity
 from models.linear import computes_bfloat16
+from models.model_config import config_digest, read_config
 from models.presets import PRESETS, find_preset, preset_name
 from models.prompts import PromptEnsemble, read_prompts
 from models.representative import RepVecChoice

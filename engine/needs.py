@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from models.backbone import build_clip, check_servable, read_config
 from models.memory import tokens_kept
+from models.model_config import build_clip, check_servable, read_config
 from models.weights import quick_gelu_weights
 
 FLOAT = 4  # bytes

@@ -295,7 +295,7 @@ def resolve(options: BackboneT, spec: DatasetSpec | None = None, **defaults: Any
         options = replace(options, model=preset.model)
         values |= vars(preset) | {"fidelity": preset.clip_ad_fidelity}
     elif options.pretrained is None and defaults.get("pretrained") is None:
-        from models.backbone import check_servable, read_config  # which import open_clip, and that takes seconds
+        from models.model_config import check_servable, read_config  # which import open_clip, and that takes seconds
 
         check_servable(options.model, read_config(options.model), options.image_size, options.features_list)
         raise UserError(f"--model {options.model}: say with --pretrained which weights to use")

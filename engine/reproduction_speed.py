@@ -29,9 +29,10 @@ from engine.sdp_plus_training import SDPPlusTraining
 from engine.testing_options import DPClipOptions, SDPOptions, SDPPlusOptions
 from engine.training import Training
 from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
-from models.backbone import Backbone, build_clip, config_digest, read_config
+from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels
+from models.model_config import build_clip, config_digest, read_config
 from models.presets import PRESETS
 from models.weights import Weights, quick_gelu_weights
 from utils.arguments import options_from

@@ -13,9 +13,10 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 
 import models.backbone
-from models.backbone import Backbone, check_servable, config_digest, load_backbone, read_config
+from models.backbone import Backbone, load_backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
+from models.model_config import check_servable, config_digest, read_config
 from models.weights import Weights
 from tests import tiny_clip
 from tests.random_weights import save_random_weights

@@ -7,8 +7,9 @@ import open_clip
 import pytest
 import torch
 
-from models.backbone import check_servable, load_backbone, read_config
+from models.backbone import load_backbone
 from models.fidelity import Fidelity
+from models.model_config import check_servable, read_config
 from tests import tiny_clip
 from utils.errors import UserError
 
