@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine import evaluation
+from engine import class_maps, image_maps
 from engine.evaluation import evaluate
 from tests.report_pages import Sample
 from utils.errors import UserError
@@ -292,7 +292,7 @@ def test_results_come_when_the_next_class_is_predicted():
 
 def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
     """Each waits for the other, which only works at the same time."""
-    predicting, measuring, measure_class, names = threading.Event(), threading.Event(), evaluation.measure_class, []
+    predicting, measuring, measure_class, names = threading.Event(), threading.Event(), class_maps.measure_class, []
 
     def measure(*arguments, **options):
         if not measuring.is_set():
@@ -308,7 +308,7 @@ def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
                 predicting.set()
             return super().predict(images, class_names)
 
-    monkeypatch.setattr(evaluation, "measure_class", measure)
+    monkeypatch.setattr(class_maps, "measure_class", measure)
     samples = make_samples({"bolt": "na", "nut": "na"})
     found, _ = run(samples, 2, Waiting())
     monkeypatch.undo()
@@ -347,7 +347,7 @@ def test_an_error_of_the_measures_ends_the_run_as_it_is(monkeypatch):
         def class_done(self, result: ClassResult) -> None:
             done.append(result)
 
-    monkeypatch.setattr(evaluation, "measure_class", fail)
+    monkeypatch.setattr(class_maps, "measure_class", fail)
     with pytest.raises(UserError, match=r"^bolt cannot be measured$"):
         run(make_samples({"bolt": "na", "nut": "na", "screw": "na"}), writers=[Watching()])
     assert not done
@@ -375,7 +375,7 @@ def test_an_error_in_a_class_keeps_the_one_before():
 def test_batches_on_their_way_from_a_device_change_nothing(monkeypatch):
     samples = make_samples({"bolt": "nnaaa", "nut": "na"})
     expected, _ = run(samples, 2)
-    monkeypatch.setitem(evaluation.AHEAD, "cpu", 2)
+    monkeypatch.setitem(image_maps.AHEAD, "cpu", 2)
     found, _ = run(samples, 2)
     for one, other in zip(found, expected, strict=True):
         assert (one.name, one.images, one.measures) == (other.name, other.images, other.measures)
