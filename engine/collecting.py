@@ -152,6 +152,7 @@ def _cells(run: CollectedRun, measures: Iterable[str]) -> dict[str, str]:
         **{key: percent(mean["measures"].get(key), mean["intervals"].get(key)) for key in measures},
         "images": _shown(mean["images"]),
         "fidelity": _shown(mean["fidelity"]),
+        "rep_vec": _shown(mean.get("rep_vec")),
         "settings": mean["settings_sha256"][:6],
         "weights": _shown(mean["weights_sha256"])[:6],
         "commit": _shown(mean["git_commit"])[:7],

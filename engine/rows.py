@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from engine.earlier_results import DIGESTS, settings_of
 from models.presets import PRESETS, preset_name
@@ -40,6 +40,7 @@ class Row(TypedDict):
     shots: int
     shots_seed: int | None
     fidelity: str | None
+    rep_vec: NotRequired[str | None]  # rows of version 1.1.0 and before have none
     measures: dict[str, float | None]
     intervals: dict[str, tuple[float, float] | None]
     finished: bool
@@ -110,6 +111,7 @@ def rows_of(content: Mapping[str, Any]) -> list[Row]:
         "seed": checkpoint.get("seed"),
         "epoch": checkpoint.get("epoch"),
         "fidelity": (content.get("fidelity") or {}).get("name"),
+        "rep_vec": arguments.get("rep_vec"),
         "finished": bool(content.get("finished", content.get("complete"))),
         "git_commit": commit and commit.removesuffix("+"),
         "git_dirty": commit and commit.endswith("+"),

@@ -101,6 +101,20 @@ def test_intervals_stand_behind_the_measures_that_have_some(tmp_path, capsys):
     assert {row["class_name"]: row["intervals"] for row in rows if row["intervals"]} == {"class0": limits, None: limits}
 
 
+def test_representative_vectors_have_a_column_where_they_are_known(tmp_path, capsys):
+    for name in ("kde", "mean"):
+        make_run(tmp_path / name, arguments={"rep_vec": name})
+    _, rows, _ = collect(capsys, tmp_path)
+    assert {row["rep_vec"] for row in rows if row["folder"] != "-"} == {"kde", "mean"}
+    for name in ("kde", "mean"):  # as version 1.1.0 wrote them
+        content = json.loads((tmp_path / name / "results.json").read_text())
+        lines = [{key: value for key, value in row.items() if key != "rep_vec"} for row in rows_of(content)]
+        (tmp_path / name / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, rows, _ = collect(capsys, tmp_path)
+    assert code == 0
+    assert all("rep_vec" not in row for row in rows)
+
+
 def test_what_is_there_twice_or_damaged_is_said_with_its_line(results, capsys, caplog):
     _, expected, _ = collect(capsys, results)
     shutil.copytree(results / "sdp", results / "twin")
