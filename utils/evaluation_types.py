@@ -1,13 +1,17 @@
 """What goes into the evaluation loop and what comes out of it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from utils.measures.curves import Curves
+
+if TYPE_CHECKING:  # pictures and pages are made without PyTorch, too
+    from torch import Tensor
 
 
 class Prediction(NamedTuple):
@@ -94,6 +98,7 @@ class Writer(Protocol):
 
     needs_images = False  # whether `image` is called
     needs_maps = False  # whether `class_maps` is called, so that maps are kept where no measure needs them
+    maps_in_thread = False  # whether another thread may call it, while `image` is called for the next class
 
     def image(self, image: ImageMap) -> None:
         """Take the next image of a class."""
