@@ -158,7 +158,8 @@ def evaluate(
             yield from classes.results()
             with stopwatch("output"):
                 for writer in map_writers:
-                    writer.class_maps(maps, scores)
+                    if not writer.maps_in_thread:
+                        writer.class_maps(maps, scores)
             classes.start(name, maps, scores)
             del maps  # which the thread lets go of when it has measured them
         next(images, None)  # in this others hand over all of theirs, and the main process sees that none is left

@@ -15,9 +15,9 @@ from engine.options import (
     DataSetOptions,
     MeasureOptions,
     SeedOptions,
-    free_cores,
 )
 from utils.arguments import Intensity, Options, PositiveInt, Side, WorkerCount, flag, option
+from utils.background import free_cores
 
 
 class TaskOptions(Options):

@@ -39,8 +39,14 @@ class Measuring:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def start(self, name: str, maps: ClassMaps, scores: np.ndarray) -> None:
-        """Measure a class, whose maps are used up."""
-        self._pending = self._pool.submit(measure, name, maps, scores, self._settings)
+        """Give a class's maps to the writers that take them in a thread, then measure it, which uses them up."""
+        self._pending = self._pool.submit(self._written_and_measured, name, maps, scores)
+
+    def _written_and_measured(self, name: str, maps: ClassMaps, scores: np.ndarray) -> ClassResult:
+        for writer in self._writers:
+            if writer.needs_maps and writer.maps_in_thread:
+                writer.class_maps(maps, scores)
+        return measure(name, maps, scores, self._settings)
 
     def finish(self) -> None:
         """Wait for the class that is measured, if there is one."""

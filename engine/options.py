@@ -4,7 +4,6 @@ An entry point's options inherit from those here; see `utils.arguments.parse`. N
 imported here, so that `--help` and mistakes are answered at once.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -36,6 +35,7 @@ from utils.arguments import (
     option,
     required,
 )
+from utils.background import free_cores
 from utils.errors import UserError
 
 BackboneT = TypeVar("BackboneT", bound="BackboneOptions")
@@ -64,16 +64,6 @@ PROTOCOLS = f"{PROTOCOL}: each takes the one that it has; default: its first"
 LISTS = "their images, each meta.json or .jsonl, in this order; default: each folder's meta.json, or built"
 WORKERS = "processes that read ahead; 0 reads in the main one; if not given, one a core but one, at most 16"
 PROMPTS = f"state phrases and templates: {', '.join(prompt_files())}, or a JSON file; default: {{}}"
-
-
-MOST_WORKERS = 16
-
-
-def free_cores() -> int:
-    """How many processes may read ahead: the cores that this one may use, or its share of them, but one for itself."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of a run that torchrun shares out
-    return min(MOST_WORKERS, max(0, usable // processes - 1))
 
 
 class DataSetOptions(LayoutOptions):

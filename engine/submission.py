@@ -26,7 +26,7 @@ class SubmissionWriter(ImageWriter):
 
     root: Path  # of the images
     threshold: float | None
-    needs_maps = True
+    needs_maps = maps_in_thread = True
 
     def path(self, image: str) -> Path:
         return self.folder / "submission" / "anomaly_images" / Path(image).with_suffix(".tiff")

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -24,6 +25,7 @@ from page.thumbnails import (
     outline,
     smaller_jpeg,
 )
+from utils.background import Background, free_cores
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.curves import Curves, ranking_curves
@@ -56,6 +58,8 @@ class HtmlReport(Writer):
     ) -> None:
         self.run, self.to_picture, self.threshold, self.outlines = run, to_picture, threshold, outlines
         self.unread: dict[str, str] = {}
+        threads = max(1, free_cores())
+        self.background = Background(threads, 2 * threads)
         self.side, self.image_bytes, self.heat_bytes, self.outline_bytes = limits(run.images)
         self.thumbnails: list[Thumbnail] = []  # of the classes that are not done
         self.results: list[ClassResult] = []
@@ -65,11 +69,12 @@ class HtmlReport(Writer):
     def make_thumbnail(self, image: ImageMap) -> Thumbnail:
         """Make what the page shows of an image, the smaller the more there are."""
         picture = jpeg(self.to_picture(image), self.side, self.image_bytes)
-        scores = fitted(image.anomaly_map, MAP_SIDE).copy()  # not a view of a whole batch
+        scores = fitted(image.anomaly_map, MAP_SIDE)
         return Thumbnail(picture, scores, None if image.mask is None else outline(image.mask, self.outline_bytes))
 
     def image(self, image: ImageMap) -> None:
-        self.thumbnails.append(self.make_thumbnail(image))
+        image = image._replace(anomaly_map=fitted(image.anomaly_map, MAP_SIDE).copy())  # not a view of a whole batch
+        self.background.do(partial(self.make_thumbnail, image), self.thumbnails.append)
 
     def class_done(
         self, result: ClassResult, more: Sequence[dict[str, Any]] = (), scale: ColourScale | None = None
@@ -79,6 +84,7 @@ class HtmlReport(Writer):
         `more` may have each image's `p_value`, and `href`, a link to its file; the colours' `scale` is that of the
         class by default.
         """
+        self.background.wait()
         scores = np.array([image.score for image in result.images])
         labels = np.array([image.label for image in result.images], float)  # NaN where there is none
         wrong = misranked(scores, labels)
@@ -121,6 +127,7 @@ class HtmlReport(Writer):
 
     def finish(self) -> str | None:
         """Write the page with the classes that are done, if there is one."""
+        self.background.close()  # of a run that is stopped, what has not begun
         if not self.results:
             return None
         run, mean = self.run, mean_result(self.results)

@@ -1,5 +1,6 @@
-"""Work in threads beside the main one, and what follows it in order."""
+"""Work in threads beside the main one, and what follows it in order; and how many may be at work beside one."""
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,15 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+MOST_WORKERS = 16
+
+
+def free_cores() -> int:
+    """How many processes may read ahead: the cores that this one may use, or its share of them, but one for itself."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of a run that torchrun shares out
+    return min(MOST_WORKERS, max(0, usable // processes - 1))
 
 
 class Background(AbstractContextManager):
@@ -33,5 +43,9 @@ class Background(AbstractContextManager):
             self.pending.popleft().result()
 
     def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what has begun, and leave the rest undone."""
         for pool in (self.workers, self.follower):
             pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.background import free_cores
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Sample, Writer
 from utils.files import atomic_open, fits
 
@@ -219,22 +221,28 @@ class PictureWriter(ImageWriter):
 
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     captions: dict[str, str] = field(default_factory=dict)  # of the images that are on the sheet
-    needs_maps = True
+    needs_maps = maps_in_thread = True
+
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(max(1, free_cores()), "pictures")
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
         chosen = _spread([sample.anomaly for sample in maps.samples])
-        for i, sample in enumerate(maps.samples):
-            if not self.takes(sample.img_path):
-                continue
+
+        def write(i: int) -> str:
+            sample = maps.samples[i]
             mask = maps.masks[i] if maps.has_mask[i] else None
             label = {0: "normal", 1: "anomalous", None: "not known"}[sample.anomaly]
             caption = f"truth: {label}, score {scores[i]:.3f}   {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
             titles = text_line(picture.shape[1], panel_titles(*picture.shape[:2]))
             save_png(self.path(sample.img_path), titled(np.concatenate([titles, picture]), caption))
-            if i in chosen:
-                self.captions[sample.img_path] = caption
+            return caption
+
+        taken = [i for i, sample in enumerate(maps.samples) if self.takes(sample.img_path)]
+        captions = zip(taken, self.pool.map(write, taken), strict=True)
+        self.captions |= {maps.samples[i].img_path: caption for i, caption in captions if i in chosen}
 
     def kept(self) -> dict[str, str]:
         return self.captions
@@ -244,6 +252,7 @@ class PictureWriter(ImageWriter):
         self.captions |= kept
 
     def finish(self) -> str | None:
+        self.pool.shutdown(cancel_futures=True)  # of a run that is stopped, what has not begun
         if not self.captions:
             return None
         path, panels = self.folder / "contact_sheet.png", []

@@ -8,11 +8,12 @@ import test_sdp
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
-from engine.options import DataSetsOptions, ReadingOptions, free_cores
+from engine.options import DataSetsOptions, ReadingOptions
 from engine.saved_runs import ground_truth_of, read_run
 from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class
 from utils.arguments import parse
+from utils.background import free_cores
 
 
 def parsed(*arguments):

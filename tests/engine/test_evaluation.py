@@ -318,6 +318,31 @@ def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
     assert threading.main_thread().name not in names
 
 
+def test_maps_are_written_while_the_next_class_is_predicted_where_a_writer_allows_it():
+    predicting, written = threading.Event(), []
+
+    class Pictures(Writer):
+        needs_maps = maps_in_thread = True
+
+        def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
+            assert maps.samples[0].cls_name == "nut" or predicting.wait(60)
+            written.append((maps.samples[0].cls_name, maps.maps.copy()))
+
+        def class_done(self, result: ClassResult) -> None:
+            assert written[-1][0] == result.name
+
+    class Predicting(FirstChannel):
+        def predict(self, images, class_names):
+            if class_names[0] == "nut":
+                predicting.set()
+            return super().predict(images, class_names)
+
+    samples = make_samples({"bolt": "na", "nut": "na"})
+    _, (images, *_) = run(samples, 2, Predicting(), writers=[Pictures()])
+    for (_, maps), own in zip(written, images.split(2), strict=True):
+        np.testing.assert_array_equal(maps, own[:, 0])
+
+
 def test_maps_of_two_classes_are_held_at_most():
     held, alive = [], []
 
