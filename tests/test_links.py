@@ -43,3 +43,11 @@ def test_a_broken_link_is_found():
         "README.md#nowhere",
         "LICENSE#mit",
     ]
+
+
+def test_the_reading_path_is_as_long_as_the_readme_says():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    path, said = re.search(r"The way of an image through SDP(.*?)These are ([\d,]+) lines", text, re.DOTALL).groups()
+    files = re.findall(r"\]\(([\w/]+\.py)\)", path)
+    lines = sum(len((PROJECT / file).read_text(encoding="utf-8").splitlines()) for file in files)
+    assert -(-lines // 10) * 10 == int(said.replace(",", "")) <= 2000
