@@ -4,8 +4,9 @@
     python app.py --model vit-l-14-336 --object "metal nut" --normal_dir good_ones
     python app.py --method sdp_plus --checkpoint results/on_visa/epoch_5.pth --port 8000
 
-It is at http://127.0.0.1:7860, for this machine alone unless --host says otherwise, and asks nothing of the network. It
-needs gradio: pip install -r requirements-extras.txt
+Expect "the page is at http://127.0.0.1:7860/ until Ctrl-C", for this machine alone unless --host says otherwise; a
+picture takes what it takes in a test of the method (see test_SDP.sh). Nothing is asked of the network. It needs gradio:
+pip install -r requirements-extras.txt
 """
 
 from collections.abc import Sequence

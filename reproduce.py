@@ -2,7 +2,7 @@
 
     bash reproduce.sh                        # what the papers tested on, as far as it is in data/
     bash reproduce.sh --plan                 # only say what would be run, and how long it would take
-    python reproduce.py --dataset demo --model demo --save_path results/rehearsal
+    python reproduce.py --dataset demo --model demo --save_path results/rehearsal  # expect what docs/reproduce.md shows
 
 Goes on where it was stopped, and leaves out what is done. Leaves RESULTS.md, and everything behind it, in --save_path.
 The exit code is 1 if a part failed; the others are run all the same.

@@ -6,7 +6,8 @@
     python train_dp_clip.py --train_dataset demo --model demo --prompts industrial --epochs 5 --save_path results/demo
     bash train_DP_CLIP.sh                   # with the paper's settings, on VisA
 
-Time and memory stand at the top of train_DP_CLIP.sh.
+Expect of the try on the demo set, of some minutes, a loss of 5.85 in the first epoch and 3.66 in the fifth, to some
+hundredths on other processors. Time and memory of the others stand at the top of train_DP_CLIP.sh.
 Leaves checkpoints image_adapter_N.pth for test_dp_clip.py, the last as image_adapter.pth, the curves of the loss and
 train.log in --save_path; of several seeds, in a folder seed_N of it each.
 """

@@ -42,6 +42,7 @@ def test_help_and_the_refusal_of_a_wrong_option_need_nothing_that_takes_long(nam
     done = run_without_slow_imports(name, "--help", "--seeed")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: {name}.py")
+    assert done.stdout.splitlines()[1] == ""  # the usage is one line, what must be given
     assert f"python {name}.py" in done.stdout
     assert done.stdout.splitlines()[-2:] == ["exit code 0", "exit code 2"]
     assert f"{name}.py: error: " in done.stderr

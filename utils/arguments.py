@@ -89,21 +89,28 @@ def parse(
     parser = parser_type(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, final = get_type_hints(kind, include_extras=True), {one.name: one for one in fields(kind)}
     first_defined = {name: part for part in kind.__mro__ for name in vars(part).get("__annotations__", ())}
+    needed: list[str] = []  # what stands in the usage, which would be a page with all options
     for part in kind.__mro__[:-2]:  # but for `Options` and `object`; the first to define an option groups it
         group = parser.add_argument_group(part.__doc__.partition("\n")[0].rstrip("."))
+        own = [one for one in fields(part) if first_defined[one.name] is part]
         if "exclusive" in vars(part):
             group = group.add_mutually_exclusive_group(required=True)
-        for one in (one for one in fields(part) if first_defined[one.name] is part):
+            needed.append(f"({' | '.join(f'--{one.name}' for one in own)})")
+        for one in own:
             default = final[one.name].default
             settings = {**_settings_of(hints[one.name]), **(final[one.name].metadata or one.metadata)}
             if not isinstance(default, bool | None) and default is not MISSING and "default" not in settings["help"]:
                 settings["help"] += " (default: %(default)s)"
             if not (positional := settings.pop("positional", False)):
                 settings |= {"required": True} if default is MISSING else {"default": default}
+            if positional or default is MISSING:
+                value = settings.get("metavar", one.name.upper())
+                needed.append(value if positional else f"--{one.name} {value}")
             group.add_argument(one.name if positional else f"--{one.name}", **settings)
         for name, (target, value, help) in vars(part).get("short_for", {}).items():
             settings = {"dest": target, "const": value, "default": argparse.SUPPRESS, "help": help}
             group.add_argument(name, action="store_const", **settings)
+    parser.usage = " ".join(["%(prog)s", *needed, "[options]"])
     values = vars(parser.parse_args(arguments))
     options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     if mistake := options.mistake():
