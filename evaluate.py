@@ -2,7 +2,7 @@
 
     python evaluate.py --maps my_maps --dataset mvtec --data_path data/mvtec --bootstrap 1000
     python evaluate.py --maps my_maps --data_path my_data --scores my_scores.csv
-    python evaluate.py --maps results/first/maps --dataset demo --scores results/first/scores.csv  # expect that run's table
+    python evaluate.py --maps results/first/maps --dataset demo --scores results/first/scores.csv  # its own table
     python evaluate.py --compare results/sdp/mvtec results/sdp_plus/mvtec
     python evaluate.py --published results/sdp/mvtec
     python evaluate.py --collect results

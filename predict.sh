@@ -34,7 +34,7 @@ PRETRAINED=${PRETRAINED:-}                # an open_clip tag or a state dict; em
 BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not depend on it
 NUM_WORKERS=${NUM_WORKERS:-}              # processes that read images; empty for one a core but one, at most 16
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
-PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast, or auto
 NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 # --------------------------------------------------------------------------------------------------------------
 

@@ -25,14 +25,14 @@ PLAN=${PLAN:-}                            # 1: stop after the plan
 
 # ---- Run -----------------------------------------------------------------------------------------------------
 BATCH_SIZE=${BATCH_SIZE:-8}               # images at once in tests; trainings take the papers' batches
-NUM_WORKERS=${NUM_WORKERS:-2}             # processes that read images
+NUM_WORKERS=${NUM_WORKERS:-}              # processes that read images; empty for one a core but one, at most 16
 NPROC=${NPROC:-1}                         # processes that share the work, each on a GPU of its own
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
-PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast, or auto
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh
 find_data_sets "$DATASETS"
 exec python reproduce.py --dataset "${found[@]}" --data_path "${folders[@]}" --tables $TABLES --model $MODEL \
   --rep_vec $REP_VEC --seeds $SEEDS --bootstrap "$BOOTSTRAP" --save_path "$SAVE_PATH" --batch_size "$BATCH_SIZE" \
-  --num_workers "$NUM_WORKERS" --nproc "$NPROC" --device "$DEVICE" --precision "$PRECISION" ${PLAN:+--plan} "$@"
+  ${NUM_WORKERS:+--num_workers "$NUM_WORKERS"} --nproc "$NPROC" --device "$DEVICE" --precision "$PRECISION" ${PLAN:+--plan} "$@"

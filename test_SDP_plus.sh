@@ -47,7 +47,7 @@ BATCH_SIZE=${BATCH_SIZE:-8}               # images at once; the results do not d
 NUM_WORKERS=${NUM_WORKERS:-}              # processes that read images; empty for one a core but one, at most 16
 NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
-PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast
+PRECISION=${PRECISION:-fp32}              # fp32, or bf16 or fp16 with autocast, or auto
 SEED=${SEED:-42}
 # --------------------------------------------------------------------------------------------------------------
 

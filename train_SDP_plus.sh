@@ -43,7 +43,7 @@ CACHE_DIR=${CACHE_DIR:-.cache}            # the patch tokens go there: 23 GiB fo
 NUM_WORKERS=${NUM_WORKERS:-}              # processes that read images; empty for one a core but one, at most 16
 NPROC=${NPROC:-}                          # processes that share the work, each on a GPU of its own; empty: one
 DEVICE=${DEVICE:-auto}                    # auto, cpu, cuda or cuda:N
-PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast
+PRECISION=${PRECISION:-fp32}              # of the backbone: fp32, or bf16 or fp16 with autocast, or auto
 # --------------------------------------------------------------------------------------------------------------
 
 source utils/scripts.sh

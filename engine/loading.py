@@ -10,14 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from engine.options import (
-    DEFAULT_MODEL,
-    OF_A_DETECTOR,
-    AdapterOptions,
-    BackboneOptions,
-    ExecutionOptions,
-    PromptOptions,
-)
+from engine.options import DEFAULT_MODEL, OF_A_DETECTOR, AdapterOptions, BackboneOptions, DeviceOptions, PromptOptions
 from models.adapter_checkpoint import AdapterCheckpoint, fits, mismatches
 from models.backbone import Backbone, load_backbone
 from models.dp_clip import AdapterSettings
@@ -36,7 +29,7 @@ from utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
-E = TypeVar("E", bound=ExecutionOptions)
+E = TypeVar("E", bound=DeviceOptions)
 P = TypeVar("P", bound=PromptOptions)
 
 Loader = Callable[[BackboneOptions, Fidelity, torch.device], Backbone]  # see `backbone_from_options`

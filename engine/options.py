@@ -131,14 +131,19 @@ class ClipOptions(Options):
     fidelity: FidelityName | None = option(FIDELITY.format(CLIP_AD_FIDELITY))
 
 
-class ExecutionOptions(Options):
-    """How the frozen CLIP is run."""
+class DeviceOptions(Options):
+    """Where the frozen CLIP is run, and in which arithmetic."""
 
     device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N", "auto")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "arithmetic of the towers; bf16 and fp16 use autocast; auto is bf16 on devices that compute in it, else fp32",
         "fp32",
     )
+
+
+class ExecutionOptions(DeviceOptions):
+    """How the frozen CLIP is run."""
+
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
 
 

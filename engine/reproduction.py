@@ -13,6 +13,7 @@ from datasets.registry import PROJECT
 from engine.collecting import collect
 from engine.data_sets import named_in, read_test_split
 from engine.doctor import GIB, SUMS, SUMS_FOLDERS, disk
+from engine.loading import find_device, with_precision
 from engine.reproduction_options import ReproductionOptions, Table
 from engine.reproduction_plan import NAMES, Part, parts_of
 from engine.reproduction_speed import Kind, Speed, kind_of, measure
@@ -29,6 +30,7 @@ LAUNCH = ("bash", "-c", 'source "$0"; launch "$@"', str(PROJECT / "utils" / "scr
 
 def reproduce(options: ReproductionOptions) -> int:
     """Plan and, unless the plan alone is wanted, run and collect; returns 1 if a part failed."""
+    options = with_precision(options, find_device(options.device))
     data_sets, left_out = _read_data_sets(options)
     parts, more = parts_of(options, data_sets)
     left_out += more

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from engine.options import DATA_SETS, FOLDERS, NAME, DataSetName
+from engine.options import DATA_SETS, FOLDERS, NAME, WORKERS, DataSetName, DeviceOptions
 from models.presets import PRESETS
 from models.representative import RepVec
 from utils.arguments import Options, PositiveInt, ProcessCount, Seed, WorkerCount, flag, option, required
@@ -27,13 +27,11 @@ class SubjectOptions(Options):
     bootstrap: PositiveInt = option("draws of the images for the intervals", 1000)
 
 
-class ReproductionOptions(SubjectOptions):
+class ReproductionOptions(SubjectOptions, DeviceOptions):
     """How it is run, and where to."""
 
     save_path: Path = option("folder for everything, RESULTS.md at its top", Path("results/reproduction"))
     plan: bool = flag("say what would be run, and what that takes, and stop")
     batch_size: PositiveInt = option("images a batch in tests", 8)
-    num_workers: WorkerCount = option("processes that read ahead; 0 reads in the main one", 2)
+    num_workers: WorkerCount | None = option(WORKERS)
     nproc: ProcessCount = option("processes that share a test or a training, each on a GPU of its own", 1)
-    device: str = option("auto (CUDA where there is one), cpu, cuda or cuda:N", "auto")
-    precision: Literal["fp32", "bf16", "fp16"] = option("arithmetic of the towers", "fp32")

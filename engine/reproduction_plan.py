@@ -201,5 +201,6 @@ def _trained(options: ReproductionOptions, key: str, data_sets: Sequence[ImageSe
 
 def _running(options: ReproductionOptions, **more: Any) -> dict[str, Any]:
     """How a part is run: a training takes batches of its own."""
-    same = {"device": options.device, "precision": options.precision, "num_workers": options.num_workers}
-    return {**same, **(more or {"batch_size": options.batch_size})}
+    readers = {} if options.num_workers is None else {"num_workers": options.num_workers}
+    more = more or {"batch_size": options.batch_size}
+    return {"device": options.device, "precision": options.precision, **readers, **more}

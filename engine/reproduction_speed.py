@@ -36,6 +36,7 @@ from models.model_config import build_clip, config_digest, read_config
 from models.presets import PRESETS
 from models.weights import Weights, quick_gelu_weights
 from utils.arguments import options_from
+from utils.background import free_cores
 from utils.runtime import Stopwatch, progress
 
 TESTS = {"sdp": SDPOptions, "sdp_plus": SDPPlusOptions, "dp_clip": DPClipOptions}
@@ -158,7 +159,8 @@ def _test(part: Part, images: ImageSet, backbone: Backbone, folder: Path) -> dic
             to_picture=lambda image: image_from_tensor(image.image),
             made_with="",
         )
-    alone = watch["loading"] / max(1, part.running["num_workers"]) - watch["loading"]  # workers read at the same time
+    readers = max(1, part.running.get("num_workers", free_cores()))
+    alone = watch["loading"] / readers - watch["loading"]  # workers read at the same time
     return {"image": (watch.total() + alone) / count, "image_bytes": _size(folder) / count}
 
 
