@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,23 +180,26 @@ def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: boo
 def _check_needs(options: ExaminationOptions, of: Dimensions, meta: Meta, memory: Room, room: Room) -> list[Problem]:
     """Print a table of what a run needs, and check whether there is as much."""
     size, workers, cache = options.batch_size, options.num_workers, disk(options.cache_dir)
-    name, entries = max(meta["test"].items(), key=lambda group: len(group[1]), default=("", range(PER)))
-    of_class = f"the {len(entries)} images of {name}" if name else f"each {PER} images of a class"
+    classes = [(name, len(entries)) for name, entries in meta["test"].items()]
+    # The maps of the next class are made while those of one are measured.
+    pairs = [[one for one in pair if one] for pair in zip_longest(classes, classes[1:])]
+    held, names = max(((sum(n for _, n in pair), [name for name, _ in pair]) for pair in pairs), default=(PER, []))
+    of_class = f"the {held} images of {' and '.join(names)}" if names else f"each {PER} images of a class"
     known = [entry for group in meta["test"].values() for entry in group if entry.anomaly == 0 or entry.mask_path]
     to_train = len(known) if any(entry.mask_path for entry in known) else 0  # what SDP+ could be trained on
     of_training = f"these {to_train} images" if to_train else f"each {PER} images"
     batch, ahead = of.weights + of.activations(size), of.read_ahead(size, workers)
-    maps, tokens = of.maps(len(entries)), of.tokens(to_train or PER)
+    maps, tokens = of.maps(held), of.tokens(to_train or PER)
     rows = [
         (f"weights, and a batch of {size}", batch, room.name),
-        (f"batches that {workers} workers read ahead", ahead, "memory"),
+        (f"batches read ahead, --num_workers {workers}", ahead, "memory"),
         (f"maps and masks of {of_class}", maps, "memory"),
         (f"to predict with --normal_memory: {PER} normal images", of.memory(PER), room.name),
         (f"to train SDP+: patch tokens of {of_training}", tokens, cache.name),
     ]
     table = [(what, needed / GIB, where) for what, needed, where in rows]
     _say(f"{tabulate(table, headers=['needed for', 'GiB', 'of'], floatfmt='.2f')}\n{cache}")
-    running = ahead + (maps if name else 0) + (batch if room == memory else 0)
+    running = ahead + (maps if names else 0) + (batch if room == memory else 0)
     remedy = "take a smaller --batch_size or --image_size, or close other programs"
     problems = check_room("the run", max(of.weights, running), memory, remedy)
     if room != memory:

@@ -58,7 +58,7 @@ def test_the_needs_and_the_counts_are_shown(data, capsys):
     for part in (
         f"PyTorch {torch.__version__}",
         "device: ",
-        "maps and masks of the 5 images of bolt",
+        "maps and masks of the 10 images of bolt and nut",
         "patch tokens of these 10 images",
         "to predict with --normal_memory: 100 normal images",
         f"they fit, SHA-256 {sha256_of(DEMO / 'demo.safetensors')}",
