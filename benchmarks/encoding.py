@@ -4,18 +4,21 @@
     python benchmarks/encoding.py --model ViT-L-14-336 --image_size 518 --batch_size 1
 
 All three have the same random weights and images. The plain one runs the original path with attention weights
-kept, then the surgery path with projections of its own, both unfused.
+kept, then the surgery path with projections of its own, both unfused. At the end it says where the time goes.
 """
 
 from copy import deepcopy
 
 import torch
-from harness import Options, benchmark, difference, medians, print_ratios
+from harness import Options, benchmark, difference, medians, print_ratios, print_table
+from torch.profiler import profile
 
 from models.dual_path import STAGES, Tap, encode_dual_path
 from models.linear import use_fastest_kernels
 from tests.plain_sdp import plain_dual_path
 from tests.random_weights import random_clip
+
+SHOWN = 8  # operators
 
 
 @benchmark(model="ViT-B-16-plus-240", image_size=240, batch_size=8, repeats=7, device="cpu")
@@ -43,3 +46,11 @@ def main(args: Options) -> None:
     off = max(difference(tap.surgery, surgery) for tap, (_, surgery) in zip(taps, reference, strict=True))
     print(f"{torch.get_num_threads()} threads; largest relative difference from the plain features {off:.1e}\n")
     print_ratios(medians(ways, args.repeats))
+    with profile(with_flops=True) as seen:
+        ours(with_ori=False)
+    parts = sorted(seen.key_averages(), key=lambda part: -part.self_cpu_time_total)
+    whole = sum(part.self_cpu_time_total for part in parts)  # microseconds
+    rates = ((part, part.flops / 1e3 / part.self_cpu_time_total if part.flops else None) for part in parts[:SHOWN])
+    rows = [(part.key, part.self_cpu_time_total / whole, rate) for part, rate in rates]
+    print("\nOf a pass of the dual path for SDP:\n")
+    print_table({"operator": "", "share of the time": ".3f", "GFLOP/s": ".0f"}, rows)
