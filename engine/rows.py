@@ -81,9 +81,11 @@ class CollectedRun:
 
     @property
     def notes(self) -> list[str]:
-        """Those on the run, then those on each class, after its name."""
-        of_classes = (f"{name}: {note}" for name, row in self.rows.items() if name for note in row["notes"])
-        return [*self.mean["notes"], *of_classes]
+        """Those on the run, then those on classes, after their names."""
+        classes: dict[str, list[str]] = {}
+        for name, note in ((name, note) for name, row in self.rows.items() if name for note in row["notes"]):
+            classes.setdefault(note, []).append(name)
+        return [*self.mean["notes"], *(f"{', '.join(names)}: {note}" for note, names in classes.items())]
 
     @property
     def test_set(self) -> tuple[object, ...]:

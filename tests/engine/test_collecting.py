@@ -115,6 +115,14 @@ def test_representative_vectors_have_a_column_where_they_are_known(tmp_path, cap
     assert all("rep_vec" not in row for row in rows)
 
 
+def test_what_is_to_be_known_of_several_classes_is_said_once(tmp_path, capsys):
+    notes = {"bolt": ["no masks"], "nut": ["few images", "no masks"]}
+    make_run(tmp_path, classes={name: {"images": 1, "notes": own} for name, own in notes.items()})
+    _, _, text = collect(capsys, tmp_path)
+    assert "- 1: bolt, nut: no masks" in text
+    assert "- 1: nut: few images" in text
+
+
 def test_what_is_there_twice_or_damaged_is_said_with_its_line(results, capsys, caplog):
     _, expected, _ = collect(capsys, results)
     shutil.copytree(results / "sdp", results / "twin")
