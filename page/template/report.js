@@ -159,7 +159,7 @@ function showColours() {
 
 function thumb(image) {
   const none = "The page holds the pictures of the images that are ranked worst";
-  if (!image.picture) return make("span", { title: none }, "-");
+  if (!image.picture) return make("span", { className: "quiet", title: none }, "no picture");
   const label = `Enlarge ${image.image_path}`;
   return make("button", { className: "thumb", ariaLabel: label, onclick: () => view(image) },
     picture(image.picture, false), picture(image.picture, true));

@@ -144,6 +144,8 @@ def test_filters_by_class_outcome_and_name(opened):
 def test_opacity_and_ground_truth(opened):
     shown = opened(class_result("bolt", LABELS, SCORES))
     assert shown.opacity("#images .heat") == 1
+    sliders = shown.browser.find_elements("css selector", "input[type=range]")
+    assert {slider.value_of_css_property("padding-left") for slider in sliders} == {"0px"}  # of which 100 is the end
     shown.set("#opacity", 25)
     assert shown.opacity("#images .heat") == 0.25
     assert shown.one("#images .outline").is_displayed()
@@ -274,6 +276,10 @@ def test_nothing_is_wider_than_a_narrow_window(opened):
     shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
     try:
         assert shown.browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        shown.choose("#class", "nut")
+        legend = shown.one("p.colours > span")
+        assert len(legend.text.splitlines()) == 1 and legend.rect["height"] < 30  # its bar between its two numbers
+        shown.choose("#class", "all")
         facts = shown.browser.find_elements("css selector", "#images tbody tr:first-child td")
         assert all(fact.rect["x"] >= 0 and fact.rect["x"] + fact.rect["width"] <= 400 for fact in facts)
     finally:
