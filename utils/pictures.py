@@ -138,10 +138,16 @@ def text_line(width: int, texts: Mapping[int, str]) -> np.ndarray:
 
 
 def titled(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
-    """Set a picture, continued in white to `width`, below a line of text, which is cut off where they end."""
+    """Set a picture, continued in white to `width`, below a line of text, which is cut off where they end.
+
+    If it ends in three spaces and a name, the name loses its beginning instead, as its end tells files apart.
+    """
     width = max(width, picture.shape[1])
     picture = np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
-    return np.concatenate([text_line(width, {2: text}), picture])
+    length, (before, gap, name) = ImageFont.load_default(size=16).getlength, text.rpartition("   ")
+    shorter = (f"{before}{gap}...{name[start:]}" for start in range(1, len(name))) if gap else ()
+    line = next((line for line in (text, *shorter) if 2 + length(line) <= width), text)
+    return np.concatenate([text_line(width, {2: line}), picture])
 
 
 def panel_titles(height: int, width: int, left: int = 0) -> dict[int, str]:

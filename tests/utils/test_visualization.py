@@ -1,5 +1,7 @@
 """The pictures: a scale for the class, calm normal images, contours that are seen."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -146,6 +148,17 @@ def test_panel_without_mask_and_with_text(maps, image):
     with_title = titled(plain, "score 0.31")
     np.testing.assert_array_equal(with_title[TEXT_HEIGHT:], plain)
     assert with_title[:TEXT_HEIGHT].min() < 100  # dark letters
+
+
+def test_a_name_that_is_too_long_keeps_its_end(image, monkeypatch):
+    """As it is the number at the end that tells the pictures of a class apart."""
+    written = []
+    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts[2]) or text_line(width, texts))
+    text = f"truth: anomalous, score 0.500   bolt/{'deeper/' * 20}017.png"
+    titled(image, text, width=PANEL_WIDTH)
+    assert re.fullmatch(r"truth: anomalous, score 0\.500   \.\.\.[deper/]{10,}017\.png", written.pop())
+    titled(image, f"score 0.31 {'x' * 99}", width=100)  # without a name
+    assert written.pop().endswith("x" * 99)
 
 
 def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_path, monkeypatch):
