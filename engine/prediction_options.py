@@ -140,6 +140,8 @@ class PredictionOptions(
             return "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"
         if self.normal_memory and self.tile is not None:
             return NO_TILES
+        if self.normal_dir is None and self.first_given(("false_alarm_rate",)):
+            return "--false_alarm_rate goes with --normal_dir: a --calibration keeps the rate that it was made for"
         if self.watch and "-" in self.inputs:
             return "--watch takes folders, not - for a list on standard input"
         if self.is_streamed and self.intensity == "auto":

@@ -15,6 +15,7 @@ from typing import Any
 from datasets.photographs import output_name
 from engine.arrivals import Arrival
 from engine.calibration import Calibration
+from engine.detectors import METHODS
 from engine.earlier_prediction import LINES, SCALE, SETTINGS, FileRecord, Row, file_record, read_rows, read_settings
 from engine.line_writer import in_words, log_summary, print_line
 from engine.predicted import Prediction, full_size_mask
@@ -76,7 +77,7 @@ class PredictionWriter(AbstractContextManager):
             self.pixel_threshold = options.threshold
             remark = "scores are the maxima of the maps; nothing is called anomalous, as there were no normal images"
         self.notes = [*notes, remark]
-        title = f"{options.method}: {options.object}"
+        title = f"{METHODS[options.method]().name}: {options.object}"
         self.page = PredictionPage(self.folder, title, None if paths is None else len(paths), calibration)
         sample = self._sample()
         self.expected = SAMPLE if self.is_streamed else len(sample)  # photographs before the colours are known

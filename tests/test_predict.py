@@ -85,7 +85,8 @@ def test_without_calibration_nothing_is_called_anomalous(bolts, model, tmp_path)
     overlays = sorted((tmp_path / "overlays").rglob("*.png"))
     assert [path.name for path in overlays if "ground_truth" not in path.parts][:2] == ["000.png.png", "001.png.png"]
     assert cv2.imread(str(overlays[0])).shape == (70, 90, 3)
-    assert "nothing is called anomalous" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "nothing is called anomalous" in page and "<title>SDP: " in page
 
 
 def test_calibration_sets_thresholds_and_is_kept(bolts, normal, model, tmp_path):
@@ -382,6 +383,8 @@ def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, monkeypatch, ar
     "arguments, message",
     [
         (["--save_masks"], "--save_masks needs what pixels are marked by"),
+        (["--false_alarm_rate", "0.2"], "--false_alarm_rate goes with --normal_dir"),
+        (["--calibration", "c.json", "--false_alarm_rate", "0.2"], "--false_alarm_rate goes with --normal_dir"),
         (["--threshold", "nan"], "argument --threshold: 'nan' is not a finite number"),
         (["--threshold", "1e999"], "argument --threshold: '1e999' is not a finite number"),
         (["--method", "dp_clip", "--smoothing", "4"], "--smoothing is not an option of --method dp_clip"),
