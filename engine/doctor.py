@@ -112,7 +112,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         with _noting(problems, ANEW, path):  # loaded for good, as nothing less shows that they are whole and fit
             options = with_precision(options, device)
             backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
-            _say(f"they fit, SHA-256 {backbone.weights.sha256}")
+            _say(f"the weights fit, SHA-256 {backbone.weights.sha256}")
     except (MemoryError, RuntimeError) as error:  # CUDA's, which are many
         what = f"the model cannot be loaded on {device} ({str(error).partition(chr(10))[0]})"
         problems.append(Problem(ERROR, what, "free memory, or try --device cpu"))

@@ -93,7 +93,7 @@ def predict(options: PredictionOptions) -> int:
                 _answer(predictor, Lines(sys.stdin), writer)
             else:
                 order = from_main(lambda: writer.order)
-                logger.info("%s, of which %d are to be predicted now", counted(len(paths), "image"), len(order))
+                logger.info("%s, %d still to be predicted", counted(len(paths), "image"), len(order))
                 for index, found in predictor.predict(paths, order, "predicting"):
                     writer.write(Arrival(paths[index], writer.files[str(paths[index])]), found)
             return writer.finish()

@@ -508,7 +508,7 @@ def test_a_folder_is_watched_until_ctrl_c_and_what_was_done_is_not_done_again(st
     assert "broken.png" in (out / "report.html").read_text()
     (folder / "broken.png").unlink()
     assert run(model, out, folder, "--resume") == 0
-    assert "1 image, of which 0 are to be predicted now" in (out / "predict.log").read_text()
+    assert "1 image, 0 still to be predicted" in (out / "predict.log").read_text()
 
 
 def test_one_image_is_answered_in_words(bolts, normal, model, tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_the_needs_and_the_counts_are_shown(data, capsys):
         "maps and masks of the 10 images of bolt and nut",
         "patch tokens of these 10 images",
         "to predict with --normal_memory: 100 normal images",
-        f"they fit, SHA-256 {sha256_of(DEMO / 'demo.safetensors')}",
+        f"the weights fit, SHA-256 {sha256_of(DEMO / 'demo.safetensors')}",
     ):
         assert part in out
     assert ["total", "of", "2", "0", "4", "6", "0"] in [line.split() for line in out.splitlines()]
