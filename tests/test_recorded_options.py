@@ -13,6 +13,7 @@ import test_dp_clip
 import test_sdp_plus
 import train_dp_clip
 import train_sdp_plus
+from engine.detectors import METHODS
 from models.prompts import read_prompts
 from utils.errors import UserError
 
@@ -191,7 +192,7 @@ def test_predictions_take_what_the_checkpoint_was_trained_with(method, trained, 
     assert settings["config_sha256"] == content["backbone"]["config_sha256"]
     assert settings["prompts_sha256"] == next(iter(content["prompts"].values()))["sha256"]
     assert "is used with" not in (tmp_path / "alone" / "predict.log").read_text()
-    assert f"<title>{method}: {phrase}" in (tmp_path / "alone" / "report.html").read_text()
+    assert f"<title>{METHODS[method]().name}: {phrase}" in (tmp_path / "alone" / "report.html").read_text()
     predict.main([*photographs, "--save_path", str(tmp_path / "told"), "--object", "bolt"])
     log = (tmp_path / "told" / "predict.log").read_text()
     assert ("was trained with --obj_name thing, and is used with bolt" in log) == (method == "sdp_plus")
