@@ -1,6 +1,7 @@
 """Run programs in processes that are forked from the tests' own, which has imported already what takes seconds."""
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -53,6 +54,7 @@ def fork(main: Main, output: IO[str], *, parallel: bool = False, **environment: 
         try:
             os.setsid()
             os.environ.update(environment)
+            logging.root.handlers.clear()  # nor where they logged to, which may be closed
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs tests in the background
