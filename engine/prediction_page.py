@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -77,7 +78,7 @@ class PredictionPage:
             keys = ("score" if calibrated else "map_max", "text_prob", "map_max")
             images = [ImageScore(row["image_path"], self.title, None, *(row[key] for key in keys)) for row, _ in shown]
             more = [{"href": link(row["image_path"], self.folder), "p_value": row.get("p_value")} for row, _ in shown]
-            page.thumbnails = [kept for _, kept in shown]
+            page.thumbnails = [partial(Thumbnail, *kept) for _, kept in shown]
             page.class_done(ClassResult(self.title, images, {}, []), more, scale)
         return page.finish()
 

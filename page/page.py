@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -25,7 +25,7 @@ from page.thumbnails import (
     outline,
     smaller_jpeg,
 )
-from utils.background import Background, free_cores
+from utils.background import free_cores
 from utils.evaluation_types import ClassResult, ImageMap, Writer
 from utils.files import atomic_open
 from utils.measures.curves import Curves, ranking_curves
@@ -59,9 +59,9 @@ class HtmlReport(Writer):
         self.run, self.to_picture, self.threshold, self.outlines = run, to_picture, threshold, outlines
         self.unread: dict[str, str] = {}
         threads = max(1, free_cores())
-        self.background = Background(threads, 2 * threads)
+        self.pool, self.most = ThreadPoolExecutor(threads, "thumbnails"), 2 * threads  # to be made
         self.side, self.image_bytes, self.heat_bytes, self.outline_bytes = limits(run.images)
-        self.thumbnails: list[Thumbnail] = []  # of the classes that are not done
+        self.thumbnails: list[Callable[[], Thumbnail]] = []  # of the classes that are not done; waits for each
         self.results: list[ClassResult] = []
         self.classes: list[dict[str, Any]] = []  # what the page says of the results
         self.rows: list[str] = []  # JSON, which takes a fraction of the memory of dictionaries
@@ -74,7 +74,9 @@ class HtmlReport(Writer):
 
     def image(self, image: ImageMap) -> None:
         image = image._replace(anomaly_map=fitted(image.anomaly_map, MAP_SIDE).copy())  # not a view of a whole batch
-        self.background.do(partial(self.make_thumbnail, image), self.thumbnails.append)
+        self.thumbnails.append(self.pool.submit(self.make_thumbnail, image).result)
+        if len(self.thumbnails) > self.most:  # as many images are held, and the batches that they came in
+            self.thumbnails[-1 - self.most]()
 
     def class_done(
         self, result: ClassResult, more: Sequence[dict[str, Any]] = (), scale: ColourScale | None = None
@@ -84,13 +86,13 @@ class HtmlReport(Writer):
         `more` may have each image's `p_value`, and `href`, a link to its file; the colours' `scale` is that of the
         class by default.
         """
-        self.background.wait()
         scores = np.array([image.score for image in result.images])
         labels = np.array([image.label for image in result.images], float)  # NaN where there is none
         wrong = misranked(scores, labels)
         worst = np.lexsort([-scores, -np.nan_to_num(wrong)]).tolist()
         shown = set(worst[: max(1, MAX_PICTURES * len(worst) // self.run.images)])  # which have a picture
-        own = self.thumbnails[: len(scores)]  # beside which there may be some of the next class
+        # Beside these there may be some of the next class; what goes wrong with one of those does not concern this one.
+        own = [thumbnail() for thumbnail in self.thumbnails[: len(scores)]]
         scale = scale or class_scale([thumbnail.scores for thumbnail in own])
         rows = []
         for i, (score, thumbnail) in enumerate(zip(result.images, own, strict=True)):
@@ -127,7 +129,7 @@ class HtmlReport(Writer):
 
     def finish(self) -> str | None:
         """Write the page with the classes that are done, if there is one."""
-        self.background.close()  # of a run that is stopped, what has not begun
+        self.pool.shutdown(cancel_futures=True)  # of a run that is stopped, what has not begun
         if not self.results:
             return None
         run, mean = self.run, mean_result(self.results)

@@ -43,9 +43,5 @@ class Background(AbstractContextManager):
             self.pending.popleft().result()
 
     def __exit__(self, *error: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Wait for what has begun, and leave the rest undone."""
         for pool in (self.workers, self.follower):
             pool.shutdown(cancel_futures=True)

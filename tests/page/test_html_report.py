@@ -15,7 +15,8 @@ from PIL import Image
 from page import page as html_report
 from page import thumbnails
 from page.page import HtmlReport
-from tests.report_pages import NASTY, Sample, class_result, to_picture, write_page
+from tests.report_pages import NASTY, Sample, add_images, class_result, to_picture, write_page
+from utils.errors import UserError
 from utils.evaluation_types import ImageMap
 from utils.results import Run
 
@@ -196,3 +197,34 @@ def test_as_many_pictures_as_scores_are_needed(tmp_path):
     report = HtmlReport(Run(folder=tmp_path, title="", images=2, classes=1, description={}), to_picture)
     with pytest.raises(ValueError):
         report.class_done(class_result("x", [0, 1], [0, 1]))
+
+
+def test_a_picture_that_cannot_be_made_is_told_and_concerns_its_own_class_alone(tmp_path):
+    """Also where it is noticed when images of the next class are there already."""
+    results = [class_result(name, [0, 1], [0, 1]) for name in "xyz"]
+
+    def unreadable(image: ImageMap) -> np.ndarray:
+        if image.sample.img_path in ("y/1.png", "z/0.png", "z/1.png"):
+            raise UserError(f"cannot read {image.sample.img_path}")
+        return to_picture(image)
+
+    report = HtmlReport(Run(folder=tmp_path, title="", images=6, classes=3, description={}), unreadable)
+    report.most = 100  # noticed late
+    for result in results:
+        add_images(report, result)
+    report.class_done(results[0])
+    with pytest.raises(UserError, match=r"cannot read y/1\.png"):
+        report.class_done(results[1])
+    report.finish()
+    data = Page(tmp_path / "report.html").data
+    assert [image["image_path"] for image in data["images"]] == ["x/0.png", "x/1.png"]
+
+
+def test_a_picture_that_cannot_be_made_is_told_before_many_more_are_taken(tmp_path):
+    def unreadable(image: ImageMap) -> np.ndarray:
+        raise UserError(f"cannot read {image.sample.img_path}")
+
+    report = HtmlReport(Run(folder=tmp_path, title="", images=100, classes=1, description={}), unreadable)
+    with pytest.raises(UserError, match=r"cannot read x/0\.png"):
+        add_images(report, class_result("x", [0] * 100, range(100)))
+    assert len(report.thumbnails) == report.most + 1
