@@ -1,5 +1,6 @@
 """Maps of unlabelled images in the form that benchmark.mvtec.com takes those of MVTec AD 2 in."""
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from engine.calibration import conformal_quantile
 from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult
 from utils.files import atomic_open
-from utils.pictures import ImageWriter, save_png
+from utils.pictures import ThreadedWriter, save_png
 
 RATE = 0.05  # share of normal images that may have a pixel above the threshold
 
 
 @dataclass
-class SubmissionWriter(ImageWriter):
+class SubmissionWriter(ThreadedWriter):
     """Writes the map of every unlabelled image at the image's size, float16 TIFF, and what exceeds a threshold as PNG.
 
     Unless a `threshold` is given it is each class's own, from the maxima of its normal images' maps.
@@ -26,7 +27,6 @@ class SubmissionWriter(ImageWriter):
 
     root: Path  # of the images
     threshold: float | None
-    needs_maps = maps_in_thread = True
 
     def path(self, image: str) -> Path:
         return self.folder / "submission" / "anomaly_images" / Path(image).with_suffix(".tiff")
@@ -40,18 +40,23 @@ class SubmissionWriter(ImageWriter):
                 what = f"--submission: {name} has no normal images to threshold by"
                 raise UserError(f"{what}: give --submission_threshold")
             threshold = conformal_quantile(normal, max(RATE, 1 / (normal.size + 1)))
-        for sample, anomaly_map in zip(maps.samples, maps.maps, strict=True):
-            path = self.path(sample.img_path)
-            if sample.anomaly is None and self.takes(sample.img_path):
-                size, _ = size_and_orientation(self.root / sample.img_path)
-                scores = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR)
-                with atomic_open(path, "wb") as file:
-                    tifffile.imwrite(file, scores.astype(np.float16))
-                marked = self.folder / "submission" / "anomaly_images_thresholded" / Path(sample.img_path)
-                save_png(marked.with_suffix(".png"), np.uint8(255) * (scores > threshold))
+
+        def write(i: int) -> None:
+            image = maps.samples[i].img_path
+            size, _ = size_and_orientation(self.root / image)
+            scores = cv2.resize(maps.maps[i], size, interpolation=cv2.INTER_LINEAR)
+            with atomic_open(self.path(image), "wb") as file:
+                tifffile.imwrite(file, scores.astype(np.float16))
+            marked = self.folder / "submission" / "anomaly_images_thresholded" / Path(image)
+            save_png(marked.with_suffix(".png"), np.uint8(255) * (scores > threshold))
+
+        images = [(i, sample) for i, sample in enumerate(maps.samples) if sample.anomaly is None]
+        taken = [i for i, sample in images if self.takes(sample.img_path)]
+        deque(self.pool.map(write, taken), maxlen=0)  # raises what went wrong
 
     def is_there(self, result: ClassResult) -> bool:
         return super().is_there(ClassResult(result.name, [one for one in result.images if one.label is None], {}, []))
 
     def finish(self) -> str:
+        super().finish()
         return f"the files to submit are in {self.folder / 'submission'}"

@@ -220,17 +220,26 @@ class MapWriter(ImageWriter):
 
 
 @dataclass
-class PictureWriter(ImageWriter):
+class ThreadedWriter(ImageWriter):
+    """Writes the files of a class's images in threads, beside the prediction of the next class."""
+
+    needs_maps = maps_in_thread = True
+
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(max(1, free_cores()), "files")
+
+    def finish(self) -> str | None:
+        self.pool.shutdown(cancel_futures=True)  # of a run that is stopped, what has not begun
+
+
+@dataclass
+class PictureWriter(ThreadedWriter):
     """Writes a picture of every image to `imgs/` in the run's folder, and some of each class on `contact_sheet.png`."""
 
     file = "imgs/{}.png"
 
     read_image: Callable[[Sample], np.ndarray]  # gives an image as the detector sees it, uint8 RGB [S, S, 3]
     captions: dict[str, str] = field(default_factory=dict)  # of the images that are on the sheet
-    needs_maps = maps_in_thread = True
-
-    def __post_init__(self) -> None:
-        self.pool = ThreadPoolExecutor(max(1, free_cores()), "pictures")
 
     def class_maps(self, maps: ClassMaps, scores: np.ndarray) -> None:
         scale = class_scale(maps.maps)
@@ -258,15 +267,16 @@ class PictureWriter(ImageWriter):
         self.captions |= kept
 
     def finish(self) -> str | None:
-        self.pool.shutdown(cancel_futures=True)  # of a run that is stopped, what has not begun
-        if not self.captions:
+        super().finish()
+        captions = dict(self.captions)  # of a run that is stopped, a class's may just come
+        if not captions:
             return None
         path, panels = self.folder / "contact_sheet.png", []
-        for image in self.captions:
+        for image in captions:
             with Image.open(self.path(image), formats=["PNG"]) as picture:
                 whole = np.asarray(picture)[2 * TEXT_HEIGHT :]
             panels.append(fitted(whole, SHEET_SIDE * whole.shape[1] // len(whole)))
-        captioned = zip(panels, self.captions.values(), strict=True)
+        captioned = zip(panels, captions.values(), strict=True)
         sheet = contact_sheet([titled(panel, caption, PANEL_WIDTH) for panel, caption in captioned])
         widest = max(panels, key=lambda panel: panel.shape[1]).shape[:2]
         lefts = range(GAP, sheet.shape[1] - GAP, GAP + PANEL_WIDTH)  # of the sheet's columns

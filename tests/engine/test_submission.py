@@ -1,6 +1,9 @@
 """`--submission`: the files, their form and size, and the threshold that they are marked by."""
 
 import json
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,9 +14,12 @@ from PIL import Image
 
 import engine.options
 import test_sdp
+from datasets.meta import Entry
+from engine.submission import SubmissionWriter
 from tests import small_data
 from utils.arguments import parse
 from utils.errors import UserError
+from utils.evaluation_types import ClassMaps
 
 PRIVATE = ["--dataset", "mvtec_ad2", "--protocol", "private", "--model", "demo", "--num_workers", "0"]
 NAMES = ["test_private/000_regular", "test_private/001_regular", "test_private_mixed/000_mixed"]
@@ -82,3 +88,29 @@ def test_what_there_is_nothing_to_submit_of_or_to_mark_by_is_refused(data, tmp_p
         path.unlink()
     with pytest.raises(UserError, match="can has no normal images to threshold by: give --submission_threshold"):
         run(data, tmp_path / "out")
+
+
+def test_a_run_that_is_stopped_does_not_write_a_class_to_its_end(data, tmp_path, monkeypatch):
+    """As the maps are written in threads, which the process waits for at its end."""
+    begun, told, written = threading.Event(), threading.Event(), []
+
+    def slowly(*_: object) -> None:
+        begun.set()
+        assert told.wait(60)
+        written.append(1)
+
+    monkeypatch.setattr(tifffile, "imwrite", slowly)
+    entries = [Entry(f"can/{NAMES[0]}.png", "", "can", "", None)] * 100
+    maps = ClassMaps(entries, np.zeros((100, 8, 8), np.float32), None, None, None, None, None)
+    writer = SubmissionWriter(tmp_path / "out", root=data, threshold=0.0)
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(writer.class_maps, maps, np.zeros(100))
+        assert begun.wait(60)
+        stopped = pool.submit(writer.finish)
+        while not writer.pool._shutdown:
+            time.sleep(0.01)
+        told.set()
+        stopped.result(60)
+        count = len(written)
+        assert isinstance(writing.exception(60), CancelledError)
+    assert len(written) == count < 100

@@ -200,6 +200,20 @@ def test_without_any_class_there_is_no_contact_sheet(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pictures_of_a_stopped_run_that_come_while_the_sheet_is_made_are_left_out(maps, image, tmp_path, monkeypatch):
+    samples, opened = [Sample(name, "", "bolt", 0) for name in ("a.png", "b.png")], Image.open
+    writer = PictureWriter(tmp_path, lambda sample: image)
+    writer.class_maps(ClassMaps(samples, maps[2:], None, np.zeros(2, bool), None, None, None), [0.25, 0.5])
+
+    def come(*arguments: object, **options: object) -> Image.Image:
+        writer.captions |= {"c.png": "of the thread that the run did not wait for"}
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", come)
+    assert writer.finish()
+    assert (tmp_path / "contact_sheet.png").exists()
+
+
 def test_save_png_is_read_back_and_leaves_nothing_else(tmp_path, image):
     path = tmp_path / "new" / "picture.png"
     save_png(path, image)
