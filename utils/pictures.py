@@ -27,7 +27,7 @@ SHEET_COLUMNS = 4  # images of a class on the contact sheet
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
 PANEL_WIDTH = 480  # pixels, on the contact sheet
-SHEET_SIDE = (PANEL_WIDTH - 2 * GAP) // 3  # pixels at most, of a picture on it
+SHEET_SIDE = (PANEL_WIDTH - 2 * GAP) // 3  # pixels at most, the height of a picture on it
 PANEL_TITLES = ("picture", "map", "truth")
 BAR_WIDTH = 160  # pixels, of the colours
 COLOURS = ("a map's colours go from the median of its class's scores", "to the highest of them")
@@ -150,10 +150,15 @@ def titled(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
     return np.concatenate([text_line(width, {2: line}), picture])
 
 
-def panel_titles(height: int, width: int, left: int = 0) -> dict[int, str]:
-    """Give the titles of the square pictures on a panel of this size, by the pixels that they begin at."""
-    count = (width + GAP) // (height + GAP)
-    return {left + 2 + i * (height + GAP): title for i, title in enumerate(PANEL_TITLES[:count])}
+def panel_titles(width: int, count: int, left: int = 0) -> dict[int, str]:
+    """Give the titles of so many pictures side by side on a panel of this width, by the pixels that they begin at."""
+    return {left + 2 + i * (width + GAP) // count: title for i, title in enumerate(PANEL_TITLES[:count])}
+
+
+def pictures_on(panel: np.ndarray) -> int:
+    """Count the pictures that `panel` set side by side: three if a gap ends where the second of three begins."""
+    second = (panel.shape[1] + GAP) // 3
+    return 3 if (panel[:, second - GAP : second] == 255).all() else 2
 
 
 def colour_legend(width: int) -> np.ndarray:
@@ -251,7 +256,7 @@ class PictureWriter(ThreadedWriter):
             label = {0: "normal", 1: "anomalous", None: "not known"}[sample.anomaly]
             caption = f"truth: {label}, score {scores[i]:.3f}   {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            titles = text_line(picture.shape[1], panel_titles(*picture.shape[:2]))
+            titles = text_line(picture.shape[1], panel_titles(picture.shape[1], 2 + (mask is not None)))
             save_png(self.path(sample.img_path), titled(np.concatenate([titles, picture]), caption))
             return caption
 
@@ -275,12 +280,14 @@ class PictureWriter(ThreadedWriter):
         for image in captions:
             with Image.open(self.path(image), formats=["PNG"]) as picture:
                 whole = np.asarray(picture)[2 * TEXT_HEIGHT :]
-            panels.append(fitted(whole, SHEET_SIDE * whole.shape[1] // len(whole)))
+            (height, width), longest = whole.shape[:2], max(whole.shape)
+            small = fitted(whole, min(SHEET_SIDE * longest // height, PANEL_WIDTH * longest // width))
+            panels.append((small, pictures_on(whole)))
         captioned = zip(panels, captions.values(), strict=True)
-        sheet = contact_sheet([titled(panel, caption, PANEL_WIDTH) for panel, caption in captioned])
-        widest = max(panels, key=lambda panel: panel.shape[1]).shape[:2]
+        sheet = contact_sheet([titled(panel, caption, PANEL_WIDTH) for (panel, _), caption in captioned])
+        widest, count = max((panel.shape[1], count) for panel, count in panels)
         lefts = range(GAP, sheet.shape[1] - GAP, GAP + PANEL_WIDTH)  # of the sheet's columns
-        titles = {left: title for start in lefts for left, title in panel_titles(*widest, start).items()}
+        titles = {left: title for start in lefts for left, title in panel_titles(widest, count, start).items()}
         save_png(path, np.concatenate([colour_legend(sheet.shape[1]), text_line(sheet.shape[1], titles), sheet]))
         return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
 

@@ -180,6 +180,31 @@ def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_
     assert len(np.unique(legend[coloured], axis=0)) > 80
 
 
+@pytest.mark.parametrize("height, width", [(200, 600), (600, 200), (100, 120), (300, 300), (20, 2000)])
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_pictures_of_any_shape_have_their_titles_above_them_and_fit_on_the_sheet(
+    height, width, has_mask, tmp_path, monkeypatch
+):
+    """As those of --tile, which keep their aspect."""
+    written = []
+    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    maps, masks = np.random.default_rng(1).random((1, height, width), np.float32), np.zeros((1, height, width), bool)
+    writer = PictureWriter(tmp_path, lambda sample: image)
+    samples, has_masks = [Sample("a.png", "", "bolt", 1)], np.array([has_mask])
+    writer.class_maps(ClassMaps(samples, maps, masks, has_masks, None, None, None), [0.5])
+    lefts = [2 + i * (width + GAP) for i in range(2 + has_mask)]
+    assert written[0] == dict(zip(lefts, ("picture", "map", "truth"), strict=False))
+    writer.finish()
+    assert [title for left, title in written[-1].items() if left < GAP + PANEL_WIDTH] == [*written[0].values()]
+    small = cv2.imread(str(tmp_path / "contact_sheet.png"))[2 * TEXT_HEIGHT + GAP + TEXT_HEIGHT : -GAP]
+    shown = np.flatnonzero((small < 255).any((0, 2)))
+    scale = min(1, pictures.SHEET_SIDE / height, PANEL_WIDTH / (lefts[-1] - 2 + width))
+    assert len(small) == pytest.approx(scale * height, abs=1)
+    assert shown[0] == GAP
+    assert shown[-1] + 1 == pytest.approx(GAP + scale * (lefts[-1] - 2 + width), abs=1)
+
+
 def test_contact_sheet_keeps_every_panel():
     panels = [np.full((30, 80, 3), 10 * number, np.uint8) for number in range(1, 4)]
     panels[1] = np.full((60, 200, 3), 20, np.uint8)  # scaled to 100 x 30
