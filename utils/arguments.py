@@ -104,7 +104,7 @@ def parse(
             if not (positional := settings.pop("positional", False)):
                 settings |= {"required": True} if default is MISSING else {"default": default}
             if positional or default is MISSING:
-                value = settings.get("metavar", one.name.upper())
+                value = settings.get("metavar", one.name.upper()) + " ..." * (settings.get("nargs") == "+")
                 needed.append(value if positional else f"--{one.name} {value}")
             group.add_argument(one.name if positional else f"--{one.name}", **settings)
         for name, (target, value, help) in vars(part).get("short_for", {}).items():

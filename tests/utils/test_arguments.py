@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from utils.arguments import Options, PositiveInt, Text, flag, option, options_from, parse
+from utils.arguments import Options, PositiveInt, Text, flag, option, options_from, parse, required
 from utils.errors import UserError
 
 
@@ -70,3 +70,17 @@ def test_an_option_is_not_guessed_from_its_first_letters(capsys):
     with pytest.raises(SystemExit):
         parse(Choices, None, ["--coun", "3"])
     assert "unrecognized arguments: --coun 3" in capsys.readouterr().err
+
+
+def test_the_usage_says_what_must_be_given_and_where_several_may_be(capsys):
+    class Needing(Choices):
+        """What must be given."""
+
+        files: tuple[str, ...] = required("files", positional=True, metavar="FILE")
+        sets: tuple[Text, ...] = required("sets", metavar="NAME")
+        output: Path = required("a file")
+
+    with pytest.raises(SystemExit):
+        parse(Needing, None, ["--help"])
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage.endswith(" FILE ... --sets NAME ... --output OUTPUT [options]")
