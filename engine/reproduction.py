@@ -89,6 +89,8 @@ def plan_text(
     ]
     hours, size = total[0] / 3600, total[1] / GIB
     lines = [f"in all {hours:.1f} hours in one process, and at most {size:.1f} GiB; {disk(options.save_path)}"]
+    if options.precision != "fp32":  # which --precision auto may have chosen
+        lines.append(f"the towers are run in {options.precision}")
     lines += [f"measured on this machine: {one}" for one in speed]
     lines += [_weights(model) for model in options.model]
     lines += [f"left out: {one}" for one in left_out]

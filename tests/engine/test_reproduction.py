@@ -186,6 +186,15 @@ def test_every_kind_of_part_is_measured(demo, small_split, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("computes", [True, False])
+def test_what_precision_auto_chooses_is_said_in_the_plan(computes, demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduction, "measure", lambda parts, *_: dict.fromkeys(map(kind_of, parts), SPEED))
+    monkeypatch.setattr("engine.loading.computes_bfloat16", lambda _: computes)
+    given = {"data_path": [str(demo)], "model": ["demo"], "tables": ["sdp"], "precision": "auto", "plan": True}
+    assert reproduction.reproduce(options("demo", **given, save_path=str(tmp_path))) == 0
+    assert ("- the towers are run in bf16" in capsys.readouterr().out.splitlines()) == computes
+
+
 class Programs:
     """Runs the programs in this process; of those that are named, some fail and one is interrupted."""
 
