@@ -19,7 +19,7 @@ if not __package__:
 from utils.arguments import Options, parse, required
 from utils.errors import UserError, run
 from utils.files import atomic_open
-from utils.pictures import GAP, PANEL_TITLES, TEXT_HEIGHT, text_line
+from utils.panels import GAP, PANEL_TITLES, TEXT_HEIGHT, text_line
 
 PRODUCTS = ("fabric", "foil", "leather", "tablet", "washer", "wood")
 TITLE_WIDTH = 64  # pixels, of the rows' titles

@@ -13,7 +13,8 @@ from engine.calibration import conformal_quantile
 from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult
 from utils.files import atomic_open
-from utils.pictures import ThreadedWriter, save_png
+from utils.image_writers import ThreadedWriter
+from utils.pictures import save_png
 
 RATE = 0.05  # share of normal images that may have a pixel above the threshold
 

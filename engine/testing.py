@@ -41,7 +41,7 @@ from utils.distributed import is_main, world_size
 from utils.epochs import Summary
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector
-from utils.pictures import ImageWriter, MapWriter, PictureWriter
+from utils.image_writers import ImageWriter, MapWriter, PictureWriter
 from utils.results import Run
 from utils.runtime import Stopwatch, locked, seed_everything, start_log
 

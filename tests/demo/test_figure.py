@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from demo import figure
-from utils.pictures import GAP, TEXT_HEIGHT, ColourScale, panel, save_png, titled
+from utils.panels import GAP, TEXT_HEIGHT, panel, titled
+from utils.pictures import ColourScale, save_png
 
 SIDE = 32
 

@@ -8,24 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.report_pages import Sample
-from utils import pictures
+from utils import image_writers, panels
 from utils.evaluation_types import ClassMaps
-from utils.pictures import (
-    GAP,
-    PANEL_WIDTH,
-    TEXT_HEIGHT,
-    ColourScale,
-    PictureWriter,
-    class_scale,
-    contact_sheet,
-    draw_contour,
-    fitted,
-    overlay,
-    panel,
-    save_png,
-    text_line,
-    titled,
-)
+from utils.image_writers import PictureWriter
+from utils.panels import GAP, PANEL_WIDTH, TEXT_HEIGHT, contact_sheet, panel, text_line, titled
+from utils.pictures import ColourScale, class_scale, draw_contour, fitted, overlay, save_png
 
 SIZE = 64
 
@@ -153,7 +140,7 @@ def test_panel_without_mask_and_with_text(maps, image):
 def test_a_name_that_is_too_long_keeps_its_end(image, monkeypatch):
     """As it is the number at the end that tells the pictures of a class apart."""
     written = []
-    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts[2]) or text_line(width, texts))
+    monkeypatch.setattr(panels, "text_line", lambda width, texts: written.append(texts[2]) or text_line(width, texts))
     text = f"truth: anomalous, score 0.500   bolt/{'deeper/' * 20}017.png"
     titled(image, text, width=PANEL_WIDTH)
     assert re.fullmatch(r"truth: anomalous, score 0\.500   \.\.\.[deper/]{10,}017\.png", written.pop())
@@ -164,7 +151,8 @@ def test_a_name_that_is_too_long_keeps_its_end(image, monkeypatch):
 def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_path, monkeypatch):
     """What is written where, for pictures of a known size."""
     written = []
-    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
+    for module in (panels, image_writers):
+        monkeypatch.setattr(module, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
     samples = [Sample("a.png", "", "bolt", 0), Sample("b.png", "m.png", "bolt", 1)]
     writer = PictureWriter(tmp_path, lambda sample: image)
     writer.class_maps(ClassMaps(samples, maps[2:], maps[2:] == 1, np.ones(2, bool), None, None, None), [0.25, 0.5])
@@ -187,7 +175,8 @@ def test_pictures_of_any_shape_have_their_titles_above_them_and_fit_on_the_sheet
 ):
     """As those of --tile, which keep their aspect."""
     written = []
-    monkeypatch.setattr(pictures, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
+    for module in (panels, image_writers):
+        monkeypatch.setattr(module, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     maps, masks = np.random.default_rng(1).random((1, height, width), np.float32), np.zeros((1, height, width), bool)
     writer = PictureWriter(tmp_path, lambda sample: image)
@@ -199,7 +188,7 @@ def test_pictures_of_any_shape_have_their_titles_above_them_and_fit_on_the_sheet
     assert [title for left, title in written[-1].items() if left < GAP + PANEL_WIDTH] == [*written[0].values()]
     small = cv2.imread(str(tmp_path / "contact_sheet.png"))[2 * TEXT_HEIGHT + GAP + TEXT_HEIGHT : -GAP]
     shown = np.flatnonzero((small < 255).any((0, 2)))
-    scale = min(1, pictures.SHEET_SIDE / height, PANEL_WIDTH / (lefts[-1] - 2 + width))
+    scale = min(1, panels.SHEET_SIDE / height, PANEL_WIDTH / (lefts[-1] - 2 + width))
     assert len(small) == pytest.approx(scale * height, abs=1)
     assert shown[0] == GAP
     assert shown[-1] + 1 == pytest.approx(GAP + scale * (lefts[-1] - 2 + width), abs=1)
