@@ -11,7 +11,7 @@ from copy import deepcopy
 
 import torch
 from harness import Options, benchmark, difference, medians, print_ratios, print_table
-from torch.profiler import profile
+from torch.profiler import ProfilerActivity, profile
 
 from models.dual_path import STAGES, Tap, encode_dual_path
 from models.linear import use_fastest_kernels
@@ -48,7 +48,7 @@ def main(args: Options) -> None:
     print_ratios(medians(ways, args.repeats))
     if args.device != "cpu":  # where the operators' time is another's than the CPU's
         return
-    with profile(with_flops=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as seen:
         ours(with_ori=False)
     parts = sorted(seen.key_averages(), key=lambda part: -part.self_cpu_time_total)
     whole = sum(part.self_cpu_time_total for part in parts)  # microseconds
