@@ -3,8 +3,8 @@
 #
 #   bash demo.sh
 #
-# Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512), 3 min 19 s of two cores of an Intel Xeon
-# (Ice Lake). Expect, in percent, the means over the classes that nothing was trained on:
+# Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512), 3 min 19 s of two cores of an Intel
+# Xeon (Ice Lake). Expect, in percent, the means over the classes that nothing was trained on:
 #   SDP       auroc_px 96.4, f1_px 60.0, ap_px 59.1, aupro 87.8, auroc_sp 93.5, f1_sp 91.2, ap_sp 96.6
 #   SDP+      auroc_px 96.4, f1_px 57.9, ap_px 56.5, aupro 87.9, auroc_sp 94.0, f1_sp 92.3, ap_sp 96.8
 #   DP-CLIP   auroc_px 97.4, f1_px 59.9, ap_px 60.7, aupro 92.0, auroc_sp 93.8, f1_sp 91.4, ap_sp 96.7
@@ -43,9 +43,9 @@ held_out=(--dataset demo --classes $TEST_CLASSES --overwrite)
 train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
 python train_sdp_plus.py "${train[@]}" --epochs 40 --learning_rate 0.0005 --save_freq 40 \
   --save_path "$SAVE_PATH/sdp_plus_training"
-# DP-CLIP at eight times the paper's learning rate, as it has 540 steps here, not 14,420; on images as they are tested, as
-# the demonstration CLIP was never shown turned ones with black corners; by sentences that it knows; with tokens at the
-# centres of their patches, as its grid is coarse; and without the first tap, whose tokens hold little.
+# DP-CLIP at eight times the paper's learning rate, as it has 540 steps here, not 14,420; on images as they are tested,
+# as the demonstration CLIP was never shown turned ones with black corners; by sentences that it knows; with tokens at
+# the centres of their patches, as its grid is coarse; and without the first tap, whose tokens hold little.
 python train_dp_clip.py "${train[@]}" --prompts industrial --fidelity corrected --features_list 2 3 4 \
   --no_augmentation --no-align_corners --epochs 10 --learning_rate 0.004 --milestones 300 400 460 500 --save_freq 10 \
   --save_path "$SAVE_PATH/dp_clip_training"

@@ -6,15 +6,15 @@
 #   TABLES=sdp DATASETS="mvtec visa" bash reproduce.sh    a part of it; any setting from the environment
 #   MODEL=demo DATASETS=demo bash reproduce.sh        a rehearsal in minutes, on the demonstration model and data set
 #
-# It takes the data sets in $DATA_ROOT (docs/data.md), the weights of both backbones (pretrained_models/README.md), a GPU
-# if it is not to take weeks, and the disk that the plan names. It plans first, goes on where it was stopped, leaves out
-# what is done, and asks nothing. Results: $SAVE_PATH/RESULTS.md. The rehearsal takes 7 minutes of two cores of an Intel Xeon
-# (Ice Lake); docs/reproduce.md says more, and which rows to expect of it.
+# It takes the data sets in $DATA_ROOT (docs/data.md), the weights of both backbones (pretrained_models/README.md), a
+# GPU if it is not to take weeks, and the disk that the plan names. It plans first, goes on where it was stopped, leaves
+# out what is done, and asks nothing. Results: $SAVE_PATH/RESULTS.md. The rehearsal takes 7 minutes of two cores of an
+# Intel Xeon (Ice Lake); docs/reproduce.md says more, and which rows to expect of it.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 # ---- What ----------------------------------------------------------------------------------------------------
-TABLES=${TABLES:-"sdp sdp_plus dp_clip ablation"}     # sdp: without training; ablation: baselines, and SDP without parts
+TABLES=${TABLES:-"sdp sdp_plus dp_clip ablation"}    # sdp: without training; ablation: baselines, and SDP without parts
 DATASETS=${DATASETS:-"mvtec visa isic cvc_clinicdb headct brainmri btad mpdd cvc300 colondb kvasir brain liver retina"}
 DATA_ROOT=${DATA_ROOT:-${DATA:-data}}     # a data set lies in $DATA_ROOT/<its name>; DATA is short for it
 MODEL=${MODEL:-"vit-l-14-336 vit-b-16-plus-240"}      # presets; DP-CLIP and the ablation take the first alone
@@ -36,4 +36,5 @@ source utils/scripts.sh
 find_data_sets "$DATASETS"
 exec python reproduce.py --dataset "${found[@]}" --data_path "${folders[@]}" --tables $TABLES --model $MODEL \
   --rep_vec $REP_VEC --seeds $SEEDS --bootstrap "$BOOTSTRAP" --save_path "$SAVE_PATH" --batch_size "$BATCH_SIZE" \
-  ${NUM_WORKERS:+--num_workers "$NUM_WORKERS"} --nproc "$NPROC" --device "$DEVICE" --precision "$PRECISION" ${PLAN:+--plan} "$@"
+  ${NUM_WORKERS:+--num_workers "$NUM_WORKERS"} --nproc "$NPROC" --device "$DEVICE" \
+  --precision "$PRECISION" ${PLAN:+--plan} "$@"

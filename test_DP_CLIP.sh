@@ -22,7 +22,7 @@ DATASETS=${DATASETS:-"mvtec btad mpdd visa cvc300 colondb cvc_clinicdb kvasir br
 DATA_ROOT=${DATA_ROOT:-data}              # a data set lies in $DATA_ROOT/<its name>
 SAVE_PATH=${SAVE_PATH:-}                  # results go there; empty: results/dp_clip/<model>
 
-# ---- Image adapter: a file, or what train_DP_CLIP.sh leaves: a folder's last epoch, or that of each of its seeds --------
+# ---- Image adapter: a file, or what train_DP_CLIP.sh leaves: a folder's last epoch, or that of each of its seeds -----
 # Several epochs, as on_visa/image_adapter_*.pth, give a curve
 CHECKPOINT=${CHECKPOINT:-results/dp_clip_training/on_visa}
 

@@ -39,7 +39,7 @@ FIDELITY=${FIDELITY:-}                    # released or corrected; empty: the ch
 
 # ---- Method --------------------------------------------------------------------------------------------------
 REP_VEC=${REP_VEC:-}                      # mean, pca, kde, dbscan or mean_shift; empty: the checkpoint's
-SMOOTHING=${SMOOTHING:-}                  # sigma of the Gaussian filter in pixels; empty: the data set's (8, for VisA 2)
+SMOOTHING=${SMOOTHING:-}                  # sigma of the Gaussian filter, pixels; empty: the data set's (8, for VisA 2)
 PROMPTS=${PROMPTS:-}                      # industrial, medical or a JSON file; empty: the checkpoint's
 
 # ---- Run -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@
 #
 # Relative paths are taken from this folder. Checkpoints: $SAVE_PATH/image_adapter_EPOCH.pth, the last image_adapter.pth
 #
-# An image of a step takes 9.6 s, and a batch of one 4.1 GiB (two cores of an AMD EPYC with AVX-512): 20 epochs of VisA's
-# 2162 images are five days there, so take a GPU, on which nothing was measured. What to expect of the adapter stands in
-# test_DP_CLIP.sh.
+# An image of a step takes 9.6 s, and a batch of one 4.1 GiB (two cores of an AMD EPYC with AVX-512): 20 epochs of
+# VisA's 2162 images are five days there, so take a GPU, on which nothing was measured. What to expect of the adapter
+# stands in test_DP_CLIP.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
 

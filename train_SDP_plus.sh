@@ -57,6 +57,6 @@ for i in "${!found[@]}"; do
   else
     echo "training on $on without a validation: there is no folder $folder" >&2
   fi
-  launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "${folders[i]}" ${validation[@]+"${validation[@]}"} \
-    --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
+  launch train_sdp_plus.py --train_dataset "$on" --train_dataset_dir "${folders[i]}" \
+    ${validation[@]+"${validation[@]}"} --save_path "$SAVE_PATH/on_$on" "${options[@]}" "$@"
 done

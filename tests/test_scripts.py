@@ -118,3 +118,9 @@ def test_the_demo_replaces_results_of_an_earlier_run_and_deletes_nothing_else(tm
     written = {call[call.index("--save_path") + 1]: "--overwrite" in call for call in called if "--save_path" in call}
     assert written == {str(out / name): name in tests for name in (*tests, *trainings)}
     assert {name for name in (*tests, *trainings) if (out / name / "results.json").exists()} == {*tests}
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("*.sh")), ids=lambda path: path.name)
+def test_no_line_is_wider_than_those_of_the_code(path):
+    wide = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120]
+    assert wide == []
