@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from datasets.images import is_result
 from datasets.intensity import find_range
@@ -86,9 +84,7 @@ def predict(options: PredictionOptions) -> int:
             save_memory(folder / FILE, predictor.memory, predictor.origin)
         with writer:
             if options.watch:
-                with _until_interrupted():
-                    logger.info("watching %s, until Ctrl-C", ", ".join(options.inputs))
-                    _answer(predictor, Folders(map(Path, options.inputs), writer.done), writer)
+                _watch(predictor, writer)
             elif is_streamed:
                 _answer(predictor, Lines(sys.stdin), writer)
             else:
@@ -114,16 +110,13 @@ def _answer(predictor: Predictor, source: Source, writer: LineWriter | Predictio
                 writer.write(arrival, found)
 
 
-@contextlib.contextmanager
-def _until_interrupted() -> Iterator[None]:
-    """A block that Ctrl-C, or a service's SIGTERM, ends, and no more than that."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _watch(predictor: Predictor, writer: LineWriter | PredictionWriter) -> None:
+    """Predict what comes into the folders, until Ctrl-C or a service's SIGTERM, after which the run goes on."""
+    folders = predictor.options.inputs
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        logger.info("watching %s, until Ctrl-C", ", ".join(folders))
+        _answer(predictor, Folders(map(Path, folders), writer.done), writer)
     except KeyboardInterrupt:
         logger.info("the watch has ended")
     finally:
