@@ -155,8 +155,7 @@ class Detector:
         if memory and self.options.tile is not None:
             raise UserError(NO_TILES)
         pictures, place, predictor = _listed(normal_images), "normal_images", copy(self.predictor)
-        dataset = predictor.dataset(pictures)
-        predictor.compare_with(make_memory(predictor.of_text, dataset, predictor.options, place) if memory else None)
+        predictor.compare_with(make_memory(predictor, pictures, place) if memory else None)
         found = self._predict(pictures, predictor)
         self.calibration = calibrate(found, pictures, rate, predictor.origin, place)
         self.predictor = predictor  # only now, as what went before stays where that fails

@@ -1,18 +1,19 @@
 """The memory of normal photographs: made from them, kept in a file beside their calibration, and read again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from datasets.images import ImageSource
 from datasets.loader import in_batches, make_loader
-from datasets.photographs import Photograph, PhotographDataset
+from datasets.photographs import Photograph
 from datasets.transforms import normalised
 from engine.calibration import LEAST, difference
-from engine.prediction_options import DetectorOptions
+from engine.predicting import Predictor
 from models.checkpoints import read_checkpoint, save_checkpoint
-from models.memory import NormalMemory, Remembered, TokenDetector, digest_of_image, remember
+from models.memory import NormalMemory, Remembered, digest_of_image, remember
 from utils.distributed import shared_out
 from utils.errors import UserError
 from utils.names import counted
@@ -21,18 +22,13 @@ FILE = "memory.pth"  # beside calibration.json
 
 
 def make_memory(
-    detector: TokenDetector,
-    dataset: PhotographDataset,
-    options: DetectorOptions,
-    place: str,
-    num_workers: int = 0,
-    *,
-    shared: bool = False,
+    predictor: Predictor, pictures: Sequence[ImageSource], place: str, num_workers: int = 0, *, shared: bool = False
 ) -> NormalMemory:
     """Remember the normal photographs that can be read, which messages call `place`; copies count once.
 
     The work is `shared` by several processes, or each one's own.
     """
+    dataset, options = predictor.dataset(pictures), predictor.options
 
     def make(indices: range) -> list[tuple[str, Remembered] | None]:
         found = dict.fromkeys(indices)
@@ -41,7 +37,7 @@ def make_memory(
             images = {index: normalised(one.image) for index, one in batch if isinstance(one, Photograph)}
             if images:  # others are told of when they are calibrated on
                 names = [options.object] * len(images)
-                tokens = remember(detector, torch.stack([*images.values()]), names, of=len(dataset))
+                tokens = remember(predictor.of_text, torch.stack([*images.values()]), names, of=len(dataset))
                 for (index, image), kept in zip(images.items(), tokens, strict=True):
                     found[index] = digest_of_image(image), [tap.cpu() for tap in kept]  # as processes have a GPU each
         return list(found.values())
@@ -50,9 +46,8 @@ def make_memory(
     by_image = dict(filter(None, made))
     if len(by_image) < LEAST:
         raise UserError(f"{place}: {counted(len(by_image), 'image')}, which is too few: give at least {LEAST}")
-    device = detector.smooth_upsampling.device
     taps = [torch.stack(tap) for tap in zip(*by_image.values(), strict=True)]
-    return NormalMemory(taps, list(by_image)).to(device)
+    return NormalMemory(taps, list(by_image)).to(predictor.device)
 
 
 def save_memory(path: Path, memory: NormalMemory, origin: Mapping[str, Any]) -> None:

@@ -143,8 +143,7 @@ def _memory(predictor: Predictor, paths: Sequence[Path]) -> NormalMemory:
     options = predictor.options
     if options.calibration is not None:
         return read_memory(options.calibration.with_name(FILE), predictor.origin, predictor.device)
-    place = f"--normal_dir {options.normal_dir}"
-    return make_memory(predictor.detector, predictor.dataset(paths), options, place, options.num_workers, shared=True)
+    return make_memory(predictor, paths, f"--normal_dir {options.normal_dir}", options.num_workers, shared=True)
 
 
 def _calibration(predictor: Predictor, paths: Sequence[Path]) -> Calibration | None:
