@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from harness import Options, benchmark, difference, medians, print_table
 from torch import Tensor
 
-from engine.exported_model import ExportRecord, write_model
 from engine.exporting import ExportedModel, trace
-from engine.onnx_predictor import OnnxDetector
+from engine.onnx_predictor import ExportRecord, OnnxDetector, write_model
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity
 from models.sdp import SDP

@@ -18,9 +18,8 @@ from datasets.photographs import Photograph, find_photographs
 from datasets.transforms import CLIP_MEAN, CLIP_STD, normalised
 from engine.calibration import TERMS, Calibration
 from engine.detector import Detector
-from engine.exported_model import ExportRecord, write_model
 from engine.installation import check_extras
-from engine.onnx_predictor import IMAGES, IS_ANOMALOUS, MAP, P_VALUE, TEXT_PROB, OnnxDetector
+from engine.onnx_predictor import IMAGES, IS_ANOMALOUS, MAP, P_VALUE, TEXT_PROB, ExportRecord, OnnxDetector, write_model
 from engine.options import PROJECT
 from engine.predicting import Predictor
 from engine.prediction_options import DetectorOptions, ExportOptions, Input
