@@ -14,7 +14,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from datasets.loader import in_batches
-from datasets.photographs import Photograph, find_photographs
+from datasets.photographs import find_photographs
 from datasets.transforms import CLIP_MEAN, CLIP_STD, normalised
 from engine.calibration import TERMS, Calibration
 from engine.detector import Detector
@@ -72,7 +72,9 @@ def export(options: ExportOptions) -> int:
     check_extras("export.py", "onnx", "onnxscript")
     paths = [] if options.verify is None else _paths(options.verify)
     output_file(options.output)  # which may refuse it
-    detector = _detector(options)
+    names = [one.name for one in fields(DetectorOptions) if one.name not in ("method", "model")]
+    given = options.given(name for name in names if hasattr(options, name))  # alone, as a saved one brings its own
+    detector = Detector(options.method, backbone=options.model, saved=options.saved, device="cpu", **given)
     predictor, calibration = detector.predictor, detector.calibration
     reduced = None if predictor.options.precision == "fp32" else predictor.options.precision
     for what, there in (("a memory", predictor.memory), ("tiles", predictor.tiling), (reduced, reduced)):
@@ -80,8 +82,12 @@ def export(options: ExportOptions) -> int:
             raise UserError(f"--saved {options.saved} was made with {what}, which cannot be exported: save it without")
     if sum(one.nbytes for one in predictor.backbone.clip.visual.parameters()) > MOST_BYTES:
         raise UserError(f"--model {predictor.backbone.name} is too large: an ONNX file may have 2 GiB; choose another")
-    dataset = predictor.dataset(paths)
-    images = [_image(dataset[index][1]) for index in range(len(paths))]  # before what takes long
+    images, dataset = [], predictor.dataset(paths)
+    for index in range(len(paths)):  # before what takes long
+        _, photograph = dataset[index]
+        if isinstance(photograph, UserError):
+            raise photograph
+        images.append(photograph.image)
     thresholds = {name: getattr(calibration, name) for name in THRESHOLDS} if calibration else {}
     record = ExportRecord(
         origin=predictor.origin,
@@ -98,13 +104,6 @@ def export(options: ExportOptions) -> int:
     write_model(options.output, program.model_proto.SerializeToString())
     print(shown(f"wrote {options.output}, {options.output.stat().st_size / (1 << 20):.1f} MiB"))
     return verify(predictor, calibration, OnnxDetector.load(options.output, "onnxruntime"), images) if paths else 0
-
-
-def _detector(options: ExportOptions) -> Detector:
-    """The detector that the options name, of those of them alone that were given, as a saved one brings its own."""
-    names = [one.name for one in fields(DetectorOptions) if one.name not in ("method", "model")]
-    given = options.given(name for name in names if hasattr(options, name))
-    return Detector(options.method, backbone=options.model, saved=options.saved, device="cpu", **given)
 
 
 def trace(model: ExportedModel, size: int, opset: int, *, one_by_one: bool = False) -> torch.onnx.ONNXProgram:
@@ -145,13 +144,6 @@ def _paths(inputs: Sequence[str]) -> list[Path]:
         raise UserError("--verify without images takes those of data/demo: draw them with python demo/draw.py")
     paths = find_photographs(inputs or [str(DEMO / "*" / "test" / "**" / "*.png")], ())
     return paths[:: -(-len(paths) // MOST_COMPARED)]
-
-
-def _image(item: Photograph | UserError) -> Tensor:
-    """The image that was read."""
-    if isinstance(item, UserError):
-        raise item
-    return item.image
 
 
 def verify(
