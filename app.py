@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from utils.arguments import parse
 
     options = parse(PageOptions, __doc__, arguments)
-    from engine.app_page import Example, check, serve
+    from engine.app_page import check, serve
     from utils.names import log_to_terminal
 
     check(options)
@@ -31,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with TemporaryDirectory() as place:
         folder, is_demo = Path(place), options.model in (None, "demo") and options.checkpoint is None
-        drawn = draw_examples(folder) if is_demo else ()
-        examples = [Example(pictures, name, normal, 2 / (len(normal) + 1)) for pictures, name, normal in drawn]
-        serve(options, examples, folder)
+        serve(options, list(draw_examples(folder)) if is_demo else [], folder)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from engine.detectors import METHODS
+from engine.installation import check_extras
 from engine.prediction_options import PageOptions
 from models.presets import PRESETS
 from utils.errors import UserError
@@ -21,21 +21,12 @@ if TYPE_CHECKING:
 HOUR = 3600  # seconds
 WELCOME = """# CLIP-AD
 Upload pictures and say what is on them. With pictures of normal ones, at least two, there is a verdict as well."""
-
-
-class Example(NamedTuple):
-    """Pictures to try the page with."""
-
-    pictures: Sequence[Path]
-    object: str
-    normal: Sequence[Path]
-    rate: float  # of false alarms, which so many normal pictures allow
+Example = tuple[Sequence[Path], str, Sequence[Path]]  # pictures to try the page with, what is on them, normal ones
 
 
 def check(options: PageOptions) -> None:
     """See that the page can be served, before anything is loaded."""
-    if find_spec("gradio") is None:
-        raise UserError("the page needs gradio, which is not installed: pip install -r requirements-extras.txt")
+    check_extras("the page", "gradio")
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         socket.create_server((options.host, options.port), family=family).close()
@@ -68,6 +59,7 @@ def build_page(inspector: "Inspector", examples: Sequence[Example]) -> "Blocks":
     """Lay the page out."""
     import gradio as gr
 
+    from engine.calibration import TERMS
     from engine.inspection import COLUMNS, Choice
 
     first = inspector.first
@@ -84,7 +76,8 @@ def build_page(inspector: "Inspector", examples: Sequence[Example]) -> "Blocks":
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
         notes = "\n".join(f"- {note}" for note in found.notes)
-        return f"## {found.verdict}", notes, found.views, 0, show(found.views, 0, opacity), found.gallery, found.rows
+        small = [(view.small(), view.title) for view in found.views]
+        return f"## {found.verdict}", notes, found.views, 0, show(found.views, 0, opacity), small, found.rows
 
     def show(views, index, opacity):
         if not views:
@@ -125,8 +118,11 @@ def build_page(inspector: "Inspector", examples: Sequence[Example]) -> "Blocks":
         gallery.select(choose, [views, opacity], [index, large], show_progress="hidden")
         opacity.release(show, [views, index, opacity], large, show_progress="hidden")
         if examples:
-            rows = [[[*map(str, one.pictures)], one.object, [*map(str, one.normal)], one.rate] for one in examples]
-            names = [one.object for one in examples]
+            rows = [
+                [[*map(str, shown)], name, [*map(str, sound)], TERMS / (len(sound) + 1)]  # the least rate of so many
+                for shown, name, sound in examples
+            ]
+            names = [name for _, name, _ in examples]
             tried = gr.Examples(rows, [pictures, thing, normal, rate], label="examples", example_labels=names)
             tried.load_input_event.then(inspect, asked, answered, **one_at_a_time)
     return page.queue()

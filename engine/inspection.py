@@ -76,7 +76,6 @@ class Findings(NamedTuple):
 
     verdict: str
     views: list[View]  # of those that could be read
-    gallery: list[tuple[np.ndarray, str]]  # the same, small, each with its title
     rows: list[list[Any]]  # of a table, by `COLUMNS`
     notes: list[str]  # warnings and errors
 
@@ -112,8 +111,7 @@ class Inspector:
             scores = (result.score, result.p_value, result.text_prob, result.map_max)
             marked = None if result.regions is None else len(result.regions)
             rows.append([name, _verdict(result), *(score and round(score, 4) for score in scores), marked])
-        gallery = [(view.small(), view.title) for view in views]
-        return Findings(_summary(results, seconds), views, gallery, rows, list(dict.fromkeys(notes)))
+        return Findings(_summary(results, seconds), views, rows, list(dict.fromkeys(notes)))
 
     def _detector(self, choice: Choice) -> tuple[Detector, list[str]]:
         """Make the detector that is chosen, calibrated if there are normal pictures; and list what is warned of."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 import app
 from demo.draw import draw_examples
-from engine import app_page
+from engine import app_page, installation
 from engine.prediction_options import PageOptions
 from tests.browser import chromium
 from tests.forked import free_port
@@ -37,8 +37,8 @@ def test_a_port_in_use_and_a_host_that_is_none_are_one_sentence(host, reason):
 
 
 def test_a_missing_gradio_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(app_page, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="the page needs gradio, which is not installed: pip install -r requirements-e"):
+    monkeypatch.setattr(installation, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="the page needs gradio: pip install -r requirements-extras"):
         app.main([])
 
 
@@ -78,7 +78,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> app_page.Example:
-    return app_page.Example(*next(draw_examples(tmp_path_factory.mktemp("examples"))), 0.2)
+    return next(draw_examples(tmp_path_factory.mktemp("examples")))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def address(drawn, tmp_path_factory) -> Iterator[str]:
 
     options = options_from(PageOptions, {"device": "cpu", "cache_dir": tmp_path_factory.mktemp("cache")})
     page = app_page.build_page(Inspector(options), [drawn])
-    app_page.launch(page, "127.0.0.1", free_port(), drawn.pictures[0].parent)
+    app_page.launch(page, "127.0.0.1", free_port(), drawn[0][0].parent)
     yield page.local_url
     page.close()
 
@@ -105,8 +105,8 @@ def page(browser, address) -> Iterator[Page]:
 
 
 def test_from_an_upload_to_the_verdict(page, drawn):
-    page.upload("#pictures", drawn.pictures)
-    page.upload("#normal", drawn.normal)
+    page.upload("#pictures", drawn[0])
+    page.upload("#normal", drawn[2])
     page.all("#object textarea, #object input")[0].send_keys("washer")
     page.all("#inspect")[0].click()
     page.wait(lambda: "are anomalous" in page.text("#verdict"))
@@ -131,7 +131,7 @@ def test_an_example_is_inspected_by_a_click(page):
         Image.open(io.BytesIO(page.browser.get_screenshot_as_png())).quantize(255).save(path, optimize=True)
 
 
-def test_a_broken_file_is_one_sentence(page, drawn, tmp_path):
+def test_a_broken_file_is_one_sentence(page, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     page.upload("#pictures", [tmp_path / "broken.png"])
     page.all("#inspect")[0].click()
