@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from datasets.images import IMAGE_SUFFIXES, is_result, passed_over
 from engine.earlier_prediction import FileRecord, file_record
@@ -35,16 +35,6 @@ class Arrival(NamedTuple):
     file: FileRecord | None  # what it was when it was found; None where there is none
 
 
-class Source(Protocol):
-    """Where photographs come from."""
-
-    def take(self, most: int, *, wait: bool) -> list[Arrival]:
-        """Give at most so many of those that are there; if none is, wait for one: none after that is the end."""
-
-    def accepts(self, arrival: Arrival, found: Any) -> bool:
-        """Whether what was read of a photograph, or the error, stands; if not, it may be given again."""
-
-
 class Lines:
     """The lines of a stream, each the name of a file, which may be in any encoding."""
 
@@ -52,7 +42,7 @@ class Lines:
         self.descriptor, self.rest, self.lines, self.has_ended = stream.fileno(), b"", deque[bytes](), False
 
     def take(self, most: int, *, wait: bool) -> list[Arrival]:
-        """See `Source`."""
+        """Give at most so many of those that are there; if none is, wait for one: none after that is the end."""
         while len(self.lines) < most and not self.has_ended:
             if not select.select([self.descriptor], [], [], None if wait and not self.lines else 0)[0]:
                 break
@@ -64,7 +54,7 @@ class Lines:
         return [Arrival(path, file_record(path)) for path in paths]
 
     def accepts(self, arrival: Arrival, found: Any) -> bool:
-        """See `Source`."""
+        """Whether what was read of a photograph, or the error, stands; if not, it may be given again."""
         return True
 
 
@@ -95,7 +85,7 @@ class Folders:
         self.listings, self.next_look, self.unlisted = 0, 0.0, set[str]()
 
     def take(self, most: int, *, wait: bool) -> list[Arrival]:
-        """See `Source`; there is always more to wait for."""
+        """See `Lines.take`; there is always more to wait for."""
         while len(self.ready) < most:
             now = time.monotonic()
             if now >= self.next_look:
@@ -107,7 +97,7 @@ class Folders:
         return [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
 
     def accepts(self, arrival: Arrival, found: Any) -> bool:
-        """See `Source`."""
+        """See `Lines.accepts`."""
         path, now = str(arrival.path), file_record(arrival.path)
         sight = self.given.pop(path)
         if now is None:
@@ -175,7 +165,7 @@ def _time_of(folder: str | Path) -> int | None:
 
 
 def read_ahead(
-    source: Source, read: Callable[[Arrival], T], size: int, threads: int, idle: Callable[[], object]
+    source: Lines | Folders, read: Callable[[Arrival], T], size: int, threads: int, idle: Callable[[], object]
 ) -> Iterator[list[tuple[Arrival, T]]]:
     """Give what arrives in batches of at most `size` of what is there, each with what `read` gives of it.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from datasets.images import is_result
 from datasets.intensity import find_range
 from datasets.photographs import Photograph, common_folder, find_photographs
-from engine.arrivals import Arrival, Folders, Lines, Source, read_ahead
+from engine.arrivals import Arrival, Folders, Lines, read_ahead
 from engine.calibration import Calibration, read_calibration
 from engine.earlier_prediction import LINES, Row
 from engine.line_writer import LineWriter
@@ -95,7 +95,7 @@ def predict(options: PredictionOptions) -> int:
             return writer.finish()
 
 
-def _answer(predictor: Predictor, source: Source, writer: LineWriter | PredictionWriter) -> None:
+def _answer(predictor: Predictor, source: Lines | Folders, writer: LineWriter | PredictionWriter) -> None:
     """Predict what arrives, in batches of what is there."""
     size, threads = predictor.options.batch_size, max(1, predictor.options.num_workers)
 
