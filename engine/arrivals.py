@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from datasets.images import IMAGE_SUFFIXES, is_result, passed_over
-from engine.earlier_prediction import FileRecord, file_record
 from utils.errors import UserError
 from utils.files import walk
 
 logger = logging.getLogger(__name__)
 
+FileRecord = dict[str, int]  # what tells that a file is another than it was
 T = TypeVar("T")
 
 POLL = 0.2  # seconds between two looks at a folder; a file that was the same in both is read
@@ -26,6 +26,14 @@ PATIENCE = 3.0  # seconds that a file which cannot be read must have been the sa
 SHARE = 0.1  # of a processor's time that looking takes at most: large folders are looked at less often
 AT_ONCE = 1000  # files that were read, looked at again in one look to see if they were replaced
 LISTED_AGAIN = 10  # looks in which folders are listed after one has changed, as its time may stay the same meanwhile
+
+
+def file_record(path: Path) -> FileRecord | None:
+    """Look at a file's size and time; None where there is none."""
+    with suppress(OSError, ValueError):  # no name that a file can have
+        found = path.stat()
+        return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+    return None
 
 
 class Arrival(NamedTuple):

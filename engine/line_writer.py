@@ -1,22 +1,27 @@
-"""What predictions say on standard output: JSON of each photograph that comes, or words on a single one."""
+"""The lines of a prediction, JSON of each photograph: printed as it comes, read again; and a single one in words."""
 
 import json
 import logging
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
-from engine.arrivals import Arrival
+from pydantic import FiniteFloat, InstanceOf
+from typing_extensions import NotRequired, TypedDict
+
+from engine.arrivals import Arrival, FileRecord
 from engine.calibration import Calibration
-from engine.earlier_prediction import FileRecord, Row
-from engine.predicted import Prediction
+from engine.predicted import Prediction, Row
 from utils.errors import UserError
+from utils.json_files import validate
 from utils.names import counted, shown
 
 logger = logging.getLogger(__name__)
 
+LINES = "scores.jsonl"
 SUMMARY = "%s predicted%s; %d could not be"
 
 
@@ -70,6 +75,32 @@ def print_line(row: Row) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried once more at the end
         raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+class _Row(TypedDict):
+    """What is read again of an image that was predicted."""
+
+    image_path: InstanceOf[str]  # whatever bytes it stands for
+    text_prob: FiniteFloat
+    map_max: FiniteFloat
+    peak_x: NotRequired[int]
+    peak_y: NotRequired[int]
+    score: NotRequired[FiniteFloat]
+    p_value: NotRequired[FiniteFloat]
+    is_anomalous: NotRequired[bool]
+    regions: NotRequired[list[dict[str, int | FiniteFloat]]]
+    error: NotRequired[None]
+    file: NotRequired[FileRecord | None]  # what it was of, see `file_record`
+
+
+def read_rows(path: Path) -> dict[str, Row]:
+    """Read the images that were done: a line cut short, and images that failed, are to be tried again."""
+    rows = {}
+    for line in path.read_bytes().splitlines():
+        with suppress(UserError, ValueError, RecursionError):
+            row = validate(json.loads(line), _Row, LINES)
+            rows[row["image_path"]] = row
+    return rows
 
 
 def in_words(row: Row) -> str:

@@ -1,6 +1,6 @@
 """What a detector says of a photograph, and the connected regions (8 neighbours) of its map above a threshold."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -9,9 +9,9 @@ from scipy import ndimage
 from datasets.photographs import Photograph
 from datasets.transforms import PICTURE_SIDE
 from engine.calibration import Calibration
-from engine.earlier_prediction import Row
 from utils.pictures import ColourScale, fitted, fitted_to, overlay
 
+Row = dict[str, Any]  # what is said of a photograph, by key, as JSON has it
 REGION = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y")  # what is said of one
 
 

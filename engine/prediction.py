@@ -14,10 +14,10 @@ from datasets.intensity import find_range
 from datasets.photographs import Photograph, common_folder, find_photographs
 from engine.arrivals import Arrival, Folders, Lines, read_ahead
 from engine.calibration import Calibration, read_calibration
-from engine.earlier_prediction import LINES, Row
-from engine.line_writer import LineWriter
+from engine.line_writer import LINES, LineWriter
 from engine.normal_memory import FILE, make_memory, read_memory, save_memory
 from engine.onnx_predictor import OnnxPredictor
+from engine.predicted import Row
 from engine.predicting import Predictor, calibrate
 from engine.prediction_options import DEFAULT_FOLDER, PredictionOptions
 from engine.prediction_writer import PredictionWriter

@@ -12,8 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from engine.calibration import Calibration
-from engine.earlier_prediction import Row
-from engine.predicted import Prediction
+from engine.predicted import Prediction, Row
 from page.page import HtmlReport
 from page.thumbnails import Thumbnail
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore

@@ -12,22 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import with_config
+from typing_extensions import NotRequired, TypedDict
+
 from datasets.photographs import output_name
-from engine.arrivals import Arrival
-from engine.calibration import Calibration
+from engine.arrivals import Arrival, FileRecord, file_record
+from engine.calibration import Calibration, difference
 from engine.detectors import METHODS
-from engine.earlier_prediction import LINES, SCALE, SETTINGS, FileRecord, Row, file_record, read_rows, read_settings
-from engine.line_writer import in_words, log_summary, print_line
-from engine.predicted import Prediction, full_size_mask
+from engine.line_writer import LINES, in_words, log_summary, print_line, read_rows
+from engine.predicted import Prediction, Row, full_size_mask
 from engine.prediction_options import PredictionOptions
 from engine.prediction_page import PredictionPage
 from utils.background import Background
 from utils.errors import UserError
 from utils.files import fits, output_file, write_csv, write_json, write_text
+from utils.json_files import read_json
 from utils.pictures import ColourScale, class_scale, save_map, save_png
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = "predict.json"
+SCALE = "colour_scale"  # of the overlays, beside the settings
+FREE = ("environment", "git_commit")  # settings that may differ where a prediction is resumed
 SAMPLE = 32  # images that the colour scale is taken from where there is no calibration
 AGAIN = "%d images are predicted again: their files are others than they were, or not all that is wanted is there"
 
@@ -167,10 +173,10 @@ class PredictionWriter(AbstractContextManager):
 
     def _results(self, path: str) -> dict[str, Path]:
         """Where what is written of a photograph goes, by folder."""
-        wanted = {"maps": self.options.save_maps, "masks": self.options.save_masks}
-        wanted |= {"overlays": not self.options.no_overlays}
-        suffixes, name = {"maps": ".npy", "masks": ".png", "overlays": ".png"}, output_name(path, self.base)
-        return {kind: self.folder / kind / f"{name}{suffixes[kind]}" for kind in wanted if wanted[kind]}
+        options, name = self.options, output_name(path, self.base)
+        wanted = {"maps": options.save_maps, "masks": options.save_masks, "overlays": not options.no_overlays}
+        suffix = {"maps": ".npy", "masks": ".png", "overlays": ".png"}
+        return {kind: self.folder / kind / f"{name}{suffix[kind]}" for kind in wanted if wanted[kind]}
 
     def _is_done(self, path: str) -> bool:
         """Whether what an earlier run left of a photograph is of the file that it is now, and all that is wanted."""
@@ -206,9 +212,12 @@ class PredictionWriter(AbstractContextManager):
     def _write_overlays(self) -> None:
         """Write the overlays that wait, on a colour scale from all of them."""
         self.scale = scale = class_scale([waiting.anomaly_map for waiting in self.waiting.values()])
-        for path, found in self.waiting.items():
-            overlay = partial(_write_overlay, self._results(path)["overlays"], found, scale)
-            self.background.do(overlay, lambda _: None)
+
+        def write(path: str, found: Prediction) -> None:
+            save_png(self._results(path)["overlays"], found.overlay(scale))
+
+        for one in self.waiting.items():
+            self.background.do(partial(write, *one), lambda _: None)
         # Only then: a run that ends before is to make these overlays again.
         self.background.do(lambda: None, lambda _: self._write_settings())
         self.waiting.clear()
@@ -218,5 +227,25 @@ class PredictionWriter(AbstractContextManager):
         write_json(self.folder / SETTINGS, {**self.settings, **scale})
 
 
-def _write_overlay(path: Path, prediction: Prediction, scale: ColourScale) -> None:
-    save_png(path, prediction.overlay(scale))
+@with_config({"extra": "allow"})
+class Settings(TypedDict):
+    """What is read again of the settings, beside those that are compared."""
+
+    colour_scale: NotRequired[ColourScale]
+    calibration: NotRequired[Calibration | None]
+
+
+def read_settings(path: Path, settings: Row, calibration: Calibration | None) -> Settings:
+    """Read the settings of an earlier run, which must be those of this one, and the calibration of the same images."""
+    try:
+        before = read_json(path, Settings)
+    except UserError as error:
+        raise UserError(f"{error}; nothing can go on here: delete the folder, or choose another") from error
+    found = difference(before, {key: value for key, value in settings.items() if key not in FREE})
+    earlier = before.get("calibration")
+    same = earlier.agrees_with(calibration) if earlier and calibration else earlier is calibration
+    if not found and not same:
+        found = "another calibration than this run"
+    if found:
+        raise UserError(f"{path} has {found}: give the same, or choose another --save_path")
+    return before

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from engine import arrivals
-from engine.arrivals import Arrival, Folders, Lines, read_ahead
-from engine.earlier_prediction import file_record
+from engine.arrivals import Arrival, Folders, Lines, file_record, read_ahead
 from utils.errors import UserError
 from utils.files import LOCK
 
