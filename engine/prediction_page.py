@@ -1,7 +1,6 @@
 """The page of a prediction, and the small pictures for it, which are kept so that a later run can go on."""
 
 import hashlib
-import io
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -52,10 +51,8 @@ class PredictionPage:
         content = {"image": np.frombuffer(thumbnail.image, np.uint8), "scores": thumbnail.scores.astype(np.float16)}
         if thumbnail.outline is not None:
             content["outline"] = np.array(thumbnail.outline)
-        buffer = io.BytesIO()
-        np.savez(buffer, **content)
         with atomic_open(self.path(photograph), "wb") as file:
-            file.write(buffer.getvalue())
+            np.savez(file, **content)
 
     def _kept(self, photograph: str) -> Thumbnail | None:
         """Read a photograph's small picture; None where it is gone or damaged."""
