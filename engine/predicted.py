@@ -34,7 +34,9 @@ class Prediction(NamedTuple):
             row |= {"score": score, "p_value": p_value, "is_anomalous": score > 0}
         if pixel_threshold is not None:
             row["regions"] = anomalous_regions(self.anomaly_map, pixel_threshold, self.photograph.size)
-        return row | dict(zip(("peak_x", "peak_y"), peak_of(self.anomaly_map, self.photograph.size), strict=True))
+        (height, width), size = self.anomaly_map.shape, self.photograph.size
+        down, across = divmod(int(self.anomaly_map.argmax()), width)
+        return row | {"peak_x": int((across + 0.5) * size[0] / width), "peak_y": int((down + 0.5) * size[1] / height)}
 
     @property
     def shown_map(self) -> np.ndarray:
@@ -67,12 +69,6 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
         peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
         regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
     return sorted(regions, key=lambda region: -region["peak"])
-
-
-def peak_of(anomaly_map: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """Find where a map [H, W] is highest, as x and y in a photograph of `size` (width, height)."""
-    row, column = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
-    return int((column + 0.5) * size[0] / anomaly_map.shape[1]), int((row + 0.5) * size[1] / anomaly_map.shape[0])
 
 
 def full_size_mask(anomaly_map: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
