@@ -73,7 +73,6 @@ class RuntimeOptions(Options):
     onnx: Path | None = option("model that export.py wrote, which brings its method, object and weights")
 
     def mistake(self) -> str | None:
-        """Say which of the two is missing."""
         if (self.runtime == "pytorch") != (self.onnx is None):
             return "--runtime onnxruntime or openvino runs the model that --onnx names: give both, or neither"
         return super().mistake()
@@ -98,7 +97,6 @@ class ConstructionOptions(MethodOptions, ClipOptions, PromptOptions, *OF_METHODS
     fidelity: FidelityName | None = option(FIDELITY.format(f"the checkpoint's; without one, {CLIP_AD_FIDELITY}"))
 
     def mistake(self) -> str | None:
-        """Say which option is another method's."""
         others = (kind for kind in OF_METHODS if kind is not METHOD_OPTIONS.get(self.method))
         if idle := self.first_given(one.name for kind in others for one in fields(kind)):
             return f"--{idle} is not an option of --method {self.method}"
@@ -109,7 +107,6 @@ class DetectorOptions(ConstructionOptions, ThresholdOptions, BackboneOptions, Im
     """What a detector for photographs is made with."""
 
     def mistake(self) -> str | None:
-        """Say which options contradict each other, or would do nothing."""
         given = [name for name in THRESHOLDS if getattr(self, name, None) is not None]
         if len(given) > 1:
             return f"give --{given[0]} or --{given[1]}, not both: each brings the threshold"
@@ -133,7 +130,6 @@ class PredictionOptions(
         return self.watch or self.inputs == ("-",)
 
     def mistake(self) -> str | None:
-        """Say which options contradict each other, or would do nothing."""
         if self.onnx is not None and (wrong := self._not_with_onnx()):
             return f"{wrong}: leave it out with --onnx"
         if self.normal_memory and self.normal_dir is None and self.calibration is None:
