@@ -1,6 +1,7 @@
 """Prediction by tiles, against cutting, predicting and averaging pixel by pixel; and all methods by way of it."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from datasets.photographs import Photograph
 from datasets.transforms import image_transform, normalised
+from engine.predicting import Predictor
 from engine.tiling import Picture, predict_tiled
 from models.tiles import Tiling, cut, windows
 from utils.evaluation_types import Prediction
@@ -124,3 +127,18 @@ def test_a_detector_without_probabilities_may_be_tiled():
     ((_, found),) = predict_tiled(predict, [(0, picture(40, 50))], Tiling(side=SIZE), 3)
     assert found.text_prob is None
     assert found.maps.shape == (1, 40, 50)
+
+
+def test_photographs_that_wait_keep_no_memory_of_their_pixels():
+    memory = torch.zeros(100_000, dtype=torch.uint8)  # as what comes from a worker lies in one
+    image = memory[: 3 * SIZE * SIZE].reshape(3, SIZE, SIZE)
+    item = Photograph(image, memory[:12].reshape(2, 2, 3), (8, 8), memory[: 8 * 8 * 3].reshape(8, 8, 3))
+    detector = SimpleNamespace(predict=lambda images, names: Prediction(images[:, 0], images.mean((1, 2, 3))))
+    options, device = SimpleNamespace(object="nut", batch_size=2), torch.device("cpu")
+    self = SimpleNamespace(detector=detector, options=options, device=device, tiling=Tiling(side=4))
+    ((_, found),) = Predictor.predict_items(self, [(0, item)])
+    kept = found.photograph
+    assert kept.pixels is None
+    assert torch.equal(kept.image, image)
+    for tensor in (kept.image, kept.picture):
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
