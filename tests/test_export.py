@@ -1,6 +1,5 @@
 """`export.py` as a user runs it, on the demonstration model, and what `predict.py` finds with what it wrote."""
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from models.presets import PRESETS
 from models.sdp import adapters_for
 from tests import small_data
 from tests.compare import relative_error
+from tests.test_predict import table
 from utils.errors import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -101,11 +101,6 @@ def exported(washers, options, predicted, cache, tmp_path_factory) -> dict[str, 
     form = ["--input", "normalised", "--opset", "18"]
     assert export.main([*options["dp_clip"], "--output", str(files["dp_clip"]), *form, *verified]) == 0
     return files
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "scores.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def assert_agree(folder: Path, reference: Path) -> None:
@@ -219,25 +214,6 @@ def test_a_damaged_model_is_refused(washers, exported, tmp_path, damage: Callabl
         path.write_bytes(damage(exported["sdp"].read_bytes()))
     with pytest.raises(UserError, match=f"--onnx {path}.*{said}"):
         run(washers, "--runtime", "onnxruntime", "--onnx", path, "--save_path", tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--model", "demo"], "--model is what the exported model brings: leave it out with --onnx"),
-        (["--object", "nut"], "--object is what the exported model brings"),
-        (["--smoothing", "2"], "--smoothing is what the exported model brings"),
-        (["--device", "cuda"], "--device cuda is not where exported models are run"),
-        (["--precision", "bf16"], "--precision bf16 is not one of onnxruntime's here"),
-        (["--compile"], "--compile is for PyTorch alone"),
-        (["--normal_memory", "--normal_dir", "good"], "--normal_memory is for PyTorch alone"),
-        (["--runtime", "pytorch"], "runs the model that --onnx names: give both, or neither"),
-    ],
-)
-def test_options_that_do_not_go_with_an_exported_model(capsys, words, said):
-    with pytest.raises(SystemExit):
-        predict.main([".", "--runtime", "onnxruntime", "--onnx", "nut.onnx", *words])
-    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Predictions that compare with normal images, as a user runs them, on a tiny CLIP."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ import predict
 from engine.detector import Detector
 from tests import small_data
 from tests.forked import run_shared
+from tests.test_predict import table
 from utils.errors import UserError
 
 
@@ -31,11 +31,6 @@ def remembered(bolts, normal, model, tmp_path_factory) -> Path:
 def run(model: list[str], out: Path, *arguments: object) -> int:
     more = ["--num_workers", "0", "--cache_dir", str(out.parent / "cache"), *model]
     return predict.main([*map(str, arguments), "--save_path", str(out), *more])
-
-
-def table(out: Path) -> list[dict]:
-    with (out / "scores.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def content(path: Path) -> dict:
@@ -136,16 +131,3 @@ def test_several_processes_remember_alike(remembered, bolts, normal, model, tmp_
     for mine, other in zip(table(tmp_path / "shared"), table(remembered), strict=True):
         assert float(mine["map_max"]) == pytest.approx(float(other["map_max"]), rel=1e-5)
         assert mine["p_value"] == other["p_value"]
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ((), "--normal_memory needs normal images: --normal_dir, or a --calibration that was made with it"),
-        (("--normal_dir", "a", "--tile", "96"), "--normal_memory compares patches of whole images: leave out --tile"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(more, said, capsys):
-    with pytest.raises(SystemExit):
-        predict.main(["a.png", "--normal_memory", *more])
-    assert said in capsys.readouterr().err
