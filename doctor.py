@@ -27,23 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if exit_code(problems):
         print("nothing but Python and its packages was checked: see to them first\n")
     else:
-        problems += _examine(arguments)
+        try:
+            from engine.options import ExaminationOptions
+            from utils.arguments import parse
+
+            options = parse(ExaminationOptions, __doc__, arguments)
+            from engine.doctor import examine  # only now, as PyTorch takes seconds to import
+        except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
+            what = f"the packages are installed but cannot be imported ({error})"
+            problems.append(Problem(ERROR, what, f"make a new environment and {INSTALL}"))
+        else:
+            problems += examine(options)
     print(summary(problems))
     return exit_code(problems)
-
-
-def _examine(arguments: Sequence[str] | None) -> list[Problem]:
-    """Check everything but the packages, without which this could not be imported."""
-    try:
-        from engine.options import ExaminationOptions
-        from utils.arguments import parse
-
-        options = parse(ExaminationOptions, __doc__, arguments)
-        from engine.doctor import examine  # only now, as PyTorch takes seconds to import
-    except Exception as error:  # packages that are broken, or do not fit together, raise almost anything
-        what = f"the packages are installed but cannot be imported ({error})"
-        return [Problem(ERROR, what, f"make a new environment and {INSTALL}")]
-    return examine(options)
 
 
 if __name__ == "__main__":
