@@ -21,11 +21,9 @@ import predict
 import test_sdp
 import test_sdp_plus
 import train_dp_clip
-import train_sdp_plus
 from engine import arrivals
 from engine.prediction_writer import PredictionWriter
 from tests import small_data, tiny_adapter, tiny_clip
-from tests.compare import ROUNDING, relative_error
 from tests.forked import fork, wait_for
 from tests.scripts import record, run_calls
 from utils.errors import UserError
@@ -182,13 +180,6 @@ def test_results_of_earlier_runs_are_not_predicted(bolts, model, tmp_path):
     assert len(table(photographs / "a")) == 5
 
 
-def test_a_calibration_of_another_method_is_refused(bolts, normal, model, tmp_path):
-    run(model, tmp_path / "a", bolts, "--normal_dir", normal)
-    with pytest.raises(UserError, match=r"was made with smoothing 8\.0, and this run has 4\.0"):
-        calibration = ("--calibration", tmp_path / "a" / "calibration.json")
-        run(model, tmp_path / "b", bolts, *calibration, "--smoothing", "4")
-
-
 def test_a_calibration_with_an_image_adapter_of_another_form_is_refused(bolts, normal, model, backbone, tmp_path):
     """The authors' files do not say what their adapters end in."""
     authors = tmp_path / "image_adapter.pth"
@@ -322,26 +313,6 @@ def test_what_is_wanted_now_is_written_of_what_was_done_as_well(photographs, mod
     assert [path.read_bytes() for path in files] == [
         path.read_bytes() for path in sorted((tmp_path / "whole" / folder).iterdir())
     ]
-
-
-def test_of_the_batch_results_depend_on_the_rounding_alone(bolts, model, tmp_path):
-    for size in (1, 4):
-        run(model, tmp_path / str(size), bolts, "--batch_size", size)
-    one, four = (lines(tmp_path / str(size)) for size in (1, 4))
-    assert one.keys() == four.keys()
-    for key in ("map_max", "text_prob"):
-        alone, together = ([row[key] for row in rows.values()] for rows in (one, {path: four[path] for path in one}))
-        assert relative_error(together, alone) < ROUNDING
-
-
-def test_one_image_with_trained_adapters(bolts, model, tmp_path):
-    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0"]
-    train_sdp_plus.main([*data, *model, "--epochs", "1", "--save_path", str(tmp_path / "trained")])
-    image = bolts / "bolt" / "test" / "square" / "000.png"
-    plus = ("--method", "sdp_plus", "--checkpoint", tmp_path / "trained" / "epoch_1.pth")
-    assert run(model, tmp_path / "plus", image, *plus) == 0
-    assert run(model, tmp_path / "sdp", image) == 0
-    assert lines(tmp_path / "plus")[str(image)]["map_max"] > lines(tmp_path / "sdp")[str(image)]["map_max"]
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
