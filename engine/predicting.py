@@ -180,16 +180,11 @@ class Predictor:
             if predicted is not None:
                 scores = predicted.maps[0].numpy(), predicted.text_prob.item()
                 finite = all(np.isfinite(values).all() for values in scores)
-                found = Prediction(_without_pixels(item), *scores) if finite else UserError(NOT_FINITE)
+                # A photograph may wait for its overlay, and a worker's tensors are views of one memory with its pixels.
+                if item.pixels is not None:
+                    item = replace(item, image=item.image.clone(), picture=item.picture.clone(), pixels=None)
+                found = Prediction(item, *scores) if finite else UserError(NOT_FINITE)
             yield index, found
-
-
-def _without_pixels(item: Photograph) -> Photograph:
-    """Let go of a picture in full, as photographs may wait for their overlay."""
-    if item.pixels is None:
-        return item
-    # What comes from a worker is views of one memory, the pixels among them.
-    return replace(item, image=item.image.clone(), picture=item.picture.clone(), pixels=None)
 
 
 def calibrate(
