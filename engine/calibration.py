@@ -44,16 +44,12 @@ class Calibration:
         return max(self.rate, TERMS / (len(self.map_max) + 1))
 
     @property
-    def needed_images(self) -> int:
-        """The least number of normal images for the rate asked for."""
-        return int(np.ceil(TERMS / self.rate - 1 - 1e-9))
-
-    @property
     def shortcoming(self) -> str | None:
         """A sentence where so few images do not allow the rate asked for."""
         if self.promised_rate <= self.rate:
             return None
-        needed = f"a false-alarm rate of {self.rate:g} needs {self.needed_images} normal images or more"
+        least = int(np.ceil(TERMS / self.rate - 1 - 1e-9))
+        needed = f"a false-alarm rate of {self.rate:g} needs {least} normal images or more"
         return f"{needed}; with {len(self.map_max)} no less than {100 * self.promised_rate:.1f} % can be promised"
 
     @property
