@@ -1,4 +1,4 @@
-"""Seeded random weights of a real architecture, as a state dict on disk: for tests of loading and for benchmarks.
+"""Seeded random weights of a real architecture or of adapters, in files: for tests of loading and for benchmarks.
 
 python -m tests.random_weights ViT-B-16-plus-240 pretrained_models/random.safetensors
 """
@@ -10,8 +10,12 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
+from models.adapter_checkpoint import DP_CLIP, KEYS, SDP_PLUS
 from models.backbone import Backbone, load_backbone
-from models.fidelity import Fidelity
+from models.checkpoints import save_checkpoint
+from models.dp_clip import AdapterSettings, image_adapter_for
+from models.fidelity import Fidelity, FidelityName
+from models.sdp import adapters_for
 
 
 def random_clip(model: str, image_size: int | None = None, seed: int = 0) -> open_clip.CLIP:
@@ -40,6 +44,21 @@ def random_backbone(model: str, folder: Path, image_size: int | None = None) -> 
         fidelity=Fidelity.named("corrected"),
         device=torch.device("cpu"),
     )
+
+
+def save_random_adapters(method: str, backbone: Backbone, path: Path, fidelity: FidelityName = "corrected") -> Path:
+    """Write a checkpoint of a method's adapters for a backbone, as they begin but for a response normalisation."""
+    settings = AdapterSettings(features_list=backbone.features_list, image_adapt_layers=(0,))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if method == "sdp_plus":
+            key, adapters = KEYS[SDP_PLUS], adapters_for(backbone)
+        else:
+            key, adapters = KEYS[DP_CLIP], image_adapter_for(backbone, settings)
+            torch.nn.init.normal_(adapters.layer_adapters[0].grn.weight)  # or what is normalised would not matter
+    record = {"epoch": 1, "backbone": backbone.record, "fidelity": fidelity, "settings": settings.record}
+    save_checkpoint(path, {key: adapters.state_dict(), **record})
+    return path
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import export
 import predict
@@ -17,13 +16,10 @@ from engine.detector import Detector
 from engine.exporting import TOLERANCE, verify
 from engine.onnx_predictor import MAP, TEXT_PROB, OnnxDetector
 from models import linear
-from models.adapter_checkpoint import DP_CLIP, KEYS, SDP_PLUS
-from models.checkpoints import save_checkpoint
-from models.dp_clip import AdapterSettings, image_adapter_for
 from models.presets import PRESETS
-from models.sdp import adapters_for
 from tests import small_data
 from tests.compare import relative_error
+from tests.random_weights import save_random_adapters
 from tests.test_predict import table
 from utils.errors import UserError
 
@@ -46,22 +42,11 @@ def washers(tmp_path_factory) -> Path:
 def options(cache, tmp_path_factory) -> dict[str, list[str]]:
     """Method -> what names its detector: SDP+ and DP-CLIP, in released fidelity, have random adapters."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    common = {"object": "washer", "backbone": "demo", "device": "cpu", "cache_dir": cache}
-    of = {method: Detector("sdp", features_list=taps, **common).predictor.backbone for method, taps in TAPS.items()}
-    settings = AdapterSettings(features_list=TAPS["dp_clip"], image_adapt_layers=(0,))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        plus, adapter = adapters_for(of["sdp_plus"]), image_adapter_for(of["dp_clip"], settings)
-        torch.nn.init.normal_(adapter.layer_adapters[0].grn.weight)  # or it would not matter what is normalised
     own = ["--object", "washer", "--model", "demo", "--cache_dir", str(cache)]
     words = {"sdp": ["--method", "sdp", "--features_list", *map(str, TAPS["sdp"]), *own]}
-    for method, key, parts, fidelity in (
-        ("sdp_plus", KEYS[SDP_PLUS], plus, "corrected"),
-        ("dp_clip", KEYS[DP_CLIP], adapter, "released"),
-    ):
-        path = folder / f"{method}.pth"
-        record = {"epoch": 1, "backbone": of[method].record, "fidelity": fidelity, "settings": settings.record}
-        save_checkpoint(path, {key: parts.state_dict(), **record})
+    for method, fidelity in (("sdp_plus", "corrected"), ("dp_clip", "released")):
+        detector = Detector("sdp", backbone="demo", features_list=TAPS[method], device="cpu", cache_dir=cache)
+        path = save_random_adapters(method, detector.predictor.backbone, folder / f"{method}.pth", fidelity)
         words[method] = ["--method", method, "--checkpoint", str(path), *own]
     return words
 

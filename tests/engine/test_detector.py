@@ -17,13 +17,10 @@ from safetensors.torch import load_file, save_file
 
 import predict
 from engine.detector import Detector, Result
-from models.adapter_checkpoint import DP_CLIP, KEYS, SDP_PLUS
-from models.checkpoints import save_checkpoint
-from models.dp_clip import AdapterSettings, image_adapter_for
 from models.presets import PRESETS
-from models.sdp import adapters_for
 from tests import small_data
 from tests.datasets.test_images import turned
+from tests.random_weights import save_random_adapters
 from utils.errors import UserError
 
 METHODS = ("sdp", "sdp_plus", "dp_clip")
@@ -40,15 +37,8 @@ def washers(tmp_path_factory) -> Path:
 def checkpoints(cache, tmp_path_factory) -> dict[str, Path | None]:
     """Method -> a checkpoint for the demonstration model, of random adapters."""
     folder, backbone = tmp_path_factory.mktemp("checkpoints"), Detector("sdp", **demo(cache)).predictor.backbone
-    settings = AdapterSettings(features_list=backbone.features_list, image_adapt_layers=(0, 1))
-    record = {"epoch": 1, "fidelity": "corrected", "backbone": backbone.record}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        plus = {KEYS[SDP_PLUS]: adapters_for(backbone).state_dict(), **record}
-        dp_clip = {KEYS[DP_CLIP]: image_adapter_for(backbone, settings).state_dict(), **record}
-    save_checkpoint(folder / "plus.pth", plus)
-    save_checkpoint(folder / "dp_clip.pth", dp_clip | {"settings": settings.record})
-    return {"sdp": None, "sdp_plus": folder / "plus.pth", "dp_clip": folder / "dp_clip.pth"}
+    trained = {method: save_random_adapters(method, backbone, folder / f"{method}.pth") for method in METHODS[1:]}
+    return {"sdp": None, **trained}
 
 
 @pytest.fixture

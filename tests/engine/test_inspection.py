@@ -13,9 +13,7 @@ from engine import inspection
 from engine.detector import Detector
 from engine.inspection import COLUMNS, Findings, Inspector
 from engine.prediction_options import PageOptions
-from models.adapter_checkpoint import KEYS, SDP_PLUS
-from models.checkpoints import save_checkpoint
-from models.sdp import adapters_for
+from tests.random_weights import save_random_adapters
 from utils.arguments import options_from
 from utils.errors import UserError
 
@@ -123,12 +121,11 @@ def test_weights_are_loaded_once_and_detectors_kept(inspector, pictures, monkeyp
 
 def test_adapters_are_taken_with_a_method_that_has_them(inspector, tmp_path):
     backbone = inspector.detector(inspector.first)[0].predictor.backbone
-    adapters = {KEYS[SDP_PLUS]: adapters_for(backbone).state_dict(), "epoch": 1, "backbone": backbone.record}
-    save_checkpoint(tmp_path / "plus.pth", adapters | {"fidelity": "corrected"})
-    chosen = replace(inspector.first, checkpoint=str(tmp_path / "plus.pth"))
+    path = save_random_adapters("sdp_plus", backbone, tmp_path / "plus.pth")
+    chosen = replace(inspector.first, checkpoint=str(path))
     with pytest.raises(UserError, match="--method sdp takes no --checkpoint"):
         inspector.detector(chosen)
-    assert inspector.detector(replace(chosen, method="sdp_plus"))[0].predictor.checkpoint.path == tmp_path / "plus.pth"
+    assert inspector.detector(replace(chosen, method="sdp_plus"))[0].predictor.checkpoint.path == path
     assert inspector.detector(replace(chosen, method="sdp_plus", model=""))[0].predictor.backbone is backbone
 
 
