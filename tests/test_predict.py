@@ -19,7 +19,6 @@ from PIL import Image
 
 import predict
 import test_sdp
-import test_sdp_plus
 import train_dp_clip
 from engine import arrivals
 from engine.prediction_writer import PredictionWriter
@@ -328,13 +327,6 @@ def test_dp_clip_predicts_each_image_as_if_alone(bolts, model, tmp_path, fidelit
     mine, alone = lines(tmp_path / "all")[str(image)], lines(tmp_path / "one")[str(image)]
     assert mine["map_max"] == pytest.approx(alone["map_max"], rel=1e-5)
     assert mine["text_prob"] == pytest.approx(alone["text_prob"], rel=1e-5)
-
-
-@pytest.mark.parametrize("main", [predict.main, test_sdp_plus.main])
-def test_help_says_that_fidelity_is_the_checkpoints(main, capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "describes; default: the checkpoint's" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_shell_script_takes_lists_and_names_with_spaces(bolts, normal, model, tmp_path, monkeypatch):
