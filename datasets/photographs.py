@@ -67,9 +67,9 @@ def output_name(path: str | Path, folder: Path) -> str:
     return (whole.relative_to(folder) if whole.is_relative_to(folder) else Path("_", *whole.parts[1:])).as_posix()
 
 
-def common_folder(paths: Sequence[Path]) -> Path:
-    """The deepest folder that all images lie in, as an absolute path."""
-    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - links stay
+def common_folder(folders: Iterable[str | Path]) -> Path:
+    """The deepest folder that all folders are or lie in, as an absolute path."""
+    return Path(os.path.commonpath(map(os.path.abspath, folders)))  # links stay
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,16 @@ CALIBRATED = "%s %d normal images%s: at most %.1f %% of normal images are called
 
 def predict(options: PredictionOptions) -> int:
     """Predict the photographs that the options name, and write what is found; 1 if one could not be read."""
-    if options.watch and world_size() > 1:
-        raise UserError("--watch runs in one process: start it by python, not torchrun")
+    if options.watch:
+        if world_size() > 1:
+            raise UserError("--watch runs in one process: start it by python, not torchrun")
+        for text in options.inputs:
+            if not Path(text).is_dir():
+                raise UserError(f"--watch looks at folders, and {text} is none")
     is_streamed = options.is_streamed and world_size() == 1  # several processes share out a list that is known
     paths = [] if is_streamed else from_main(lambda: find_photographs(options.inputs, _listed()))
-    base = _base_of(options) if is_streamed else common_folder(paths)
+    folders = options.inputs if options.watch else (path.parent for path in paths)
+    base = Path.cwd() if is_streamed and not options.watch else common_folder(folders)
     folder = options.save_path or (None if is_streamed else DEFAULT_FOLDER)
     with contextlib.nullcontext() if folder is None else locked(folder):
         if folder and is_main() and not options.resume and (folder / LINES).exists():
@@ -126,16 +131,6 @@ def _watch(predictor: Predictor, writer: LineWriter | PredictionWriter) -> None:
 def _listed() -> Iterator[str]:
     """The lines of standard input, as names of files, which may be in any encoding."""
     yield from map(os.fsdecode, sys.stdin.buffer)
-
-
-def _base_of(options: PredictionOptions) -> Path:
-    """The folder that the names of results are relative to, of images that are not known yet."""
-    if not options.watch:
-        return Path.cwd()
-    for text in options.inputs:
-        if not Path(text).is_dir():
-            raise UserError(f"--watch looks at folders, and {text} is none")
-    return Path(os.path.commonpath([os.path.abspath(text) for text in options.inputs]))  # noqa: PTH100 - links stay
 
 
 def _memory(predictor: Predictor, paths: Sequence[Path]) -> NormalMemory:
