@@ -71,7 +71,7 @@ class Training(ABC):
 
     def __post_init__(self) -> None:
         self.log = TrainingLog([], [])
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate, betas=self.betas)
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), self.options.learning_rate, self.betas, fused=True)
         self.upsampling = adapter_upsampling(self.backbone)
 
     @classmethod

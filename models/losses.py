@@ -13,22 +13,22 @@ SMOOTH = 1e-5  # bounds the one-hot target away from 0 and 1, and the logarithm'
 
 
 def focal_loss(anomalous: Tensor, mask: Tensor) -> Tensor:
-    """Focal loss of the probability [B, S, S] that a pixel is anomalous, the mean over all pixels; `mask` is bool.
+    """Focal loss of the probability [..., B, S, S] that a pixel is anomalous, the mean over all; `mask` bool [B, S, S].
 
-    Lin et al. (arXiv:1708.02002), equation 4, without class weights.
+    Lin et al. (arXiv:1708.02002), equation 4, without class weights. The truth's probability is smoothed by s, SMOOTH,
+    to t p + (1 - t)(1 - p) + s with t = 1 - s or s.
     """
-    target = mask.to(anomalous.dtype).clamp(SMOOTH, 1 - SMOOTH)
-    of_truth = target * anomalous + (1 - target) * (1 - anomalous) + SMOOTH
+    of_truth = torch.where(mask, anomalous, 1 - anomalous) * (1 - 2 * SMOOTH) + 2 * SMOOTH
     return -((1 - of_truth) ** FOCUS * of_truth.log()).mean()
 
 
 def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
-    """Dice loss of the probability [B, S, S] of a region and of its mask, bool [B, S, S], the mean over the images.
+    """Dice loss of a region's probability [..., B, S, S] and of its mask, bool [B, S, S], the mean over all images.
 
     Milletari et al. (arXiv:1606.04797), section 3, with sums in place of sums of squares, smoothed by one.
     """
-    p, m = probability.flatten(1), mask.flatten(1).to(probability.dtype)
-    coefficient = (2 * torch.linalg.vecdot(p, m) + 1) / (p.sum(dim=1) + m.sum(dim=1) + 1)
+    p, m = probability.flatten(-2), mask.flatten(-2).to(probability.dtype)
+    coefficient = (2 * torch.linalg.vecdot(p, m) + 1) / (p.sum(dim=-1) + m.sum(dim=-1) + 1)
     return 1 - coefficient.mean()
 
 

@@ -146,8 +146,6 @@ def _report(error: BaseException) -> None:
         _stop(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}", 2)
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # from 3.13 on an OSError
         _stop(f"error: {error}: it leads back to itself; name another file or folder", 2)
-    if isinstance(error, RuntimeError) and "without overflow" in str(error):
-        _stop("error: a step of the training is too large for float32: choose a smaller --learning_rate", 2)
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         _stop("error: a process that reads images died, perhaps for want of memory: try --num_workers 0", 2)
     if type(error).__module__ in ("torch._dynamo.exc", "torch._inductor.exc"):
