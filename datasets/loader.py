@@ -43,8 +43,8 @@ def empty_batch(image_size: int) -> Batch:
 class ItemDataset(Dataset):
     """The images of a set one by one, each read when asked for, by a subclass's `read` (see `AnomalyDataset`).
 
-    What a user can mend (a missing or broken file) is returned instead of the image, not raised: a worker's exception
-    would reach the user wrapped in two tracebacks.
+    What a user can mend (a missing or broken file) is returned instead of the image, with the item's `index`, and not
+    raised: a worker's exception would reach the user wrapped in two tracebacks.
     """
 
     images: ImageSet
@@ -62,6 +62,7 @@ class ItemDataset(Dataset):
         try:
             image, mask, *picture = self.read(self.images.entries[index], number)
         except UserError as error:
+            error.index = index
             return error
         known = mask is not None
         return Batch(image, mask if known else torch.zeros(image.shape[1:], dtype=torch.bool), known, number, *picture)
@@ -112,27 +113,10 @@ class PartialBatch(NamedTuple):
     broken: dict[int, str]
 
 
-@dataclass(frozen=True)
-class Numbered(Dataset):
-    """The items of a dataset behind their indices, which an error in the place of an image does not say."""
-
-    items: Dataset
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> tuple[int, Batch | UserError]:
-        return index, self.items[index]
-
-    def place(self, index: int) -> Path:
-        """Say where an item's image is."""
-        return self.items.place(index)
-
-
-def collate_readable(items: Sequence[tuple[int, Batch | UserError]]) -> PartialBatch:
+def collate_readable(items: Sequence[Batch | UserError]) -> PartialBatch:
     """Stack the images of a batch that could be read."""
-    broken = {index: str(item) for index, item in items if isinstance(item, UserError)}
-    readable = [item for index, item in items if index not in broken]
+    broken = {item.index: str(item) for item in items if isinstance(item, UserError)}
+    readable = [item for item in items if isinstance(item, Batch)]
     return PartialBatch(stack(readable) if readable else None, broken)
 
 

@@ -14,14 +14,7 @@ from datasets.image_set import ImageSet
 from datasets.images import MAX_PIXELS
 from datasets.intensity import find_range
 from datasets.layout_options import PATTERNS, LayoutOptions
-from datasets.loader import (
-    AnomalyDataset,
-    ErrorRaisingLoader,
-    Numbered,
-    collate_readable,
-    in_batches_of_one_class,
-    make_loader,
-)
+from datasets.loader import AnomalyDataset, ErrorRaisingLoader, collate_readable, in_batches_of_one_class, make_loader
 from datasets.meta import Entry, check_protocol, find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_specs
 from engine.options import DataSetsOptions, TestOptions
@@ -178,5 +171,5 @@ def evaluation_loader(
     pin_memory = backbone.device.type == "cuda" and not tiled
     options = {"pin_memory": pin_memory, "seed": reading.seed, "prefetch_factor": 1 if tiled else None}
     if skip_broken:
-        dataset, options["collate_fn"] = Numbered(dataset), collate_readable
+        options["collate_fn"] = collate_readable
     return make_loader(dataset, batches, reading.num_workers, **options)
