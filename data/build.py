@@ -49,11 +49,10 @@ def build_meta(
     layout = LAYOUTS[spec.label]
     expected = f"expected is {layout.expected}"
     given = {name: value for name, value in options.items() if value is not None}
-    reading = dict(given)
-    if not About(options=given).by_patterns:
-        reading.pop("mask_threshold", None)
     if layout.by_masks and spec.mask_threshold != default_threshold(spec):
-        given["mask_threshold"] = reading["mask_threshold"] = spec.mask_threshold
+        given["mask_threshold"] = spec.mask_threshold
+    by_masks = layout.by_masks or About(options=given).by_patterns
+    reading = {name: value for name, value in given.items() if by_masks or name != "mask_threshold"}
     if layout.prepare is not None:
         layout.prepare(root)
     try:
@@ -75,9 +74,12 @@ def build_meta(
         logger.info("%s is there already, and is replaced", out)
     if is_json_lines(out) and checked.count("train"):
         logger.info("JSON lines have no training split: its %d images are left out", checked.count("train"))
+    phrases = {}
+    with suppress(UserError):  # what a user has added to the list that is replaced
+        phrases = read_about(out).phrases
     # What one run sees in the masks by its own threshold, others need not.
     is_kept = decode and spec.mask_threshold == given.get("mask_threshold", default_threshold(spec))
-    about = About(findings if is_kept else None, given, _phrases(out), spec.protocol)
+    about = About(findings if is_kept else None, given, phrases, spec.protocol)
     new = out.with_name(f".new-{out.name}")
     try:
         write_meta(new, checked.meta, about)
@@ -95,13 +97,6 @@ def build_meta(
 def default_threshold(spec: DatasetSpec) -> int:
     """Above which value masks begin in a data set unless a user says otherwise."""
     return REGISTRY.get(spec.name, spec).mask_threshold
-
-
-def _phrases(out: Path) -> Mapping[str, str]:
-    """Take over what a user has added to the list that is replaced."""
-    with suppress(UserError):
-        return read_about(out).phrases
-    return {}
 
 
 def ensure_meta(spec: DatasetSpec, root: str | Path, patterns: Mapping[str, str | int] | None = None) -> Path:
@@ -140,7 +135,7 @@ def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[
 
 def sentences(findings: Iterable[Finding]) -> list[str]:
     """Say what was found, a sentence for each kind, with the first few places."""
-    return [f"{what} {places}" for what, places in grouped(finding[:2] for finding in findings)]
+    return [f"{what} {places}" for what, places in grouped(findings)]
 
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:

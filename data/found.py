@@ -75,10 +75,10 @@ class Note(NamedTuple):
     cls_name: str  # "" where it is not one class's
 
 
-def grouped(notes: Iterable[tuple[K, str]]) -> list[tuple[K, str]]:
+def grouped(notes: Iterable[tuple[K, str, str]]) -> list[tuple[K, str]]:
     """Each kind of problem that is noted, with how many of it there are and the first few places."""
     where = defaultdict(list)
-    for kind, place in notes:
+    for kind, place, _ in notes:
         where[kind].append(place)
     return [(kind, f"({len(places)}): {some_of(places)}") for kind, places in where.items()]
 
@@ -135,6 +135,15 @@ class Found:
             if mask not in used:
                 self.note(Kind.NO_IMAGE, self.path(mask), cls_name)
 
+    def add_listed(self, split: str, entry: Entry) -> None:
+        """Append an entry that a list of the data set has; note it if it is absent, or anomalous without a mask."""
+        if not (self.root / entry.img_path).is_file():
+            self.note(Kind.ABSENT, entry.img_path, entry.cls_name)
+            return
+        if entry.anomaly == 1 and not entry.mask_path:
+            self.note(Kind.NO_MASK, entry.img_path, entry.cls_name)
+        self.append(split, entry)
+
     def note(self, kind: Kind, where: str, cls_name: str = "") -> None:
         """Note what is wrong, of a class or of none."""
         self.notes.append(Note(kind, where, cls_name))
@@ -164,6 +173,11 @@ def subfolder(folder: Path, name: str) -> Path:
     """Find the folder `name` in `folder`, whichever case it is written in; `folder / name` if there is none."""
     same = (path for path in list_folders(folder) if nfc(path.name).lower() == nfc(name).lower())
     return min(same, key=lambda path: path.name != name, default=folder / name)
+
+
+def top_folder(root: Path, name: str) -> Path:
+    """Find where a data set lies whose archive may have been unpacked with its top folder or without."""
+    return root / name if (root / name).is_dir() else root
 
 
 def _is_image(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder
+from data.found import Found, Kind, list_folders, list_images, list_masks, read_csv, subfolder, top_folder
 from data.marked import cut_strips, read_ksdd, read_marked
 from data.patterns import read_patterns
 from datasets.meta import SPLITS, Entry
@@ -25,20 +25,21 @@ def read_mvtec(
     That is in lower case; the folders may be in any. Others than the classes' are passed over. The data set may lie in
     its folder `top`; it is one class if that has a `name`. For `how`, see `_add_class`.
     """
-    found, folder = Found(root), _top(root, top)
-    classes = {name: folder} if name else {path.name: path for path in filter(_is_class, list_folders(folder))}
-    for class_name, folder in classes.items():
+    found = Found(root)
+    for class_name, folder in _classes(top_folder(root, top), name).items():
         _add_class(found, folder, class_name, normal, **how)
     return found
 
 
-def _top(root: Path, name: str) -> Path:
-    """Find where a data set lies whose archive may have been unpacked with its top folder or without."""
-    return root / name if (root / name).is_dir() else root
-
-
 def _is_class(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in (*SPLITS, "test_public"))
+
+
+def _classes(folder: Path, name: str | None) -> dict[str, Path]:
+    """Find the folder of each class, or take all for one class of this `name`."""
+    if name is not None:
+        return {name: folder}
+    return {path.name: path for path in list_folders(folder) if _is_class(path)}
 
 
 def _add_class(
@@ -89,14 +90,12 @@ def read_folder(root: Path, **patterns: str | int) -> Found:
     """
     if patterns:
         return read_patterns(root, **patterns)
-    found = Found(root)
-    name = root.resolve().name
-    classes = {name: root} if _is_class(root) else {path.name: path for path in filter(_is_class, list_folders(root))}
+    found, classes = Found(root), _classes(root, root.name if _is_class(root) else None)
     for class_name, folder in classes.items():
         _add_class(found, folder, class_name, ("good", "ok", "normal"), masks_optional=True)
         found.add("test", list_images(folder / "test"), class_name, "", None)
     if not classes:
-        found.add("test", list_images(root), name, "", None)
+        found.add("test", list_images(root), root.name, "", None)
     return found
 
 
@@ -109,13 +108,8 @@ def read_visa(root: Path, split_csv: str | None = None) -> Found:
         if split not in SPLITS or label not in labels:
             raise UserError(f"{path}, line {line}: '{split}, {label}' is not a split and a label")
         masks.add(mask)
-        if not (root / image).is_file():
-            found.note(Kind.ABSENT, image, name)
-            continue
         mask = mask if (root / mask).is_file() else ""
-        if label == "anomaly" and not mask:
-            found.note(Kind.NO_MASK, image, name)
-        found.append(split, Entry(image, mask, name, "good" if label == "normal" else label, labels[label]))
+        found.add_listed(split, Entry(image, mask, name, "good" if label == "normal" else label, labels[label]))
     for name in found.meta["test"]:
         for file in map(found.path, list_masks(root / name / "Data" / "Masks" / "Anomaly")):
             if file not in masks:
@@ -141,7 +135,7 @@ def read_masked(
     root: Path, name: str, specie: str, images: str = "images", masks: str = "masks", top: str = ""
 ) -> Found:
     """Read a data set of class `name` whose images all show a `specie`, from a folder of images and one of masks."""
-    found, folder = Found(root), _top(root, top)
+    found, folder = Found(root), top_folder(root, top)
     found.add_masked(list_images(subfolder(folder, images)), list_masks(subfolder(folder, masks)), name, specie)
     return found
 
@@ -178,7 +172,7 @@ def read_sorted(root: Path, name: str, kinds: Mapping[str, str], top: str = "", 
     """
     found = Found(root)
     for folder, kind in kinds.items():
-        files = list_images(_top(root, top) / folder)
+        files = list_images(top_folder(root, top) / folder)
         images = [file for file in files if file.suffix.lower() != masks]
         if kind == "good" or masks is None:
             found.add("test", images, name, kind, int(kind != "good"))
@@ -208,12 +202,8 @@ def read_real_iad(root: Path, lists: str = "realiad_jsons") -> Found:
             for item in items:
                 image, kind = found.path(folder / item["image_path"]), item["anomaly_class"]
                 mask = found.path(folder / item["mask_path"]) if item["mask_path"] else ""
-                if not (root / image).is_file():
-                    found.note(Kind.ABSENT, image, name)
-                    continue
-                if kind != "OK" and not mask:
-                    found.note(Kind.NO_MASK, image, name)
-                found.append(split, Entry(image, mask, name, "good" if kind == "OK" else kind, int(kind != "OK")))
+                specie, label = ("good", 0) if kind == "OK" else (kind, 1)
+                found.add_listed(split, Entry(image, mask, name, specie, label))
     return found
 
 
@@ -237,18 +227,13 @@ FOLDER = (
     "ground_truth/DEFECT/* if you have them, directly in it or in a folder for each class; or what --normal, "
     "--anomalous and --mask say"
 )
-VISA = (
-    "CLASS/Data/Images/{Normal,Anomaly}/*.JPG, CLASS/Data/Masks/Anomaly/*.png and split_csv/1cls.csv, "
-    "which come together"
-)
+VISA = "CLASS/Data/Images/{Normal,Anomaly}/*.JPG, CLASS/Data/Masks/Anomaly/*.png and, with them, split_csv/1cls.csv"
 SPLIT_CSV = {"split_csv": "another split file than split_csv/1cls.csv in the data set's folder"}
 BMAD = "test/good/img/*, test/Ungood/img/*, test/Ungood/label/*, and train/good/* if it is there"
 COLON = ("colondb", "cvc300", "kvasir")
 POLYPS = "images/N.png and masks/N.png"
 ISIC_IMAGES, ISIC_MASKS = "ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"
 ISIC = f"{ISIC_IMAGES}/X.jpg and {ISIC_MASKS}/X_Segmentation.png"
-HEADCT = "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"
-
 LOCO = "CLASS/train/good/*.png, CLASS/test/{good,DEFECT}/*.png, CLASS/ground_truth/DEFECT/NNN/*.png"
 AD2 = "CLASS/train/good/*.png, CLASS/test_public/{good,bad}/*.png, CLASS/test_public/ground_truth/bad/*_mask.png"
 PRIVATE = "CLASS/test_private/*.png, CLASS/test_private_mixed/*.png, CLASS/validation/good/*.png"
@@ -297,7 +282,7 @@ LAYOUTS: Mapping[str, Layout] = {  # of each data set, by the label of its proto
     ),
     "cvc_clinicdb": Layout(read_clinicdb, f"Original/N.tif and 'Ground Truth/N.tif', or {POLYPS}"),
     "isic": Layout(partial(read_masked, name="isic", specie="lesion", images=ISIC_IMAGES, masks=ISIC_MASKS), ISIC),
-    "headct": Layout(read_headct, HEADCT),
+    "headct": Layout(read_headct, "head_ct/head_ct/000.png, ... and labels.csv with the columns id, hemorrhage"),
     "brainmri": Layout(
         partial(read_sorted, name="brainmri", kinds=TUMOR, top="brain_tumor_dataset"),
         "brain_tumor_dataset/{yes,no} with the images",

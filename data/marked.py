@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data.found import MASK_ENDING, Found, Kind, list_folders, list_images, subfolder
+from data.found import MASK_ENDING, Found, Kind, list_folders, list_images, subfolder, top_folder
 from datasets.images import load_mask, load_rgb, mask_channels
 from datasets.meta import SPLITS
 from utils.errors import UserError
@@ -23,7 +23,7 @@ def read_marked(root: Path, top: str, name: str | None = None, *, mask_threshold
     which has none for normal images.
     """
     found = Found(root)
-    folder = root / top if (root / top).is_dir() else root
+    folder = top_folder(root, top)
     for class_name, place in {name: folder}.items() if name else ((path.name, path) for path in list_folders(folder)):
         for split in SPLITS:
             images = subfolder(place, split)
