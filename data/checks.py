@@ -58,9 +58,11 @@ def check_data_set(
         path = path or (None if patterns else find_meta(root, spec.meta_name))
         options = {**({"mask_threshold": spec.mask_threshold} if layout.by_masks else {}), **(patterns or {})}
         found = layout.read(root.resolve(), **options) if path is None else _listed(path, root.resolve(), spec)
-        problems = []
-        if classes is not None:
-            found, problems = _only(classes, found, path or root)
+        known = list(found.meta["test"])
+        lacking = [name for name in dict.fromkeys(classes or ()) if name not in known]
+        for groups in found.meta.values() if classes is not None else ():
+            for name in groups.keys() - set(classes):
+                del groups[name]
         checked = check(found, spec.mask_threshold)
         by_patterns = bool(patterns) or (path is not None and read_about(path).by_patterns)
         is_all = layout.takes_all and classes is None
@@ -69,16 +71,15 @@ def check_data_set(
         return EMPTY, [Problem(ERROR, str(error), expected if path is None else REBUILD)]
     except OSError as error:  # a folder that may be listed but not entered, a disk that fails
         return EMPTY, [unreadable(error, root)]
-    meta, missing = checked.meta, bool(problems)
-    found_wrong = grouped(note[:2] for note in checked.notes)
-    problems += [Problem(kind.level, f"{kind.text} {places}", kind.remedy) for kind, places in found_wrong]
-    lack = None if classes is not None else incompleteness(meta, spec.published)
-    if not meta["test"] and not missing:
+    remedy = f"choose --classes from {', '.join(known)}"
+    problems = [Problem(ERROR, f"{path or root} has no class {name} in its test split", remedy) for name in lacking]
+    problems += [Problem(kind.level, f"{kind.text} {where}", kind.remedy) for kind, where in grouped(checked.notes)]
+    if not checked.meta["test"] and not lacking:
         problems.append(Problem(ERROR, f"{path or root} has no test image that can be read", expected))
-    elif lack is not None:
+    elif classes is None and (lack := incompleteness(checked.meta, spec.published)):
         remedy = "get the rest, or do not compare the figures with published ones"
         problems.append(Problem(WARNING, f"{root} has {lack}", remedy))
-    return meta, problems + unlisted
+    return checked.meta, problems + unlisted
 
 
 def _listed(path: Path, root: Path, spec: DatasetSpec) -> Found:
@@ -91,16 +92,6 @@ def _listed(path: Path, root: Path, spec: DatasetSpec) -> Found:
             if entry.anomaly == 1 and not entry.mask_path:
                 found.note(Kind.NO_MASK, entry.img_path, entry.cls_name)
     return found
-
-
-def _only(classes: Collection[str], found: Found, place: Path) -> tuple[Found, list[Problem]]:
-    """Choose the entries of some classes; an error for each of these that the test split lacks."""
-    known = found.meta["test"]
-    remedy = f"choose --classes from {', '.join(known)}"
-    missing = [name for name in dict.fromkeys(classes) if name not in known]
-    problems = [Problem(ERROR, f"{place} has no class {name} in its test split", remedy) for name in missing]
-    chosen = {split: {name: groups[name] for name in groups if name in classes} for split, groups in found.meta.items()}
-    return replace(found, meta=chosen), problems
 
 
 def check_unlisted(root: Path, path: Path | None, meta: Meta, *, by_patterns: bool = False) -> list[Problem]:
@@ -167,22 +158,20 @@ def _check_entry(split: str, entry: Entry, root: Path, mask_threshold: int, deco
     try:
         image, mode = load_rgb_and_mode(root / entry.img_path)
     except UserError as error:
-        kind = Kind.MISSING if _is_missing(error) else Kind.UNREADABLE
-        return _Checked(split, None, [Note(kind, str(error), entry.cls_name)])
+        return _Checked(split, None, [_unread(error, Kind.MISSING, Kind.UNREADABLE, entry)])
     size = f"{image.width} x {image.height}"
     if entry.mask_path:
         try:
             notes += mask_notes(entry, root, mask_threshold)
         except UserError as error:
-            kind = Kind.MISSING_MASK if _is_missing(error) else Kind.UNREADABLE_MASK
-            notes.append(Note(kind, str(error), entry.cls_name))
+            notes.append(_unread(error, Kind.MISSING_MASK, Kind.UNREADABLE_MASK, entry))
             entry = replace(entry, mask_path="")
     digest = hashlib.sha256(image.tobytes() + size.encode()).digest()
     return _Checked(split, entry, notes, digest, size, mode)
 
 
-def _is_missing(error: UserError) -> bool:
-    return isinstance(error.__cause__, FileNotFoundError)
+def _unread(error: UserError, missing: Kind, unreadable: Kind, entry: Entry) -> Note:
+    return Note(missing if isinstance(error.__cause__, FileNotFoundError) else unreadable, str(error), entry.cls_name)
 
 
 def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
