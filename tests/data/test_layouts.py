@@ -1,41 +1,62 @@
-"""The builders of meta.json: every layout but VisA's, made small and real."""
+"""Every layout, made small: what is listed of its folder, in which order, and what is passed over."""
 
 import shutil
 import unicodedata
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from data.checks import check_data_set
-from data.layouts import LAYOUTS
-from datasets.meta import Entry, read_meta
-from datasets.registry import REGISTRY, get_spec
+from datasets.meta import Entry, Meta, read_meta
+from datasets.registry import get_spec
 from tests.builder_data import build, built, mvtec_class, paths, put, put_text
-from utils.errors import UserError
+from tests.data.folders import FOLDERS, TOPS, make
 from utils.runtime import LOCK
 
+OTHER_CASE = """
+        train  01/train/OK/0000.bmp
+        KO  01/test/KO/0011.BMP  01/ground_truth/ko/0011.PNG
+        good  01/test/OK/0001.bmp"""
+CASES = [(label, top, text) for label, text in FOLDERS.items() for top in dict.fromkeys(["", TOPS.get(label, "")])]
+CASES += [(name, "", FOLDERS["liver"]) for name in ("brain", "retina")]
+CASES += [(name, "", FOLDERS["kvasir"]) for name in ("colondb", "cvc300", "cvc_clinicdb")]
+CASES += [("liver", "", FOLDERS["liver"].replace("good/", "GOOD/").replace("Ungood", "UNGOOD"))]
+CASES += [("kvasir", "", FOLDERS["kvasir"].replace("images", "Images")), ("btad", "", OTHER_CASE)]
+WITH_MASKS = sorted(FOLDERS.keys() - {"mvtec_ad2-private", "vad", "brainmri", "br35h", "dagm", "ksdd", "ksdd2"})
 
-def test_every_data_set_has_a_builder_that_can_be_run_and_imported():
-    for spec in REGISTRY.values():
-        assert callable(LAYOUTS[spec.name].read)
-        assert LAYOUTS[spec.name].expected
+
+def flat(meta: Meta) -> dict[str, list[Entry]]:
+    """The entries of each split, class by class."""
+    return {split: [entry for group in groups.values() for entry in group] for split, groups in meta.items()}
 
 
-def test_mvtec(tmp_path, warnings_of):
-    mvtec_class(tmp_path / "bottle")
-    mvtec_class(tmp_path / "cable")
-    put(tmp_path / "extra" / "0.png")
-    put_text(tmp_path / "readme.txt", "hello")
-    put_text(tmp_path / "bottle" / "test" / "good" / ".hidden.png", "not an image")
-    meta = built("mvtec", tmp_path)
-    assert list(meta["train"]) == list(meta["test"]) == ["bottle", "cable"]
-    assert paths(meta["train"]["bottle"]) == [("bottle/train/good/02.png", "", 0), ("bottle/train/good/10.png", "", 0)]
-    assert paths(meta["test"]["bottle"]) == [
-        ("bottle/test/crack/2.png", "bottle/ground_truth/crack/2_mask.png", 1),
-        ("bottle/test/crack/10.png", "bottle/ground_truth/crack/10_mask.png", 1),
-        ("bottle/test/good/0.png", "", 0),
-    ]
-    assert [entry.specie_name for entry in meta["test"]["cable"]] == ["crack", "crack", "good"]
+@pytest.mark.parametrize("label, top, text", CASES, ids=[label + top for label, top, _ in CASES])
+def test_a_layout_is_listed(tmp_path, warnings_of, label, top, text):
+    name, _, protocol = label.partition("-")
+    expected = make(tmp_path, name, text, top)
+    assert flat(built(name, tmp_path, protocol=protocol or None)) == expected
     assert warnings_of() == ""
+
+
+@pytest.mark.parametrize("label", ["mvtec_loco", "mvtec_ad2"])
+def test_layouts_like_mvtecs_are_read_as_ones_own_images(tmp_path, label):
+    expected = make(tmp_path, label, FOLDERS[label])
+    assert flat(built("folder", tmp_path)) == expected
+
+
+@pytest.mark.parametrize("name", WITH_MASKS)
+def test_a_missing_mask_and_one_too_many_are_named_and_shift_nothing(tmp_path, warnings_of, name):
+    expected = make(tmp_path, name, FOLDERS[name])
+    place = next(number for number, entry in enumerate(expected["test"]) if entry.mask_path)
+    image, mask = expected["test"][place].img_path, Path(expected["test"][place].mask_path)
+    (tmp_path / mask).rename(tmp_path / mask.with_name(f"9{mask.name}"))
+    expected["test"][place] = replace(expected["test"][place], mask_path="")
+    assert flat(built(name, tmp_path)) == expected
+    assert warnings_of().splitlines() == [
+        f"anomalous images without a mask (1): {image}",
+        f"masks without an image (1): {mask.with_name(f'9{mask.name}').as_posix()}",
+    ]
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path):
@@ -44,71 +65,11 @@ def test_building_twice_gives_the_same_bytes(tmp_path):
     assert build("mvtec", tmp_path).read_bytes() == first
 
 
-def test_isic(tmp_path, warnings_of):
-    for stem in ("ISIC_2", "ISIC_10"):
-        put(tmp_path / "ISBI2016_ISIC_Part1_Test_Data" / f"{stem}.jpg")
-        put(tmp_path / "ISBI2016_ISIC_Part1_Test_GroundTruth" / f"{stem}_Segmentation.png", 255)
-    entries = built("isic", tmp_path)["test"]["isic"]
-    assert paths(entries) == [
-        (
-            f"ISBI2016_ISIC_Part1_Test_Data/{stem}.jpg",
-            f"ISBI2016_ISIC_Part1_Test_GroundTruth/{stem}_Segmentation.png",
-            1,
-        )
-        for stem in ("ISIC_2", "ISIC_10")
-    ]
-    assert warnings_of() == ""
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "suffix"), [("Original", "Ground Truth", "tif"), ("images", "masks", "png")]
-)
-def test_cvc_clinicdb(tmp_path, warnings_of, images, masks, suffix):
-    for number in (10, 9):
-        put(tmp_path / images / f"{number}.{suffix}")
-        put(tmp_path / masks / f"{number}.{suffix}", 255)
-    assert paths(built("cvc_clinicdb", tmp_path)["test"]["cvc_clinicdb"]) == [
-        (f"{images}/{number}.{suffix}", f"{masks}/{number}.{suffix}", 1) for number in (9, 10)
-    ]
-    assert warnings_of() == ""
-
-
-def test_headct(tmp_path, warnings_of):
-    for number in (0, 1, 100, 7):
-        put(tmp_path / "head_ct" / "head_ct" / f"{number:03}.png")
-    put_text(tmp_path / "labels.csv", "id, hemorrhage\n0,1\n1,1\n3,0\n100,0\n")
-    assert paths(built("headct", tmp_path)["test"]["headct"]) == [
-        ("head_ct/head_ct/000.png", "", 1),
-        ("head_ct/head_ct/001.png", "", 1),
-        ("head_ct/head_ct/100.png", "", 0),
-    ]
-    said = warnings_of()
-    assert "images listed but absent, left out (1): id 3" in said
-    assert "images without a label, left out (1): head_ct/head_ct/007.png" in said
-    assert "mask" not in said
-
-
-@pytest.mark.parametrize("row", ["x,1", "1,2", "1,"])
-def test_headct_refuses_wrong_labels(tmp_path, row):
-    put(tmp_path / "head_ct" / "head_ct" / "001.png")
-    put_text(tmp_path / "labels.csv", f"id, hemorrhage\n{row}\n")
-    with pytest.raises(UserError, match=r"labels\.csv, line 2"):
-        build("headct", tmp_path)
-
-
-@pytest.mark.parametrize("nested", [True, False])
-def test_brainmri_is_read_once_though_it_is_there_twice(tmp_path, warnings_of, nested):
-    for folder in [tmp_path, tmp_path / "brain_tumor_dataset"] if nested else [tmp_path]:
-        put(folder / "yes" / "Y1.JPG")
-        put(folder / "yes" / "Y2.jpeg")
-        put(folder / "no" / "1 no.PNG")
-    prefix = "brain_tumor_dataset/" if nested else ""
-    assert paths(built("brainmri", tmp_path)["test"]["brainmri"]) == [
-        (f"{prefix}no/1 no.PNG", "", 0),
-        (f"{prefix}yes/Y1.JPG", "", 1),
-        (f"{prefix}yes/Y2.jpeg", "", 1),
-    ]
-    assert warnings_of() == ""
+def test_brainmri_is_read_once_though_it_is_there_twice(tmp_path):
+    for name in ("yes/Y1.JPG", "no/1 no.PNG", "brain_tumor_dataset/yes/Y1.JPG", "brain_tumor_dataset/no/1 no.PNG"):
+        put(tmp_path / name)
+    entries = built("brainmri", tmp_path)["test"]["brainmri"]
+    assert [entry.img_path.partition("/")[0] for entry in entries] == ["brain_tumor_dataset"] * 2
 
 
 def test_folder_of_images_of_which_nothing_is_known(tmp_path):
@@ -147,33 +108,6 @@ def test_folder_of_classes_without_masks(tmp_path, warnings_of):
     assert warnings_of() == ""
     build("mvtec", tmp_path)
     assert "anomalous images without a mask (4)" in warnings_of()
-
-
-def test_a_folder_of_masks_for_each_image_as_mvtec_loco_has(tmp_path, warnings_of):
-    put(tmp_path / "box" / "train" / "good" / "0.png")
-    for number in ("000", "001"):
-        put(tmp_path / "box" / "test" / "logical" / f"{number}.png")
-        put(tmp_path / "box" / "ground_truth" / "logical" / number / "000.png", 255)
-    put(tmp_path / "box" / "ground_truth" / "logical" / "000" / "001.png", 255)
-    (tmp_path / "box" / "ground_truth" / "logical" / "empty").mkdir()
-    for layout in ("mvtec", "folder"):
-        assert paths(built(layout, tmp_path)["test"]["box"]) == [
-            (f"box/test/logical/{number}.png", f"box/ground_truth/logical/{number}", 1) for number in ("000", "001")
-        ]
-    assert warnings_of() == ""
-
-
-def test_the_public_test_images_of_mvtec_ad_2(tmp_path, warnings_of):
-    put(tmp_path / "can" / "train" / "good" / "0_regular.png")
-    for folder, name in (("good", "1"), ("bad", "2")):
-        put(tmp_path / "can" / "test_public" / folder / f"{name}_regular.png")
-    put(tmp_path / "can" / "test_public" / "ground_truth" / "bad" / "2_regular_mask.png", 255)
-    for layout in ("mvtec", "folder"):
-        assert paths(built(layout, tmp_path)["test"]["can"]) == [
-            ("can/test_public/bad/2_regular.png", "can/test_public/ground_truth/bad/2_regular_mask.png", 1),
-            ("can/test_public/good/1_regular.png", "", 0),
-        ]
-    assert warnings_of() == ""
 
 
 @pytest.mark.parametrize(
@@ -278,3 +212,12 @@ def test_real_data(real_data, tmp_path, warnings_of, layout, folder, train, test
         "hazelnut_toy": ["images of another size than nearly all of their class (1)"],
     }
     assert [line.split(": ")[0] for line in warnings_of().splitlines()] == known.get(root.name, [])
+
+
+def test_real_kvasir(real_data, tmp_path, warnings_of):
+    root = real_data / "kvasir_seg"
+    meta = read_meta(build("kvasir", root, tmp_path / "meta.json"), root)
+    assert [entry.mask_path for entry in meta["test"]["kvasir"]] == [
+        f"masks/{path.name}" for path in sorted((root / "masks").iterdir())
+    ]
+    assert warnings_of() == ""

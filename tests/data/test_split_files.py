@@ -1,5 +1,6 @@
-"""The builder of VisA's meta.json, which follows a split file."""
+"""Layouts with files that say what belongs to which split or is anomalous: VisA, HeadCT and Real-IAD."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,68 @@ def test_a_wrong_split_file_is_refused_by_line(tmp_path, text, said):
         put_text(tmp_path / "split_csv" / "1cls.csv", text)
     with pytest.raises(UserError, match=said):
         build("visa", tmp_path)
+
+
+def test_headct(tmp_path, warnings_of):
+    for number in (0, 1, 100, 7):
+        put(tmp_path / "head_ct" / "head_ct" / f"{number:03}.png")
+    put_text(tmp_path / "labels.csv", "id, hemorrhage\n0,1\n1,1\n3,0\n100,0\n")
+    assert paths(built("headct", tmp_path)["test"]["headct"]) == [
+        ("head_ct/head_ct/000.png", "", 1),
+        ("head_ct/head_ct/001.png", "", 1),
+        ("head_ct/head_ct/100.png", "", 0),
+    ]
+    said = warnings_of()
+    assert "images listed but absent, left out (1): id 3" in said
+    assert "images without a label, left out (1): head_ct/head_ct/007.png" in said
+    assert "mask" not in said
+
+
+@pytest.mark.parametrize("row", ["x,1", "1,2", "1,"])
+def test_headct_refuses_wrong_labels(tmp_path, row):
+    put(tmp_path / "head_ct" / "head_ct" / "001.png")
+    put_text(tmp_path / "labels.csv", f"id, hemorrhage\n{row}\n")
+    with pytest.raises(UserError, match=r"labels\.csv, line 2"):
+        build("headct", tmp_path)
+
+
+def real_iad(root: Path) -> None:
+    defect = {"image_path": "NG/scratch/S0001/v1.jpg", "mask_path": "NG/scratch/S0001/v1_mask.png"}
+    items = {
+        "train": [{"image_path": "OK/S0001/v1.jpg", "mask_path": None, "anomaly_class": "OK"}],
+        "test": [
+            {"image_path": "OK/S0002/v1.jpg", "mask_path": None, "anomaly_class": "OK"},
+            {**defect, "anomaly_class": "scratch"},
+        ],
+    }
+    for size in (256, 1024):
+        for name in ("OK/S0001/v1.jpg", "OK/S0002/v1.jpg", "OK/S0002/v2.jpg", "NG/scratch/S0001/v1.jpg"):
+            put(root / f"realiad_{size}" / "mint" / name)
+        put(root / f"realiad_{size}" / "mint" / defect["mask_path"], 255)
+    one_view = {**items, "test": items["test"][:1]}
+    for folder, content in (("realiad_jsons", items), ("realiad_jsons_sv", one_view)):
+        put_text(root / folder / "mint.json", json.dumps({"meta": {"prefix": "mint/"}, **content}))
+
+
+def test_real_iad_follows_its_split_files(tmp_path, warnings_of):
+    real_iad(tmp_path)
+    meta = built("real_iad", tmp_path)
+    folder = "realiad_1024/mint"
+    assert paths(meta["train"]["mint"]) == [(f"{folder}/OK/S0001/v1.jpg", "", 0)]
+    assert paths(meta["test"]["mint"]) == [
+        (f"{folder}/OK/S0002/v1.jpg", "", 0),
+        (f"{folder}/NG/scratch/S0001/v1.jpg", f"{folder}/NG/scratch/S0001/v1_mask.png", 1),
+    ]
+    assert [entry.specie_name for entry in meta["test"]["mint"]] == ["good", "scratch"]
+    assert len(built("real_iad", tmp_path, protocol="single-view")["test"]["mint"]) == 1
+    assert warnings_of() == ""
+
+
+def test_real_iad_says_what_its_split_files_name_in_vain(tmp_path, warnings_of):
+    real_iad(tmp_path)
+    (tmp_path / "realiad_1024" / "mint" / "OK" / "S0002" / "v1.jpg").unlink()
+    assert len(built("real_iad", tmp_path)["test"]["mint"]) == 1
+    assert warnings_of() == "images listed but absent, left out (1): realiad_1024/mint/OK/S0002/v1.jpg"
+    put_text(tmp_path / "realiad_jsons" / "mint.json", '{"train": [], "test": [{"image_path": 3}]}')
+    with pytest.raises(UserError, match=r"mint\.json"):
+        build("real_iad", tmp_path)
