@@ -175,7 +175,7 @@ class ErrorRaisingLoader(DataLoader):
                     if seconds < PATIENCE:
                         continue
                 items = self.dataset.dataset
-                place = getattr(items, "place", "image number {}".format)
+                place = getattr(items, "place", "image number {}".format)  # which joined data sets have not
                 stuck = ", ".join(str(place(one - 1)) for one in now if one) or "none"
                 raise UserError(
                     f"the processes that read images have stood still for {PATIENCE:g} seconds, at {stuck}: see to "
