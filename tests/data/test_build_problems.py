@@ -1,6 +1,5 @@
 """What the builders of meta.json leave out, and the problems they name."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -41,28 +40,10 @@ def test_an_unreadable_mask_is_left_out_and_named(bottle, warnings_of):
     assert warnings_of().startswith(f"unreadable masks, left out (1): {broken} is not an image")
 
 
-def test_masks_of_another_size_and_empty_masks_are_named(bottle, warnings_of):
-    put(bottle / "ground_truth" / "crack" / "2_mask.png", 255, shape=(8, 6))
-    put(bottle / "ground_truth" / "crack" / "10_mask.png", 0)
-    assert len(built("mvtec", bottle.parent)["test"]["bottle"]) == 3
-    assert warnings_of().splitlines() == [
-        "masks of another size than their image (1): bottle/ground_truth/crack/2_mask.png (6 x 8, its image 8 x 6)",
-        "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png",
-    ]
-
-
 def test_the_mask_threshold_decides_what_is_empty(bottle, warnings_of):
     put(bottle / "ground_truth" / "crack" / "10_mask.png", 100)
     build_meta(replace(get_spec("mvtec"), mask_threshold=127), bottle.parent)
     assert "empty masks of anomalous images (1): bottle/ground_truth/crack/10_mask.png" in warnings_of()
-
-
-def test_a_file_in_both_splits_is_named(bottle, warnings_of):
-    shutil.copy(bottle / "train" / "good" / "02.png", bottle / "test" / "good" / "7.png")
-    build("mvtec", bottle.parent)
-    assert warnings_of() == (
-        "test images that are training images too (1): bottle/test/good/7.png (= bottle/train/good/02.png)"
-    )
 
 
 def test_paths_that_a_meta_file_may_not_hold_are_left_out_and_named(bottle, tmp_path_factory, warnings_of):

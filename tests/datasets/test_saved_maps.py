@@ -205,13 +205,6 @@ def test_a_map_is_found_by_its_images_path(tmp_path, name):
     assert find_maps(tmp_path, [entry("a/0.png")]) == [tmp_path / name]
 
 
-def test_maps_in_a_linked_folder_are_found(tmp_path):
-    touch(tmp_path / "elsewhere", "0.npy")
-    (tmp_path / "maps").mkdir()
-    (tmp_path / "maps" / "a").symlink_to(tmp_path / "elsewhere")
-    assert find_maps(tmp_path / "maps", [entry("a/0.png")]) == [tmp_path / "maps" / "a" / "0.npy"]
-
-
 def test_maps_are_found_by_either_name_of_their_folder(tmp_path, warnings_of):
     touch(tmp_path / "elsewhere", "0.npy", "1.png.tiff", "2.png")
     (tmp_path / "maps").mkdir()
