@@ -146,10 +146,8 @@ def _mask_channels(path: Path, max_pixels: int) -> tuple[np.ndarray, np.ndarray 
 def mask_files(path: str | Path) -> list[Path]:
     """List the files of a mask: those in it if it is a folder, as MVTec LOCO has one for each image, or itself."""
     path = Path(path)
-    try:
+    with reading("image", path):  # a folder may be one not to be entered, a name too long, a server gone
         files = sorted(path.iterdir()) if path.is_dir() else []
-    except OSError as error:  # a folder that may not be entered, a name that is too long, a server that is gone
-        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
     return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file.name)] or [path]
 
 
@@ -172,13 +170,28 @@ def open_bounded(file: IO[bytes], formats: Sequence[str], max_pixels: int = MAX_
             image = Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    _check_size(image.size, max_pixels)
+    check_size(image.size, max_pixels)
     return image
 
 
-def _check_size(size: Sequence[int], max_pixels: int) -> None:
+def check_size(size: Sequence[int], max_pixels: int) -> None:
+    """Refuse more than `max_pixels`, before they are read, by a `ValueError`."""
     if prod(size) > max_pixels:
         raise ValueError(f"it has {' x '.join(map(str, size))} pixels, more than --max_pixels {max_pixels}")
+
+
+@contextlib.contextmanager
+def reading(what: str, path: str | Path) -> Iterator[None]:
+    """Make one sentence of all that can go wrong in reading a file, an "image" say."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {what} {path}") from error
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
+    except Exception as error:  # a broken file can make the decoders raise almost anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"cannot read the {what} {path}: {' '.join(reason.split())}") from error
 
 
 @contextlib.contextmanager
@@ -186,15 +199,14 @@ def _opened(
     source: ImageSource, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[Image.Image | np.ndarray, IO[bytes] | None]]:
     """Open an image and its file; of one in memory there may be none."""
-    path, content = source, None
-    try:
-        if not isinstance(source, str | Path):
-            path, is_array = getattr(source, "filename", "") or "in memory", isinstance(source, np.ndarray)
-            content = None if is_array else _unread(source)
-            if content is None:
-                _check_size(source.shape[1::-1] if is_array else source.size, max_pixels)
-                yield source, None
-                return
+    is_file, is_array = isinstance(source, str | Path), isinstance(source, np.ndarray)
+    path = source if is_file else getattr(source, "filename", "") or "in memory"
+    with reading("image", path):
+        content = None if is_file or is_array else _unread(source)
+        if content is None and not is_file:
+            check_size(source.shape[1::-1] if is_array else source.size, max_pixels)
+            yield source, None
+            return
         formats = FORMATS
         if Path(path).suffix.lower() in HEIF & IMAGE_SUFFIXES:
             from pillow_heif import register_heif_opener
@@ -206,13 +218,6 @@ def _opened(
             if image.format == "TIFF" and (kind := _misread(image)):
                 raise ValueError(f"TIFF with {kind} is not read; save it as PNG, or as TIFF without that")
             yield image, file
-    except FileNotFoundError as error:
-        raise UserError(f"there is no image {path}") from error
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
-    except Exception as error:  # a broken file can make the decoders raise almost anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"cannot read the image {path}: {reason}") from error
 
 
 def _unread(image: Image.Image) -> IO[bytes] | None:

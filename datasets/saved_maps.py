@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import tifffile
 import torch
-from PIL import UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from datasets.image_set import ImageSet
-from datasets.images import MAX_PIXELS, mask_files, open_bounded, size_and_orientation
+from datasets.images import MAX_PIXELS, check_size, mask_files, open_bounded, reading, size_and_orientation
 from datasets.loader import ItemDataset
 from datasets.meta import Entry
 from utils.errors import UserError
@@ -99,23 +97,17 @@ def load_map(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     or is not one map of finite numbers, is a `UserError` with its name.
     """
     suffix, mode = path.suffix.lower(), "F"
-    try:
-        with open_regular(path) as file:
-            if suffix == ".npy":
-                values = np.lib.format.open_memmap(path, mode="r")  # of .npy alone, whatever a file is called
-                _check_bounds(values, max_pixels)
-            elif suffix in (".tiff", ".tif"):
-                with tifffile.TiffFile(file) as tiff:
-                    _check_bounds(tiff.series[0], max_pixels)
-                    values = tiff.series[0].asarray()
-            else:
-                with open_bounded(file, ["PNG"], max_pixels) as image:
-                    mode, values = image.mode, np.asarray(image)
-    except UnidentifiedImageError as error:
-        raise UserError(f"cannot read the map {path}: it is not a PNG file") from error
-    except Exception as error:  # broken files make the decoders raise almost anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"cannot read the map {path}: {' '.join(reason.split())}") from error
+    with reading("map", path), open_regular(path) as file:
+        if suffix == ".npy":
+            values = np.lib.format.open_memmap(path, mode="r")  # of .npy alone, whatever a file is called
+            check_size(values.shape, max_pixels)
+        elif suffix in (".tiff", ".tif"):
+            with tifffile.TiffFile(file) as tiff:
+                check_size(tiff.series[0].shape, max_pixels)
+                values = tiff.series[0].asarray()
+        else:
+            with open_bounded(file, ["PNG"], max_pixels) as image:
+                mode, values = image.mode, np.asarray(image)
     if mode not in _GREY_MODES and not mode.startswith("I;16"):
         raise UserError(f"the map {path} is a picture in {mode}, not in grey: its values are lost")
     if values.dtype.kind not in "biuf":
@@ -129,12 +121,6 @@ def load_map(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         y, x = np.argwhere(~np.isfinite(values))[0]
         raise UserError(f"the map {path} has a value that is not finite in float32, in row {y}, column {x}")
     return values
-
-
-def _check_bounds(announced: Any, max_pixels: int) -> None:
-    """Refuse what a file announces, before it is read."""
-    if announced.size > max_pixels:
-        raise ValueError(f"it announces {announced.size} values, more than --max_pixels {max_pixels}")
 
 
 @dataclass(frozen=True)
