@@ -58,12 +58,11 @@ def unnormalised(images: torch.Tensor) -> torch.Tensor:
     return (images * (white * std)).add_(white * mean).round_().clamp_(0, 255).byte()
 
 
-def mask_transform(mask: np.ndarray, size: int | tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
-    """Resize a mask, bool [H, W], to a height and width or a square, and binarise it at one half.
+def mask_transform(mask: np.ndarray, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
+    """Resize a mask, bool [H, W], to a height and width, and binarise it at one half.
 
     Bilinear and antialiased, or by the nearest neighbour, as DP-CLIP does for training.
     """
-    height, width = (size, size) if isinstance(size, int) else size
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), method)
+    grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], method)
     return torch.from_numpy(np.asarray(grey) > 127.5)

@@ -1,4 +1,4 @@
-"""Images and masks of every mode, and files that are none."""
+"""Images and masks beyond the matrix of `test_image_formats`, and files that are none."""
 
 import errno
 import os
@@ -40,22 +40,6 @@ def turned(orientation):
     return exif
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.BMP", "a.tif", "a.webp"])
-def test_rgb_is_read_as_it_is(tmp_path, name):
-    path = saved(tmp_path, Image.fromarray(COLOURS), name, **({"lossless": True} if "webp" in name else {}))
-    assert pixels(path) == COLOURS.tolist()
-
-
-def test_grey_is_repeated(tmp_path):
-    assert pixels(saved(tmp_path, Image.new("L", (1, 1), 77))) == [[[77, 77, 77]]]
-    assert pixels(saved(tmp_path, Image.new("LA", (1, 1), (77, 0)))) == [[[77, 77, 77]]]
-    assert pixels(saved(tmp_path, Image.fromarray(np.array([[False, True]])))) == [[[0] * 3, [255] * 3]]
-
-
-def test_alpha_is_dropped_not_composited(tmp_path):
-    assert pixels(saved(tmp_path, Image.new("RGBA", (1, 1), (10, 20, 30, 0)))) == [[[10, 20, 30]]]
-
-
 @pytest.mark.parametrize("transparency", [None, 0, bytes([0, 128])])
 def test_a_palette_is_looked_up(tmp_path, transparency):
     image = Image.fromarray(np.array([[0, 1]], np.uint8))
@@ -66,10 +50,6 @@ def test_a_palette_is_looked_up(tmp_path, transparency):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pixels(path) == COLOURS.tolist()
-
-
-def test_cmyk_is_converted(tmp_path):
-    assert pixels(saved(tmp_path, Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "a.tif")) == [[[0, 255, 255]]]
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("<u2", "a.png"), ("<u2", "a.tif"), (">u2", "a.tif"), ("<i4", "a.tif")])

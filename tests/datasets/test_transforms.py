@@ -75,7 +75,7 @@ def test_images_are_got_back_from_what_is_normalised():
 
 def test_a_mask_of_the_right_size_is_kept():
     mask = np.random.default_rng(0).random((16, 16)) > 0.5
-    result = mask_transform(mask, 16)
+    result = mask_transform(mask, (16, 16))
     assert result.dtype == torch.bool
     np.testing.assert_array_equal(result.numpy(), mask)
 
@@ -87,7 +87,7 @@ def test_a_mask_is_resized_bilinear_then_binarised(height, width, size):
     resized = transforms.Resize((size, size), InterpolationMode.BILINEAR)(grey)
     expected = transforms.ToTensor()(resized)[0] > 0.5
     assert 0 < expected.sum() < size * size
-    assert torch.equal(mask_transform(mask, size), expected)
+    assert torch.equal(mask_transform(mask, (size, size)), expected)
 
 
 def test_mask_and_image_keep_together():
@@ -95,6 +95,6 @@ def test_mask_and_image_keep_together():
     mask[:20, 40:] = True
     expected = torch.zeros(20, 20, dtype=torch.bool)
     expected[:10, 10:] = True
-    assert torch.equal(mask_transform(mask, 20), expected)
+    assert torch.equal(mask_transform(mask, (20, 20)), expected)
     picture = resize_rgb(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"), 20)
     assert torch.equal(torch.from_numpy(picture[..., 0] > 127), expected)

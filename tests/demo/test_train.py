@@ -70,7 +70,7 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
         kinds += [(None, k) for k in range(4)]
         pairs = [render(name, defect, image_rng(11, f"{name}/test/{defect or 'good'}/{k}.png")) for defect, k in kinds]
         images = [Image.fromarray(picture) for picture, _ in pairs]
-        masks = [mask_transform(mask, size).numpy() for _, mask in pairs]
+        masks = [mask_transform(mask, (size, size)).numpy() for _, mask in pairs]
         batch = normalised(torch.stack([image_transform(image, size) for image in images]))
         found = detector.predict(batch, [name] * len(pairs))
         maps, anomalous = found.maps.numpy(), np.stack(masks)
