@@ -19,7 +19,7 @@ from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
 from data.masks import mask_notes, shared_masks
 from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_rgb_and_mode
-from datasets.meta import SPLITS, Entry, Meta, check_protocol, find_meta, path_problem, read_about, read_meta
+from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_about, read_meta
 from datasets.registry import DatasetSpec, Published
 from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 from utils.files import visible_files
@@ -84,7 +84,7 @@ def check_data_set(
 
 def _listed(path: Path, root: Path, spec: DatasetSpec) -> Found:
     """Read a list of the protocol. If any of its images has a mask, anomalous ones without are noted as readers do."""
-    check_protocol(path, read_about(path), spec.protocol)
+    read_about(path, spec)  # which refuses another protocol's
     found = Found(root, read_meta(path, root))
     test = [entry for group in found.meta["test"].values() for entry in group]
     if any(entry.mask_path for entry in test):

@@ -19,7 +19,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data.build import ensure_meta
-from datasets.meta import SPLITS, Entry, check_protocol, meta_path, read_about, read_meta, write_meta
+from datasets.meta import SPLITS, Entry, meta_path, read_about, read_meta, write_meta
 from datasets.registry import REGISTRY, canonical_name, get_spec
 from utils.arguments import Parser, given_path, positive_int, seed
 from utils.errors import UserError, run
@@ -50,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--protocol", metavar="NAME", help="that of the data set, where it has several (default: its first)")
     add("--shot", required=True, type=positive_int, help="how many images to draw of each class and label")
     add("--root", type=given_path, help="the data set's folder (default: data/NAME)")
-    add(
-        "--meta", type=given_path, help="the list to draw from, a meta.json or .jsonl (default: the folder's meta.json)"
-    )
+    add("--meta", type=given_path, help="a meta.json or .jsonl to draw from (default: the folder's meta.json)")
     add("--split", choices=SPLITS, default="test", help="the split to draw from (default: %(default)s)")
     add("--seed", type=seed, default=111, help="which draw (default: %(default)s)")
     out = "SHOT-shot.jsonl in the data set's folder, or below the project's .cache/meta if that is read-only"
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     spec = get_spec(args.dataset, args.protocol)
     root = args.root or spec.folder
     meta = args.meta or ensure_meta(spec, root)
-    check_protocol(meta, read_about(meta), spec.protocol)
+    read_about(meta, spec)  # which refuses another protocol's
     classes = dict(sorted(read_meta(meta, root)[args.split].items()))
     drawn = {name: draw(entries, args.shot, args.seed) for name, entries in classes.items()}
     if not any(drawn.values()):

@@ -14,7 +14,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo, with_config
 from typing_extensions import NotRequired, TypedDict
 
-from datasets.registry import PROJECT
+from datasets.registry import PROJECT, DatasetSpec
 from utils.errors import UserError, some_of
 from utils.files import write_json, write_text
 from utils.json_files import brief, brief_name, parse_json, read_json, read_text
@@ -233,15 +233,12 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
     return meta
 
 
-def read_about(path: Path) -> About:
-    """Read what a list says of itself; JSON lines and old lists say nothing."""
-    return About() if is_json_lines(path) else read_json(path, About)
-
-
-def check_protocol(path: Path, about: About, protocol: str | None) -> None:
-    """Refuse a list that says it is of another protocol."""
-    if about.protocol not in (None, protocol):
-        raise UserError(f"{path} lists the protocol {about.protocol}, not {protocol}: choose that with --protocol")
+def read_about(path: Path, spec: DatasetSpec | None = None) -> About:
+    """Read what a list says of itself, JSON lines and old lists nothing; refuse one of another protocol than `spec`."""
+    about = About() if is_json_lines(path) else read_json(path, About)
+    if spec is not None and about.protocol not in (None, spec.protocol):
+        raise UserError(f"{path} lists the protocol {about.protocol}, not {spec.protocol}: choose that with --protocol")
+    return about
 
 
 def read_phrases(path: Path, classes: Collection[str] | None = None) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from datasets.images import MAX_PIXELS
 from datasets.intensity import find_range
 from datasets.layout_options import PATTERNS, LayoutOptions
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, collate_readable, in_batches_of_one_class, make_loader
-from datasets.meta import Entry, check_protocol, find_meta, read_about, read_meta, read_phrases
+from datasets.meta import Entry, find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_specs
 from engine.options import DataSetsOptions, TestOptions
 from engine.training_options import SDPPlusTrainingOptions
@@ -107,8 +107,7 @@ def read_test_split(
         raise UserError(f"--{next(iter(patterns))} finds images that {meta_file} lists: give one of the two")
     with first_of_machine_first():
         path = meta_file or ensure_meta(spec, root, patterns)
-    meta, about = read_meta(path, root), read_about(path)
-    check_protocol(path, about, spec.protocol)
+    meta, about = read_meta(path, root), read_about(path, spec)
     if about.by_patterns and spec.name != "folder":
         raise UserError(f"{path} was built by patterns, for --dataset folder: delete it, or give --dataset folder")
     threshold = about.options.get("mask_threshold", default_threshold(spec))
