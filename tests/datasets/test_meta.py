@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,7 @@ OWN = Entry("bottle/new.png", "", "bottle", "", None)
 
 
 def raw_entry(**changes):
-    entry = {
-        "img_path": "bottle/test/good/000.png",
-        "mask_path": "",
-        "cls_name": "bottle",
-        "specie_name": "good",
-        "anomaly": 0,
-    }
-    return {**entry, **changes}
+    return asdict(GOOD) | changes
 
 
 def write(folder: Path, value, name="meta.json") -> Path:
@@ -48,10 +42,9 @@ def test_what_was_written_is_read_again(tmp_path):
 
 def test_the_written_file_has_the_documented_form(tmp_path):
     write_meta(tmp_path / "meta.json", {"test": {"bottle": [OWN]}})
-    expected = raw_entry(img_path="bottle/new.png", specie_name="", anomaly=None)
+    entry = '{"img_path": "bottle/new.png", "mask_path": "", "cls_name": "bottle", "specie_name": "", "anomaly": null}'
     written = json.loads((tmp_path / "meta.json").read_text())
-    assert written == {"train": {}, "test": {"bottle": [expected]}}
-    assert list(written["test"]["bottle"][0]) == list(expected)
+    assert json.dumps(written) == f'{{"train": {{}}, "test": {{"bottle": [{entry}]}}}}'
 
 
 def test_json_lines_are_written_as_documented(tmp_path):
@@ -93,9 +86,7 @@ def test_findings_that_no_builder_wrote_are_refused(tmp_path, junk):
 )
 def test_one_path_written_in_two_ways_is_one(tmp_path, other):
     path = write(tmp_path, {"train": {}, "test": {"bottle": [raw_entry(), raw_entry(img_path=other)]}})
-    with pytest.raises(
-        UserError, match=r"entry 2: the image 'bottle/test/good/000.png' is listed already as .* entry 1"
-    ):
+    with pytest.raises(UserError, match=r"entry 2: the image '.*/000.png' is listed already as .* entry 1"):
         read_meta(path, tmp_path)
     path = write(tmp_path, with_test_entry(mask_path=other, anomaly=1))
     assert read_meta(path, tmp_path)["test"]["bottle"][1].mask_path == "bottle/test/good/000.png"
@@ -110,12 +101,8 @@ def test_names_keep_the_space_at_their_ends(tmp_path):
 def test_class_and_entry_order_is_the_files(tmp_path):
     entries = {name: [raw_entry(cls_name=name, img_path=f"{name}/{n}.png") for n in (2, 1)] for name in "ba"}
     meta = read_meta(write(tmp_path, {"train": {}, "test": entries}), tmp_path)
-    assert [entry.img_path for entries in meta["test"].values() for entry in entries] == [
-        "b/2.png",
-        "b/1.png",
-        "a/2.png",
-        "a/1.png",
-    ]
+    listed = [entry.img_path for entries in meta["test"].values() for entry in entries]
+    assert listed == ["b/2.png", "b/1.png", "a/2.png", "a/1.png"]
 
 
 @pytest.mark.parametrize(("label", "expected"), [(0, 0), (1, 1), (0.0, 0), (1.0, 1), (None, None)])
@@ -128,12 +115,7 @@ def test_labels(tmp_path, label, expected):
 
 def test_json_lines(tmp_path):
     lines = [
-        {
-            "image_path": "bottle/test/broken/000.png",
-            "label": 1.0,
-            "class_name": "bottle",
-            "mask_path": "bottle/ground_truth/broken/000_mask.png",
-        },
+        {"image_path": BROKEN.img_path, "label": 1.0, "class_name": "bottle", "mask_path": BROKEN.mask_path},
         {"image_path": "bottle/test/good/000.png", "label": 0, "class_name": "bottle"},
         {"image_path": "nut/a.png", "class_name": "nut", "mask_path": None},
     ]
@@ -309,12 +291,8 @@ def spoilt_meta(draw):
     """A sound meta with something anywhere in it replaced by something arbitrary."""
     value = copy.deepcopy(with_test_entry())
     entry = value["test"]["bottle"][1]
-    place, key = draw(
-        st.sampled_from(
-            [(value, "train"), (value, "test"), (value["test"], "bottle"), (value["test"]["bottle"], 1)]
-            + [(entry, key) for key in entry]
-        )
-    )
+    places = [(value, "train"), (value, "test"), (value["test"], "bottle"), (value["test"]["bottle"], 1)]
+    place, key = draw(st.sampled_from([*places, *((entry, key) for key in entry)]))
     place[key] = draw(anything)
     return value
 
@@ -323,15 +301,8 @@ TRICKS = ["..", ".", "", "~", "~root", "/", "//", "\\", "..\\a", "C:", "c:x", "\
 TRICKS += ["a\0b", "\ud800", "\n", "\x1b[31m", "\u2024\u2024", "\uff0e\uff0e", "\u202e", "e\u0301", "\xe9", "a" * 300]
 TRICKS += ["con", "out", "up", "loop", "absolute", "inner", "file.png", "new.png"]
 paths = st.lists(st.sampled_from(TRICKS) | st.text(max_size=4), max_size=5).map("/".join) | st.just("a/" * 3000)
-tricky_entries = st.fixed_dictionaries(
-    {
-        "img_path": paths,
-        "mask_path": paths,
-        "cls_name": st.just("bottle") | paths,
-        "specie_name": paths,
-        "anomaly": st.sampled_from([0, 1, None]),
-    }
-)
+of_entries = {"cls_name": st.just("bottle") | paths, "specie_name": paths, "anomaly": st.sampled_from([0, 1, None])}
+tricky_entries = st.fixed_dictionaries({"img_path": paths, "mask_path": paths, **of_entries})
 
 
 @st.composite
