@@ -13,21 +13,8 @@ from PIL import Image
 from utils.background import free_cores
 from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, Sample, Writer
 from utils.files import fits
-from utils.panels import (
-    GAP,
-    PANEL_WIDTH,
-    SHEET_COLUMNS,
-    SHEET_SIDE,
-    TEXT_HEIGHT,
-    colour_legend,
-    contact_sheet,
-    panel,
-    panel_titles,
-    pictures_on,
-    text_line,
-    titled,
-)
-from utils.pictures import class_scale, fitted, save_map, save_png
+from utils.panels import SHEET_COLUMNS, contact_sheet, panel, titled
+from utils.pictures import class_scale, save_map, save_png
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +91,7 @@ class PictureWriter(ThreadedWriter):
             label = {0: "normal", 1: "anomalous", None: "not known"}[sample.anomaly]
             caption = f"truth: {label}, score {scores[i]:.3f}   {sample.img_path}"
             picture = panel(self.read_image(sample), maps.maps[i], mask, scale)
-            titles = text_line(picture.shape[1], panel_titles(picture.shape[1], 2 + (mask is not None)))
-            save_png(self.path(sample.img_path), titled(np.concatenate([titles, picture]), caption))
+            save_png(self.path(sample.img_path), titled(picture, caption))
             return caption
 
         taken = [i for i, sample in enumerate(maps.samples) if self.takes(sample.img_path)]
@@ -124,19 +110,9 @@ class PictureWriter(ThreadedWriter):
         captions = dict(self.captions)  # of a run that is stopped, a class's may just come
         if not captions:
             return None
-        path, panels = self.folder / "contact_sheet.png", []
-        for image in captions:
-            with Image.open(self.path(image), formats=["PNG"]) as picture:
-                whole = np.asarray(picture)[2 * TEXT_HEIGHT :]
-            (height, width), longest = whole.shape[:2], max(whole.shape)
-            small = fitted(whole, min(SHEET_SIDE * longest // height, PANEL_WIDTH * longest // width))
-            panels.append((small, pictures_on(whole)))
-        captioned = zip(panels, captions.values(), strict=True)
-        sheet = contact_sheet([titled(panel, caption, PANEL_WIDTH) for (panel, _), caption in captioned])
-        widest, count = max((panel.shape[1], count) for panel, count in panels)
-        lefts = range(GAP, sheet.shape[1] - GAP, GAP + PANEL_WIDTH)  # of the sheet's columns
-        titles = {left: title for start in lefts for left, title in panel_titles(widest, count, start).items()}
-        save_png(path, np.concatenate([colour_legend(sheet.shape[1]), text_line(sheet.shape[1], titles), sheet]))
+        path = self.folder / "contact_sheet.png"
+        written = (np.asarray(Image.open(self.path(image), formats=["PNG"])) for image in captions)
+        save_png(path, contact_sheet(zip(written, captions.values(), strict=True)))
         return f"a picture of every image is in {self.folder / 'imgs'}, some of them on {path}"
 
 

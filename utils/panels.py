@@ -1,12 +1,12 @@
 """Pictures of an image, its map and the ground truth side by side, with titles, and many of them on one sheet."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.pictures import ColourScale, draw_contour, fitted_to, overlay
+from utils.pictures import ColourScale, draw_contour, fitted, fitted_to, overlay
 
 GAP = 6  # white pixels between pictures
 TEXT_HEIGHT = 24
@@ -19,7 +19,7 @@ COLOURS = ("a map's colours go from the median of its class's scores", "to the h
 
 
 def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale: ColourScale) -> np.ndarray:
-    """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool, the ground truth side by side.
+    """Set an image, uint8 RGB [H, W, 3], its overlay and, with a mask, bool, the ground truth side by side, titled.
 
     Map and mask may be larger, as of an image that is shown smaller; a pixel is anomalous where a part of it is.
     """
@@ -28,18 +28,32 @@ def panel(image: np.ndarray, scores: np.ndarray, mask: np.ndarray | None, scale:
     pictures = [image, gap, overlay(image, scores, scale)]
     if mask is not None:
         pictures += [gap, draw_contour(image, fitted_to(image, mask.astype(np.float32)) > 0)]
-    return np.hstack(pictures)
+    side_by_side = np.hstack(pictures)
+    width = side_by_side.shape[1]
+    return np.concatenate([text_line(width, _titles(width, 2 + (mask is not None))), side_by_side])
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, width: int = PANEL_WIDTH) -> np.ndarray:
-    """Set pictures, uint8 RGB [h, w, 3] no wider than `width`, on one white sheet, row by row."""
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    heights = [GAP + max(map(len, row)) for row in rows]
-    sheet = np.full((sum(heights) + GAP, columns * (GAP + width) + GAP, 3), 255, np.uint8)
-    for number, picture in enumerate(pictures):
-        top, left = sum(heights[: number // columns]) + GAP, number % columns * (GAP + width) + GAP
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return sheet
+def contact_sheet(pictures: Iterable[tuple[np.ndarray, str]]) -> np.ndarray:
+    """Set `titled` panels, smaller and each with its caption, on a white sheet, below their titles and a legend."""
+    cells, widest = [], (0, 0)
+    for picture, caption in pictures:
+        whole = picture[2 * TEXT_HEIGHT :]
+        (height, width), longest = whole.shape[:2], max(whole.shape)
+        small = fitted(whole, min(SHEET_SIDE * longest // height, PANEL_WIDTH * longest // width))
+        cells.append(titled(small, caption, PANEL_WIDTH))
+        second = (width + GAP) // 3  # where the second of three pictures would begin, behind a gap
+        widest = max(widest, (small.shape[1], 3 if (whole[:, second - GAP : second] == 255).all() else 2))
+    rows = [cells[start : start + SHEET_COLUMNS] for start in range(0, len(cells), SHEET_COLUMNS)]
+    sheet_width = SHEET_COLUMNS * (GAP + PANEL_WIDTH) + GAP
+    lefts = range(GAP, sheet_width - GAP, GAP + PANEL_WIDTH)
+    titles = {left: title for start in lefts for left, title in _titles(*widest, start).items()}
+    lines = [_colour_legend(sheet_width), text_line(sheet_width, titles)]
+    for row in rows:
+        line = np.full((GAP + max(map(len, row)), sheet_width, 3), 255, np.uint8)
+        for left, cell in zip(lefts, row, strict=False):
+            line[GAP : GAP + len(cell), left : left + PANEL_WIDTH] = cell
+        lines.append(line)
+    return np.pad(np.concatenate(lines), ((0, GAP), (0, 0), (0, 0)), constant_values=255)
 
 
 def text_line(width: int, texts: Mapping[int, str]) -> np.ndarray:
@@ -63,18 +77,12 @@ def titled(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
     return np.concatenate([text_line(width, {2: line}), picture])
 
 
-def panel_titles(width: int, count: int, left: int = 0) -> dict[int, str]:
-    """Give the titles of so many pictures side by side on a panel of this width, by the pixels that they begin at."""
+def _titles(width: int, count: int, left: int = 0) -> dict[int, str]:
+    """Give the titles of so many pictures side by side in a panel of this width, by the pixels that they begin at."""
     return {left + 2 + i * (width + GAP) // count: title for i, title in enumerate(PANEL_TITLES[:count])}
 
 
-def pictures_on(panel: np.ndarray) -> int:
-    """Count the pictures that `panel` set side by side: three if a gap ends where the second of three begins."""
-    second = (panel.shape[1] + GAP) // 3
-    return 3 if (panel[:, second - GAP : second] == 255).all() else 2
-
-
-def colour_legend(width: int) -> np.ndarray:
+def _colour_legend(width: int) -> np.ndarray:
     """Draw a line of text that says what the colours of maps mean."""
     first, second = COLOURS
     left = math.ceil(ImageFont.load_default(size=16).getlength(first)) + 2 * GAP

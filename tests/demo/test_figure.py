@@ -23,7 +23,7 @@ def tested(tmp_path):
             for name, score, grey in (("b", 1.5, 200), ("a", 0.5, 60)):
                 table.writerow([f"{product}/{name}.png", product, score])
                 image, calm = np.full((SIDE, SIDE, 3), grey, np.uint8), np.zeros((SIDE, SIDE), np.float32)
-                shown = titled(titled(panel(image, calm, calm > 0, ColourScale(0, 1)), "titles"), "caption")
+                shown = titled(panel(image, calm, calm > 0, ColourScale(0, 1)), "caption")
                 save_png(tmp_path / "imgs" / product / f"{name}.png.png", shown)
     return tmp_path
 

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.report_pages import Sample
-from utils import image_writers, panels
+from utils import panels
 from utils.evaluation_types import ClassMaps
 from utils.image_writers import PictureWriter
 from utils.panels import GAP, PANEL_WIDTH, TEXT_HEIGHT, contact_sheet, panel, text_line, titled
-from utils.pictures import ColourScale, class_scale, draw_contour, fitted, overlay, save_png
+from utils.pictures import ColourScale, class_scale, draw_contour, overlay, save_png
 
 SIZE = 64
 
@@ -30,6 +30,14 @@ def maps() -> np.ndarray:
 @pytest.fixture
 def image() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def written(monkeypatch) -> list[dict[int, str]]:
+    """Texts that are drawn on pictures, each line's by where they begin."""
+    lines = []
+    monkeypatch.setattr(panels, "text_line", lambda width, texts: lines.append(texts) or text_line(width, texts))
+    return lines
 
 
 def change(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -122,8 +130,8 @@ def test_panel_shows_image_overlay_and_ground_truth(maps, image):
     scale, mask = class_scale(maps), maps[3] == 1
     shown = panel(image, maps[3], mask, scale)
     assert shown.dtype == np.uint8
-    assert shown.shape == (SIZE, 3 * SIZE + 2 * GAP, 3)
-    parts = [shown[:, left : left + SIZE] for left in (0, SIZE + GAP, 2 * (SIZE + GAP))]
+    assert shown.shape == (TEXT_HEIGHT + SIZE, 3 * SIZE + 2 * GAP, 3)
+    parts = [shown[TEXT_HEIGHT:, left : left + SIZE] for left in (0, SIZE + GAP, 2 * (SIZE + GAP))]
     np.testing.assert_array_equal(parts[0], image)
     np.testing.assert_array_equal(parts[1], overlay(image, maps[3], scale))
     np.testing.assert_array_equal(parts[2], draw_contour(image, mask))
@@ -131,28 +139,23 @@ def test_panel_shows_image_overlay_and_ground_truth(maps, image):
 
 def test_panel_without_mask_and_with_text(maps, image):
     plain = panel(image, maps[0], None, class_scale(maps))
-    assert plain.shape == (SIZE, 2 * SIZE + GAP, 3)
+    assert plain.shape == (TEXT_HEIGHT + SIZE, 2 * SIZE + GAP, 3)
     with_title = titled(plain, "score 0.31")
     np.testing.assert_array_equal(with_title[TEXT_HEIGHT:], plain)
     assert with_title[:TEXT_HEIGHT].min() < 100  # dark letters
 
 
-def test_a_name_that_is_too_long_keeps_its_end(image, monkeypatch):
+def test_a_name_that_is_too_long_keeps_its_end(image, written):
     """As it is the number at the end that tells the pictures of a class apart."""
-    written = []
-    monkeypatch.setattr(panels, "text_line", lambda width, texts: written.append(texts[2]) or text_line(width, texts))
     text = f"truth: anomalous, score 0.500   bolt/{'deeper/' * 20}017.png"
     titled(image, text, width=PANEL_WIDTH)
-    assert re.fullmatch(r"truth: anomalous, score 0\.500   \.\.\.[deper/]{10,}017\.png", written.pop())
+    assert re.fullmatch(r"truth: anomalous, score 0\.500   \.\.\.[deper/]{10,}017\.png", written.pop()[2])
     titled(image, f"score 0.31 {'x' * 99}", width=100)  # without a name
-    assert written.pop().endswith("x" * 99)
+    assert written.pop()[2].endswith("x" * 99)
 
 
-def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_path, monkeypatch):
+def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_path, written):
     """What is written where, for pictures of a known size."""
-    written = []
-    for module in (panels, image_writers):
-        monkeypatch.setattr(module, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
     samples = [Sample("a.png", "", "bolt", 0), Sample("b.png", "m.png", "bolt", 1)]
     writer = PictureWriter(tmp_path, lambda sample: image)
     writer.class_maps(ClassMaps(samples, maps[2:], maps[2:] == 1, np.ones(2, bool), None, None, None), [0.25, 0.5])
@@ -171,12 +174,9 @@ def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_
 @pytest.mark.parametrize("height, width", [(200, 600), (600, 200), (100, 120), (300, 300), (20, 2000)])
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_pictures_of_any_shape_have_their_titles_above_them_and_fit_on_the_sheet(
-    height, width, has_mask, tmp_path, monkeypatch
+    height, width, has_mask, tmp_path, written
 ):
     """As those of --tile, which keep their aspect."""
-    written = []
-    for module in (panels, image_writers):
-        monkeypatch.setattr(module, "text_line", lambda width, texts: written.append(texts) or text_line(width, texts))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     maps, masks = np.random.default_rng(1).random((1, height, width), np.float32), np.zeros((1, height, width), bool)
     writer = PictureWriter(tmp_path, lambda sample: image)
@@ -195,18 +195,13 @@ def test_pictures_of_any_shape_have_their_titles_above_them_and_fit_on_the_sheet
 
 
 def test_contact_sheet_keeps_every_panel():
-    panels = [np.full((30, 80, 3), 10 * number, np.uint8) for number in range(1, 4)]
-    panels[1] = np.full((60, 200, 3), 20, np.uint8)  # scaled to 100 x 30
-    shown = [titled(fitted(panel, 100), caption) for panel, caption in zip(panels, "abc", strict=True)]
-    sheet = contact_sheet(shown, columns=2, width=100)
-    cell = TEXT_HEIGHT + 30
-    assert sheet.shape == (2 * cell + 3 * GAP, 2 * 100 + 3 * GAP, 3)
-    top, left = GAP + TEXT_HEIGHT, 2 * GAP + 100
-    np.testing.assert_array_equal(sheet[top : top + 30, GAP : GAP + 80], panels[0])
-    assert (sheet[top : top + 30, left : left + 100] == 20).all()
-    below = top + cell + GAP
-    np.testing.assert_array_equal(sheet[below : below + 30, GAP : GAP + 80], panels[2])
-    assert (sheet[below:, left:] == 255).all()
+    shown = [titled(titled(np.full((30, 86, 3), 10 * i, np.uint8), "titles"), "caption") for i in range(1, 6)]
+    cell = 2 * TEXT_HEIGHT + GAP + TEXT_HEIGHT + 30
+    sheet = contact_sheet(zip(shown, "abcde", strict=True))
+    assert sheet.shape == (cell + GAP + TEXT_HEIGHT + 30 + GAP, 4 * PANEL_WIDTH + 5 * GAP, 3)
+    for top, left, level in ((cell - 30, GAP, 10), (cell - 30, 2 * GAP + PANEL_WIDTH, 20), (-GAP - 30, GAP, 50)):
+        assert (sheet[top:, left:][:30, :86] == level).all()
+    assert (sheet[cell:, GAP + PANEL_WIDTH :] == 255).all()
 
 
 def test_without_any_class_there_is_no_contact_sheet(tmp_path):
