@@ -5,7 +5,7 @@ from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from utils.measures.class_measures import measure_pixels
-from utils.measures.curves import Curves
+from utils.measures.curves import Curves, pixel_curves
 from utils.measures.regions import PixelScores
 
 Region = tuple[int, np.ndarray, np.ndarray]  # image, rows, columns
@@ -64,7 +64,8 @@ def pixel_measures(
     maps: np.ndarray | list[np.ndarray], masks: np.ndarray | list[np.ndarray], legacy_pro: bool = False
 ) -> tuple[dict[str, float | None], Curves | None]:
     """The project's own measures and curves of these images' pixels, which use the maps up."""
-    return measure_pixels(PixelScores(maps, masks).of(0, len(masks)), legacy_pro)
+    split = PixelScores(maps, masks).of(0, len(masks))
+    return measure_pixels(split, legacy_pro), pixel_curves(split)
 
 
 def plain_draws(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -211,16 +211,3 @@ def test_misranked_is_the_fraction_of_rivals_on_the_wrong_side(items):
         expected = 1 - ranking_measures(scores[labels == 0], scores[labels == 1])["auroc"]
         assert found[labels == 0].mean() == pytest.approx(expected)
         assert found[labels == 1].mean() == pytest.approx(expected)
-
-
-@given(st.lists(hnp.arrays(np.float32, st.integers(0, 30), elements=st.floats(width=32, allow_nan=False)), min_size=1))
-def test_scores_in_several_arrays_are_looked_up_and_chosen_as_in_one(parts):
-    whole = np.sort(np.concatenate(parts))
-    several = regions.Ascending(*map(np.sort, parts))
-    assert several.size == whole.size
-    for side in ("left", "right"):
-        assert (several.searchsorted(whole, side) == whole.searchsorted(whole, side)).all()
-    if whole.size:
-        assert (several[np.arange(whole.size)] == whole).all()
-        assert (several[0], several[-1]) == (whole[0], whole[-1])
-        assert several[0].dtype == np.float32

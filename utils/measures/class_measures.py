@@ -1,6 +1,7 @@
 """All measures of one class, from its maps, masks and image scores, and their values in bootstrap draws."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import numpy as np
 from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures import pro
 from utils.measures.bootstrap import Bootstrap, measures_of_draws
-from utils.measures.curves import Curves, pixel_curves
+from utils.measures.curves import pixel_curves
 from utils.measures.ranking import ranking_measures, sorted_ranking
-from utils.measures.regions import PixelScores, SplitScores
+from utils.measures.regions import Ascending, PixelScores, SplitScores
 
 # What the measures are called in the results, and here and in the draws.
 PIXEL_MEASURES = {"auroc_px": "auroc", "f1_px": "f1_max", "ap_px": "ap", "aupro": "pro"}
@@ -18,23 +19,18 @@ IMAGE_MEASURES = {"auroc_sp": "auroc", "f1_sp": "f1_max", "ap_sp": "ap"}
 SEVERAL_SIZES = "the maps are of several sizes: in the pixel measures a larger image counts for more"
 
 
-def measure_pixels(split: SplitScores, legacy_pro: bool = False) -> tuple[dict[str, float | None], Curves | None]:
+def measure_pixels(split: SplitScores, legacy_pro: bool = False) -> dict[str, float | None]:
     """Measure pixels, each of which counts the same, as does every region in PRO.
 
     Gives those of `ranking_measures`, the exact `pro` and, if it is asked for, the `legacy_pro` of the field's older
-    tables; and the curves that they are areas under. All are None without normal or without anomalous pixels.
+    tables. All are None without normal or without anomalous pixels.
     """
-    measures = _areas(split) | {"legacy_pro": None}
-    if measures["pro"] is None:
-        return measures, None
-    if legacy_pro:
-        measures["legacy_pro"] = pro.legacy_pro(split)
-    return measures, pixel_curves(split)
-
-
-def _areas(split: SplitScores) -> dict[str, float | None]:
     is_defined = split.normal.size and split.regions
-    return sorted_ranking(split.normal, split.anomalous) | {"pro": pro.exact_pro(split) if is_defined else None}
+    return {
+        **sorted_ranking(split.normal, split.anomalous),
+        "pro": pro.exact_pro(split) if is_defined else None,
+        "legacy_pro": pro.legacy_pro(split) if is_defined and legacy_pro else None,
+    }
 
 
 def measure_class(
@@ -50,8 +46,8 @@ def measure_class(
 ) -> ClassResult:
     """Measure a class of n images; the maps are used up, and so are the masks.
 
-    Each kind of anomaly is measured against the class's normal images, without a second sort or a copy: the normal
-    scores of each kind are sorted by themselves, and looked up in as many arrays.
+    Each kind of anomaly is measured against the class's normal images, without a copy: the scores of each kind's images
+    are sorted by themselves first, and then all together.
     """
     name = images[0].class_name
     label = np.array([-1 if image.label is None else image.label for image in images])
@@ -75,14 +71,18 @@ def measure_class(
         if weights is not None and not all(mask.all() for mask in masks):
             drawn = measures_of_draws(maps, masks, weights[:, order], progress=f"bootstrap of {name}")
             draws |= _by_key(PIXEL_MEASURES, drawn)
-        pixel_scores, parts, end = PixelScores(maps, masks), {}, 0
+        pixel_scores, end = PixelScores(maps, masks), 0
         for kind, rows in kinds.items():
             start, end = end, end + np.count_nonzero(has_mask[rows])
-            parts[kind] = pixel_scores.of(start, end)
-        for kind, found in by_kind.items():
-            found |= _by_key(PIXEL_MEASURES, _areas(parts[kind].beside(parts[NORMAL])))
-        pixels, curves = measure_pixels(pixel_scores.of_all(parts.values()) if by_kind else parts[UNKNOWN], legacy_pro)
-        measures |= _by_key(of_pixels, pixels)
+            if kind == NORMAL:
+                normal = pixel_scores.of(start, end).normal
+            elif kind is not UNKNOWN:
+                split = pixel_scores.of(start, end)
+                split = replace(split, normal=Ascending(normal, split.normal))
+                by_kind[kind] |= _by_key(PIXEL_MEASURES, measure_pixels(split))
+        pixels = pixel_scores.of(0, len(order))
+        measures |= _by_key(of_pixels, measure_pixels(pixels, legacy_pro))
+        curves = pixel_curves(pixels)
         if len(order) < len(images):
             notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")
     else:
@@ -107,12 +107,12 @@ NORMAL, UNKNOWN = "", None  # beside kinds of anomaly
 
 def _rows_of_kinds(images: Sequence[ImageScore], species: Sequence[str]) -> dict[str | None, list[int]]:
     """Group a class's images by kind of anomaly, if there are two; else all are of none that is known."""
-    rows: dict[str | None, list[int]] = {}
+    rows: dict[str | None, list[int]] = {NORMAL: []}  # these first
     for row, (image, specie) in enumerate(zip(images, species, strict=False)):
         rows.setdefault({0: NORMAL, 1: specie or "anomalous"}.get(image.label, UNKNOWN), []).append(row)
     if len(rows.keys() - {NORMAL, UNKNOWN}) < 2:
         return {UNKNOWN: [*range(len(images))]}
-    return rows | {NORMAL: rows.get(NORMAL, [])}
+    return rows
 
 
 def _bring_to_front(order: Sequence[int], *arrays: np.ndarray) -> None:

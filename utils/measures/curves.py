@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.measures.pro import FPR_LIMIT, mean_overlap
-from utils.measures.regions import Ascending, SplitScores
+from utils.measures.regions import SplitScores
 
 POINTS = 100  # of each of three spacings, so at most some three hundred on a curve
 
@@ -14,7 +14,7 @@ POINTS = 100  # of each of three spacings, so at most some three hundred on a cu
 Curves = dict[str, np.ndarray | None]
 
 
-def ranking_curves(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> Curves | None:
+def ranking_curves(normal: np.ndarray, anomalous: np.ndarray) -> Curves | None:
     """Draw ROC and PR from ascending scores of normal [N] and anomalous [P] items; None without one or the other."""
     if not normal.size or not anomalous.size:
         return None
@@ -26,9 +26,11 @@ def ranking_curves(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> Cur
     return {"roc": roc, "pr": np.stack([recall, true / (true + false)]), "pro": None}
 
 
-def pixel_curves(split: SplitScores) -> Curves:
-    """Draw ROC, PR and PRO of a class's pixels, which are normal and anomalous ones."""
+def pixel_curves(split: SplitScores) -> Curves | None:
+    """Draw ROC, PR and PRO of a class's pixels; None without normal or without anomalous ones."""
     curves = ranking_curves(split.normal, split.anomalous)
+    if curves is None:
+        return None
     overlap = mean_overlap(split, _thresholds(split.normal, split.anomalous), side="right")
     rate, overlap = curves["roc"][0], np.append(0, overlap[::-1])
     inside = rate < FPR_LIMIT
@@ -36,7 +38,7 @@ def pixel_curves(split: SplitScores) -> Curves:
     return curves | {"pro": np.stack([np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)])}
 
 
-def _thresholds(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> np.ndarray:
+def _thresholds(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
     """Choose ascending distinct scores to draw the curves at: all of them if they are few.
 
     Else spread evenly over the recall and the false-positive rate, more closely where that rate is small, and about the
@@ -44,7 +46,7 @@ def _thresholds(normal: np.ndarray | Ascending, anomalous: np.ndarray) -> np.nda
     """
     n, p = normal.size, anomalous.size
     if n + p <= 3 * POINTS:
-        return np.unique(np.concatenate([normal[np.arange(n)], anomalous]))
+        return np.unique(np.concatenate([normal, anomalous]))
     limit = int(FPR_LIMIT * n)
     from_top = [np.linspace(1, n, POINTS), np.geomspace(1, n, POINTS), [max(limit, 1), min(limit + 1, n)]]
     chosen = normal[n - np.rint(np.concatenate(from_top)).astype(int)]

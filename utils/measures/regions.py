@@ -1,7 +1,7 @@
 """Pixel scores split by masks, and the connected regions (8 neighbours) of the masks, which PRO weighs the same."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -11,36 +11,14 @@ BLOCK = 1 << 16  # anomalous scores handled at a time: bounds the memory of inte
 
 
 class Ascending:
-    """Ascending scores in several arrays, of which the measures ask what they ask of one."""
+    """Ascending scores in two arrays, of which the measures ask what they ask of one."""
 
-    def __init__(self, *parts: np.ndarray) -> None:
-        self.parts, self.size = parts, sum(part.size for part in parts)
+    def __init__(self, one: np.ndarray, other: np.ndarray) -> None:
+        self.one, self.other, self.size = one, other, one.size + other.size
 
     def searchsorted(self, scores: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
         """Count for each score those that are less, or with `side` "right" those that are no more."""
-        return np.sum([part.searchsorted(scores, side=side) for part in self.parts], axis=0)
-
-    def __getitem__(self, ranks: np.ndarray | int) -> np.ndarray:
-        """Give the scores at these places of all in ascending order, by halving the range of float32 numbers."""
-        ends = np.array([(part[0], part[-1]) for part in self.parts if part.size])
-        ranks = np.asarray(ranks) % self.size
-        low, high = (np.full(ranks.shape, _key(end)) for end in (ends.min(), ends.max()))
-        while (low < high).any():
-            middle = (low + high) // 2
-            reached = self.searchsorted(_number(middle), side="right") > ranks
-            low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
-        return _number(low)[()]
-
-
-def _key(number: np.ndarray) -> np.ndarray:
-    """Number the float32 numbers in their order."""
-    bits = np.asarray(number, np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def _number(key: np.ndarray) -> np.ndarray:
-    """Give the float32 number that has a `_key`."""
-    return np.where(key < 0, -key - (1 << 31), key).astype(np.int32).view(np.float32)
+        return self.one.searchsorted(scores, side=side) + self.other.searchsorted(scores, side=side)
 
 
 @dataclass(frozen=True)
@@ -51,10 +29,6 @@ class SplitScores:
     anomalous: np.ndarray  # float32 [P], ascending
     region_size: np.ndarray  # float32 [P], pixels of the region that each anomalous score lies in; not contiguous
     regions: int  # how many there are in all images
-
-    def beside(self, other: "SplitScores") -> "SplitScores":
-        """Set the anomalous scores against the normal ones of another's images as well, which have no other."""
-        return replace(self, normal=Ascending(other.normal, self.normal))
 
 
 class PixelScores:
@@ -97,18 +71,12 @@ class PixelScores:
             self.ends.append((normal_end, anomalous_end, regions))
 
     def of(self, start: int, stop: int) -> SplitScores:
-        """Sort the scores of consecutive images in place, and split them."""
+        """Sort the scores of consecutive images in place, and split them; what had some of these images is lost."""
         (a, b, before), (c, d, regions) = self.ends[start], self.ends[stop]
         normal, anomalous = self.scores[a:c], self.anomalous[b:d]
         normal.sort()
         anomalous.sort()
         return SplitScores(normal, anomalous.real.copy(), anomalous.imag, regions - before)
-
-    def of_all(self, parts: Iterable[SplitScores]) -> SplitScores:
-        """Unite what `of` gave, all images together; the parts' own region sizes are lost."""
-        normal = Ascending(*(part.normal for part in parts))
-        self.anomalous.sort()
-        return SplitScores(normal, self.anomalous.real.copy(), self.anomalous.imag, self.ends[-1][2])
 
 
 def _buffer_of(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
