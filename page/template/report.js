@@ -79,39 +79,36 @@ const meaning = (key) => MEASURES[key]?.[1] ?? "";
 const measureHead = (key) => make("th", { className: "number", scope: "col", title: `${meaning(key)} (${key})` },
   MEASURES[key]?.[0] ?? key);
 
-function fillMeasures() {
-  const keys = Object.keys(data.mean);
-  at("measures-section").hidden = !keys.length;
-  function row(name, { measures, intervals, notes }) {
+/** Fills a table of measures in percent. rows, totals: [{names, of each of the titles, measures, intervals, notes}]. */
+function fillTable(id, titles, rows, totals = []) {
+  const keys = Object.keys(rows[0]?.measures ?? {});
+  const heads = titles.map((title) => make("th", { scope: "col" }, title));
+  const toRow = ({ names, measures, intervals = {}, notes = [] }) => {
     const cells = keys.map((key) => {
       const title = [meaning(key), ...(measures[key] == null ? notes : [])].join("; ");
       const interval = intervals[key] ? [make("small", {}, ` [${intervals[key].map(percent).join(", ")}]`)] : [];
-      return make("td", { className: "number", title }, percent(measures[key]), ...interval);
+      const text = key === "images" ? String(measures[key]) : percent(measures[key]);
+      return make("td", { className: "number", title }, text, ...interval);
     });
-    return make("tr", {}, make("td", {}, name), ...cells);
-  }
-  const head = make("tr", {}, make("th", { scope: "col" }, "Class"), ...keys.map(measureHead));
-  const body = data.classes.map((each, index) => row(link(each.name, () => {
-    at("class").value = index;
-    set({ page: 0 });
-  }), each));
-  const mean = { measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
-  at("measures").append(make("thead", {}, head), make("tbody", {}, ...body));
-  if (several) at("measures").append(make("tfoot", {}, row("Mean", mean)));
-  const notes = data.classes.flatMap((each) => each.notes.map((note) => `${each.name}: ${note}`));
-  at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
+    return make("tr", {}, ...names.map((name) => make("td", {}, name)), ...cells);
+  };
+  at(id).append(make("thead", {}, make("tr", {}, ...heads, ...keys.map(measureHead))),
+    make("tbody", {}, ...rows.map(toRow)), make("tfoot", {}, ...totals.map(toRow)));
+  at(`${id}-section`).hidden = !keys.length;
 }
 
-function fillKinds() {
-  const rows = data.classes.flatMap(({ name, kinds = {} }) =>
-    Object.entries(kinds).map(([kind, found]) => ({ name, kind, found })));
-  at("kinds-section").hidden = !rows.length;
-  const keys = Object.keys(rows[0]?.found ?? {});
-  const cells = (found) => keys.map((key) =>
-    make("td", { className: "number", title: meaning(key) }, key === "images" ? String(found[key]) : percent(found[key])));
-  const head = ["Class", "Kind"].map((title) => make("th", { scope: "col" }, title));
-  at("kinds").append(make("thead", {}, make("tr", {}, ...head, ...keys.map(measureHead))), make("tbody", {}, ...rows.map((row) =>
-    make("tr", {}, make("td", {}, row.name), make("td", {}, row.kind), ...cells(row.found)))));
+function fillTables() {
+  const choose = (index) => {
+    at("class").value = index;
+    set({ page: 0 });
+  };
+  const classes = data.classes.map((each, index) => ({ ...each, names: [link(each.name, () => choose(index))] }));
+  const mean = { names: ["Mean"], measures: data.mean, intervals: data.intervals, notes: ["undefined for every class"] };
+  fillTable("measures", ["Class"], classes, several ? [mean] : []);
+  fillTable("kinds", ["Class", "Kind"], data.classes.flatMap(({ name, kinds = {} }) =>
+    Object.entries(kinds).map(([kind, measures]) => ({ names: [name, kind], measures }))));
+  const notes = data.classes.flatMap((each) => each.notes.map((note) => `${each.name}: ${note}`));
+  at("notes").append(...[...data.notes, ...notes].map((note) => make("li", {}, note)));
 }
 
 function showCurves({ Recall: recall, Precision: precision, "False-positive rate": falsePositive }) {
@@ -349,7 +346,6 @@ document.addEventListener("keydown", press);
 
 document.querySelector("#images thead tr").append(...heads);
 fillControls();
-fillMeasures();
-fillKinds();
+fillTables();
 setOpacity(100);
 showAll();
