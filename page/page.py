@@ -18,12 +18,11 @@ from page.thumbnails import (
     MAP_SIDE,
     MAX_PICTURES,
     Thumbnail,
-    aspect_of,
+    fitted_jpeg,
     heat_map,
     jpeg,
     limits,
     outline,
-    smaller_jpeg,
 )
 from utils.background import free_cores
 from utils.evaluation_types import ClassResult, ImageMap, Writer
@@ -99,11 +98,10 @@ class HtmlReport(Writer):
             row = score._asdict() | {"misranked": None if np.isnan(wrong[i]) else float(wrong[i])}
             row |= more[i] if more else {}
             if i in shown:
-                image = smaller_jpeg(thumbnail.image, self.side, self.image_bytes)
-                heat = heat_map(thumbnail.scores, scale, self.heat_bytes)
+                image, aspect = fitted_jpeg(thumbnail.image, self.side, self.image_bytes)
+                heat = _base64(heat_map(thumbnail.scores, scale, self.heat_bytes))
                 drawn = thumbnail.outline if len(thumbnail.outline or "") <= self.outline_bytes else None
-                row["picture"] = {"image": _base64(image), "heat": _base64(heat), "outline": drawn}
-                row["picture"]["aspect"] = aspect_of(image)
+                row["picture"] = {"image": _base64(image), "heat": heat, "outline": drawn, "aspect": aspect}
             rows.append(_json(row))
         about = {
             "name": result.name,

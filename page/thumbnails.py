@@ -59,18 +59,15 @@ def jpeg(picture: np.ndarray, side: int, most_bytes: int) -> bytes:
     return _within(most_bytes, picture, side, lambda rgb: cv2.imencode(".jpg", rgb[..., ::-1], quality)[1].tobytes())
 
 
-def smaller_jpeg(content: bytes, side: int, most_bytes: int) -> bytes:
-    """Encode a JPEG anew if it takes more than `most_bytes`, as one that was made for a page of fewer images."""
-    if len(content) <= most_bytes:
-        return content
-    with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
-        return jpeg(np.asarray(picture), side, most_bytes)
+def fitted_jpeg(content: bytes, side: int, most_bytes: int) -> tuple[bytes, float]:
+    """Encode a JPEG anew if it takes more than `most_bytes`, as one that was made for a page of fewer images.
 
-
-def aspect_of(content: bytes) -> float:
-    """Give the width of a JPEG as a share of its height, in five digits."""
+    Gives its aspect, too: its width as a share of its height, in five digits.
+    """
     with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
-        return float(f"{picture.width / picture.height:.5g}")
+        if len(content) > most_bytes:
+            content = jpeg(np.asarray(picture), side, most_bytes)
+        return content, float(f"{picture.width / picture.height:.5g}")
 
 
 def heat_map(scores: np.ndarray, scale: ColourScale, most_bytes: int) -> bytes:

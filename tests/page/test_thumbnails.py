@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from page.thumbnails import OUTLINE_SIDE, heat_map, jpeg, outline, smaller_jpeg
+from page.thumbnails import OUTLINE_SIDE, fitted_jpeg, heat_map, jpeg, outline
 from utils.pictures import ColourScale, overlay
 
 
@@ -93,5 +93,5 @@ def test_the_outline_of_speckles_is_coarser_until_it_fits_and_loses_no_region(he
 def test_a_picture_made_for_a_smaller_page_is_made_smaller():
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     content = jpeg(noise, 200, MANY)
-    assert smaller_jpeg(content, 150, MANY) is content
-    assert len(smaller_jpeg(content, 150, 5000)) <= 5000
+    assert fitted_jpeg(content, 150, MANY) == (content, 1)
+    assert len(fitted_jpeg(content, 150, 5000)[0]) <= 5000
