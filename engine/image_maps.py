@@ -1,6 +1,8 @@
 """A detector over a loader's batches: the map and the probability of each image."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -9,7 +11,6 @@ from datasets.transforms import normalised
 from engine.tiling import Picture, predict_tiled
 from models.tiles import Tiling
 from utils.evaluation_types import Detector, ImageMap, Prediction, Sample
-from utils.host_copy import HostCopy, behind
 from utils.runtime import Stopwatch
 
 AHEAD = {"cpu": 0, "cuda": 1}  # batches that are given to the device before one's maps are waited for
@@ -51,12 +52,12 @@ def predict_images(
             for one in loaded()
         )
         predicted = predict_tiled(predict, pictures, tiling, batch_size)
-    predicted = behind(((one, found and HostCopy(found)) for one, found in predicted), AHEAD[device.type])
+    predicted = _behind(((one, found and _to_cpu(found)) for one, found in predicted), AHEAD[device.type])
     while True:
         loading = stopwatch["loading"]
         with stopwatch("prediction"):
             one = next(predicted, None)
-            prediction = one and one[1] and one[1].wait()
+            prediction = one and one[1] and one[1]()
         stopwatch["prediction"] -= stopwatch["loading"] - loading  # which goes on in there
         if one is None:
             return
@@ -70,3 +71,29 @@ def predict_images(
             for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, distances, strict=True):
                 found[index] = ImageMap(samples[index], *fields)
         yield [found[index] for index in sorted(found)]
+
+
+def _to_cpu(found: Prediction) -> Callable[[], Prediction]:
+    """Start a prediction's way to the CPU; what is returned waits for its end, so that nothing is read before."""
+    text_prob = None if found.text_prob is None else found.text_prob.double()
+    wanted = found.maps.float(), text_prob, found.distances
+    # From CUDA into pinned memory, while the device goes on.
+    maps, text_prob, distances = (one if one is None else one.to("cpu", non_blocking=True) for one in wanted)
+    copied = torch.cuda.current_stream(found.maps.device).record_event() if found.maps.is_cuda else None
+
+    def wait() -> Prediction:
+        if copied is not None:
+            copied.synchronize()
+        return Prediction(maps, text_prob, distances=distances)
+
+    return wait
+
+
+def _behind(items: Iterable[Any], count: int) -> Iterator[Any]:
+    """Yield each item when so many that follow are made, or all."""
+    held = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
