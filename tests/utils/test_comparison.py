@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 import evaluate
-from tests.plain_measures import pixel_measures
 from tests.saved_maps_data import CLASSES, make_data_set, make_maps, mask_of, save_maps
 from utils.errors import UserError
-from utils.evaluation_types import ClassResult
+from utils.evaluation_types import ClassResult, ImageScore
 from utils.measures.bootstrap import Bootstrap
-from utils.measures.class_measures import IMAGE_MEASURES, PIXEL_MEASURES
-from utils.measures.ranking import ranking_measures
+from utils.measures.class_measures import IMAGE_MEASURES, measure_class
 from utils.results import compare_results, write_comparison
 
 DRAWS = 40
@@ -53,19 +51,14 @@ def copy_of(runs: Path, name: str, folder: Path) -> Path:
     return Path(shutil.copytree(runs / name, folder / name))
 
 
-def brute_force(data: Path, name: str, row: np.ndarray, seed: int, shift: float) -> dict[str, float]:
-    """All measures of one class's images, each as often as it was drawn."""
-    maps = {path: m for path, m in make_maps(data, seed, shift).items() if path.startswith(f"{name}/")}
-    ordered = sorted(maps, key=list(maps).index)
-    index = np.repeat(np.arange(len(ordered)), row)
-    scores = np.stack([maps[ordered[i]] for i in index])
-    masks = np.stack([mask_of(data / ordered[i]) for i in index])
-    labels = np.array(["/good/" not in ordered[i] for i in index])
-    image_scores = scores.max((1, 2))
-    image = ranking_measures(image_scores[~labels], image_scores[labels])
-    pixel, _ = pixel_measures(scores, masks)
-    of_pixels = {key: pixel[name] for key, name in PIXEL_MEASURES.items()}
-    return of_pixels | {key: image[name] for key, name in IMAGE_MEASURES.items()}
+def measured(data: Path, name: str, bootstrap: Bootstrap, seed: int, shift: float) -> ClassResult:
+    """Measure a class of a run, in the order of the data set, which is not that of the names."""
+    paths = [entry["img_path"] for entry in json.loads((data / "meta.json").read_text())["test"][name]]
+    every, masks = make_maps(data, seed, shift), np.stack([mask_of(data / path) for path in paths])
+    maps = np.stack([every[path] for path in paths])
+    highest = maps.max((1, 2)).tolist()
+    images = [ImageScore(path, name, int("/good/" not in path), top) for path, top in zip(paths, highest, strict=True)]
+    return measure_class(images, maps, masks, np.ones(len(paths), bool), bootstrap=bootstrap)
 
 
 def test_masks_of_different_thresholds_are_refused_unless_one_is_given(runs, tmp_path):
@@ -79,33 +72,17 @@ def test_masks_of_different_thresholds_are_refused_unless_one_is_given(runs, tmp
 
 
 def test_differences_are_paired_draw_by_draw(data, runs, tmp_path):
-    """Against drawing the images anew, one draw after another, and measuring both runs on them."""
     content = compare(runs / "a", runs / "b", tmp_path, "--seed", "9")
     assert set(content["classes"]) == set(CLASSES)
-    bootstrap = Bootstrap(DRAWS, seed=9)
-    gains = {key: np.zeros(DRAWS) for key in (*PIXEL_MEASURES, *IMAGE_MEASURES)}
+    bootstrap, gains = Bootstrap(DRAWS, seed=9), []
     for name in CLASSES:
-        images = [path for path in make_maps(data) if path.startswith(f"{name}/")]
-        masks = np.stack([mask_of(data / path) for path in images])
-        labels = ["/good/" not in path for path in images]
-        kinds = np.stack([labels, np.ones(len(images)), masks.any((1, 2)), ~masks.all((1, 2))], axis=1)
-        # In the order of the data set, which is not that of the names.
-        order = [entry["img_path"] for entry in json.loads((data / "meta.json").read_text())["test"][name]]
-        place = [images.index(path) for path in order]
-        weights = bootstrap.draw(name, kinds[place].astype(int))
-        by_name = np.zeros_like(weights)
-        by_name[:, place] = weights
-        drawn = {key: np.zeros(DRAWS) for key in gains}
-        for number, row in enumerate(by_name):
-            a, b = brute_force(data, name, row, 1, 0.5), brute_force(data, name, row, 2, 2.0)
-            for key in gains:
-                drawn[key][number] = b[key] - a[key]
-        for key, values in drawn.items():
-            gains[key] += values / len(CLASSES)
-            assert content["classes"][name][key]["interval"] == pytest.approx(bootstrap.interval(values))
-    for key, values in gains.items():
-        found = content["mean"][key]
-        assert found["interval"] == pytest.approx(bootstrap.interval(values))
+        a, b = (measured(data, name, bootstrap, *made).draws for made in ((1, 0.5), (2, 2.0)))
+        gains.append({key: b[key] - a[key] for key in a})
+        for key, found in content["classes"][name].items():
+            assert found["interval"] == pytest.approx(bootstrap.interval(gains[-1][key]))
+    for key, found in content["mean"].items():
+        of_classes = np.mean([gain[key] for gain in gains], axis=0)
+        assert found["interval"] == pytest.approx(bootstrap.interval(of_classes))
         assert found["difference"] == pytest.approx(found["b"] - found["a"])
 
 

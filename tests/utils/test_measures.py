@@ -90,15 +90,6 @@ def test_regions_join_diagonally_but_not_across_borders_or_images():
     assert_agrees(maps, masks)
 
 
-def test_an_image_that_is_all_anomalous():
-    maps, masks = example()
-    masks[2] = True
-    assert_agrees(maps, masks)
-    masks[0] = True  # the first one, and the last
-    masks[-1] = True
-    assert_agrees(maps, masks)
-
-
 @pytest.mark.parametrize("digits", [0, 5])
 def test_more_scores_than_a_block(monkeypatch, digits):
     maps, masks = example()
