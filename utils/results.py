@@ -167,12 +167,12 @@ def results_table(results: Sequence[ClassResult], bootstrap: Bootstrap | None = 
 
 def kinds_table(kinds: Mapping[str, Mapping[str, Measures]]) -> str:
     """Make a Markdown table of the measures in percent of each class's kinds of anomaly."""
-    cells = [
-        [name, kind, str(found["images"]), *(percent(value) for key, value in found.items() if key != "images")]
-        for name, of_class in kinds.items()
-        for kind, found in of_class.items()
-    ]
-    return markdown_table(["objects", "kind", *next(iter(next(iter(kinds.values())).values()))], cells, 1)
+    cells = []
+    for name, of_class in kinds.items():
+        for kind, found in of_class.items():
+            images, *measures = found.values()
+            cells.append([name, kind, str(images), *map(percent, measures)])
+    return markdown_table(["objects", "kind", *found], cells, 1)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], text_column: int = 0) -> str:

@@ -117,15 +117,12 @@ def _rows_of_kinds(images: Sequence[ImageScore], species: Sequence[str]) -> dict
 
 def _bring_to_front(order: Sequence[int], *arrays: np.ndarray) -> None:
     """Put rows first, in an order, by swapping them in place: a copy would double the memory."""
-    held = np.arange(max(order, default=-1) + 1)  # the row that stands at each place now
-    place = held.copy()  # of each row
     for here, row in enumerate(order):
-        there = place[row]
-        if there != here:
+        while row < here:  # it was swapped away from there
+            row = order[row]
+        if row != here:
             for array in arrays:
-                array[[here, there]] = array[[there, here]]
-            held[[here, there]] = held[[there, here]]
-            place[held[[here, there]]] = here, there
+                array[[here, row]] = array[[row, here]]
 
 
 def _kinds(label: np.ndarray, masks: np.ndarray | list[np.ndarray], has_mask: np.ndarray) -> np.ndarray:
