@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from page import thumbnails
 from page.page import HtmlReport
 from tests.report_pages import NASTY, Sample, add_images, class_result, to_picture, write_page
 from utils.errors import UserError
-from utils.evaluation_types import ImageMap
+from utils.evaluation_types import ImageMap, ImageScore
 from utils.results import Run
 
 
@@ -50,6 +51,10 @@ class Page(HTMLParser):
         return json.loads(self.texts["application/json"])
 
 
+def report_of(folder: Path, images: int, classes: int = 1, picture: Callable = to_picture) -> HtmlReport:
+    return HtmlReport(Run(folder=folder, title="", images=images, classes=classes, description={}), picture)
+
+
 def test_page_holds_every_image_with_its_scores_and_pictures(tmp_path):
     results = [class_result("bolt", [0, 1, None], [0.25, 1.5, 0.5]), class_result("nut", [0, 1], [0.5, 0.75])]
     data = Page(write_page(tmp_path, results)).data
@@ -57,16 +62,9 @@ def test_page_holds_every_image_with_its_scores_and_pictures(tmp_path):
     assert data["threshold"] is None
     assert data["mean"] == {"auroc_px": None, "auroc_sp": 1.0}
     row = data["images"][1]
-    assert {key: row[key] for key in ("image_path", "class_name", "label", "score", "text_prob", "map_max")} == {
-        "image_path": "bolt/1.png",
-        "class_name": "bolt",
-        "label": 1,
-        "score": 1.5,
-        "text_prob": 0.5,
-        "map_max": 0.25,
-    }
+    assert row.items() >= ImageScore("bolt/1.png", "bolt", 1, 1.5, 0.5, 0.25)._asdict().items()
     assert "p_value" not in row
-    pictures = [row["picture"] for row in data["images"]]
+    pictures = [image["picture"] for image in data["images"]]
     for picture in pictures:
         for kind in ("image", "heat"):
             assert Image.open(io.BytesIO(base64.b64decode(picture[kind]))).size == (48, 48)
@@ -119,16 +117,10 @@ def test_page_asks_for_nothing_and_runs_its_own_script_only(tmp_path):
     assert "@import" not in page.texts["style"]
     assert "url(" not in page.texts["style"]
     policy = next(m["content"] for m in page.named("meta") if "http-equiv" in m)
-    digests = {
-        kind: base64.b64encode(hashlib.sha256(page.texts[kind].encode()).digest()).decode()
-        for kind in ("style", "module")
-    }
-    assert policy.split("; ") == [
-        "default-src 'none'",
-        "img-src data:",
-        f"style-src 'sha256-{digests['style']}'",
-        f"script-src 'sha256-{digests['module']}'",
-    ]
+    digests = (hashlib.sha256(page.texts[kind].encode()).digest() for kind in ("style", "module"))
+    style, script = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    rest = [f"style-src {style}", f"script-src {script}"]
+    assert policy.split("; ") == ["default-src 'none'", "img-src data:", *rest]
     assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
 
 
@@ -143,8 +135,7 @@ def test_a_thousand_images_of_noise_stay_below_30_mb(tmp_path):
 def test_speckled_masks_and_maps_of_noise_take_their_share_of_30_mb(tmp_path):
     """Of the page with the most pictures, some, which may take no more than their part of its bytes."""
     rng, shown, most = np.random.default_rng(0), 20, thumbnails.MAX_PICTURES
-    run = Run(folder=tmp_path, title="", images=most, classes=1, description={})
-    page, result = HtmlReport(run, to_picture), class_result("x", [1] * shown, range(shown))
+    page, result = report_of(tmp_path, most), class_result("x", [1] * shown, range(shown))
     for image in result.images:
         pixels, scores = torch.from_numpy(rng.random((3, 200, 200), np.float32)), rng.random((200, 200), np.float32)
         sample = Sample(image.image_path, "", image.class_name, image.label)
@@ -170,31 +161,23 @@ def test_pictures_are_smaller_the_more_there_are():
 
 
 def test_pictures_of_the_next_class_may_come_before_a_class_is_measured(tmp_path):
-    rng, results = np.random.default_rng(0), [class_result("x", [0, 1], [0, 1]), class_result("y", [1, 1], [2, 3])]
-    images = [
-        ImageMap(
-            Sample(one.image_path, "", one.class_name, one.label), *rng.random((2, 3, 9, 9), np.float32), None, 0.5
-        )
-        for result in results
-        for one in result.images
-    ]
-    images = [one._replace(image=torch.from_numpy(one.image), anomaly_map=one.anomaly_map[0]) for one in images]
-    rows = []
-    for early in (0, 1):
-        report = HtmlReport(Run(folder=tmp_path, title="", images=4, classes=2, description={}), to_picture)
-        for image in images[: 2 + early]:
-            report.image(image)
-        report.class_done(results[0])
-        for image in images[2 + early :]:
-            report.image(image)
-        report.class_done(results[1])
+    x, y, rows = class_result("x", [0, 1], [0, 1]), class_result("y", [1, 1], [2, 3]), []
+    for early in (False, True):
+        report = report_of(tmp_path, images=4, classes=2)
+        add_images(report, x)
+        if early:
+            add_images(report, y, size=40)
+        report.class_done(x)
+        if not early:
+            add_images(report, y, size=40)
+        report.class_done(y)
         rows.append(report.rows)
     assert rows[0] == rows[1]
-    assert len({json.loads(row)["picture"]["image"] for row in rows[0]}) == 4
+    assert len({json.loads(row)["picture"]["heat"] for row in rows[0]}) == 4
 
 
 def test_as_many_pictures_as_scores_are_needed(tmp_path):
-    report = HtmlReport(Run(folder=tmp_path, title="", images=2, classes=1, description={}), to_picture)
+    report = report_of(tmp_path, 2)
     with pytest.raises(ValueError):
         report.class_done(class_result("x", [0, 1], [0, 1]))
 
@@ -208,7 +191,7 @@ def test_a_picture_that_cannot_be_made_is_told_and_concerns_its_own_class_alone(
             raise UserError(f"cannot read {image.sample.img_path}")
         return to_picture(image)
 
-    report = HtmlReport(Run(folder=tmp_path, title="", images=6, classes=3, description={}), unreadable)
+    report = report_of(tmp_path, 6, 3, unreadable)
     report.most = 100  # noticed late
     for result in results:
         add_images(report, result)
@@ -224,7 +207,7 @@ def test_a_picture_that_cannot_be_made_is_told_before_many_more_are_taken(tmp_pa
     def unreadable(image: ImageMap) -> np.ndarray:
         raise UserError(f"cannot read {image.sample.img_path}")
 
-    report = HtmlReport(Run(folder=tmp_path, title="", images=100, classes=1, description={}), unreadable)
+    report = report_of(tmp_path, 100, 1, unreadable)
     with pytest.raises(UserError, match=r"cannot read x/0\.png"):
         add_images(report, class_result("x", [0] * 100, range(100)))
     assert len(report.thumbnails) == report.most + 1

@@ -21,9 +21,8 @@ RESULTS = [
 ]
 
 
-def run_in(folder, title, results, description, bootstrap=None) -> Run:
-    counts = {"images": 2, "classes": len(results)}
-    return Run(folder=folder, title=title, **counts, description=description, bootstrap=bootstrap)
+def run_in(folder, title, description, bootstrap=None) -> Run:
+    return Run(folder=folder, title=title, images=2, classes=2, description=description, bootstrap=bootstrap)
 
 
 def test_mean_leaves_out_what_is_undefined():
@@ -31,35 +30,31 @@ def test_mean_leaves_out_what_is_undefined():
     assert mean_result([RESULTS[0], other]).measures == {"auroc_px": 0.123456789, "auroc_sp": 0.75}
 
 
+def cells_of(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
 def test_table_is_in_percent_and_shows_undefined_as_a_dash():
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in results_table(RESULTS).splitlines()]
+    rows = cells_of(results_table(RESULTS))
     assert rows[0] == ["objects", "auroc_px", "auroc_sp"]
     assert rows[2:] == [["bolt", "12.3", "-"], ['n"ut', "50.0", "-"], ["mean", "31.2", "-"]]
 
 
+NUT_DRAWS = {"auroc_px": np.full(101, 0.9), "auroc_sp": np.linspace(0.6, 0.8, 101)}
 DRAWS = [
     ClassResult("bolt", [], {"auroc_px": 0.5, "auroc_sp": None}, [], {"auroc_px": np.arange(101) / 100}),
-    ClassResult(
-        "nut",
-        [],
-        {"auroc_px": 0.9, "auroc_sp": 0.7},
-        [],
-        {"auroc_px": np.full(101, 0.9), "auroc_sp": np.linspace(0.6, 0.8, 101)},
-    ),
+    ClassResult("nut", [], {"auroc_px": 0.9, "auroc_sp": 0.7}, [], NUT_DRAWS),
 ]
 
 
 def test_intervals_stand_behind_the_measures_and_in_the_json(tmp_path):
     bootstrap = Bootstrap(101, confidence=90, seed=7)
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in results_table(DRAWS, bootstrap).splitlines()
-    ]
-    assert rows[2:] == [
+    assert cells_of(results_table(DRAWS, bootstrap))[2:] == [
         ["bolt", "50.0 [5.0, 95.0]", "-"],
         ["nut", "90.0 [90.0, 90.0]", "70.0 [61.0, 79.0]"],
         ["mean", "70.0 [47.5, 92.5]", "70.0 [61.0, 79.0]"],
     ]
-    write_results(run_in(tmp_path, "SDP", DRAWS, {}, bootstrap), DRAWS)
+    write_results(run_in(tmp_path, "SDP", {}, bootstrap), DRAWS)
     content = json.loads((tmp_path / "results.json").read_text())["intervals"]
     assert (content["resamples"], content["confidence"], content["seed"]) == (101, 90, 7)
     assert content["mean"]["auroc_px"] == pytest.approx([0.475, 0.925])
@@ -74,7 +69,7 @@ def test_percent():
 
 
 def test_files_hold_everything(tmp_path):
-    write_results(run_in(tmp_path, "SDP on bolts", RESULTS, {"method": "SDP"}), RESULTS, arguments={"seed": 1})
+    write_results(run_in(tmp_path, "SDP on bolts", {"method": "SDP"}), RESULTS, arguments={"seed": 1})
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["classes"]["bolt"]["auroc_px"] == 0.123456789
     assert content["classes"]["bolt"]["auroc_sp"] is None
