@@ -12,18 +12,8 @@ from engine.saved_runs import SavedRun, read_run
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult
 from utils.files import write_json, write_text
-from utils.results import MEAN, Measures, Run, bullets, markdown_table, mean_result
-from utils.spread import (
-    RULE,
-    STD,
-    compare_spreads,
-    number_of_seeds,
-    over_seeds,
-    shown_spread,
-    spread,
-    spreads,
-    verdicts,
-)
+from utils.results import MEAN, Measures, Run, bullets, markdown_table, mean_result, with_std
+from utils.spread import RULE, STD, compare_spreads, number_of_seeds, over_seeds, spread, spreads, verdicts
 
 # Options that a comparison of seeds has no use for.
 IDLE = ("bootstrap", "dataset", "data_path", "meta", "protocol", "mask_threshold", "map_size")
@@ -48,7 +38,7 @@ class Seeds:
         mean = spreads([mean_result(found).measures for _, found in own.values()])
         about = {key: run.description[key] for key in ("method", "dataset", "protocol")}
         write_json(folder / "seeds.json", {**about, "seeds": [*own], "mean": mean, "classes": by_class})
-        rows = [[name, *map(shown_spread, row.values())] for name, row in [*by_class.items(), (MEAN, mean)]]
+        rows = [[name, *(with_std(**one) for one in row.values())] for name, row in [*by_class.items(), (MEAN, mean)]]
         notes = [STD, *(f"seed {seed}: {note}" for seed, (one, found) in own.items() for note in one.origin(found))]
         title = f"# {run.title} over {over_seeds(own)}"
         text = "\n\n".join([title, markdown_table(["objects", *mean], rows), bullets([*notes, *run.notes])])
@@ -133,7 +123,7 @@ def seed_tables(runs: Sequence[CollectedRun]) -> Iterator[str]:
             of_seeds = (spread(row.get(key) for row in _measures(own)) for key in measures)
             (_, run), *_ = own.values()
             about = [run.data_set, run.mean["method"], run.model, ", ".join(map(str, own))]
-            rows.append([_numbers(own), *about, *map(shown_spread, of_seeds)])
+            rows.append([_numbers(own), *about, *(with_std(**one) for one in of_seeds)])
         yield markdown_table(["rows", "data set", "method", "model", "seeds", *measures], rows)
     said = [*clashes.values()]
     for (one, a), (other, b) in combinations(samples.items(), 2):

@@ -23,8 +23,8 @@ from utils.errors import UserError
 from utils.evaluation_types import ClassMaps, ClassResult, ImageScore, Prediction, Writer
 from utils.files import write_text
 from utils.measures.class_measures import measure_class
-from utils.results import Measures, markdown_table, mean_of, mean_result, percent
-from utils.spread import shown_spread, spreads
+from utils.results import Measures, markdown_table, mean_of, mean_result, percent, with_std
+from utils.spread import spreads
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Shots(Writer):
         title, zero_shot = TITLE.format(self.images.spec.label), mean_result(self.zero_shot).measures
         keys = next(iter(self.content["mean"].values()))
         rows = [["0", *(percent(zero_shot[key]) for key in keys)]]
-        rows += [[shot, *map(shown_spread, own.values())] for shot, own in self.content["mean"].items()]
+        rows += [[shot, *(with_std(**one) for one in own.values())] for shot, own in self.content["mean"].items()]
         table, seeds = markdown_table(["shots", *keys], rows), ", ".join(map(str, dict.fromkeys(self.seeds)))
         note = f"means over {len(self.zero_shot)} of {len(self.drawn)} classes, and over the draws by seeds {seeds}"
         write_text(self.folder / FILE, f"# {title}\n\n{table}\n\n- {note}\n- {SPREAD}\n")

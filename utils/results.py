@@ -195,6 +195,11 @@ def percent(value: float | None, interval: tuple[float, float] | None = None, si
     return f"{number} [{', '.join(limits)}]" if limits else number
 
 
+def with_std(mean: float | None, std: float | None) -> str:
+    """Show a mean in percent, with its standard deviation if there is one: `92.1 ± 0.3`."""
+    return percent(mean) + ("" if std is None else f" ± {percent(std)}")
+
+
 def compare_results(a: Sequence[ClassResult], b: Sequence[ClassResult], bootstrap: Bootstrap) -> dict[str, Any]:
     """Subtract the measures in `a` from those in `b`: the same classes in the same order, with the same draws.
 
@@ -234,7 +239,8 @@ def write_comparison(
     """
     write_json(folder / "compare.json", {"runs": runs, **comparison, "notes": notes})
     mean = comparison["mean"]
-    summary = [[name, *(_with_std(one, name.lower()) for one in mean.values())] for name in runs]
+    keys = [(name, name.lower()) for name in runs]
+    summary = [[name, *(with_std(one[key], one.get(f"{key}_std")) for one in mean.values())] for name, key in keys]
     summary.append(["B - A", *map(_shown, mean.values())])
     by_class = [[name, *map(_shown, row.values())] for name, row in comparison["classes"].items()]
     lines = ["# Comparison of two runs", ""]
@@ -245,11 +251,6 @@ def write_comparison(
     text = "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
     write_text(folder / "compare.md", text)
     return text
-
-
-def _with_std(one: Mapping[str, Any], name: str) -> str:
-    std = one.get(f"{name}_std")
-    return percent(one[name]) + ("" if std is None else f" ± {percent(std)}")
 
 
 def _shown(one: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from scipy.special import stdtrit
 
 from utils.results import Measures, percent
 
-Spread = Mapping[str, float | None]  # `mean` and `std`
 RULE = (
     "Welch's {:g} % t interval of the difference of the means over the seeds (Biometrika 34, 1947), in which what has "
     "no training is exact; a difference is more than the spread if its interval leaves out 0, which is said of each "
@@ -26,11 +25,6 @@ def spread(values: Iterable[float | None]) -> dict[str, float | None]:
 def spreads(rows: Sequence[Measures]) -> dict[str, dict[str, float | None]]:
     """Compute the `spread` of each measure, of which each row has one value."""
     return {key: spread(row[key] for row in rows) for key in rows[0]}
-
-
-def shown_spread(one: Spread) -> str:
-    """Show what `spread` gave in percent: `92.1 ± 0.3`."""
-    return percent(one["mean"]) + (f" ± {percent(one['std'])}" if one["std"] is not None else "")
 
 
 def welch(a: Sequence[float], b: Sequence[float], confidence: float) -> tuple[float, float]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
-from utils.spread import compare_spreads, number_of_seeds, shown_spread, spread, verdicts, welch
+from utils.results import with_std
+from utils.spread import compare_spreads, number_of_seeds, spread, verdicts, welch
 
 A, B = [0.50, 0.53, 0.52], [0.60, 0.58, 0.65, 0.61]
 
@@ -13,7 +14,7 @@ def test_the_spread_is_the_sample_standard_deviation():
     assert spread(A) == {"mean": pytest.approx(np.mean(A)), "std": pytest.approx(np.std(A, ddof=1))}
     assert spread([0.5, None]) == {"mean": 0.5, "std": None}
     assert spread([None, None]) == {"mean": None, "std": None}
-    assert [shown_spread(spread(values)) for values in (A, [0.5], [None])] == ["51.7 ± 1.5", "50.0", "-"]
+    assert [with_std(**spread(values)) for values in (A, [0.5], [None])] == ["51.7 ± 1.5", "50.0", "-"]
 
 
 @pytest.mark.parametrize("confidence", [90, 95])
