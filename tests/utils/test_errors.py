@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +24,17 @@ from utils.errors import INTERRUPTED, interrupts_wait, run
 PROJECT = Path(__file__).resolve().parents[2]
 TEST = ["--dataset", "mvtec"]
 TRAIN = ["--train_dataset", "mvtec", "--save_path", "run"]
-PROGRAMS = [
-    (SDPOptions, TEST),
-    (SDPPlusOptions, [*TEST, "--checkpoint", "a.pth"]),
-    (DPClipOptions, [*TEST, "--checkpoint", "a.pth"]),
-    (SDPPlusTrainingOptions, TRAIN),
-    (DPClipTrainingOptions, TRAIN),
-    (PredictionOptions, ["a.png"]),
-    (EvaluationOptions, ["--maps", "maps"]),
-]
+PROGRAMS = {
+    "test_sdp": (SDPOptions, TEST),
+    "test_sdp_plus": (SDPPlusOptions, [*TEST, "--checkpoint", "a.pth"]),
+    "test_dp_clip": (DPClipOptions, [*TEST, "--checkpoint", "a.pth"]),
+    "train_sdp_plus": (SDPPlusTrainingOptions, TRAIN),
+    "train_dp_clip": (DPClipTrainingOptions, TRAIN),
+    "predict": (PredictionOptions, ["a.png"]),
+    "evaluate": (EvaluationOptions, ["--maps", "maps"]),
+}
 
-
-def ask_pytorch() -> None:
-    torch.empty(1 << 55)
-
-
-def ask_numpy() -> None:
-    np.empty(1 << 55)
-
-
-def ask_python() -> None:
-    bytearray(1 << 55)
+ask_pytorch, ask_numpy, ask_python = (partial(ask, 1 << 55) for ask in (torch.empty, np.empty, bytearray))
 
 
 def ask_a_gpu() -> None:
@@ -51,7 +42,7 @@ def ask_a_gpu() -> None:
 
 
 @pytest.mark.parametrize("ask", [ask_pytorch, ask_numpy, ask_python, ask_a_gpu])
-@pytest.mark.parametrize("kind, arguments", PROGRAMS, ids=[kind.__name__ for kind, _ in PROGRAMS])
+@pytest.mark.parametrize("kind, arguments", PROGRAMS.values(), ids=PROGRAMS.keys())
 def test_out_of_memory_is_one_sentence_that_names_options_of_the_program(capsys, kind, arguments, ask):
     def main(given: list[str]) -> None:
         options = parse(kind, None, given)
@@ -168,18 +159,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell r
 main = importlib.import_module(script).main
 importlib.import_module("utils.errors").run(main)
 """
-SCRIPTS = {
-    **dict.fromkeys(("test_sdp", "test_sdp_plus", "test_dp_clip"), TEST),
-    **dict.fromkeys(("train_sdp_plus", "train_dp_clip"), TRAIN),
-    "evaluate": ["--maps", "maps"],
-    "predict": ["a.png"],
-}
-MOMENTS = [(script, "utils.arguments") for script in SCRIPTS]
+MOMENTS = [(script, "utils.arguments") for script in PROGRAMS]
 MOMENTS += [("predict", name) for name in ("numpy", "torch", "torch.nn", "torch.utils.data")]
 
 
 @pytest.mark.parametrize("script, moment", MOMENTS)
 def test_an_interrupt_while_packages_are_imported_is_one_line(script, moment):
-    command = [sys.executable, "-c", AT_IMPORT, moment, script, *SCRIPTS[script]]
+    command = [sys.executable, "-c", AT_IMPORT, moment, script, *PROGRAMS[script][1]]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, f"{INTERRUPTED}\n")
