@@ -69,7 +69,6 @@ def loco(root: Path) -> dict[str, str]:
     }
 
 
-LAYOUTS = [magnetic_tiles, kolektor, mvtec_3d, loco]
 FOUND = {  # classes, normal and anomalous images, masks of anomalous ones, kinds of anomalies
     magnetic_tiles: (["own"], 3, 6, 6, {"MT_Blowhole", "MT_Fray"}),
     kolektor: (["own"], 4, 2, 2, {"anomalous"}),
@@ -91,7 +90,7 @@ def own(tmp_path) -> Path:
     return tmp_path / "own"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FOUND)
 def test_layouts_are_read_by_patterns(own, layout, warnings_of):
     meta = read(own, **layout(own))["test"]
     classes, normal, anomalous, masks, kinds = FOUND[layout]
@@ -112,7 +111,7 @@ def test_each_image_gets_its_own_mask_in_natural_order(own):
     assert blowholes == [(f"{name}.jpg", f"{name}.png", 1) for name in names]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FOUND)
 def test_one_command_goes_from_a_folder_to_its_table(own, layout, tmp_path, small_images):
     config, weights = tiny_clip.save(tmp_path / "model")
     options = ["--dataset", "folder", "--data_path", str(own), *as_options(layout(own)), "--num_workers", "0"]

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb, mask_files
+from tests.datasets.png_files import chunk
 from utils.errors import UserError
 
 COLOURS = np.array([[[10, 20, 30], [200, 100, 50]]], np.uint8)  # [1, 2, 3]
@@ -154,10 +155,6 @@ def test_a_mask_with_a_palette_goes_by_its_colours(tmp_path, palette, expected):
 
 def bomb():
     """A PNG of 60000 x 60000 pixels in a few bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
