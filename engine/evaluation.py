@@ -1,7 +1,7 @@
 """The one evaluation loop: loader -> maps and scores -> measures, class by class, for any detector; and its report."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -79,10 +79,10 @@ def evaluate_and_report(
     if done:
         logger.info("kept what an earlier run found of %s", ", ".join(sorted(done)))
     running = {"device": device, "stopwatch": stopwatch, "image_scores": image_scores}
-    tiling = None if isinstance(options, EvaluationOptions) else tiling_of(options)
-    running |= {} if tiling is None else {"tiling": tiling, "batch_size": options.batch_size}
-    measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap}
-    measuring["no_maps"] = getattr(detector, "no_maps", None)
+    if isinstance(options, TestOptions):
+        running |= {"tiling": tiling_of(options), "batch_size": options.batch_size}
+    no_maps = getattr(detector, "no_maps", None)
+    measuring = {"legacy_pro": options.legacy_pro, "bootstrap": run.bootstrap, "no_maps": no_maps}
     try:
         if todo:
             results += evaluate(detector, load(todo), todo, writers=[*writers, keeper], **running, **measuring)
@@ -114,10 +114,10 @@ def evaluate(
     tiling: Tiling | None = None,
     batch_size: int = 1,
     **measuring: Any,
-) -> Iterator[ClassResult]:
+) -> list[ClassResult]:
     """Run a detector over images and measure it class by class, each in a thread while the next one is predicted.
 
-    Several processes share the batches: each predicts its own, and the main one measures, writes and yields.
+    Several processes share the batches: each predicts its own, and the main one measures, writes and has the results.
 
     Args:
         loader: batches of `samples`, in their order; of several processes, the one of rank r of n gives every n-th
@@ -129,9 +129,6 @@ def evaluate(
         image_scores: scores known beforehand, by `img_path`, in the place of the detector's.
         tiling: how pictures are cut into tiles, of which so many are a batch; None to predict them whole.
         measuring: what to measure of each class, see `measure_class`.
-
-    Yields:
-        A class's result, at the latest when the last image of the next one is done.
 
     Raises:
         UserError: a detector gave a value that is not finite, or a map of another size than its mask.
@@ -155,7 +152,6 @@ def evaluate(
             else:
                 scores = np.array([image_scores[sample.img_path] for sample in maps.samples])
             classes.finish()  # so that no more than two classes are held, and writers take one after the other
-            yield from classes.results()
             with stopwatch("output"):
                 for writer in map_writers:
                     if not writer.maps_in_thread:
@@ -164,4 +160,4 @@ def evaluate(
             del maps  # which the thread lets go of when it has measured them
         next(images, None)  # in this others hand over all of theirs, and the main process sees that none is left
         classes.finish()
-        yield from classes.results()
+    return classes.results

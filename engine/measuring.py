@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Measuring:
-    """Measures one class at a time, hands its result to the writers and keeps it for `results`.
+    """Measures one class at a time, hands its result to the writers and adds it to `results`.
 
     A class that was predicted before an error is measured to its end; after an interruption nothing more is wanted.
 
@@ -26,7 +26,7 @@ class Measuring:
         self._writers, self._stopwatch, self._settings = writers, stopwatch, settings
         self._pool = ThreadPoolExecutor(1, "measures")
         self._pending: Future[ClassResult] | None = None
-        self._finished: list[ClassResult] = []
+        self.results: list[ClassResult] = []
 
     def __enter__(self) -> "Measuring":
         return self
@@ -58,7 +58,7 @@ class Measuring:
         with self._stopwatch("output"):
             for writer in self._writers:
                 writer.class_done(result)
-        self._finished.append(result)
+        self.results.append(result)
 
     def beside(self, items: Iterable[T]) -> Iterator[T]:
         """Pass on items, and see between them whether the class has been measured."""
@@ -66,8 +66,3 @@ class Measuring:
             if self._pending is not None and self._pending.done():
                 self.finish()
             yield item
-
-    def results(self) -> Iterator[ClassResult]:
-        """Give each result once."""
-        while self._finished:
-            yield self._finished.pop(0)

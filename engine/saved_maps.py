@@ -138,7 +138,7 @@ def _measure(
         loader, problems = _map_loader(images, run.maps, options)
         notes += (f"{run.folder}: {problem}" for problem in problems)
         known = {"image_scores": run.scores, "bootstrap": bootstrap}
-        results.append(list(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known)))
+        results.append(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
             sizes = [_size(result.map_shape) for result in (first, second)]

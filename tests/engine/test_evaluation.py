@@ -68,10 +68,8 @@ def run(samples, batch_size=3, detector=None, **options):
         Batch(range(len(samples))[i : i + batch_size], *(tensor[i : i + batch_size] for tensor in tensors))
         for i in range(0, len(samples), batch_size)
     ]
-    results = evaluate(
-        detector or FirstChannel(), batches, samples, device=torch.device("cpu"), stopwatch=Stopwatch(), **options
-    )
-    return list(results), tensors
+    common = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
+    return evaluate(detector or FirstChannel(), batches, samples, **common, **options), tensors
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
@@ -125,7 +123,7 @@ def test_defects_whose_masks_are_empty_at_the_size_of_the_maps_are_told(caplog):
     images, masks, has_mask = make_images(samples)
     masks[3] = False
     batch = Batch(range(6), images, masks, has_mask)
-    results = list(evaluate(FirstChannel(), [batch], samples, device=torch.device("cpu"), stopwatch=Stopwatch()))
+    results = evaluate(FirstChannel(), [batch], samples, device=torch.device("cpu"), stopwatch=Stopwatch())
     said = "masks of which nothing is left at 8 x 8 px, so that these defects count as normal (1): bolt/3_mask.png"
     assert [said in result.notes for result in results] == [True, False]
     assert [record.getMessage() for record in caplog.records] == [said]
@@ -149,8 +147,8 @@ def test_writers_see_every_map_before_the_measures_use_them_up():
         def class_done(self, result: ClassResult) -> None:
             results.append(result)
 
-    yielded, (images, masks, _) = run(samples, writers=[Keep()])
-    assert results == yielded
+    found, (images, masks, _) = run(samples, writers=[Keep()])
+    assert results == found
     assert list(maps) == [sample.img_path for sample in samples]
     for sample, pixels in zip(samples, images, strict=True):
         np.testing.assert_array_equal(maps[sample.img_path], pixels[0])
@@ -223,7 +221,7 @@ def test_masks_of_several_sizes_are_kept_without_the_batch_that_they_came_in():
             seen.extend(maps.masks)
 
     options = {"device": torch.device("cpu"), "stopwatch": Stopwatch(), "writers": [Watching()]}
-    list(evaluate(FirstChannel(), batches, samples, **options))
+    evaluate(FirstChannel(), batches, samples, **options)
     assert [mask.shape for mask in seen] == [(8, 8), (12, 5), (7, 9)]
     assert not any(np.shares_memory(one, mask.numpy()) for one, mask in zip(seen, masks, strict=True))
 
@@ -272,22 +270,6 @@ def test_a_value_that_is_not_finite_is_refused_with_the_image(value):
 
     with pytest.raises(UserError, match=r"bolt/2\.png.*not finite"):
         run(make_samples({"bolt": "nna"}), detector=Broken())
-
-
-def test_results_come_when_the_next_class_is_predicted():
-    samples = make_samples({"bolt": "na", "nut": "na", "screw": "na"})
-    tensors = make_images(samples)
-    taken = []
-
-    def batches():
-        for i in range(0, 6, 2):
-            taken.append(i)
-            yield Batch(range(i, i + 2), *(tensor[i : i + 2] for tensor in tensors))
-
-    results = evaluate(FirstChannel(), batches(), samples, device=torch.device("cpu"), stopwatch=Stopwatch())
-    assert next(results).name == "bolt"
-    assert taken == [0, 2]
-    assert [result.name for result in results] == ["nut", "screw"]
 
 
 def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):

@@ -187,12 +187,12 @@ def test_maps_take_what_is_measured():
         for start in range(0, images, batch_size)
     ]
     keywords = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
-    list(evaluate(Noise(), loader, entries, writers=[Held()], **keywords))
+    evaluate(Noise(), loader, entries, writers=[Held()], **keywords)
     assert held == [of.maps(images)]
 
     tracemalloc.start()
     try:
-        list(evaluate(Noise(), loader, entries, **keywords))
+        evaluate(Noise(), loader, entries, **keywords)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
