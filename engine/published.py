@@ -15,38 +15,21 @@ from utils.files import write_text
 from utils.results import bullets, markdown_table, percent
 
 FACTS = json.loads((PROJECT / "datasets" / "published.json").read_text(encoding="utf-8"))
-DERIVED = "derived: the gains in CLIP-AD's abstract added to WinCLIP's in MuSc's README"
-Numbers = dict[str, dict[str, float]]  # method -> measure -> percent
 
 
-def published_numbers(method: str, dataset: str) -> Numbers:
-    """Choose the numbers of all methods on a data set, of which `method`, of this project, must be known as well."""
+def published_numbers(method: str, dataset: str) -> dict[str, dict[str, float]]:
+    """Choose all methods' numbers on a data set, measure -> percent; `method`, of this project, must be known, too."""
     for name, known, of in ((method, FACTS["implemented"], "of"), (dataset, FACTS["data_sets"], "on")):
         if name not in known:
             raise UserError(f"no published numbers {of} {name} are known, but {of} {', '.join(known)}")
-    numbers: Numbers = {}
+    numbers: dict[str, dict[str, float]] = {}
     for level, measures in FACTS["measures"].items():
         for name, values in FACTS["data_sets"][dataset].get(level, {}).items():
             numbers.setdefault(name, {}).update(zip(measures, values, strict=True))
     for one in FACTS["other_sources"]:
         if dataset in one["data_sets"]:
             numbers[f"{one['method']} ({one['source']})"] = one["data_sets"][dataset]
-    numbers |= {f"{name} ({DERIVED})": values for name, values in derived_numbers(dataset, numbers).items()}
     return numbers
-
-
-def derived_numbers(dataset: str, numbers: Numbers) -> Numbers:
-    """Add what an abstract says that SDP and SDP+ gain over WinCLIP to the numbers of WinCLIP that have these measures.
-
-    That is arithmetic with two sources, and no published number.
-    """
-    gains = FACTS["gains_over_winclip"]
-    known = [values for name, values in numbers.items() if name.startswith("WinCLIP") and "aupro" in values]
-    if dataset != gains["data_set"] or not known:
-        return {}
-    (base,) = known
-    methods = (name for name in FACTS["implemented"] if name in gains)
-    return {name: {key: round(base[key] + gain, 1) for key, gain in gains[name].items()} for name in methods}
 
 
 def write_published(folder: Path) -> Path:
