@@ -14,9 +14,9 @@ from torch import Tensor
 
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
-from engine.fingerprints import fingerprints
 from engine.sdp_plus_training import SDPPlusTraining
 from engine.training_options import SDPPlusTrainingOptions
+from engine.training_sets import fingerprints
 from models.fidelity import Fidelity
 from models.sdp import adapters_for
 from tests.random_weights import random_backbone

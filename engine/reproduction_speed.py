@@ -20,7 +20,6 @@ from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
 from engine.dp_clip_training import DPClipTraining
 from engine.evaluation import evaluate_and_report
-from engine.fingerprints import fingerprints
 from engine.loading import find_device
 from engine.options import resolve
 from engine.reproduction_options import ReproductionOptions
@@ -29,6 +28,7 @@ from engine.sdp_plus_training import SDPPlusTraining
 from engine.testing_options import DPClipOptions, SDPOptions, SDPPlusOptions
 from engine.training import Training
 from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
+from engine.training_sets import fingerprints
 from models.backbone import Backbone
 from models.fidelity import Fidelity
 from models.linear import use_fastest_kernels

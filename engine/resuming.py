@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.earlier_results import EARLIER
-from engine.fingerprints import described
+from engine.training_sets import COLUMNS
 from models.checkpoints import read_checkpoint
 from utils.arguments import as_given
 from utils.distributed import world_size
@@ -54,8 +54,11 @@ def _dependencies(content: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(content.get("backbone", {}))
     found |= {f"the SHA-256 of prompts {name}": one["sha256"] for name, one in content.get("prompts", {}).items()}
     if "images" in content:
-        images = described(content["images"])
-        found |= images | {"the number of images": len(images)}
+        rows = [*zip(*(content["images"][name] for name in COLUMNS), strict=True)]
+        for place, (path, name, label, mask, _, digest) in enumerate(rows, 1):
+            content_of = f"SHA-256 {digest}, mask's {mask or 'none'}"
+            found[f"image {place}"] = f"{path} of class {name} (label {label}, {content_of})"
+        found["the number of images"] = len(rows)
     said = {"what the classes are called": "phrases", "what masks are anomalous above": "mask_thresholds"}
     found |= {what: content[key] for what, key in said.items() if key in content}
     return found

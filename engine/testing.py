@@ -14,7 +14,6 @@ from engine.data_sets import evaluation_loader, read_data_sets
 from engine.detectors import METHODS, Method
 from engine.earlier_results import check_settings, folder_name
 from engine.evaluation import evaluate_and_report
-from engine.fingerprints import seen_in_training
 from engine.loading import (
     as_trained,
     backbone_from_options,
@@ -30,6 +29,7 @@ from engine.seeds import Seeds
 from engine.shots import Shots
 from engine.submission import SubmissionWriter
 from engine.trained import Trained, fullest, read_checkpoints
+from engine.training_sets import seen_in_training
 from models.adapter_checkpoint import AdapterCheckpoint
 from models.backbone import Backbone
 from models.fidelity import Fidelity

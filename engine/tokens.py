@@ -21,8 +21,8 @@ from datasets.image_set import ImageSet
 from datasets.loader import AnomalyDataset, in_batches, make_loader
 from datasets.meta import Entry
 from datasets.transforms import normalised
-from engine.fingerprints import for_each_image
 from engine.training_options import SDPPlusTrainingOptions
+from engine.training_sets import for_each_image
 from models.backbone import Backbone
 from models.dual_path import encode_dual_path
 from models.fidelity import Fidelity

@@ -15,13 +15,12 @@ from datasets.image_set import ImageSet
 from datasets.loader import Batch, epoch_order, in_batches
 from engine.data_sets import check_phrases
 from engine.detectors import METHODS
-from engine.fingerprints import Fingerprints, fingerprints
 from engine.loading import backbone_from_options, find_device, with_precision
 from engine.options import resolve
 from engine.resuming import FREE, earlier_state, refuse_changes
 from engine.tokens import TokenBatch
 from engine.training_options import TrainingOptions, ValidationOptions, trained_options
-from engine.training_sets import read_training_sets, read_validation_set
+from engine.training_sets import Fingerprints, fingerprints, read_training_sets, read_validation_set
 from models.adapter_checkpoint import FILES, KEYS
 from models.anomaly_map import adapter_upsampling
 from models.backbone import Backbone

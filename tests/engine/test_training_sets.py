@@ -9,7 +9,7 @@ from datasets.image_set import ImageSet
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
-from engine.fingerprints import fingerprints, known_images, seen_in_training
+from engine.training_sets import fingerprints, known_images, seen_in_training
 from models.adapter_checkpoint import AdapterCheckpoint
 from tests import small_data
 
