@@ -17,7 +17,7 @@ from datasets.layout_options import PATTERNS, LayoutOptions
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, collate_readable, in_batches_of_one_class, make_loader
 from datasets.meta import Entry, find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_specs
-from engine.options import DataSetsOptions, TestOptions
+from engine.options import TestOptions
 from engine.training_options import SDPPlusTrainingOptions
 from models.backbone import Backbone
 from utils.arguments import Options
@@ -30,17 +30,19 @@ logger = logging.getLogger(__name__)
 Named = tuple[DatasetSpec, Path | None, Path | None]  # a data set, its folder and its list, as options name them
 
 
-def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[int, UserError]]:
+def read_data_sets(options: Options) -> tuple[dict[int, ImageSet], dict[int, UserError]]:
     """Read the test splits of the data sets to test on, by their places; of several, some may fail, which say why.
 
-    Each of several needs have but some of the classes that are chosen; one that has none is left out.
+    Each of several needs have but some of the classes that are chosen; one that has none is left out. Images are looked
+    for where the options say how they are read.
     """
+    classes, intensity = getattr(options, "classes", None), getattr(options, "intensity", None)
     if len(set(options.dataset)) < len(options.dataset):
         raise UserError("--dataset names one data set twice: test it in two runs")
     several, found, failed = len(options.dataset) > 1, {}, {}
     for place, parts in enumerate(named_in(options)):
         try:
-            found[place] = read_test_split(*parts, options.classes, options.intensity, options, partly=several)
+            found[place] = read_test_split(*parts, classes, intensity, options, partly=several)
         except UserError as error:
             if not several or world_size() > 1:  # of several processes, others cannot go on after it
                 raise
@@ -48,7 +50,7 @@ def read_data_sets(options: DataSetsOptions) -> tuple[dict[int, ImageSet], dict[
     if not failed:
         check_phrases(options, found.values())
     names = {nfc(entry.cls_name) for images in found.values() for entry in images.entries}
-    unknown = [name for name in options.classes or () if nfc(name) not in names]
+    unknown = [name for name in classes or () if nfc(name) not in names]
     if unknown and not failed:
         raise UserError(f"--classes: none of the data sets has a class {unknown[0]} in its test split")
     for images in (images for images in found.values() if not images.entries):

@@ -8,10 +8,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from datasets.image_set import ImageSet
 from datasets.registry import PROJECT
 from engine.collecting import collect
-from engine.data_sets import named_in, read_test_split
+from engine.data_sets import read_data_sets
 from engine.doctor import GIB, SUMS, SUMS_FOLDERS, disk
 from engine.loading import find_device, with_precision
 from engine.reproduction_options import ReproductionOptions, Table
@@ -31,7 +30,11 @@ LAUNCH = ("bash", "-c", 'source "$0"; launch "$@"', str(PROJECT / "utils" / "scr
 def reproduce(options: ReproductionOptions) -> int:
     """Plan and, unless the plan alone is wanted, run and collect; returns 1 if a part failed."""
     options = with_precision(options, find_device(options.device))
-    data_sets, left_out = _read_data_sets(options)
+    data_sets, faults = read_data_sets(options)
+    left_out = [f"{options.dataset[place]}: {error}" for place, error in faults.items()]
+    if not data_sets:
+        raise UserError(f"none of the data sets can be read: {some_of(left_out)}")
+    data_sets = [*data_sets.values()]
     parts, more = parts_of(options, data_sets)
     left_out += more
     todo = [part for part in parts if part.todo()]
@@ -55,19 +58,6 @@ def reproduce(options: ReproductionOptions) -> int:
 
 def _say(text: str) -> None:
     print(shown(text, keep="\n"), flush=True)
-
-
-def _read_data_sets(options: ReproductionOptions) -> tuple[list[ImageSet], list[str]]:
-    """Read the test splits; those that cannot be read are left out, which is said in a sentence each."""
-    found, left_out = [], []
-    for spec, folder, _ in named_in(options):
-        try:
-            found.append(read_test_split(spec, folder))
-        except UserError as error:
-            left_out.append(f"{spec.name}: {error}")
-    if not found:
-        raise UserError(f"none of the data sets can be read: {some_of(left_out)}")
-    return found, left_out
 
 
 def plan_text(

@@ -98,11 +98,8 @@ class Part:
 
 def command_line(options: Mapping[str, Any]) -> list[str]:
     """Give options by their names as words of a command line."""
-    return [word for name, value in options.items() for word in (_flag(name, value), *_words(value))]
-
-
-def _flag(name: str, value: Any) -> str:
-    return f"--no-{name}" if value is False else f"--{name}"
+    flags = {name: f"--no-{name}" if value is False else f"--{name}" for name, value in options.items()}
+    return [word for name, value in options.items() for word in (flags[name], *_words(value))]
 
 
 def _words(value: Any) -> list[str]:

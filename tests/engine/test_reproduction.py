@@ -253,10 +253,10 @@ def test_what_failed_is_said_the_rest_is_run_and_a_second_run_makes_up_for_it(
 SPEED = Speed(start=1, image=1, image_bytes=1)
 
 
-def test_a_data_set_that_cannot_be_read_is_left_out(demo, tmp_path):
-    folders = [str(tmp_path / "none"), str(demo)]
-    found, left_out = reproduction._read_data_sets(options("mvtec", "demo", data_path=folders))
-    assert [images.root for images in found] == [demo]
-    assert len(left_out) == 1
-    with pytest.raises(UserError, match="none of the data sets can be read"):
-        reproduction._read_data_sets(options("mvtec", data_path=folders[:1]))
+def test_a_data_set_that_cannot_be_read_is_left_out(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduction, "measure", lambda parts, *_: dict.fromkeys(map(kind_of, parts), SPEED))
+    none, common = tmp_path / "none", {"model": ["demo"], "tables": ["sdp"], "plan": True}
+    assert reproduction.reproduce(options("mvtec", "demo", data_path=[str(none), str(demo)], **common)) == 0
+    assert f"- left out: mvtec: there is no folder {none}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of the data sets can be read: mvtec: there is no folder"):
+        reproduction.reproduce(options("mvtec", "visa", data_path=[str(none), str(none)], **common))
