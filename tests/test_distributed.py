@@ -1,7 +1,6 @@
 """Several processes under torchrun do what one does; as its start takes seconds, most are forked as it starts them."""
 
 import atexit
-import csv
 import ctypes
 import json
 import os
@@ -25,6 +24,7 @@ from datasets.registry import get_spec
 from tests import small_data, tiny_clip
 from tests.compare import TRAINED, relative_length
 from tests.forked import run_shared
+from tests.left_behind import table
 from tests.patience import run_patiently
 from utils.distributed import barrier
 from utils.errors import run
@@ -162,8 +162,7 @@ def test_the_main_process_alone_writes_the_log_and_others_warn(runs):
 
 
 def losses(run: Path) -> np.ndarray:
-    with (run / "loss.csv").open(newline="") as file:
-        return np.array([[float(value) for value in row.values()] for row in csv.DictReader(file)])
+    return np.array([[*map(float, row.values())] for row in table(run / "loss.csv")])
 
 
 @pytest.mark.parametrize("name", ["cached", "released", "encoded", "corrected"])

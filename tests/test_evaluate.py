@@ -1,6 +1,5 @@
 """`evaluate.py` as a user runs it: on a run's maps, and on maps of other programs."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ import evaluate
 import test_sdp
 from datasets.meta import read_meta
 from engine.saved_maps import MAXIMUM_IS_SCORE
-from tests import tiny_clip
+from tests import left_behind
 from tests.plain_measures import pixel_measures
 from tests.saved_maps_data import CLASSES, SHAPE, make_data_set, make_maps, mask_of, save_maps
 from utils.errors import UserError
@@ -39,8 +38,7 @@ def run(data: Path, maps: Path, out: Path, *options: str) -> dict:
 
 
 def rows_of(out: Path) -> dict[str, dict[str, str]]:
-    with (out / "scores.csv").open(newline="") as file:
-        return {row["image_path"]: row for row in csv.DictReader(file)}
+    return {row["image_path"]: row for row in left_behind.table(out / "scores.csv")}
 
 
 def measures(content: dict) -> dict:
@@ -48,20 +46,12 @@ def measures(content: dict) -> dict:
     return {name: {key: values[key] for key in keys} for name, values in content["classes"].items()}
 
 
-def test_the_maps_of_a_run_give_its_measures(data, tmp_path):
-    config, weights = tiny_clip.save(tmp_path / "model")
-    model = ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(tmp_path / "cache")]
-    options = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(tmp_path / "run")]
-    test_sdp.main([*options, "--save_maps", "--num_workers", "0", *model])
-    again = run(
-        data,
-        tmp_path / "run" / "maps",
-        tmp_path / "again",
-        "--scores",
-        str(tmp_path / "run" / "scores.csv"),
-        "--legacy_pro",
-    )
-    original = json.loads((tmp_path / "run" / "results.json").read_text())
+def test_the_maps_of_a_run_give_its_measures(data, model, cache, tmp_path):
+    options = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(tmp_path / "run"), "--save_maps"]
+    test_sdp.main([*options, "--num_workers", "0", *model, "--cache_dir", str(cache)])
+    more = ["--scores", str(tmp_path / "run" / "scores.csv"), "--legacy_pro"]
+    again = run(data, tmp_path / "run" / "maps", tmp_path / "again", *more)
+    original = left_behind.results(tmp_path / "run")
     assert measures(again) == measures(original)
     assert "aupro_200" in again["mean"]
     for name, row in rows_of(tmp_path / "again").items():

@@ -12,8 +12,6 @@ import torch
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
-import train_dp_clip
-import train_sdp_plus
 from data.build import ensure_meta
 from data.few_shot import draw
 from datasets.images import load_rgb
@@ -23,9 +21,10 @@ from datasets.transforms import image_transform, normalised
 from engine.shots import Shots
 from models.memory import MemoryDetector, NormalMemory, remember
 from models.sdp import SDP
-from tests import small_data, tiny_clip
+from tests import left_behind, small_data, tiny_clip
 from tests.compare import MEASURES
 from tests.forked import run_shared
+from tests.left_behind import results
 from utils.errors import UserError
 
 SHOTS = ("--shots", "2", "1", "--seeds", "0", "5", "7")
@@ -53,10 +52,6 @@ def shot(parts, model, tmp_path_factory) -> Path:
 def options(root: Path, model: list[str], out: Path, *more: str) -> list[str]:
     paths = ["--data_path", str(root), "--save_path", str(out), "--cache_dir", str(out.parent / "cache")]
     return ["--dataset", "mvtec", *paths, "--num_workers", "0", *model, *more]
-
-
-def results(out: Path) -> dict:
-    return json.loads((out / "results.json").read_text())
 
 
 def same(a: dict, b: dict) -> None:
@@ -104,26 +99,8 @@ def test_means_and_spread_are_those_over_the_seeds(shot):
 
 @pytest.fixture(scope="module")
 def checkpoints(parts, model, tmp_path_factory) -> dict[str, list[str]]:
-    out = tmp_path_factory.mktemp("training")
-    data = [
-        "--train_dataset",
-        "mvtec",
-        "--train_dataset_dir",
-        str(parts),
-        "--num_workers",
-        "0",
-        "--epochs",
-        "1",
-        *model,
-    ]
-    more = ["--cache_dir", str(out / "cache"), "--save_path"]
-    train_sdp_plus.main([*data, *more, str(out / "sdp_plus")])
-    train_dp_clip.main([*data, "--prompts", "industrial", "--fidelity", "corrected", *more, str(out / "dp_clip")])
-    return {
-        "sdp": [],
-        "sdp_plus": ["--checkpoint", str(out / "sdp_plus" / "epoch_1.pth")],
-        "dp_clip": ["--checkpoint", str(out / "dp_clip" / "image_adapter.pth")],
-    }
+    own = ("--prompts", "industrial", "--fidelity", "corrected")
+    return left_behind.checkpoints(tmp_path_factory.mktemp("training"), parts, *model, dp_clip=own)
 
 
 @pytest.mark.parametrize("method", ["sdp", "sdp_plus", "dp_clip"])

@@ -1,6 +1,5 @@
 """`test_dp_clip.py` as a user runs it, on a tiny CLIP and small data sets."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -15,16 +14,11 @@ import train_dp_clip
 from models.adapter_checkpoint import DP_CLIP, load_adapters, read_adapters
 from models.checkpoints import read_checkpoint
 from models.dp_clip import ImageAdapter, image_adapter_for
-from tests import small_data, tiny_adapter, tiny_clip
+from tests import small_data, tiny_adapter
 from tests.compare import ROUNDING, relative_error
+from tests.left_behind import table
 from tests.scripts import record, run_calls
 from utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> list[str]:
-    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
-    return ["--model", str(config), "--pretrained", str(weights)]
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +53,8 @@ def run(sets: Path, names: list[str], model: list[str], out: Path, checkpoint: P
 
 
 def scores(out: Path) -> np.ndarray:
-    with (out / "scores.csv").open(newline="") as file:
-        return np.array(
-            [[float(row[key]) for key in ("score", "text_prob", "map_max")] for row in csv.DictReader(file)]
-        )
+    keys = ("score", "text_prob", "map_max")
+    return np.array([[float(row[key]) for key in keys] for row in table(out / "scores.csv")])
 
 
 def test_several_data_sets_are_tested_in_one_call_with_one_table(sets, model, training, tmp_path):
@@ -76,8 +68,8 @@ def test_several_data_sets_are_tested_in_one_call_with_one_table(sets, model, tr
     assert results["checkpoint"]["epoch"] == 6
     assert len(results["checkpoint"]["sha256"]) == 64
     assert results["arguments"]["domain"] == "industrial"
-    table = (tmp_path / "summary.md").read_text().splitlines()
-    rows = {row.split("|")[1].strip(): row for row in table[4:] if row[:1] == "|"}
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    rows = {row.split("|")[1].strip(): row for row in lines[4:] if row[:1] == "|"}
     assert list(rows) == ["mpdd", "kvasir", "mean"]
     assert f"{100 * results['mean']['auroc_px']:.1f}" in rows["mpdd"]
     for name, images in (("mpdd", 5), ("kvasir", 2)):
@@ -104,8 +96,7 @@ def test_image_scores_are_those_of_their_domain(sets, model, training, tmp_path)
 def test_several_epochs_give_a_curve(sets, model, training, tmp_path):
     epochs = [str(training / f"image_adapter_{epoch}.pth") for epoch in (1, 6)]
     results = run(sets, ["mpdd"], model, tmp_path, training / "image_adapter_3.pth", "--checkpoint", *epochs[::-1])
-    with (tmp_path / "summary.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table(tmp_path / "summary.csv")
     assert [(row["epoch"], row["data_set"]) for row in rows] == [("1", "mpdd"), ("6", "mpdd")]
     assert cv2.imread(str(tmp_path / "summary.png")).shape[1] > 500
     last = json.loads((tmp_path / "epoch_6" / "results.json").read_text())

@@ -1,6 +1,5 @@
 """`test_sdp.py` and `test_SDP.sh` as a user runs them, on a tiny CLIP and a small data set."""
 
-import csv
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from demo.draw import Recipe, generate
 from page.thumbnails import heat_map
 from tests import small_data, tiny_clip
 from tests.compare import MEASURES, ROUNDING, relative_error
+from tests.left_behind import results, table
 from tests.scripts import record
 from utils.errors import UserError
 from utils.errors import run as run_main
@@ -34,11 +34,6 @@ def model(tmp_path_factory) -> list[str]:
     return ["--model", str(config), "--pretrained", str(weights), "--fidelity", "released"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return small_data.make(tmp_path_factory.mktemp("data"))
-
-
 def run(data: Path, model: list[str], out: Path, *options: str) -> Path:
     arguments = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
     test_sdp.main([*arguments, "--cache_dir", str(out / "cache"), *model, *options])
@@ -46,28 +41,21 @@ def run(data: Path, model: list[str], out: Path, *options: str) -> Path:
 
 
 def scores(out: Path) -> dict[str, list[float]]:
-    with (out / "scores.csv").open(newline="") as file:
-        return {
-            row["image_path"]: [float(row[key]) for key in ("score", "text_prob", "map_max")]
-            for row in csv.DictReader(file)
-        }
+    keys = ("score", "text_prob", "map_max")
+    return {row["image_path"]: [float(row[key]) for key in keys] for row in table(out / "scores.csv")}
 
 
-def measures(out: Path) -> dict[str, float]:
-    return json.loads((out / "results.json").read_text())["mean"]
-
-
-def test_results_say_which_precision_was_chosen_and_are_compared_by_it(data, model, tmp_path, monkeypatch):
+def test_results_say_which_precision_was_chosen_and_are_compared_by_it(bolts, model, tmp_path, monkeypatch):
     monkeypatch.setattr("engine.loading.computes_bfloat16", lambda device: True)
-    run(data, model, tmp_path, "--precision", "auto", "--no_report")
+    run(bolts, model, tmp_path, "--precision", "auto", "--no_report")
     assert json.loads((tmp_path / "results.json").read_text())["arguments"]["precision"] == "bf16"
     monkeypatch.setattr("engine.loading.computes_bfloat16", lambda device: False)
     with pytest.raises(UserError, match=r"precision \(bf16 there, fp32 here\)"):
-        run(data, model, tmp_path, "--precision", "auto", "--no_report")
+        run(bolts, model, tmp_path, "--precision", "auto", "--no_report")
 
 
-def test_outputs_are_complete(data, model, tmp_path):
-    out = run(data, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro", "--bootstrap", "50")
+def test_outputs_are_complete(bolts, model, tmp_path):
+    out = run(bolts, model, tmp_path, "--save_maps", "--visualization", "--legacy_pro", "--bootstrap", "50")
     header = (out / "results.md").read_text().splitlines()[2]
     assert [cell.strip() for cell in header.strip("|").split("|")] == [*COLUMNS[:5], "aupro_200", *COLUMNS[5:]]
     results = json.loads((out / "results.json").read_text())
@@ -97,25 +85,25 @@ def test_outputs_are_complete(data, model, tmp_path):
         assert cv2.imread(str(out / "imgs" / f"{name}.png")).shape[1] > 3 * 96
 
 
-def test_repetition_and_workers_change_no_bit_and_batches_the_rounding_alone(data, model, tmp_path):
-    reference = run(data, model, tmp_path / "a", "--batch_size", "4")
-    again = run(data, model, tmp_path / "b", "--batch_size", "4", "--num_workers", "2")
+def test_repetition_and_workers_change_no_bit_and_batches_the_rounding_alone(bolts, model, tmp_path):
+    reference = run(bolts, model, tmp_path / "a", "--batch_size", "4")
+    again = run(bolts, model, tmp_path / "b", "--batch_size", "4", "--num_workers", "2")
     assert (again / "scores.csv").read_bytes() == (reference / "scores.csv").read_bytes()
     values = scores(reference)
     for size in ("1", "32"):
-        other = scores(run(data, model, tmp_path / size, "--batch_size", size))
+        other = scores(run(bolts, model, tmp_path / size, "--batch_size", size))
         assert list(other) == list(values)
         # Not the score: it divides by the range of a class's maxima, which is a small share of them here.
         for now, before in zip(*(np.array([*found.values()]).T[1:] for found in (other, values)), strict=True):
             assert relative_error(now, before) < ROUNDING
-        assert measures(tmp_path / size) == pytest.approx(measures(reference), abs=MEASURES)
+        assert results(tmp_path / size)["mean"] == pytest.approx(results(reference)["mean"], abs=MEASURES)
 
 
-def test_several_data_sets_have_a_folder_each_and_one_table(data, model, tmp_path):
+def test_several_data_sets_have_a_folder_each_and_one_table(bolts, model, tmp_path):
     small_data.make(tmp_path / "cogs", ("cog",), seed=1)
-    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(tmp_path / "cogs")]
-    out = run(data, model, tmp_path / "out", *both)
-    run(data, model, tmp_path / "alone")
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(bolts), str(tmp_path / "cogs")]
+    out = run(bolts, model, tmp_path / "out", *both)
+    run(bolts, model, tmp_path / "alone")
     assert scores(out / "mvtec") == scores(tmp_path / "alone")
     results = json.loads((out / "mpdd" / "results.json").read_text())
     assert results["dataset"] == results["arguments"]["dataset"] == "mpdd"
@@ -127,10 +115,10 @@ def test_several_data_sets_have_a_folder_each_and_one_table(data, model, tmp_pat
     assert "SDP, means over the classes" in (out / "test.log").read_text()
 
 
-def test_no_report_leaves_the_page_out_and_an_old_one_is_removed(data, model, tmp_path):
-    measured = json.loads((run(data, model, tmp_path) / "results.json").read_text())["mean"]
+def test_no_report_leaves_the_page_out_and_an_old_one_is_removed(bolts, model, tmp_path):
+    measured = json.loads((run(bolts, model, tmp_path) / "results.json").read_text())["mean"]
     assert (tmp_path / "report.html").is_file()
-    run(data, model, tmp_path, "--no_report")
+    run(bolts, model, tmp_path, "--no_report")
     assert not (tmp_path / "report.html").exists()
     assert json.loads((tmp_path / "results.json").read_text())["mean"] == measured
 
@@ -157,13 +145,13 @@ def test_unlabelled_images_get_scores_and_no_measures(model, tmp_path):
         (["--pretrained", "nowhere.pt"], "--pretrained nowhere.pt"),
     ],
 )
-def test_a_users_mistake_is_one_sentence(data, model, tmp_path, options, message):
+def test_a_users_mistake_is_one_sentence(bolts, model, tmp_path, options, message):
     with pytest.raises(UserError, match=message) as caught:
-        run(data, model, tmp_path, *options)
+        run(bolts, model, tmp_path, *options)
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_image_stops_the_run_with_its_name(data, model, tmp_path):
+def test_a_broken_image_stops_the_run_with_its_name(bolts, model, tmp_path):
     root = tmp_path / "data"
     small_data.write(root / "bolt" / "test" / "good" / "000.png", np.zeros((50, 50, 3), np.uint8))
     run(root, model, tmp_path / "out")
@@ -172,9 +160,9 @@ def test_a_broken_image_stops_the_run_with_its_name(data, model, tmp_path):
         run(root, model, tmp_path / "out", "--num_workers", "1")
 
 
-def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_path):
+def test_a_run_that_breaks_off_leaves_the_classes_it_finished(bolts, model, tmp_path):
     root = tmp_path / "data"
-    shutil.copytree(data, root)
+    shutil.copytree(bolts, root)
     run(root, model, tmp_path / "whole", "--batch_size", "1")
     (root / "nut" / "test" / "square" / "002.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"nut/test/square/002\.png"):
@@ -189,9 +177,9 @@ def test_a_run_that_breaks_off_leaves_the_classes_it_finished(data, model, tmp_p
     assert "nut/test" not in page
 
 
-def test_kinds_of_anomaly_have_a_folded_table_of_their_own_which_a_resumed_run_keeps(data, model, tmp_path):
+def test_kinds_of_anomaly_have_a_folded_table_of_their_own_which_a_resumed_run_keeps(bolts, model, tmp_path):
     root, out = tmp_path / "data", tmp_path / "out"
-    shutil.copytree(data, root)
+    shutil.copytree(bolts, root)
     (root / "meta.json").unlink(missing_ok=True)
     for part in ("test", "ground_truth"):
         (root / "bolt" / part / "dent").mkdir()
@@ -233,7 +221,7 @@ def only(root: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("picture, classes", [(2, []), (7, ["bolt"])])
 def test_a_run_interrupted_in_a_class_has_the_page_of_those_before(
-    data, model, tmp_path, monkeypatch, picture, classes
+    bolts, model, tmp_path, monkeypatch, picture, classes
 ):
     calls = []
 
@@ -245,7 +233,7 @@ def test_a_run_interrupted_in_a_class_has_the_page_of_those_before(
 
     monkeypatch.setattr("page.page.heat_map", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(data, model, tmp_path)
+        run(bolts, model, tmp_path)
     assert (tmp_path / "report.html").exists() == bool(classes)
     if classes:
         page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -253,15 +241,15 @@ def test_a_run_interrupted_in_a_class_has_the_page_of_those_before(
         assert "nut/test" not in page
 
 
-def test_published_numbers_are_set_beside_the_measures_on_demand(data, model, tmp_path):
-    text = (run(data, model, tmp_path / "a", "--compare_published") / "published.md").read_text()
+def test_published_numbers_are_set_beside_the_measures_on_demand(bolts, model, tmp_path):
+    text = (run(bolts, model, tmp_path / "a", "--compare_published") / "published.md").read_text()
     assert "**NOT COMPARABLE" in text
     assert "CLIP-AD, published" in text
     assert f"command: `{sys.orig_argv[0]}" in text
-    run(data, model, tmp_path / "a")
+    run(bolts, model, tmp_path / "a")
     assert not (tmp_path / "a" / "published.md").exists()  # it would be of the earlier run
     with pytest.raises(UserError, match="no published numbers on folder are known"):
-        run(data, model, tmp_path / "b", "--dataset", "folder", "--compare_published")
+        run(bolts, model, tmp_path / "b", "--dataset", "folder", "--compare_published")
     assert not (tmp_path / "b" / "results.json").exists()
 
 
@@ -280,9 +268,9 @@ def test_reduced_precision_ranks_pixels_as_float32_does(tmp_path, precision):
         assert spearmanr(reference.ravel(), reduced.ravel()).statistic > 0.999
 
 
-def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(data, model, tmp_path):
+def test_the_shell_script_loops_over_data_sets_and_passes_arguments_on(bolts, model, tmp_path):
     (tmp_path / "sets").mkdir()
-    (tmp_path / "sets" / "mvtec").symlink_to(data)
+    (tmp_path / "sets" / "mvtec").symlink_to(bolts)
     settings = {
         "DATASETS": "mvtec visa",
         "DATA_ROOT": str(tmp_path / "sets"),

@@ -1,6 +1,5 @@
 """Tests, trainings and predictions by tiles as a user runs them, on a tiny CLIP."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,11 +13,11 @@ import predict
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
-import train_dp_clip
 import train_sdp_plus
-from tests import small_data
+from tests import left_behind, small_data
 from tests.compare import ROUNDING, relative_error
 from tests.forked import run_shared
+from tests.left_behind import results, table
 from utils.errors import UserError
 
 TESTS = {"sdp": test_sdp, "sdp_plus": test_sdp_plus, "dp_clip": test_dp_clip}
@@ -43,17 +42,8 @@ def sheets(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(bolts, model, tmp_path_factory) -> dict[str, list[str]]:
-    """By method, the options that name its trained parts."""
-    out = tmp_path_factory.mktemp("training")
-    programs = {"sdp_plus": (train_sdp_plus, []), "dp_clip": (train_dp_clip, ["--prompts", "industrial"])}
-    for name, (program, more) in programs.items():
-        data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(bolts), "--num_workers", "0", "--epochs", "1"]
-        program.main([*data, *model, *more, "--cache_dir", str(out / "cache"), "--save_path", str(out / name)])
-    return {
-        "sdp": [],
-        "sdp_plus": ["--checkpoint", str(out / "sdp_plus" / "epoch_1.pth")],
-        "dp_clip": ["--checkpoint", str(out / "dp_clip" / "image_adapter.pth")],
-    }
+    own = ("--prompts", "industrial")
+    return left_behind.checkpoints(tmp_path_factory.mktemp("training"), bolts, *model, dp_clip=own)
 
 
 def options(root: Path, model: list[str], out: Path, *more: str) -> list[str]:
@@ -61,13 +51,8 @@ def options(root: Path, model: list[str], out: Path, *more: str) -> list[str]:
     return ["--dataset", "folder", *paths, "--num_workers", "0", *model, *more]
 
 
-def results(out: Path) -> dict:
-    return json.loads((out / "results.json").read_text())
-
-
 def rows(out: Path) -> dict[str, dict]:
-    with (out / "scores.csv").open(newline="") as file:
-        return {row["image_path"]: row for row in csv.DictReader(file)}
+    return {row["image_path"]: row for row in table(out / "scores.csv")}
 
 
 def maps(out: Path) -> dict[str, np.ndarray]:

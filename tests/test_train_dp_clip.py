@@ -1,6 +1,5 @@
 """`train_dp_clip.py` as a user runs it, on a tiny CLIP and small data sets."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from engine.training_options import DPClipTrainingOptions
 from engine.training_sets import read_training_sets
 from models.checkpoints import read_checkpoint, save_checkpoint
 from tests.compare import TRAINED, relative_length
+from tests.left_behind import table
 from utils.arguments import parse
 from utils.errors import UserError
 
@@ -32,8 +32,7 @@ def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
 
 
 def losses(out: Path, name: str = "loss") -> list[float]:
-    with (out / "loss.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
+    return [float(row[name]) for row in table(out / "loss.csv")]
 
 
 def trained(out: Path, name: str = "image_adapter.pth") -> dict:
@@ -85,11 +84,8 @@ def test_training_leaves_everything_it_should(bolts, model, tmp_path):
 def test_a_tap_that_has_become_blank_is_named(bolts, model, tmp_path):
     train_dp_clip.main(options(bolts, model, tmp_path / "run", "--learning_rate", "0.1"))
     log = (tmp_path / "run" / "train.log").read_text()
-    assert re.findall(r"WARNING tap (\d), after block (\d), calls no pixel anomalous", log) == [
-        ("1", "2"),
-        ("2", "4"),
-        ("4", "8"),
-    ]
+    blank = re.findall(r"WARNING tap (\d), after block (\d), calls no pixel anomalous", log)
+    assert blank == [("1", "2"), ("2", "4"), ("4", "8")]
 
 
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])

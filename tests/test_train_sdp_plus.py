@@ -1,6 +1,5 @@
 """`train_sdp_plus.py` and `test_sdp_plus.py` as a user runs them, on a tiny CLIP and small data sets."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from datasets.loader import epoch_order
 from engine.sdp_plus_training import SDPPlusTraining
 from engine.tokens import encode_patch_tokens
 from tests import small_data, tiny_clip
+from tests.left_behind import table
 from tests.scripts import record, run_calls
 from utils.errors import UserError
 
@@ -27,8 +27,7 @@ def options(bolts: Path, model: list[str], out: Path, *more: str) -> list[str]:
 
 
 def losses(out: Path) -> list[float]:
-    with (out / "loss.csv").open(newline="") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+    return [float(row["loss"]) for row in table(out / "loss.csv")]
 
 
 def trained(out: Path, name: str = "last.pth") -> dict:
@@ -50,8 +49,7 @@ def test_training_leaves_everything_it_should(bolts, cogs, model, tmp_path):
     assert not same_adapters(trained(out), trained(out, "epoch_2.pth"))
     assert trained(out, "epoch_2.pth")["fidelity"] == "corrected"
     assert trained(out, "epoch_2.pth")["shot"] is None
-    with (out / "validation.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table(out / "validation.csv")
     assert [row["epoch"] for row in rows] == ["2", "3"]
     results = json.loads((out / "validation" / "epoch_3" / "results.json").read_text())
     assert float(rows[1]["ap_px"]) == results["mean"]["ap_px"]

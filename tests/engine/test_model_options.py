@@ -18,7 +18,6 @@ from models.presets import PRESETS, find_preset
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
 from models.text import class_text_features
-from tests import tiny_clip
 from utils.arguments import parse
 from utils.errors import UserError
 
@@ -167,33 +166,15 @@ def test_auto_is_bf16_on_devices_that_compute_in_it(native, chosen, monkeypatch,
 # From options to a backbone and its text features
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The options that name the tiny model."""
-    config_path, weights_path = tiny_clip.save(tmp_path_factory.mktemp("tiny"))
-    return ["--model", str(config_path), "--pretrained", str(weights_path)]
-
-
 @pytest.mark.parametrize("fidelity", ["released", "corrected"])
-def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
+def test_options_reach_the_backbone(model, monkeypatch, fidelity):
     given = {}
     monkeypatch.setattr(engine.loading, "load_backbone", lambda **options: given.update(options))
-    options = [
-        "--image_size",
-        "64",
-        "--features_list",
-        "4",
-        "8",
-        "--precision",
-        "bf16",
-        "--compile",
-        "--fidelity",
-        fidelity,
-    ]
-    backbone_from_options(resolved(*tiny, *options), Fidelity.named(fidelity), CPU)
+    options = ["--image_size", "64", "--features_list", "4", "8", "--precision", "bf16", "--fidelity", fidelity]
+    backbone_from_options(resolved(*model, *options, "--compile"), Fidelity.named(fidelity), CPU)
     assert given == {
-        "model": tiny[1],
-        "pretrained": tiny[3],
+        "model": model[1],
+        "pretrained": model[3],
         "image_size": 64,
         "features_list": (4, 8),
         "fidelity": Fidelity.named(fidelity),
@@ -203,9 +184,9 @@ def test_options_reach_the_backbone(tiny, monkeypatch, fidelity):
     }
 
 
-def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
+def test_options_reach_the_text_features(model, tmp_path, warnings_of):
     options = ["--prompts", "medical", "--rep_vec", "dbscan", "--dbscan_eps", "1.9", "--dbscan_min_samples", "3"]
-    args = resolved(*tiny, *options, "--cache_dir", str(tmp_path))
+    args = resolved(*model, *options, "--cache_dir", str(tmp_path))
     backbone = backbone_from_options(args, CORRECTED, CPU)
     prompts = read_prompts("medical")
     features = METHODS["sdp"]().text_features(args, backbone, {"isic": "skin", "headct": "head ct"})
@@ -220,9 +201,9 @@ def test_options_reach_the_text_features(tiny, tmp_path, warnings_of):
     assert warnings_of().count("no cluster among 180 sentences") == 1
 
 
-def test_obj_name_stands_for_every_class(bottle, tmp_path, tiny, caplog):
+def test_obj_name_stands_for_every_class(bottle, tmp_path, model, caplog):
     caplog.set_level("INFO")
-    args = resolve(parsed(*tiny, "--obj_name", "part", "--cache_dir", str(tmp_path / "cache")), get_spec("mvtec"))
+    args = resolve(parsed(*model, "--obj_name", "part", "--cache_dir", str(tmp_path / "cache")), get_spec("mvtec"))
     images = read_test_split(get_spec("folder"), bottle.parent)
     images = replace(images, entries=[*images.entries, replace(images.entries[0], cls_name="nut")])
     backbone = backbone_from_options(args, CORRECTED, CPU)

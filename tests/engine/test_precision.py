@@ -1,7 +1,5 @@
 """Reduced precision and compilation give the maps of float32, but for rounding."""
 
-import csv
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +14,6 @@ from scipy.stats import spearmanr
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
-import train_dp_clip
-import train_sdp_plus
 from datasets.image_set import ImageSet
 from datasets.loader import Batch
 from datasets.meta import Entry
@@ -27,8 +23,9 @@ from engine.training_options import DPClipTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp import IMAGE_TEMPERATURE, SDP, adapters_for
-from tests import tiny_adapter, tiny_clip
+from tests import left_behind, tiny_adapter, tiny_clip
 from tests.compare import ROUNDING, relative_error
+from tests.left_behind import results
 from utils.errors import run
 
 METHODS = {"sdp": test_sdp.main, "sdp_plus": test_sdp_plus.main, "dp_clip": test_dp_clip.main}
@@ -38,17 +35,8 @@ CLASSES = ("a", "b")
 @pytest.fixture(scope="module")
 def checkpoints(real_data, tmp_path_factory) -> dict[str, list[str]]:
     """The options of each method's checkpoint, trained for an epoch on real photographs."""
-    folder = tmp_path_factory.mktemp("trained")
-    data = ["--train_dataset", "folder", "--train_dataset_dir", str(real_data / "hazelnut_toy")]
-    common = [*data, "--model", "demo", "--epochs", "1", "--num_workers", "0"]
-    cache = ["--cache_dir", str(folder / "cache")]
-    train_sdp_plus.main([*common, *cache, "--save_path", str(folder / "sdp_plus")])
-    train_dp_clip.main([*common, *cache, "--save_path", str(folder / "dp_clip")])
-    return {
-        "sdp": [],
-        "sdp_plus": ["--checkpoint", str(folder / "sdp_plus" / "epoch_1.pth")],
-        "dp_clip": ["--checkpoint", str(folder / "dp_clip" / "image_adapter.pth")],
-    }
+    own = ("--train_dataset", "folder", "--model", "demo")
+    return left_behind.checkpoints(tmp_path_factory.mktemp("trained"), real_data / "hazelnut_toy", *own)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,7 +53,8 @@ def test_bf16_ranks_the_pixels_of_real_images_as_float32_does(real_data, checkpo
         assert not np.array_equal(one, other)
         assert spearmanr(one, other).statistic > 0.999, path
     for key in ("auroc_px", "f1_px", "ap_px", "aupro"):
-        assert means(tmp_path / "bf16")[key] == pytest.approx(means(tmp_path / "fp32")[key], abs=0.01), key
+        reduced_mean, exact_mean = (results(tmp_path / precision)["mean"][key] for precision in ("bf16", "fp32"))
+        assert reduced_mean == pytest.approx(exact_mean, abs=0.01), key
     # Image scores of surfaces that the model does not know lie near each other, so that their ranks say little. A
     # cosine of unit vectors in bfloat16, of 8 bits, is off by up to 2^-8; SDP's logits are cosines times 100.
     exact, reduced = (probabilities(tmp_path / precision) for precision in ("fp32", "bf16"))
@@ -75,13 +64,7 @@ def test_bf16_ranks_the_pixels_of_real_images_as_float32_does(real_data, checkpo
 
 def probabilities(folder: Path) -> np.ndarray:
     """What the text says of a run's images, [n]."""
-    with next(folder.rglob("scores.csv")).open(newline="") as file:
-        return np.array([float(row["text_prob"]) for row in csv.DictReader(file)])
-
-
-def means(folder: Path) -> dict[str, float]:
-    """A run's measures, mean over classes."""
-    return json.loads(next(folder.rglob("results.json")).read_text())["mean"]
+    return np.array([float(row["text_prob"]) for row in left_behind.table(folder / "scores.csv")])
 
 
 @pytest.fixture
