@@ -1,19 +1,111 @@
-"""The maps of a class: gathered image by image, then measured."""
+"""From batches to the measures of a class: its images predicted, their maps gathered, and measured in a thread."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from data.masks import vanished
+from datasets.loader import Batch, PartialBatch
+from datasets.transforms import normalised
+from engine.tiling import Picture, predict_tiled
+from models.tiles import Tiling
 from utils.errors import UserError, some_of
-from utils.evaluation_types import ClassMaps, ClassResult, ImageMap, ImageScore, Sample, Writer
+from utils.evaluation_types import ClassMaps, ClassResult, Detector, ImageMap, ImageScore, Prediction, Sample, Writer
 from utils.measures.class_measures import measure_class
 from utils.runtime import Stopwatch
 
 logger = logging.getLogger(__name__)
+
+AHEAD = {"cpu": 0, "cuda": 1}  # batches that are given to the device before one's maps are waited for
+T = TypeVar("T")
+
+
+def predict_images(
+    detector: Detector,
+    loader: Iterable[Batch | PartialBatch],
+    samples: Sequence[Sample],
+    device: torch.device,
+    stopwatch: Stopwatch,
+    tiling: Tiling | None,
+    batch_size: int,
+    with_images: bool,
+) -> Iterator[list[ImageMap | str]]:
+    """Run the detector over the loader's batches; yields each batch's images, or why one could not be read."""
+
+    def loaded() -> Iterator[PartialBatch]:
+        batches = iter(loader)
+        while True:
+            with stopwatch("loading"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch if isinstance(batch, PartialBatch) else PartialBatch(batch, {})
+
+    def predict(images: torch.Tensor, class_names: Sequence[str]) -> Prediction:
+        images = images.to(device, non_blocking=True)
+        return detector.predict(normalised(images) if images.dtype == torch.uint8 else images, class_names)
+
+    def classes(batch: Batch) -> list[str]:
+        return [samples[int(index)].cls_name for index in batch.indices]
+
+    if tiling is None:
+        predicted = ((one, one.batch and predict(one.batch.images, classes(one.batch))) for one in loaded())
+    else:
+        pictures = (
+            (one, one.batch and Picture(one.batch.images[0], one.batch.pictures[0], *classes(one.batch)))
+            for one in loaded()
+        )
+        predicted = predict_tiled(predict, pictures, tiling, batch_size)
+    predicted = _behind(((one, found and _to_cpu(found)) for one, found in predicted), AHEAD[device.type])
+    while True:
+        loading = stopwatch["loading"]
+        with stopwatch("prediction"):
+            one = next(predicted, None)
+            prediction = one and one[1] and one[1]()
+        stopwatch["prediction"] -= stopwatch["loading"] - loading  # which goes on in there
+        if one is None:
+            return
+        batch, found = one[0]
+        if batch is not None:
+            indices, maps, text_prob = batch.indices, prediction.maps.numpy(), prediction.text_prob
+            text_prob = [None] * len(maps) if text_prob is None else text_prob.tolist()
+            distances = [None] * len(maps) if prediction.distances is None else prediction.distances.numpy()
+            images = batch.images if with_images else [None] * len(maps)
+            masks = [mask if known else None for mask, known in zip(batch.masks.numpy(), batch.has_mask, strict=True)]
+            for index, *fields in zip(map(int, indices), images, maps, masks, text_prob, distances, strict=True):
+                found[index] = ImageMap(samples[index], *fields)
+        yield [found[index] for index in sorted(found)]
+
+
+def _to_cpu(found: Prediction) -> Callable[[], Prediction]:
+    """Start a prediction's way to the CPU; what is returned waits for its end, so that nothing is read before."""
+    text_prob = None if found.text_prob is None else found.text_prob.double()
+    wanted = found.maps.float(), text_prob, found.distances
+    # From CUDA into pinned memory, while the device goes on.
+    maps, text_prob, distances = (one if one is None else one.to("cpu", non_blocking=True) for one in wanted)
+    copied = torch.cuda.current_stream(found.maps.device).record_event() if found.maps.is_cuda else None
+
+    def wait() -> Prediction:
+        if copied is not None:
+            copied.synchronize()
+        return Prediction(maps, text_prob, distances=distances)
+
+    return wait
+
+
+def _behind(items: Iterable[Any], count: int) -> Iterator[Any]:
+    """Yield each item when so many that follow are made, or all."""
+    held = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
 
 
 def collect_class(
@@ -68,22 +160,71 @@ def collect_class(
     return ClassMaps(done, maps[:rows], masks[:rows], *of_images, left_out, distances)
 
 
-def measure(name: str, maps: ClassMaps, scores: np.ndarray, measuring: Mapping[str, Any]) -> ClassResult:
-    """Measure a class, whose maps are used up, and note what was left out of it."""
-    known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
-    columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
-    rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
-    pixels = zip(maps.samples, maps.masks, maps.has_mask, strict=False)  # with masks in none, no maps
-    gone = defaultdict(list)
-    for one, mask, known in pixels:
-        if one.anomaly == 1 and known and not mask.any():
-            gone[mask.shape].append(one.mask_path)
-    species = [sample.specie_name for sample in maps.samples]
-    result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **measuring)
-    for shape, paths in gone.items():
-        result.notes.append(vanished(paths, *shape))
-        logger.warning("%s", result.notes[-1])
-    if maps.left_out:
-        count, named = len(maps.left_out), some_of(maps.left_out)
-        result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
-    return result
+class Measuring:
+    """Measures one class at a time, hands its result to the writers and adds it to `results`.
+
+    A class that was predicted before an error is measured to its end; after an interruption nothing more is wanted.
+
+    Args:
+        settings: what to measure of each class, see `measure_class`.
+    """
+
+    def __init__(self, writers: Sequence[Writer], stopwatch: Stopwatch, settings: Mapping[str, Any]) -> None:
+        self._writers, self._stopwatch, self._settings = writers, stopwatch, settings
+        self._pool = ThreadPoolExecutor(1, "measures")
+        self._pending: Future[ClassResult] | None = None
+        self.results: list[ClassResult] = []
+
+    def __enter__(self) -> "Measuring":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and issubclass(kind, Exception):
+                self.finish()
+        finally:  # without waiting
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def start(self, name: str, maps: ClassMaps, scores: np.ndarray) -> None:
+        """Give a class's maps to the writers that take them in a thread, then measure it, which uses them up."""
+        self._pending = self._pool.submit(self._measure, name, maps, scores)
+
+    def _measure(self, name: str, maps: ClassMaps, scores: np.ndarray) -> ClassResult:
+        for writer in self._writers:
+            if writer.needs_maps and writer.maps_in_thread:
+                writer.class_maps(maps, scores)
+        known = [None if np.isnan(value) else value for value in maps.text_prob.tolist()]
+        columns = zip(maps.samples, scores.tolist(), known, maps.map_max.tolist(), strict=True)
+        rows = [ImageScore(sample.img_path, name, sample.anomaly, *values) for sample, *values in columns]
+        gone = defaultdict(list)
+        for one, mask, has_mask in zip(maps.samples, maps.masks, maps.has_mask, strict=False):  # with none, no masks
+            if one.anomaly == 1 and has_mask and not mask.any():
+                gone[mask.shape].append(one.mask_path)
+        species = [sample.specie_name for sample in maps.samples]
+        result = measure_class(rows, maps.maps, maps.masks, maps.has_mask, species=species, **self._settings)
+        for shape, paths in gone.items():
+            result.notes.append(vanished(paths, *shape))
+            logger.warning("%s", result.notes[-1])
+        if maps.left_out:
+            count, named = len(maps.left_out), some_of(maps.left_out)
+            result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
+        return result
+
+    def finish(self) -> None:
+        """Wait for the class that is measured, if there is one."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        with self._stopwatch("measures"):
+            result = pending.result()
+        with self._stopwatch("output"):
+            for writer in self._writers:
+                writer.class_done(result)
+        self.results.append(result)
+
+    def beside(self, items: Iterable[T]) -> Iterator[T]:
+        """Pass on items, and see between them whether the class has been measured."""
+        for item in items:
+            if self._pending is not None and self._pending.done():
+                self.finish()
+            yield item

@@ -13,11 +13,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.image_set import ImageSet
 from datasets.loader import Batch, PartialBatch
 from datasets.meta import Entry
-from engine.class_maps import collect_class
+from engine.class_maps import Measuring, collect_class, predict_images
 from engine.earlier_results import ClassKeeper, remove_results
 from engine.evaluation_options import EvaluationOptions
-from engine.image_maps import predict_images
-from engine.measuring import Measuring
 from engine.options import TestOptions
 from engine.origin import run_on
 from engine.rows import row_lines
@@ -50,7 +48,6 @@ def evaluate_and_report(
     image_scores: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
     made_with: str,
-    resume: bool = False,
 ) -> tuple[Run, list[ClassResult]]:
     """Run the evaluation loop (see `evaluate`), write to the options' `save_path`, log and return the results.
 
@@ -62,12 +59,11 @@ def evaluate_and_report(
         to_picture: see `HtmlReport`; None for no page.
         notes: what to say below the table, after the notes on the images.
         made_with: see `Run`.
-        resume: whether classes that an earlier run did are kept.
     """
     bootstrap = options.bootstrap and Bootstrap(options.bootstrap, options.confidence, options.seed)
     about = {"title": title, "description": description, "made_with": made_with, "notes": notes}
     run = run_on(images, folder=options.save_path, device=device, bootstrap=bootstrap, **about)
-    resume = resume and (run.folder / "results.json").exists()
+    resume = getattr(options, "resume", False) and (run.folder / "results.json").exists()
     if is_main() and not resume:
         remove_results(run.folder)
     page = [] if to_picture is None else [HtmlReport(run, to_picture)]

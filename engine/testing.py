@@ -231,7 +231,6 @@ def _evaluate(
         writers=[*writers, detector] if options.shots else writers,
         notes=notes_on(images.spec.name, about),
         made_with=made_with(about),
-        resume=options.resume,
     )
     if options.compare_published and is_main():
         logger.info("the published numbers are in %s", write_published(options.save_path))

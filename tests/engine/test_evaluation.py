@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine import class_maps, image_maps
+from engine import class_maps
 from engine.evaluation import evaluate
 from tests.report_pages import Sample
 from utils.errors import UserError
@@ -382,7 +382,7 @@ def test_an_error_in_a_class_keeps_the_one_before():
 def test_batches_on_their_way_from_a_device_change_nothing(monkeypatch):
     samples = make_samples({"bolt": "nnaaa", "nut": "na"})
     expected, _ = run(samples, 2)
-    monkeypatch.setitem(image_maps.AHEAD, "cpu", 2)
+    monkeypatch.setitem(class_maps.AHEAD, "cpu", 2)
     found, _ = run(samples, 2)
     for one, other in zip(found, expected, strict=True):
         assert (one.name, one.images, one.measures) == (other.name, other.images, other.measures)
