@@ -53,22 +53,8 @@ FRACTIONS = ("0.5", "0.0", "-0.5", "5e-324", "1e-300", "1e300", "1.7976931348623
 FRACTIONS += ("99.99999999999999999", "0.99999999999999999")
 NO_NAMES = ("", " ", "\t", "no such thing", "-", "--", "=", "{}", "%s", "\x1b]0;title\x07", "a\nb", "\udcff\udcfe", "*")
 NO_NAMES += ("a" * 5000, "x/" * 2000, "../" * 50, "~", "$HOME", "file:///etc/passwd", "http://", "a\\b", "\u202e", "é")
-WORDS = (
-    "{}",
-    "%s",
-    "a\nb",
-    "\x1b[31m",
-    "\udcff",
-    "é",
-    "\u202e",
-    "a" * 5000,
-    "{0}",
-    "\\",
-    "'",
-    '"',
-    "🔩",
-    "<|endoftext|>",
-)
+WORDS = ("{}", "%s", "a\nb", "\x1b[31m", "\udcff", "é", "\u202e", "a" * 5000, "{0}", "\\", "'", '"', "🔩")
+WORDS += ("<|endoftext|>",)
 
 FREE = ("obj_name", "object")  # any text but none
 WRITTEN = ("save_path", "cache_dir", "out", "output")  # paths that need not be there
@@ -278,12 +264,10 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _run_program(case: Case, folder: Path) -> int | None:
     """Do what the process of a case does."""
-    size = (
-        int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
-    )
     limits = {resource.RLIMIT_CPU: CPU_SECONDS, resource.RLIMIT_FSIZE: 1 << 30, resource.RLIMIT_NOFILE: FILES}
-    if size:
-        limits[resource.RLIMIT_AS] = size + MEMORY
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + MEMORY
     for kind, limit in limits.items():
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
     os.chdir(folder)

@@ -30,14 +30,8 @@ def calls(folder: Path, script: str, *arguments: str, **settings: str) -> list[l
 @pytest.mark.parametrize("script", PROGRAMS)
 def test_every_setting_reaches_the_program_and_every_option_is_one_of_it(script, tmp_path, capsys):
     names = re.findall(r"^([A-Z_]+)=\$\{\1:-", (PROJECT / script).read_text(), re.MULTILINE)
-    chosen = {
-        "DATASETS": "visa mvtec",
-        "TRAIN_ON": "visa mvtec",
-        "DATA_ROOT": str(tmp_path),
-        "NPROC": "1",
-        "PLAN": "1",
-        "WATCH": "1",
-    }
+    chosen = dict.fromkeys(("DATASETS", "TRAIN_ON"), "visa mvtec") | dict.fromkeys(("NPROC", "PLAN", "WATCH"), "1")
+    chosen["DATA_ROOT"] = str(tmp_path)
     values = {name: f"the-{name.lower()}" for name in names if name not in chosen}
     assert len(values) >= 10
     for name in ("visa", "mvtec"):

@@ -145,11 +145,6 @@ def test_unpublished_numbers_are_missed_before_any_data_set_is_tested(sets, mode
     assert {path.name for path in tmp_path.iterdir()} == {"test.log", ".lock"}
 
 
-def test_testing_on_what_was_trained_on_is_warned_of(sets, model, training, tmp_path):
-    run(sets, ["mvtec"], model, tmp_path, training / "image_adapter.pth")
-    assert "mvtec is what the checkpoint was trained on" in (tmp_path / "test.log").read_text()
-
-
 @pytest.fixture
 def authors(backbone, tmp_path) -> Path:
     """A file as the authors' code leaves it, with response normalisations of three axes."""
@@ -208,7 +203,6 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_both_shapes(
         (["--image_adapt_weight", "0.2"], "--image_adapt_weight is 0.2, but .* was trained with 0.1"),
         (["--features_list", "2", "4"], "was trained on blocks 2 4 6 8"),
         (["--dataset", "mpdd", "mpdd"], "names one data set twice"),
-        (["--dataset", "mpdd", "kvasir"], "names 2 data sets, --data_path 1 folders"),
         (["--checkpoint", "nowhere.pth"], "there is no checkpoint nowhere.pth"),
     ],
 )

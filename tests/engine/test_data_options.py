@@ -8,9 +8,8 @@ import test_sdp
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.evaluation_options import EvaluationOptions
-from engine.options import DataSetsOptions, ReadingOptions
+from engine.options import DataSetsOptions
 from engine.saved_runs import ground_truth_of, read_run
-from tests import small_data, tiny_clip
 from tests.builder_data import mvtec_class
 from utils.arguments import parse
 from utils.background import free_cores
@@ -28,10 +27,6 @@ def test_every_core_but_the_main_processes_own_reads_ahead(cores, processes, rea
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert free_cores() == readers
-
-
-def test_a_given_number_of_readers_is_kept():
-    assert parse(ReadingOptions, None, ["--num_workers", "5"]).num_workers == 5
 
 
 @pytest.mark.parametrize(("called", "name"), [("mvtec", "mvtec"), ("VisA", "visa"), ("ClinicDB", "cvc_clinicdb")])
@@ -66,12 +61,10 @@ def test_classes_are_found_in_either_form_of_unicode(tmp_path, form):
     assert {entry.cls_name for entry in images.entries} == {name}
 
 
-def test_a_comparison_takes_the_threshold_that_a_run_had_unless_it_is_given(tmp_path):
-    config, weights = tiny_clip.save(tmp_path)
-    data, out = small_data.make(tmp_path / "data", ("bolt",)), tmp_path / "out"
-    model = ["--model", str(config), "--pretrained", str(weights), "--cache_dir", str(tmp_path / "cache")]
-    where = ["--dataset", "mvtec", "--data_path", str(data), "--save_path", str(out), "--num_workers", "0"]
-    test_sdp.main([*where, *model, "--no_report", "--mask_threshold", "100"])
+def test_a_comparison_takes_the_threshold_that_a_run_had_unless_it_is_given(cogs, model, cache, tmp_path):
+    out = tmp_path / "out"
+    where = ["--dataset", "mvtec", "--data_path", str(cogs), "--save_path", str(out), "--num_workers", "0"]
+    test_sdp.main([*where, *model, "--cache_dir", str(cache), "--no_report", "--mask_threshold", "100"])
     for given, threshold in (((), 100), (("--mask_threshold", "0"), 0)):
         options = parse(EvaluationOptions, None, ["--compare", str(out), str(out), *given])
         assert ground_truth_of(read_run(out), options).spec.mask_threshold == threshold

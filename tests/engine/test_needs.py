@@ -18,7 +18,7 @@ from engine.tokens import TokenCache, encode_patch_tokens
 from models.backbone import Backbone, load_backbone
 from models.fidelity import Fidelity
 from models.memory import remember
-from models.presets import PRESETS
+from models.presets import PRESETS, Preset
 from models.sdp import SDP, adapters_for
 from tests import tiny_clip
 from tests.forked import run_forked
@@ -35,31 +35,21 @@ def dimensions(backbone: Backbone) -> Dimensions:
     return dimensions_of(backbone.name, weights, backbone.image_size, backbone.features_list)
 
 
+def load(model: str, pretrained: str, like: Backbone | Preset) -> Backbone:
+    sizes = {"image_size": like.image_size, "features_list": like.features_list}
+    return load_backbone(model=model, pretrained=pretrained, **sizes, fidelity=RELEASED, device=CPU)
+
+
 @pytest.fixture(scope="module")
 def demo() -> Backbone:
-    preset = PRESETS["demo"]
-    return load_backbone(
-        model=preset.model,
-        pretrained=preset.pretrained,
-        image_size=preset.image_size,
-        features_list=preset.features_list,
-        fidelity=RELEASED,
-        device=torch.device("cpu"),
-    )
+    return load(PRESETS["demo"].model, PRESETS["demo"].pretrained, PRESETS["demo"])
 
 
 def with_quick_gelu(backbone: Backbone, path: Path) -> Backbone:
     """The same backbone by a config, written to `path`, that says QuickGELU."""
     config = json.loads(Path(backbone.name).read_text()) | {"quick_gelu": True}
     path.write_text(json.dumps(config))
-    return load_backbone(
-        model=str(path),
-        pretrained=str(backbone.weights.path),
-        image_size=backbone.image_size,
-        features_list=backbone.features_list,
-        fidelity=RELEASED,
-        device=backbone.device,
-    )
+    return load(str(path), str(backbone.weights.path), backbone)
 
 
 def allocated_at_once(run) -> int:
@@ -103,9 +93,7 @@ def test_activations_are_as_many_as_measured(name, method, batch_size, quick_gel
     if quick_gelu:
         backbone = with_quick_gelu(backbone, tmp_path / "quick.json")
     text = {"nut": torch.ones(backbone.clip.visual.output_dim, 2)}
-    detector = SDP(backbone, text, RELEASED, 2.0)
-    if method == "SDP+":
-        detector = SDP(backbone, text, RELEASED, 2.0, adapters_for(backbone))
+    detector = SDP(backbone, text, RELEASED, 2.0, adapters_for(backbone) if method == "SDP+" else None)
     size = backbone.image_size
 
     def predict() -> Prediction:

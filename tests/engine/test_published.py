@@ -32,11 +32,7 @@ def make_run(folder: Path, dataset: str = "mvtec", method: str = "SDP", **change
         "classes": classes,
         "arguments": {"prompts": "industrial"},
         "fidelity": {"name": "released"},
-        "backbone": {
-            "name": preset.model,
-            "image_size": preset.image_size,
-            "features_list": list(preset.features_list),
-        },
+        "backbone": {key: getattr(preset, key) for key in ("image_size", "features_list")} | {"name": preset.model},
         "weights": {"path": "weights.safetensors", "sha256": "ab" * 32, "tag": preset.pretrained},
         "command": "python test_sdp.py --dataset mvtec",
         "git_commit": "1234567",
@@ -150,14 +146,8 @@ def test_a_run_as_published_is_set_beside_the_numbers(tmp_path):
 
 def test_intervals_checkpoint_and_undefined_measures_show(tmp_path):
     mean = {key: None if key == "ap_px" else 0.9 for key in MEASURES}
-    run = make_run(
-        tmp_path,
-        "brain",
-        "DP-CLIP",
-        mean=mean,
-        intervals={"mean": {"auroc_px": [0.8, 0.95]}},
-        checkpoint={"path": "image_adapter.pth", "sha256": "cd" * 32},
-    )
+    found = {"mean": mean, "intervals": {"mean": {"auroc_px": [0.8, 0.95]}}}
+    run = make_run(tmp_path, "brain", "DP-CLIP", **found, checkpoint={"path": "image_adapter.pth", "sha256": "cd" * 32})
     text = write_published(run).read_text()
     assert rows_of(text)["auroc_px"] == ["96.9", "90.0 [80.0, 95.0]", "-6.9"]
     assert rows_of(text)["ap_px"] == ["56.4", "-", "-"]
