@@ -141,14 +141,10 @@ class DeviceOptions(Options):
     )
 
 
-class ExecutionOptions(DeviceOptions):
-    """How the frozen CLIP is run."""
+class BackboneOptions(ClipOptions, DeviceOptions):
+    """The frozen CLIP, and how it is run."""
 
     compile: bool = flag("compile the image tower first, which takes a minute or so and pays in long runs on CUDA")
-
-
-class BackboneOptions(ClipOptions, ExecutionOptions):
-    """The frozen CLIP, and how it is run."""
 
 
 class PromptOptions(Options):

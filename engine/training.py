@@ -16,10 +16,10 @@ from datasets.loader import Batch, epoch_order, in_batches
 from engine.data_sets import check_phrases
 from engine.detectors import METHODS
 from engine.loading import backbone_from_options, find_device, with_precision
-from engine.options import resolve
+from engine.options import OF_A_DETECTOR, named_backbone, resolve
 from engine.resuming import FREE, earlier_state, refuse_changes
 from engine.tokens import TokenBatch
-from engine.training_options import TrainingOptions, ValidationOptions, trained_options
+from engine.training_options import TrainingOptions, ValidationOptions
 from engine.training_sets import Fingerprints, fingerprints, read_training_sets, read_validation_set
 from models.adapter_checkpoint import FILES, KEYS
 from models.anomaly_map import adapter_upsampling
@@ -134,8 +134,9 @@ class Training(ABC):
         arguments = recorded_arguments(self.options)
         record = {name: arguments.pop(name) for name in ONE_BY_ONE}
         record["training"] = {name: value for name, value in arguments.items() if name not in {*FREE, *RECORDED}}
-        record |= {"options": trained_options(self.options), "prompts": self.prompts, "images": self.fingerprints}
-        record |= {"method": self.method, "backbone": self.backbone.record}
+        of_detector = {name: arguments[name] for name in OF_A_DETECTOR if name in arguments}  # None is left open
+        record |= {"options": named_backbone(self.options) | of_detector, "prompts": self.prompts}
+        record |= {"images": self.fingerprints, "method": self.method, "backbone": self.backbone.record}
         called = {"described": METHODS[self.key]().described, "called": self.options.obj_name}
         record["phrases"] = [part.phrases(**called) for part in self.images]
         record["mask_thresholds"] = [part.spec.mask_threshold for part in self.images]

@@ -1,7 +1,7 @@
 """The options of the trainings, see `engine.options`."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from datasets.layout_options import LayoutOptions
 from engine.options import (
@@ -10,7 +10,6 @@ from engine.options import (
     FOLDERS,
     LISTS,
     NAME,
-    OF_A_DETECTOR,
     PROMPTS,
     PROTOCOL,
     PROTOCOLS,
@@ -22,21 +21,9 @@ from engine.options import (
     ReadingOptions,
     SeedOptions,
     TileOptions,
-    named_backbone,
 )
 from models.fidelity import FidelityName
-from utils.arguments import (
-    NonNegativeFloat,
-    Options,
-    PositiveFloat,
-    PositiveInt,
-    Seed,
-    Share,
-    flag,
-    option,
-    plain_record,
-    required,
-)
+from utils.arguments import NonNegativeFloat, Options, PositiveFloat, PositiveInt, Seed, Share, flag, option, required
 
 
 class TrainingDataOptions(LayoutOptions):
@@ -72,6 +59,9 @@ class EpochOptions(Options):
     save_freq: PositiveInt = option("epochs between two checkpoints, and validations", 1)
     print_freq: PositiveInt = option("epochs between two lines of the loss in the log", 1)
     resume: bool = flag("go on with the training in --save_path, if there is one")
+    seeds: tuple[Seed, ...] | None = option(
+        "train once by each of these in place of --seed, one after another, into seed_N in --save_path", metavar="SEED"
+    )
 
 
 class TokenOptions(Options):
@@ -108,17 +98,7 @@ class OptimisationOptions(Options):
     no_augmentation: bool = flag("train on the images as they are tested")
 
 
-class TrainingSeedOptions(SeedOptions):
-    """Random numbers."""
-
-    seeds: tuple[Seed, ...] | None = option(
-        "train once by each of these in place of --seed, one after another, into seed_N in --save_path", metavar="SEED"
-    )
-
-
-class TrainingOptions(
-    TrainingDataOptions, ReadingOptions, BackboneOptions, PhraseOptions, EpochOptions, TrainingSeedOptions
-):
+class TrainingOptions(TrainingDataOptions, ReadingOptions, BackboneOptions, PhraseOptions, EpochOptions, SeedOptions):
     """What every training has, beside its method's own options."""
 
 
@@ -141,9 +121,3 @@ class DPClipTrainingOptions(TrainingOptions, AdapterOptions, OptimisationOptions
     prompts: str = option(PROMPTS.format("dp_clip"), "dp_clip")
     epochs: PositiveInt = 20
     seed: Seed = 111
-
-
-def trained_options(options: TrainingOptions) -> dict[str, Any]:
-    """The resolved options of a training that its checkpoints record; None is left open."""
-    found = plain_record(options)
-    return named_backbone(options) | {name: found[name] for name in OF_A_DETECTOR if name in found}
