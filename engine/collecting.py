@@ -140,30 +140,24 @@ def _order(run: CollectedRun) -> tuple[object, ...]:
 def _cells(run: CollectedRun, measures: Iterable[str]) -> dict[str, str]:
     mean = run.mean
     draw = "" if mean["shots_seed"] is None else f", seed {mean['shots_seed']}"
-    return {
-        "#": "-",
+    cells = {
+        "#": None,
         "data set": run.data_set,
         "method": mean["method"],
         "model": run.model,
         "trained on": " ".join(mean["trained_on"] or ["-"]),
-        "seed": _shown(mean["seed"]),
-        "epoch": _shown(mean["epoch"]),
+        **{key: mean[key] for key in ("seed", "epoch")},
         "shots": f"{mean['shots'] or '-'}{draw}",
         **{key: percent(mean["measures"].get(key), mean["intervals"].get(key)) for key in measures},
-        "images": _shown(mean["images"]),
-        "fidelity": _shown(mean["fidelity"]),
-        "rep_vec": _shown(mean.get("rep_vec")),
+        **{key: mean.get(key) for key in ("images", "fidelity", "rep_vec")},
         "settings": mean["settings_sha256"][:6],
-        "weights": _shown(mean["weights_sha256"])[:6],
-        "commit": _shown(mean["git_commit"])[:7],
-        "date": _shown(mean["date"]),
-        "remarks": "-",
-        "folder": str(run.file.parent),
+        "weights": (mean["weights_sha256"] or "-")[:6],
+        "commit": (mean["git_commit"] or "-")[:7],
+        "date": mean["date"],
+        "remarks": None,
+        "folder": run.file.parent,
     }
-
-
-def _shown(value: object) -> str:
-    return "-" if value is None else str(value)
+    return {key: "-" if value is None else str(value) for key, value in cells.items()}
 
 
 def _remarks(run: CollectedRun, runs: Sequence[CollectedRun]) -> Iterator[str]:

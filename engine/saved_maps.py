@@ -141,11 +141,9 @@ def _measure(
         results.append(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known))
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
-            sizes = [_size(result.map_shape) for result in (first, second)]
-            raise UserError(
-                f"the maps of class {first.name} are {sizes[0]} in {a.folder}, {sizes[1]} in {b.folder}: bring them "
-                "to one size with --map_size"
-            )
+            here, there = (_size(result.map_shape) for result in (first, second))
+            sizes = f"{here} in {a.folder}, {there} in {b.folder}"
+            raise UserError(f"the maps of class {first.name} are {sizes}: bring them to one size with --map_size")
     notes += (f"{result.name}: {note}" for result in results[0] for note in result.notes)
     return results, list(dict.fromkeys(notes))
 

@@ -28,6 +28,7 @@ def read_checkpoints(options: TestOptions, method: Method) -> tuple[list[Trained
     places = range(len(options.dataset))
     if method.read is None:
         return [Trained(None, places)], {}
+    one_for_each = not method.takes_epochs and len(options.checkpoint) == len(places) > 1
     read: dict[Path, AdapterCheckpoint] = {}
     groups: dict[int, list[AdapterCheckpoint]] = {}  # by place, one of several unless it is a folder of several seeds
     failed: dict[int, UserError] = {}
@@ -38,20 +39,18 @@ def read_checkpoints(options: TestOptions, method: Method) -> tuple[list[Trained
             groups[place] = [read[file] for file in files]
         except UserError as error:
             failed[place] = error
-    if failed and (method.takes_epochs or not groups or world_size() > 1):
+    if failed and not (one_for_each and groups and world_size() == 1):
         raise next(iter(failed.values()))
     checkpoints = [one for group in groups.values() for one in group]
     _check_options(checkpoints, options)
     seeds = {one.origin.get("seed") for one in checkpoints} - {None}
-    if not method.takes_epochs and len(options.checkpoint) == len(places) > 1:
+    if one_for_each:
         if len(seeds) == len(checkpoints) > 1 and not any(differing(checkpoints[0], one) for one in checkpoints):
             raise UserError(
                 "--checkpoint names one file for each data set, but they are seeds of one training: to test each data "
                 "set with all of them, name the training's folder"
             )
         return [one for place, group in groups.items() for one in _by_seed(group, [place])], failed
-    if failed:
-        raise next(iter(failed.values()))
     if not (method.takes_epochs or len(checkpoints) == 1 or len(seeds) > 1):
         found = f"--dataset names {len(places)} data sets, --checkpoint {len(options.checkpoint)} files"
         raise UserError(f"{found}: give one for all, one for each, in the same order, or the seeds of one training")
