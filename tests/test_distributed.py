@@ -21,7 +21,7 @@ import train_dp_clip
 import train_sdp_plus
 from data.build import ensure_meta
 from datasets.registry import get_spec
-from tests import small_data, tiny_clip
+from tests import small_data
 from tests.compare import TRAINED, relative_length
 from tests.forked import run_shared
 from tests.left_behind import table
@@ -46,9 +46,8 @@ def torchrun(processes: int, script: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> list[str]:
-    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
-    return ["--model", str(config), "--pretrained", str(weights), "--num_workers", "0"]
+def model(model) -> list[str]:
+    return [*model, "--num_workers", "0"]
 
 
 @pytest.fixture(scope="module")

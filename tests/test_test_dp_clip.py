@@ -251,17 +251,9 @@ def test_another_methods_checkpoint_is_refused(sets, model, tmp_path):
 
 
 def test_the_shell_scripts_train_and_test(sets, model, tmp_path):
-    settings = {
-        "TRAIN_ON": "mvtec mpdd",
-        "SHOT": "1",
-        "EPOCHS": "1",
-        "DATASETS": "mvtec kvasir visa",
-        "DATA_ROOT": str(sets),
-        "MODEL": model[1],
-        "PRETRAINED": model[3],
-        "NUM_WORKERS": "0",
-        "CHECKPOINT": str(tmp_path / "trained" / "image_adapter.pth"),
-    }
+    settings = {"MODEL": model[1], "PRETRAINED": model[3], "SHOT": "1", "EPOCHS": "1", "NUM_WORKERS": "0"}
+    settings |= {"TRAIN_ON": "mvtec mpdd", "DATASETS": "mvtec kvasir visa", "DATA_ROOT": str(sets)}
+    settings["CHECKPOINT"] = str(tmp_path / "trained" / "image_adapter.pth")
     cache = ["--cache_dir", str(tmp_path / "cache")]
     _, calls = record(tmp_path, "train_DP_CLIP.sh", *cache, SAVE_PATH=str(tmp_path / "trained"), **settings)
     run_calls(calls)

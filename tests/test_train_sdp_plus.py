@@ -264,15 +264,9 @@ def test_smoothing_on_visa_is_the_authors(cogs, model, checkpoint, tmp_path):
 def test_the_shell_scripts_train_on_one_data_set_and_test_the_other(bolts, model, tmp_path):
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "mvtec").symlink_to(bolts)
-    settings = {
-        "DATA_ROOT": str(tmp_path / "sets"),
-        "CACHE_DIR": str(tmp_path / "cache"),
-        "MODEL": model[1],
-        "PRETRAINED": model[3],
-        "EPOCHS": "1",
-        "NUM_WORKERS": "0",
-        "ON_VISA": str(tmp_path / "trained" / "on_mvtec" / "epoch_1.pth"),
-    }
+    settings = {"MODEL": model[1], "PRETRAINED": model[3], "EPOCHS": "1", "NUM_WORKERS": "0"}
+    settings |= {"DATA_ROOT": str(tmp_path / "sets"), "CACHE_DIR": str(tmp_path / "cache")}
+    settings["ON_VISA"] = str(tmp_path / "trained" / "on_mvtec" / "epoch_1.pth")
     done, calls = record(tmp_path, "train_SDP_plus.sh", SAVE_PATH=str(tmp_path / "trained"), **settings)
     assert "skipping visa" in done.stderr
     run_calls(calls)

@@ -17,7 +17,7 @@ from datasets.registry import get_spec
 from engine.earlier_results import CLASSES, folder_name
 from engine.evaluation import evaluate as evaluation_loop
 from models.prompts import PROMPT_FOLDER
-from tests import small_data, tiny_clip
+from tests import left_behind, small_data
 from tests.compare import MEASURES, ROUNDING, relative_error
 from tests.forked import run_shared
 from utils.errors import UserError
@@ -27,10 +27,8 @@ TIMED = ("seconds", "images_per_second", "peak_memory_mib", "command", "argument
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> list[str]:
-    config, weights = tiny_clip.save(tmp_path_factory.mktemp("model"))
-    cache = ["--cache_dir", str(tmp_path_factory.mktemp("cache")), "--num_workers", "0"]
-    return ["--model", str(config), "--pretrained", str(weights), *cache]
+def model(model, cache) -> list[str]:
+    return [*model, "--cache_dir", str(cache), "--num_workers", "0"]
 
 
 @pytest.fixture
@@ -53,10 +51,7 @@ def run(data: Path, model: list[str], out: Path, *more: str) -> dict:
     "more, message",
     [
         (["--smoothing", "4"], r"smoothing \(8\.0 there, 4\.0 here\)"),
-        (
-            ["--image_size", "64", "--rep_vec", "kde"],
-            r"rep_vec \(mean there, kde here\), image_size \(96 there, 64 here",
-        ),
+        (["--image_size", "64", "--rep_vec", "kde"], r"rep_vec \(mean there, kde here\), image_size \(96 there, 64"),
         (["--classes", "nut"], r"classes \(not given there, nut here\)"),
         (["--bootstrap", "5"], r"bootstrap \(not given there, 5 here\)"),
         (["--dataset", "mpdd"], r"dataset \(mvtec there, mpdd here\)"),
@@ -422,9 +417,7 @@ def test_a_file_of_phrases_is_for_the_classes_of_all_data_sets_together(data, mo
     both = ["--dataset", "mvtec", "mpdd", "--data_path", str(data), str(other), "--phrases", str(phrases)]
     phrases.write_text(json.dumps({"nut": "hexagonal nut", "gear": "cogwheel"}))
     test_sdp.main([*both, *model, "--save_path", str(tmp_path / "out"), "--classes", "bolt", "nut", "gear"])
-    found = [
-        json.loads((tmp_path / "out" / name / "results.json").read_text())["phrases"] for name in ("mvtec", "mpdd")
-    ]
+    found = [left_behind.results(tmp_path / "out" / name)["phrases"] for name in ("mvtec", "mpdd")]
     assert found == [{"bolt": "bolt", "nut": "hexagonal nut"}, {"gear": "cogwheel"}]
     phrases.write_text(json.dumps({"gear": "cogwheel", "screw": "long screw"}))
     with pytest.raises(UserError, match=r"phrases\.json has \"?'?screw.*, and the classes are bolt, cog, nut, gear$"):
