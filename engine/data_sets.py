@@ -160,17 +160,17 @@ def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_ima
 
 
 def evaluation_loader(
-    images: ImageSet, backbone: Backbone, reading: TestOptions | SDPPlusTrainingOptions, *, skip_broken: bool = False
+    images: ImageSet, backbone: Backbone, reading: TestOptions | SDPPlusTrainingOptions
 ) -> ErrorRaisingLoader:
     """Batches of a test set for a backbone, or this process's share of them; of one image each to cut tiles from.
 
-    With `skip_broken` they are `PartialBatch`es, and images that cannot be read end nothing.
+    With --skip_broken they are `PartialBatch`es, and images that cannot be read end nothing.
     """
     tiled = reading.tile is not None
     dataset = AnomalyDataset(images, backbone.image_size, tiled)
     batches = in_batches_of_one_class(images.entries, 1 if tiled else reading.batch_size)[rank() :: world_size()]
     pin_memory = backbone.device.type == "cuda" and not tiled
     options = {"pin_memory": pin_memory, "seed": reading.seed, "prefetch_factor": 1 if tiled else None}
-    if skip_broken:
+    if getattr(reading, "skip_broken", False):
         options["collate_fn"] = collate_readable
     return make_loader(dataset, batches, reading.num_workers, **options)

@@ -94,8 +94,8 @@ def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unre
         raise _unfinished(failed)
     known = (one._replace(places=[place for place in one.places if place in data_sets]) for one in trained)
     trained = [one for one in known if one.places]
-    specs = {place: images.spec for place, images in data_sets.items()}
-    resolved = {place: resolve(options, spec, **method.defaults(spec)) for place, spec in specs.items()}
+    specs = ((place, images.spec) for place, images in data_sets.items())
+    resolved = {place: resolve(options, spec, **method.defaults(spec)) for place, spec in specs}
     for one in trained:
         for place in one.places:
             resolved[place] = with_trained_prompts(resolved[place], one.checkpoint, given)
@@ -107,12 +107,11 @@ def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unre
             backbone = replace(backbone, features_list=backbone.features_list[-1:])
         loaded = [one.checkpoint and method.load(one.checkpoint, options, backbone, fidelity) for one in trained]
     said: dict[str, None] = {}  # once for all epochs of a training
-    for one in trained:
-        for place in one.places:
-            said |= dict.fromkeys(differences(one.checkpoint, backbone, resolved[place], given))
     for place, images in data_sets.items():
+        own = [one.checkpoint for one in trained if one.checkpoint and place in one.places]
+        for checkpoint in own:
+            said |= dict.fromkeys(differences(checkpoint, backbone, resolved[place], given))
         with stopwatch("data set"):
-            own = [one.checkpoint for one in trained if one.checkpoint and place in one.places]
             seen = seen_in_training(own, images)
         images.notes.extend(seen)
         said |= dict.fromkeys(seen)
@@ -217,10 +216,9 @@ def _evaluate(
         about = about | {"shots": detector.content}
     else:
         images = replace(images, train={})  # which no figure depends on
-    skipping = {"skip_broken": options.skip_broken}
     run, results = evaluate_and_report(
         detector,
-        lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options, **skipping),
+        lambda todo: evaluation_loader(replace(images, entries=todo), backbone, options),
         images,
         options,
         title=f"{about['method']} on {images.spec.label}",
