@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from datasets.image_set import ImageSet
+from engine import testing_options
 from engine.earlier_results import folder_name
 from engine.reproduction_options import ReproductionOptions
 from engine.saved_runs import Description
@@ -23,7 +24,7 @@ TRAINED_ON: Mapping[str, Mapping[str, str | None]] = {
     "dp_clip": {"visa": None, "demo": "demo"},
 }
 SPLIT = {  # data sets of which some classes are trained on and the others tested on
-    "demo": (("circuit", "fabric", "foil", "gear", "leather"), ("metal", "tablet", "tile", "washer", "wood"))
+    "demo": (["circuit", "fabric", "foil", "gear", "leather"], ["metal", "tablet", "tile", "washer", "wood"])
 }
 NAMES = {"sdp": "SDP", "sdp_plus": SDP_PLUS, "dp_clip": DP_CLIP}
 RECIPES = {"sdp_plus": {"epochs": 5, "batch_size": 8}, "dp_clip": {"epochs": 20, "batch_size": 3}}  # the papers'
@@ -35,13 +36,8 @@ DEMO_RECIPES = {  # which teach the demonstration model something in minutes, as
         **{"no_augmentation": True, "align_corners": False},
     },
 }
-VARIANTS: Sequence[Mapping[str, Any]] = (
-    {"baseline": "plain"},
-    {"baseline": "text"},
-    {"without": ["surgery"]},
-    {"without": ["staging"]},
-    {"without": ["redundancy_removal"]},
-)
+VARIANTS = [{"baseline": one} for one in get_args(testing_options.Baseline)]
+VARIANTS += [{"without": [one]} for one in get_args(testing_options.Part)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +161,10 @@ def _trained(options: ReproductionOptions, key: str, data_sets: Sequence[ImageSe
     for model, seed, on in ((model, seed, on) for model in models for seed in seeds for on in tested):
         below = Path(key, model, *([] if seed is None else [f"seed_{seed}"]), f"on_{on}")
         recipe = (DEMO_RECIPES if on == "demo" else RECIPES)[key] | ({} if seed is None else {"seed": seed})
-        trained, held_out = (
-            ({"train_classes": [*one[0]]}, {"classes": [*one[1]]}) if (one := SPLIT.get(on)) else ({}, {})
-        )
+        train_classes, classes = SPLIT.get(on, (None, None))
         processes = math.gcd(options.nproc, recipe["batch_size"])  # so that a step's batch is the whole one
-        recipe |= trained | {"batch_size": recipe["batch_size"] // processes}
+        recipe |= {"batch_size": recipe["batch_size"] // processes}
+        recipe |= {"train_classes": train_classes} if train_classes else {}
         said = f"{NAMES[key]} on {on}, {model}{'' if seed is None else f', seed {seed}'}"
         same = {"method": key, "model": model}
         same["checkpoint"] = options.save_path / "trainings" / below / FILES[NAMES[key]].format(recipe["epochs"])
@@ -187,7 +182,7 @@ def _trained(options: ReproductionOptions, key: str, data_sets: Sequence[ImageSe
         yield Part(
             name=f"tests of {said}",
             program=f"test_{key}.py",
-            options={**held_out, "bootstrap": options.bootstrap},
+            options={**({"classes": classes} if classes else {}), "bootstrap": options.bootstrap},
             running=_running(options),
             folder=options.save_path / below,
             data_sets=tested[on],

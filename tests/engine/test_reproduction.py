@@ -14,21 +14,14 @@ from engine import reproduction
 from engine.data_sets import read_test_split
 from engine.reproduction_options import ReproductionOptions
 from engine.reproduction_plan import Part, parts_of
-from engine.reproduction_speed import PAGE, Speed, kind_of, measure
-from engine.testing_options import DPClipOptions, SDPOptions, SDPPlusOptions
-from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
+from engine.reproduction_speed import PAGE, TESTS, TRAININGS, Speed, kind_of, measure
 from tests import small_data
 from utils.arguments import options_from, parse
 from utils.errors import UserError
 from utils.files import sha256_of
 
-PROGRAMS = {
-    "test_sdp.py": SDPOptions,
-    "test_sdp_plus.py": SDPPlusOptions,
-    "test_dp_clip.py": DPClipOptions,
-    "train_sdp_plus.py": SDPPlusTrainingOptions,
-    "train_dp_clip.py": DPClipTrainingOptions,
-}
+PROGRAMS = {f"test_{key}.py": kind for key, kind in TESTS.items()}
+PROGRAMS |= {f"train_{key}.py": kind for key, (_, kind) in TRAININGS.items()}
 
 
 def options(*names: str, **given) -> ReproductionOptions:
@@ -134,11 +127,8 @@ def test_what_is_done_is_left_out_and_nothing_else(others, tmp_path):
     finish(tests, mvtec)
     assert tests.todo() == [isic]
     arguments = tests.arguments()
-    assert arguments[arguments.index("--dataset") + 1 : arguments.index("--model")] == [
-        "isic",
-        "--data_path",
-        "data/isic",
-    ]
+    named = arguments[arguments.index("--dataset") + 1 : arguments.index("--model")]
+    assert named == ["isic", "--data_path", "data/isic"]
     assert arguments[arguments.index("--save_path") + 1] == str(tests.folder / "isic")
     finish(tests, isic, **others)
     assert tests.todo() == [isic]
@@ -165,7 +155,7 @@ def demo(tmp_path) -> Path:
 
 @pytest.fixture
 def small_split(monkeypatch):
-    monkeypatch.setattr("engine.reproduction_plan.SPLIT", {"demo": (("gear",), ("wood",))})
+    monkeypatch.setattr("engine.reproduction_plan.SPLIT", {"demo": (["gear"], ["wood"])})
     recipes = {"sdp_plus": {"epochs": 1, "batch_size": 8}, "dp_clip": {"epochs": 1, "batch_size": 3}}
     monkeypatch.setattr("engine.reproduction_plan.DEMO_RECIPES", recipes)
     monkeypatch.setattr("engine.reproduction_speed.IMPORT", ["true"])
