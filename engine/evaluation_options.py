@@ -61,7 +61,6 @@ class EvaluationOptions(TaskOptions, DataSetOptions, SavedMapOptions, MeasureOpt
     dataset: DataSetName | None = option(DATA_SET.format("folder, with --compare that of run A"), **NAME)
 
     def mistake(self) -> str | None:
-        """Say which option would do nothing."""
         idle = () if self.maps else ("scores", "legacy_pro", "classes", "report", *PATTERNS)
         if self.published or self.collect:  # where all is known
             free = ("save_path",) if self.collect else ()

@@ -108,7 +108,6 @@ class TileOptions(Options):
     tile_context: bool | None = option("average the tiles' map with the whole image's (default: yes)")
 
     def mistake(self) -> str | None:
-        """Say which option would do nothing, or what those of other groups say."""
         idle = None if self.tile else self.first_given(TILES)
         return f"--{idle} goes with --tile" if idle else super().mistake()
 
@@ -232,7 +231,6 @@ class OutputOptions(MeasureOptions):
     compare_published: bool = flag("write published.md: the measures beside those the method was published with")
 
     def mistake(self) -> str | None:
-        """Say which option would undo another, or do nothing."""
         if self.resume and self.overwrite:
             return "--resume goes on with what --overwrite replaces"
         if self.submission_threshold is not None and not self.submission:
@@ -249,7 +247,6 @@ class ShotOptions(TileOptions):
     seeds: tuple[Seed, ...] | None = option("of --shots: draw them once by each of these (default: 0 1 2)")
 
     def mistake(self) -> str | None:
-        """Say which option would do nothing, or does not go with another."""
         if self.seeds and not self.shots:
             return "--seeds goes with --shots"
         if self.shots and self.tile is not None:

@@ -34,7 +34,6 @@ class SDPOptions(TestOptions, VariantOptions, ClipAdOptions):
     """What SDP is tested with."""
 
     def mistake(self) -> str | None:
-        """Say which option would do nothing in a variant, or has no meaning there."""
         preset, without = find_preset(self.model or DEFAULT_MODEL), self.without or ()
         fidelity = self.fidelity or (preset and preset.clip_ad_fidelity)
         if self.baseline and without:

@@ -108,7 +108,6 @@ class SDPPlusTrainingOptions(TrainingOptions, ValidationOptions, TileOptions, Cl
     learning_rate: PositiveFloat = option("of Adam", 1e-4)
 
     def mistake(self) -> str | None:
-        """Say which option would do nothing."""
         given = self.first_given(("test_dataset_dir", "test_protocol", "test_classes", "tile"))
         return f"--{given} goes with --test_dataset" if given and self.test_dataset is None else super().mistake()
 
