@@ -1,30 +1,33 @@
-"""The training of the demonstration model: its steps, their learning rates, the validation, and the record."""
+"""The training of the demonstration model: its losses, on what SDP computes, its steps, validation and record."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from datasets.registry import get_spec
-from demo.captions import Captions, draw_names, encode
-from demo.network import go_on, start, write_weights
-from demo.objective import Batch, backward
+from demo.network import Captions, draw_names, encode, go_on, start, write_weights
 from demo.pool import Pool, batches, normalise, render_pool
 from demo.render import CLASSES
 from models.backbone import load_backbone
-from models.dual_path import STAGES
+from models.dual_path import STAGES, Tap, encode_dual_path
 from models.fidelity import Fidelity
 from models.model_config import build_clip, check_servable, read_config
 from models.prompts import read_prompts
 from models.representative import RepVecChoice
-from models.sdp import SDP, LinearAdapters
+from models.sdp import IMAGE_TEMPERATURE, SDP, LinearAdapters, token_scores
 from models.text import class_text_features
 from utils.arguments import Options
 from utils.epochs import Row, figure
@@ -36,6 +39,54 @@ REST = 0.02  # share of the highest learning rate that it falls to
 MOST_DEFECTS = 3  # on one training picture: more of them teach more
 AUROCS = ("pixel_auroc", "image_auroc")
 SMOOTHING = 0.05  # weight of a new step in the running mean that is drawn of the loss
+# Times this, SDP's token score, a sum over four taps, is a patch's log-odds where the texts are at a distance of 1.
+TOKEN_SCALE = 3.4
+NEAR = 0.35  # length of the difference of the two states' texts above which it is a loss
+POSITIVE_WEIGHT = 6.0  # anomalous patches are few
+CHUNK = 16  # images among which faulty ones are ranked above sound ones
+WEIGHTS = {"class": 0.4, "patch": 1.5, "tap": 0.3, "peak": 1.0, "read": 8.0, "near": 2.0}  # of the losses but "state"
+
+
+class Targets(NamedTuple):
+    """What is to be learnt of a batch."""
+
+    shares: Tensor  # share of each patch that is anomalous [B, N]
+    classes: Tensor  # class numbers [B]
+    called: Tensor  # number of the class whose name each goes by, that after the last for a general name [B]
+
+
+def losses(taps: list[Tap], readers: LinearAdapters, text: Tensor, batch: Targets) -> dict[str, Tensor]:
+    """Compute the losses of a batch.
+
+    "state" and "class" are the class token's. "patch" is that of the patches' state by SDP's scores of all taps,
+    "tap" by each alone, and "read" by what a linear layer reads from each tap's original path. "peak" asks that every
+    faulty image's most anomalous patches score above every sound image's. "near" asks that the two states' texts be
+    as near each other as a CLIP's are, for which DP-CLIP's temperature was chosen. The layers, `readers`, help to train
+    the tower and are let go of. `text` are features of the classes and, last, of a general name [classes + 1, D, 2].
+    """
+    own = text[batch.called]  # [B, D, 2]
+    token = F.normalize(taps[-1].surgery[:, 0].float(), dim=-1)  # [B, D]
+    faulty = (batch.shares.amax(1) > 0).long()
+    logits = IMAGE_TEMPERATURE * (token[:, None] @ own)[:, 0]  # [B, 2]
+    by_class = IMAGE_TEMPERATURE * torch.einsum("bd,cds->bcs", token, text[:-1])
+
+    target, weight = (4 * batch.shares).clamp(max=1), torch.tensor(POSITIVE_WEIGHT)
+    patches = partial(F.binary_cross_entropy_with_logits, target=target, pos_weight=weight)
+    difference = (text[..., 1] - text[..., 0]).norm(dim=1)  # [classes + 1]
+    scale = TOKEN_SCALE / difference.detach()[batch.called, None]  # [B, 1]
+    scores = [scale * token_scores([tap], own) for tap in taps]  # [B, N] each; SDP adds them up
+    together = torch.stack(scores).sum(0)
+    peaks = together.logsumexp(dim=1)
+    read = readers([tap.ori[:, 1:].float() for tap in taps], own)  # [taps, B, N]
+    return {
+        "state": F.cross_entropy(logits, faulty),
+        "class": F.cross_entropy(by_class.logsumexp(-1), batch.classes),
+        "patch": patches(together),
+        "tap": torch.stack([patches(len(taps) * score) for score in scores]).mean(),
+        "peak": F.softplus(peaks[faulty == 0][:, None] - peaks[faulty == 1][None]).mean(),
+        "read": torch.stack([patches(logits) for logits in read]).mean(),
+        "near": F.relu(difference - NEAR).mean(),
+    }
 
 
 def train(options: Options) -> None:
@@ -45,7 +96,7 @@ def train(options: Options) -> None:
     """
     seed, steps, threads = options.seed, options.steps, options.threads
     torch.manual_seed(seed)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     rng = np.random.default_rng(seed)
     model = str(options.config)
     architecture = read_config(model)
@@ -58,29 +109,36 @@ def train(options: Options) -> None:
     if options.start is not None:
         go_on(clip, captions, options.start)
     bf16 = options.precision == "bf16"
-    readers = LinearAdapters(STAGES, *clip.visual.proj.shape)
+    readers = LinearAdapters(STAGES, *clip.visual.proj.shape)  # which help to train the tower and are let go of
     schedule = _make_schedule(clip, readers, options)
     stream = batches(pool, options.batch, clip.visual.patch_size[0], np.random.default_rng([seed, 1]))
     rows: list[dict[str, float | None]] = []
     began = time.monotonic()
-    with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as executor:
+    # In bf16 plain products are far faster on a CPU than PyTorch's fused attention, for 257 tokens.
+    attention = sdpa_kernel(SDPBackend.MATH) if bf16 else nullcontext()
+    with attention, ThreadPoolExecutor(1) as beside:
         bar = tqdm(range(1, steps + 1), desc="training", unit="step", dynamic_ncols=True)
-        upcoming = executor.submit(next, stream)
+        upcoming = beside.submit(next, stream)
         for step in bar:
             images, shares, classes = upcoming.result()
-            upcoming = executor.submit(next, stream)  # made while the text tower works
+            upcoming = beside.submit(next, stream)  # made while the towers work
             general = torch.from_numpy(rng.random(len(classes)) < GENERAL_SHARE)
-            learnt = Batch(images, shares, classes, torch.where(general, len(CLASSES), classes))
-            named = [captions.draw(name, options.sentences, rng) for name in draw_names(rng)]
+            targets = Targets(shares, classes, torch.where(general, len(CLASSES), classes))
+            named = torch.stack([captions.draw(name, options.sentences, rng) for name in draw_names(rng)])
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                text = encode(clip, torch.stack(named))
-            schedule.optimizer.zero_grad()
+                text = encode(clip, named)
+                tapped = [encode_dual_path(clip.visual, one, taps, shared_buffers=False) for one in images.split(CHUNK)]
+            chunks = map(Targets, *(field.split(CHUNK) for field in targets))
+            found = [losses(own, readers, text, chunk) for own, chunk in zip(tapped, chunks, strict=True)]
+            parts = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
             # The class token cannot tell the state before the patches can; until then its loss would be noise.
             state = 1 if options.start else 0.1 + 0.9 * float(np.clip((step - 250) / 500, 0, 1))
-            parts = backward(clip, readers, text, taps, learnt, executor, state_weight=state, bf16=bf16)
+            schedule.optimizer.zero_grad()
+            (state * parts["state"] + sum(weight * parts[name] for name, weight in WEIGHTS.items())).backward()
             nn.utils.clip_grad_norm_([*clip.parameters(), *readers.parameters()], 1.0)
             schedule.optimizer.step()
             schedule.step()
+            parts = {name: value.item() for name, value in parts.items()}
             bar.set_postfix(patch=f"{parts['patch']:.3f}", state=f"{parts['state']:.3f}")
             rows.append({"step": step, "seconds": round(time.monotonic() - began, 1), **parts, **dict.fromkeys(AUROCS)})
             if step % options.validate_every == 0 or step == steps:
@@ -100,10 +158,8 @@ def _make_schedule(clip: nn.Module, readers: nn.Module, options: Options) -> Lam
     optimiser = torch.optim.AdamW([decayed, rest], lr=options.lr, betas=(0.9, 0.98))
 
     def factor(step: int) -> float:
-        fallen = (step / options.steps - (1 - options.fall)) / max(
-            options.fall, 1e-9
-        )  # 0 where the fall begins, 1 where it ends
-        return min((step + 1) / WARMUP, 1, 1 - (1 - REST) * fallen)
+        left = (1 - step / options.steps) / max(options.fall, 1e-9)  # of the fall: 1 where it begins, 0 at the end
+        return min((step + 1) / WARMUP, 1, REST + (1 - REST) * left)
 
     return LambdaLR(optimiser, factor)
 

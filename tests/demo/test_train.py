@@ -9,16 +9,13 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
 from datasets.transforms import image_transform, mask_transform, normalised, resize_rgb
 from demo import train
-from demo.captions import Captions
 from demo.draw import image_rng
-from demo.network import go_on
-from demo.objective import explicit_attention
+from demo.network import Captions, go_on
 from demo.render import CLASSES, DEFECTS, render
 from models.backbone import load_backbone
 from models.fidelity import Fidelity
@@ -82,12 +79,6 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     assert np.mean(pixel) > 0.9
     assert np.mean(pixel) > np.mean(baselines, axis=0).max() + 0.1
     assert np.mean(image) > 0.8
-
-
-def test_attention_while_training_is_that_of_torch():
-    query, key, value = torch.randn(3, 2, 2, 5, 8, generator=torch.manual_seed(0))
-    found = explicit_attention(query, key, value)
-    torch.testing.assert_close(found, F.scaled_dot_product_attention(query, key, value))
 
 
 @pytest.fixture(scope="module")
