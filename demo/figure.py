@@ -51,13 +51,11 @@ def figure(run: Path) -> np.ndarray:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{run} is no folder of a whole test of the demo set ({error!r} in scores.csv)") from error
     columns = [_column(run / "imgs" / f"{highest[product]}.png", product) for product in PRODUCTS]
-    side = columns[0].shape[1] - GAP
-    titles = [text_line(TITLE_WIDTH, {})]
-    titles += [
-        np.pad(text_line(TITLE_WIDTH, {2: title}), ((0, side + GAP - TEXT_HEIGHT), (0, 0), (0, 0)), constant_values=255)
-        for title in PANEL_TITLES
-    ]
-    return np.hstack([np.vstack(titles), *columns])
+    height, step, _ = columns[0].shape
+    titles = np.full((height, TITLE_WIDTH, 3), 255, np.uint8)
+    for top, title in zip(range(TEXT_HEIGHT, height, step), PANEL_TITLES, strict=True):
+        titles[top : top + TEXT_HEIGHT] = text_line(TITLE_WIDTH, {2: title})
+    return np.hstack([titles, *columns])
 
 
 def _column(path: Path, product: str) -> np.ndarray:
@@ -66,12 +64,8 @@ def _column(path: Path, product: str) -> np.ndarray:
     if picture is None:
         raise UserError(f"cannot read {path}: run the test with --visualization")
     picture = picture[2 * TEXT_HEIGHT :, :, ::-1]
-    side = len(picture)
-    parts = [picture[:, left : left + side] for left in range(0, picture.shape[1], side + GAP)]
-    gaps = ((0, GAP), (0, GAP), (0, 0))
-    return np.vstack(
-        [text_line(side + GAP, {0: product}), *(np.pad(part, gaps, constant_values=255) for part in parts)]
-    )
+    picture = np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    return np.vstack([text_line(len(picture), {0: product}), *np.split(picture, len(PANEL_TITLES), axis=1)])
 
 
 if __name__ == "__main__":
