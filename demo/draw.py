@@ -133,8 +133,8 @@ def image_rng(seed: int, img_path: str) -> np.random.Generator:
 
 
 def _draw(root: Path, recipe: Recipe, entry: Entry) -> None:
-    rng, defect = image_rng(recipe.seed, entry.img_path), entry.specie_name if entry.anomaly else None
-    picture, mask = render(entry.cls_name, defect, rng, recipe.size, recipe.defect_scale or 1)
+    rng, kinds = image_rng(recipe.seed, entry.img_path), [entry.specie_name] * entry.anomaly
+    _, picture, mask = render(entry.cls_name, kinds, rng, recipe.size, recipe.defect_scale or 1)
     files = {entry.img_path: picture} | ({entry.mask_path: mask.astype(np.uint8) * 255} if entry.mask_path else {})
     for path, pixels in files.items():
         with atomic_open(root / path, "wb") as file:
@@ -149,7 +149,7 @@ def draw_examples(folder: Path) -> Iterator[tuple[list[Path], str, list[Path]]]:
 
 
 def _draw_example(folder: Path, name: str, kind: str, number: int) -> Path:
-    picture, _ = render(name, None if kind == "good" else kind, image_rng(0, f"{name}/{kind}/{number}.png"))
+    _, picture, _ = render(name, [kind] * (kind != "good"), image_rng(0, f"{name}/{kind}/{number}.png"))
     path = folder / f"{name}_{kind}_{number}.png"
     Image.fromarray(picture).save(path)
     return path

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
 from datasets.transforms import CLIP_MEAN, CLIP_STD, resize_rgb
-from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render_pair
+from demo.render import CLASSES, DEFECTS, Picture, drawing_processes, render
 
 MORE_DEFECTS = np.array([0.4, 0.35, 0.25])  # how often there are none, one or two besides the first
 # Drawn twice or three times as often: their own edges and glints look like defects.
@@ -45,7 +45,7 @@ def _render(seed: int, size: int, most: int, index: int) -> tuple[Picture, Pictu
     name, defect = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([seed, index])
     more = int(rng.choice(most, p=MORE_DEFECTS[:most] / MORE_DEFECTS[:most].sum()))
-    sound, faulty, mask = render_pair(name, [defect, *rng.choice(DEFECTS[name], more)], rng)
+    sound, faulty, mask = render(name, [defect, *rng.choice(DEFECTS[name], more)], rng)
     shares = Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
     sound, faulty = (resize_rgb(Image.fromarray(picture), size) for picture in (sound, faulty))
     return sound, faulty, np.asarray(shares), CLASSES.index(name)

@@ -40,14 +40,6 @@ Mask = NDArray[np.bool_]
 
 
 def render(
-    class_name: str, defect: str | None, rng: np.random.Generator, size: int = 256, scale: float = 1
-) -> tuple[Picture, Mask]:
-    """Draw one picture of a class, uint8 RGB [S, S, 3], with its mask, bool [S, S] (empty without a defect)."""
-    _, picture, mask = render_pair(class_name, [] if defect is None else [defect], rng, size, scale)
-    return picture, mask
-
-
-def render_pair(
     class_name: str, kinds: Sequence[str], rng: np.random.Generator, size: int = 256, scale: float = 1
 ) -> tuple[Picture, Picture, Mask]:
     """Draw one part or surface twice: sound, and with defects of these kinds, none for a second sound picture.

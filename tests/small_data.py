@@ -31,7 +31,7 @@ def draw_washers(folder: Path, **kinds: int) -> Path:
 
     for kind, count in kinds.items():
         for i in range(count):
-            picture, _ = render("washer", None if kind == "good" else kind, np.random.default_rng(i), 128)
+            _, picture, _ = render("washer", [kind] * (kind != "good"), np.random.default_rng(i), 128)
             write(folder / kind / f"{i:02}.png", picture[14:114, :, ::-1])
     return folder
 

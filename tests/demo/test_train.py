@@ -63,17 +63,17 @@ def test_it_finds_defects_where_grey_values_and_edges_do_not():
     detector = SDP(backbone, text, Fidelity.named("corrected"), smoothing=2.0)
     pixel, image, baselines = [], [], []
     for name in CLASSES:
-        kinds = [(defect, 0) for defect in DEFECTS[name]]
-        kinds += [(None, k) for k in range(4)]
-        pairs = [render(name, defect, image_rng(11, f"{name}/test/{defect or 'good'}/{k}.png")) for defect, k in kinds]
-        images = [Image.fromarray(picture) for picture, _ in pairs]
-        masks = [mask_transform(mask, (size, size)).numpy() for _, mask in pairs]
+        kinds = [*((defect, 0) for defect in DEFECTS[name]), *(("good", k) for k in range(4))]
+        paths = {f"{name}/test/{kind}/{k}.png": [kind] * (kind != "good") for kind, k in kinds}
+        drawn = [render(name, defects, image_rng(11, path)) for path, defects in paths.items()]
+        images = [Image.fromarray(picture) for _, picture, _ in drawn]
+        masks = [mask_transform(mask, (size, size)).numpy() for *_, mask in drawn]
         batch = normalised(torch.stack([image_transform(image, size) for image in images]))
-        found = detector.predict(batch, [name] * len(pairs))
+        found = detector.predict(batch, [name] * len(drawn))
         maps, anomalous = found.maps.numpy(), np.stack(masks)
         pixel.append(ranking_measures(maps[~anomalous], maps[anomalous])["auroc"])
         scores = detector.image_scores(found.text_prob.numpy(), maps.max((1, 2)), maps.min((1, 2)))
-        faulty = np.array([defect is not None for defect, _ in kinds])
+        faulty = np.array([*map(bool, paths.values())])
         image.append(ranking_measures(scores[~faulty], scores[faulty])["auroc"])
         baselines.append(list(baseline_aurocs([resize_rgb(image, size) for image in images], masks).values()))
     assert np.mean(pixel) > 0.9
