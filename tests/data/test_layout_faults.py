@@ -11,6 +11,7 @@ from PIL import Image
 from data.build import main
 from data.checks import check_data_set
 from datasets.images import load_mask, load_rgb
+from datasets.meta import read_about
 from datasets.registry import get_spec
 from tests.builder_data import build, built, paths, put, put_text
 from tests.data.folders import FOLDERS, make
@@ -40,6 +41,15 @@ def test_grey_edges_of_masks_are_normal(tmp_path, warnings_of, name, image, mask
     assert paths(built(name, tmp_path)["test"][name]) == [(image, mask, 1)]
     assert load_mask(tmp_path / mask, get_spec(name).mask_threshold).sum() == 18
     assert warnings_of() == ""
+
+
+@pytest.mark.parametrize("threshold, label", [(None, 1), (127, 0)])
+def test_a_threshold_given_to_the_builder_decides_labels_and_is_recorded(tmp_path, threshold, label):
+    put(tmp_path / "test" / "1.png")
+    put(tmp_path / "test" / "1_GT.png", 100)
+    (entry,) = built("ksdd2", tmp_path, mask_threshold=threshold)["test"]["ksdd2"]
+    assert entry.anomaly == label
+    assert read_about(tmp_path / "meta.json").options.get("mask_threshold") == threshold
 
 
 def test_dagm_notes_a_label_without_its_image(tmp_path, warnings_of):
