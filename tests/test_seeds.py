@@ -19,6 +19,7 @@ import train_sdp_plus
 from models.checkpoints import read_checkpoint, save_checkpoint
 from tests import small_data, tiny_clip
 from tests.forked import run_shared
+from tests.left_behind import results
 from utils.errors import UserError
 from utils.results import percent
 from utils.spread import welch
@@ -75,10 +76,6 @@ def tested(trained, home) -> Path:
     return test(method, home, home / "tested" / method, folder)
 
 
-def measures(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())["mean"]
-
-
 def test_each_seed_gives_the_bits_of_a_training_of_its_own(trained, home, tmp_path):
     method, folder = trained
     assert sorted(path.name for path in folder.iterdir()) == ["seed_1", "seed_2"]
@@ -112,7 +109,7 @@ def test_processes_train_all_seeds_together(home, tmp_path):
 def test_a_test_of_a_training_is_one_of_all_seeds(trained, tested):
     method, folder = trained
     content = json.loads((tested / "seeds.json").read_text())
-    runs = [measures(tested / f"seed_{seed}") for seed in (1, 2)]
+    runs = [results(tested / f"seed_{seed}")["mean"] for seed in (1, 2)]
     assert content["seeds"] == [1, 2]
     assert content["classes"].keys() == {"cog"}
     for key, found in content["mean"].items():
@@ -121,7 +118,7 @@ def test_a_test_of_a_training_is_one_of_all_seeds(trained, tested):
     assert f"{percent(value['mean'])} ± {percent(value['std'])}" in (tested / "seeds.md").read_text()
     row = json.loads((tested / "seed_2" / "rows.jsonl").read_text().splitlines()[-1])
     assert (row["seed"], row["epoch"], row["class_name"], row["trained_on"]) == (2, 2, None, ["mvtec"])
-    recorded = json.loads((tested / "seed_2" / "results.json").read_text())["checkpoint"]
+    recorded = results(tested / "seed_2")["checkpoint"]
     assert recorded["path"] == str(folder / "seed_2" / LAST[method])
 
 
@@ -158,9 +155,9 @@ def test_methods_are_compared_by_the_spread_over_the_seeds(tested, home, tmp_pat
     sdp = test("sdp", home, tmp_path / "runs" / "sdp")
     evaluate.main(["--compare", str(sdp), str(tested), "--save_path", str(tmp_path / "compared")])
     content = json.loads((tmp_path / "compared" / "compare.json").read_text())
-    runs = [measures(tested / f"seed_{seed}") for seed in (1, 2)]
+    runs = [results(tested / f"seed_{seed}")["mean"] for seed in (1, 2)]
     found = content["mean"]["auroc_px"]
-    difference, half = welch([measures(sdp)["auroc_px"]], [run["auroc_px"] for run in runs], 95)
+    difference, half = welch([results(sdp)["mean"]["auroc_px"]], [run["auroc_px"] for run in runs], 95)
     assert found["interval"] == pytest.approx([difference - half, difference + half])
     assert (found["a_std"], found["b_std"]) == (None, pytest.approx(stdev(run["auroc_px"] for run in runs)))
     (said,) = (note for note in content["notes"] if "points of auroc_px" in note)
