@@ -1,24 +1,28 @@
-"""Times the measures of one class against the plain way to compute them, and shows that the values agree.
+"""Times the measures of one class, and of its bootstrap draws, against plain ways, and shows that the values agree.
 
-    python benchmarks/measures.py                   # a class like MVTec's: 83 maps of 518 x 518; two minutes
+    python benchmarks/measures.py                   # a class like MVTec's: 83 maps of 518 x 518; four minutes
     python benchmarks/measures.py --maps 10 --size 240
 
-The plain way is what the evaluation scripts of this field do: scikit-learn's functions on all pixels, and PRO
-by a loop over 200 thresholds and over the regions. It has no exact PRO to compare with; the tests do.
-"""
+The plain way to measure is what the evaluation scripts of this field do: scikit-learn's functions on all pixels, and
+PRO by a loop over 200 thresholds and over the regions. It has no exact PRO to compare with; the tests do.
 
-from statistics import median
+The direct way to a bootstrap copies the maps of a draw and measures them with `pixel_measures`, which is itself fast;
+it is timed on a few draws, as all take the same time, and its values are compared with ours. The intervals are compared
+with those from all thresholds, which share none and are exact.
+"""
 
 import cv2
 import numpy as np
-from harness import Options, benchmark, print_table, timed
+from harness import Options, benchmark, print_ratios, print_table, timed
 
-from tests.plain_measures import pixel_measures, plain_legacy_pro, plain_ranking
+from tests.plain_measures import pixel_measures, plain_draws, plain_legacy_pro, plain_ranking
+from utils.measures.bootstrap import THRESHOLDS, Bootstrap, measures_of_draws
 from utils.measures.ranking import ranking_measures
 
 Values = tuple[float | None, ...]  # of MEASURES
 MEASURES = ("pixel AUROC", "pixel AP", "pixel F1-max", "PRO", "PRO, 200 thresholds")
 MEASURES += ("image AUROC", "image AP", "image F1-max")
+OF_DRAWS = {"auroc": "pixel AUROC", "f1_max": "pixel F1-max", "ap": "pixel AP", "pro": "PRO"}
 
 
 def make_class(maps: int, size: int, anomalous: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +73,28 @@ def plain(maps: np.ndarray, masks: np.ndarray) -> Values:
     return *plain_ranking(masks.ravel(), maps.ravel()), None, pro, *image
 
 
-@benchmark(maps=83, size=518, anomalous=0.03, repeats=3, seed=0)
+def compare_draws(maps: np.ndarray, masks: np.ndarray, draws: int, some: int, seed: int) -> None:
+    """Compare the measures of all draws with those of `some`, measured one by one."""
+    bootstrap = Bootstrap(draws, seed=seed)
+    weights = bootstrap.draw("class", masks.any(axis=(1, 2))[:, None].astype(int))
+    seconds, values = {}, {}
+    for way, thresholds in (("ours", THRESHOLDS), ("all thresholds", maps.size)):
+        seconds[way], values[way] = timed(measures_of_draws, maps, masks, weights, thresholds)
+    seconds_of_some, one_by_one = timed(plain_draws, maps, masks, weights[:some])
+    rows = []
+    for name, label in OF_DRAWS.items():
+        near, exact = (bootstrap.interval(own[name]) for own in values.values())
+        off = max(abs(a - b) for a, b in zip(near, exact, strict=True))
+        draw_off = (np.abs(own[name][:some] - one_by_one[name]).max() for own in values.values())
+        rows.append((label, *near, off, *draw_off))
+    print(f"\nOf {draws} draws; {len(np.unique(maps[masks]))} different anomalous scores, {THRESHOLDS} thresholds\n")
+    off_by = dict.fromkeys(("limits off by", "a draw off by", "and with all thresholds"), ".1e")
+    print_table({"": "", "from": ".4f", "to": ".4f"} | off_by, rows)
+    print()
+    print_ratios(seconds | {"direct": seconds_of_some * draws / some})
+
+
+@benchmark(maps=83, size=518, anomalous=0.03, repeats=3, draws=1000, timed=10, seed=0)
 def main(args: Options) -> None:
     maps, masks = make_class(args.maps, args.size, args.anomalous, args.seed)
     normal = np.count_nonzero(~masks.any((1, 2)))
@@ -77,8 +102,9 @@ def main(args: Options) -> None:
     seconds, values = [], []
     for function in (ours, plain):
         runs = [timed(function, maps.copy(), masks) for _ in range(args.repeats)]
-        seconds.append(median(run[0] for run in runs))
+        seconds.append(np.median([run[0] for run in runs]))
         values.append(runs[0][1])
     rows = [*zip(MEASURES, *values, strict=True), ("seconds", *seconds)]
     print_table(dict.fromkeys(("", "ours", "plain"), ".9f"), rows)
     print(f"\nratio of the times: {seconds[1] / seconds[0]:.1f}")
+    compare_draws(maps, masks, args.draws, args.timed, args.seed)
