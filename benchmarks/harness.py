@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, TypeVar
 
+import cv2
+import numpy as np
 import torch
 from tabulate import tabulate
 
@@ -24,28 +25,13 @@ from utils.errors import run
 from utils.runtime import peak_memory_mib, processor
 
 PROJECT = Path(__file__).resolve().parents[1]
-HELP = {
+HELP = {  # of options whose names do not say it
     "anomalous": "share of anomalous pixels",
-    "batch_size": "images at once",
-    "data_path": "the data set's folder",
-    "device": "of PyTorch",
-    "draws": "of the bootstrap",
-    "epochs": "of the training",
-    "image_size": "side in pixels",
     "images": "how many; several numbers are sizes of data sets, multiples of 100, the smallest first",
     "maps": "images of the class",
-    "methods": "whose variants are measured",
-    "model": "open_clip model name",
-    "phrase": "what the class is called",
     "repeats": "timed rounds, of which the median is shown",
-    "scripts": "of the project",
-    "seed": "of everything random",
-    "seeds": "of the training",
     "size": "height and width in pixels",
-    "threads": "of PyTorch",
     "timed": "draws measured the direct way",
-    "tokens": "of an image",
-    "workers": "processes that draw the images",
 }
 Options = argparse.Namespace
 Main = Callable[[Options], None]
@@ -53,44 +39,48 @@ Result = TypeVar("Result")
 
 
 def benchmark(**options: Any) -> Callable[[Main], Main]:
-    """Make the last function of a file its benchmark: if the file is run, it is called with what `start` gives.
-
-    It is given a temporary `folder` as well.
-    """
+    """Make the last function of a file its benchmark, which `start` calls with these options if the file is run."""
 
     def register(main: Main) -> Main:
-        def call() -> None:
-            with TemporaryDirectory() as folder:
-                args = start(main.__globals__["__doc__"], **options)
-                args.folder = Path(folder)
-                main(args)
-
         if main.__module__ == "__main__":
-            run(call)
+            run(lambda: start(main, **options))
         return main
 
     return register
 
 
-def start(doc: str, **options: Any) -> Options:
-    """Read the options of the benchmark with a docstring, and print what it runs on.
+def start(main: Main, **options: Any) -> None:
+    """Read a benchmark's options, print what it runs on, and call it with them and a temporary `folder`.
 
-    `options` gives the default of each option of `HELP`, and so its type. A list takes several values; names only from
-    itself.
+    `options` gives the default of each option, and so its type. A list takes several values; names only from itself.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    description = sys.modules[main.__module__].__doc__
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in options.items():
-        settings = {"type": type(default)}
+        settings = {"type": type(default), "help": f"{HELP.get(name, '')} (default: %(default)s)"}
         if isinstance(default, list):
-            settings = {"type": type(default[0]), "nargs": "+", "metavar": name.upper()}
+            settings |= {"type": type(default[0]), "nargs": "+", "metavar": name.upper()}
             settings["choices"] = default if isinstance(default[0], str) else None
-        parser.add_argument(f"--{name}", default=default, help=f"{HELP[name]} (default: %(default)s)", **settings)
+        parser.add_argument(f"--{name}", default=default, **settings)
     args = parser.parse_args()
     here = processor()
     print(f"{here['name']} ({here.get('vendor_id', 'maker unknown')}), {os.cpu_count()} cores, {platform.system()}")
     print(f"Python {platform.python_version()}, torch {version('torch')}")
     print(f"$ python {shlex.join(sys.argv)}\n")
-    return args
+    with TemporaryDirectory() as folder:
+        args.folder = Path(folder)
+        main(args)
+
+
+def draw_photographs(folder: Path, count: int, size: int, suffix: str = ".jpg") -> list[Path]:
+    """Write files of `size` x `size` pixels with smooth and fine noise."""
+    rng, paths = np.random.default_rng(0), [folder / f"{number:03}{suffix}" for number in range(count)]
+    folder.mkdir()
+    for path in paths:
+        smooth = cv2.resize(rng.random((16, 16, 3), np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+        pixels = np.clip(255 * smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(path), pixels)
+    return paths
 
 
 def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
@@ -100,19 +90,23 @@ def timed(function: Callable[..., Result], *arguments: Any) -> tuple[float, Resu
     return perf_counter() - began, result
 
 
-def seconds_of(way: Callable[[], object]) -> tuple[float, float]:
-    """Wall time, and processor seconds of this process and of those that it started, which have ended."""
-    before, (wall, _) = os.times(), timed(way)
-    return wall, sum(os.times()[:4]) - sum(before[:4])
+def rounds(ways: Iterable[Callable[[], Any]], repeats: int) -> np.ndarray:
+    """Time several ways to do the same, taken in turn so that the machine's moods hit all alike.
+
+    Gives the wall seconds, and the processor seconds of this process and of those that it started, which have ended:
+    [repeats, ways, 2], after one round of warming up.
+    """
+
+    def seconds(way: Callable[[], Any]) -> tuple[float, float]:
+        before, (wall, _) = os.times(), timed(way)
+        return wall, sum(os.times()[:4]) - sum(before[:4])
+
+    return np.array([[seconds(way) for way in ways] for _ in range(repeats + 1)])[1:]
 
 
 def medians(ways: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, float]:
-    """Time several ways to do the same, taken in turn so that the machine's moods hit all alike.
-
-    Gives the median seconds of each way, over `repeats` rounds after one round of warming up.
-    """
-    rounds = [{name: timed(way)[0] for name, way in ways.items()} for _ in range(repeats + 1)]
-    return {name: median(seconds[name] for seconds in rounds[1:]) for name in ways}
+    """Give the median wall seconds of each way, see `rounds`."""
+    return dict(zip(ways, np.median(rounds(ways.values(), repeats)[..., 0], axis=0).tolist(), strict=True))
 
 
 def print_ratios(seconds: Mapping[str, float]) -> None:

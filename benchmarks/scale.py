@@ -3,16 +3,14 @@
     python benchmarks/scale.py                                       # up to 50,000 images; about ten minutes
     python benchmarks/scale.py --images 1000 5000
 
-The evaluation is the one that every test runs, with its page, its table and its scores, on classes of 100 small
-images each; only the detector is a stub, a filter. Each evaluation has a process of its own, whose peak memory counts
-everything, Python and its packages included.
+The evaluation is the one that every test runs, with its page, its table and its scores, on classes of 100 small images
+each, which are the same files under other names; only the detector is a stub, a filter. Each evaluation has a process
+of its own, whose peak memory counts everything, Python and its packages included.
 """
 
 import math
-import tempfile
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import Options, benchmark, in_own_process, medians, print_table, timed
+from harness import Options, benchmark, draw_photographs, in_own_process, medians, print_table, timed
 from measures import make_class
 from torch import Tensor
 
@@ -37,8 +35,8 @@ from utils.evaluation_types import Prediction
 from utils.runtime import Stopwatch
 
 CLASS_IMAGES = 100
-SIDE = 128  # of the small images
-PHOTOGRAPH_SIDE, INPUT_SIDE = 1024, 518  # as in MVTec, and as ViT-L-14-336 takes it
+SIDE, MASK = 128, "mask.png"  # of the small images
+PHOTOGRAPHS, PHOTOGRAPH_SIDE, INPUT_SIDE = 24, 1024, 518  # as in MVTec, and as ViT-L-14-336 takes it
 
 
 class BrightnessDetector:
@@ -52,51 +50,32 @@ class BrightnessDetector:
         return text_prob + map_max
 
 
-def draw_class(folder: Path, number: int) -> None:
-    """Write a class's images, every second with a bright square and its mask."""
-    rng = np.random.default_rng(number)
-    for entry in entries_of(number):
-        image = cv2.resize(rng.integers(60, 160, (16, 16, 3), dtype=np.uint8), (SIDE, SIDE))
-        if entry.anomaly:
-            y, x = rng.integers(0, SIDE - 24, 2)
-            mask = np.zeros((SIDE, SIDE), np.uint8)
-            mask[y : y + 24, x : x + 24] = 255
-            image[mask > 0] += 40
-            cv2.imwrite(str(folder / entry.mask_path), mask)
-        cv2.imwrite(str(folder / entry.img_path), image)
-
-
-def entries_of(number: int) -> list[Entry]:
-    """List the images of a class."""
-    names = [f"{number:04}_{i:03}.png" for i in range(CLASS_IMAGES)]
-    return [Entry(name, f"mask_{name}" * (i % 2), f"class {number:04}", "", i % 2) for i, name in enumerate(names)]
-
-
 def evaluate_once(folder: Path, classes: int) -> dict[str, float]:
-    """Evaluate the first classes in `folder`; returns seconds by part."""
+    """Evaluate the first classes in `folder`, every second image as anomalous; returns seconds by part."""
     torch.set_num_threads(1)
-    entries = [entry for number in range(classes) for entry in entries_of(number)]
+    places = [(f"{number:04}", f"{i:03}.png", i % 2) for number in range(classes) for i in range(CLASS_IMAGES)]
+    entries = [Entry(f"{name}/{file}", MASK * odd, f"class {name}", "", odd) for name, file, odd in places]
     images, stopwatch = ImageSet(get_spec("folder"), folder, entries), Stopwatch()
     loader = make_loader(AnomalyDataset(images, SIDE), in_batches_of_one_class(entries, 50), num_workers=1)
     about = {"title": "scale", "description": {}, "to_picture": lambda image: image_from_tensor(image.image)}
     about |= {"device": torch.device("cpu"), "stopwatch": stopwatch, "made_with": "measured from the brightness"}
-    with tempfile.TemporaryDirectory() as out:
-        options = TestOptions(dataset=("folder",), save_path=Path(out))
-        evaluate_and_report(BrightnessDetector(), lambda _: loader, images, options, **about)
+    options = TestOptions(dataset=("folder",), save_path=folder / f"results of {classes}")
+    evaluate_and_report(BrightnessDetector(), lambda _: loader, images, options, **about)
     return stopwatch
 
 
-def evaluation_table(sizes: Sequence[int], workers: int) -> None:
+def evaluation_table(sizes: Sequence[int], folder: Path) -> None:
     """Evaluate data sets of these sizes, each in a process of its own."""
     print(f"Evaluation, {SIDE} px, {CLASS_IMAGES} images a class\n")
+    draw_photographs(folder / "0000", CLASS_IMAGES, SIDE, ".png")
+    cv2.imwrite(str(folder / MASK), cv2.circle(np.zeros((SIDE, SIDE), np.uint8), (40, 60), 12, 255, -1))
+    for number in range(1, max(sizes) // CLASS_IMAGES):
+        (folder / f"{number:04}").symlink_to(folder / "0000")
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        with ProcessPoolExecutor(workers) as executor:
-            list(executor.map(partial(draw_class, Path(folder)), range(max(sizes) // CLASS_IMAGES), chunksize=8))
-        for images in sizes:
-            (whole, parts), peak = in_own_process(timed, evaluate_once, Path(folder), images // CLASS_IMAGES)
-            per_image = [1000 * seconds / images for seconds in (whole, parts["measures"], parts["output"])]
-            rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
+    for images in sizes:
+        (whole, parts), peak = in_own_process(timed, evaluate_once, folder, images // CLASS_IMAGES)
+        per_image = [1000 * seconds / images for seconds in (whole, parts["measures"], parts["output"])]
+        rows.append((images, images // CLASS_IMAGES, *per_image, peak, peak / (rows[0][-2] if rows else peak)))
     columns = {"images": "", "classes": "", "ms an image": ".2f", "of it measures": ".2f", "of it page": ".2f"}
     print_table(columns | {"peak MiB": ".0f", "of the first": ".3f"}, rows)
 
@@ -113,31 +92,27 @@ def measures_table(repeats: int) -> None:
     print_table({"pixels n": "", "seconds": ".4f", "ns / (n log2 n)": ".2f"}, rows)
 
 
-def loader_table(repeats: int, count: int = 24) -> None:
+def loader_table(repeats: int, folder: Path) -> None:
     """Read images through the loader, and by decoding alone; images a second."""
     print(f"\nReading photographs of {PHOTOGRAPH_SIDE} px for an input of {INPUT_SIDE} px\n")
-    rng, rows = np.random.default_rng(0), []
-    for suffix in ("png", "jpg"):
-        with tempfile.TemporaryDirectory() as folder:
-            entries = [Entry(f"{i}.{suffix}", "", "photograph", "", 0) for i in range(count)]
-            images = AnomalyDataset(ImageSet(get_spec("folder"), Path(folder), entries), INPUT_SIDE)
-            paths = [Path(folder, entry.img_path) for entry in entries]
-            for path in paths:
-                picture = cv2.resize(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), (PHOTOGRAPH_SIDE,) * 2)
-                noise = rng.integers(-6, 7, picture.shape)
-                cv2.imwrite(str(path), np.clip(picture + noise, 0, 255).astype(np.uint8))
-            ways = {"decoding alone, one process": lambda paths=paths: deque(map(load_rgb, paths), maxlen=0)}
-            loaders = [make_loader(images, in_batches(range(count), 4), num_workers=workers) for workers in (0, 1, 2)]
-            ways |= {f"loader, {loader.num_workers} workers": partial(deque, loader, maxlen=0) for loader in loaders}
-            seconds = medians(ways, repeats)
-            alone = seconds["decoding alone, one process"]
-            rows += [(suffix, way, count / value, alone / value) for way, value in seconds.items()]
+    rows = []
+    for suffix in (".png", ".jpg"):
+        paths = draw_photographs(folder / suffix, PHOTOGRAPHS, PHOTOGRAPH_SIDE, suffix)
+        entries = [Entry(path.name, "", "photograph", "", 0) for path in paths]
+        images = AnomalyDataset(ImageSet(get_spec("folder"), folder / suffix, entries), INPUT_SIDE)
+        ways = {"decoding alone, one process": lambda paths=paths: deque(map(load_rgb, paths), maxlen=0)}
+        for workers in (0, 1, 2):
+            loader = make_loader(images, in_batches(range(PHOTOGRAPHS), 4), num_workers=workers)
+            ways[f"loader, {workers} workers"] = partial(deque, loader, maxlen=0)
+        seconds = medians(ways, repeats)
+        alone = seconds["decoding alone, one process"]
+        rows += [(suffix, way, PHOTOGRAPHS / value, alone / value) for way, value in seconds.items()]
     print_table({"": "", "by": "", "images a second": ".1f", "of decoding alone": ".2f"}, rows)
 
 
-@benchmark(images=[1000, 10000, 50000], repeats=3, workers=2)
+@benchmark(images=[1000, 10000, 50000], repeats=3)
 def main(args: Options) -> None:
     torch.set_num_threads(1)
-    evaluation_table(args.images, args.workers)
+    evaluation_table(args.images, args.folder)
     measures_table(args.repeats)
-    loader_table(args.repeats)
+    loader_table(args.repeats, args.folder)

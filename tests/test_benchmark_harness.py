@@ -12,8 +12,9 @@ from utils.runtime import processor
 
 def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--seeds", "3", "4"])
-    args = start("Times something.", seeds=[1, 2], model="tiny")
-    assert (args.seeds, args.model) == ([3, 4], "tiny")
+    given = []
+    start(lambda args: given.append((args.seeds, args.model, args.folder.is_dir())), seeds=[1, 2], model="tiny")
+    assert given == [([3, 4], "tiny", True)]
     said = capsys.readouterr().out
     assert f"{processor()['name']} (" in said and f"{os.cpu_count()} cores" in said
     assert f"torch {version('torch')}" in said
@@ -23,7 +24,7 @@ def test_a_benchmark_names_its_processor_its_cores_torch_and_its_command(monkeyp
 def test_a_value_that_is_not_among_the_choices_is_refused(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["benchmarks/some.py", "--methods", "none"])
     with pytest.raises(SystemExit):
-        start("Times something.", methods=["sdp"])
+        start(print, methods=["sdp"])
     assert "invalid choice: 'none'" in capsys.readouterr().err
 
 
