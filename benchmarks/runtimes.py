@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from harness import Options, benchmark, difference, medians, print_table
 from torch import Tensor
 
-from engine.exporting import ExportedModel, trace
-from engine.onnx_predictor import ExportRecord, OnnxDetector, write_model
+from engine.exporting import export
+from engine.onnx_predictor import OnnxDetector
+from engine.predicting import Predictor
+from engine.prediction_options import ExportOptions, PredictionOptions
 from models.dual_path import encode_dual_path
-from models.fidelity import Fidelity
 from models.sdp import SDP
-from tests.random_weights import random_backbone
+from tests.random_weights import save_random_weights
 from utils.errors import UserError
-
-NAME = "object"
 
 
 def tokens_of(detector: SDP, images: Tensor) -> Tensor:
@@ -41,17 +40,13 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 @benchmark(model="ViT-B-16-plus-240", image_size=240, batch_size=1, repeats=5)
 def main(args: Options) -> None:
-    path, names = args.folder / "model.onnx", [NAME] * args.batch_size
-    backbone = random_backbone(args.model, args.folder, args.image_size)
-    backbone.clip.transformer = None  # the text tower, for its memory
-    text = F.normalize(torch.randn(backbone.clip.visual.proj.shape[1], 2), dim=0)  # which no sentence is encoded for
-    detector = SDP(backbone, {NAME: text}, Fidelity.named("corrected"), smoothing=8.0)
+    given = {"model": args.model, "image_size": args.image_size, "cache_dir": args.folder}
+    given["pretrained"] = str(save_random_weights(args.model, args.folder / "random.safetensors"))
+    path = args.folder / "model.onnx"
+    export(ExportOptions(output=path, input="normalised", **given))
+    predictor = Predictor(PredictionOptions(inputs=(), device="cpu", **given))
+    detector, names = predictor.detector, [predictor.options.object] * args.batch_size
     reduced = replace(detector, backbone=replace(detector.backbone, precision="bf16"))
-    program = trace(ExportedModel(detector, NAME, "normalised", None), args.image_size, opset=20)
-    record = ExportRecord(origin={}, notes=[], calibration=None, input="normalised", one_by_one=False)
-    program.model.metadata_props.update(record.metadata())
-    write_model(path, program.model_proto.SerializeToString())
-    del program
     detectors = {"PyTorch fp32": detector, "PyTorch bf16": reduced}
     for runtime, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")):
         try:
@@ -62,8 +57,7 @@ def main(args: Options) -> None:
     ways = {way: partial(one.predict, images, names) for way, one in detectors.items()}
     maps = {way: predict().maps.flatten(1) for way, predict in ways.items()}
     seconds = medians(ways, args.repeats)
-    right = next(iter(maps.values()))
-    first = next(iter(seconds.values()))
+    right, first = maps["PyTorch fp32"], seconds["PyTorch fp32"]
     rows = [
         (way, value / args.batch_size, first / value, cosine(maps[way], right), difference(maps[way], right))
         for way, value in seconds.items()
