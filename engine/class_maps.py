@@ -21,6 +21,7 @@ from utils.runtime import Stopwatch
 
 logger = logging.getLogger(__name__)
 
+HELD_BYTES = 1 << 29  # of maps and masks of classes that are measured at the same time
 AHEAD = {"cpu": 0, "cuda": 1}  # batches that are given to the device before one's maps are waited for
 T = TypeVar("T")
 
@@ -161,18 +162,21 @@ def collect_class(
 
 
 class Measuring:
-    """Measures one class at a time, hands its result to the writers and adds it to `results`.
+    """Measures classes in threads, hands each one's result to the writers in their order and adds it to `results`.
 
     A class that was predicted before an error is measured to its end; after an interruption nothing more is wanted.
 
     Args:
+        at_once: classes that are measured at the same time.
         settings: what to measure of each class, see `measure_class`.
     """
 
-    def __init__(self, writers: Sequence[Writer], stopwatch: Stopwatch, settings: Mapping[str, Any]) -> None:
-        self._writers, self._stopwatch, self._settings = writers, stopwatch, settings
-        self._pool = ThreadPoolExecutor(1, "measures")
-        self._pending: Future[ClassResult] | None = None
+    def __init__(
+        self, writers: Sequence[Writer], stopwatch: Stopwatch, at_once: int, settings: Mapping[str, Any]
+    ) -> None:
+        self._writers, self._stopwatch, self._at_once, self._settings = writers, stopwatch, at_once, settings
+        self._pool = ThreadPoolExecutor(at_once, "measures")
+        self._pending: list[Future[ClassResult]] = []
         self.results: list[ClassResult] = []
 
     def __enter__(self) -> "Measuring":
@@ -187,7 +191,7 @@ class Measuring:
 
     def start(self, name: str, maps: ClassMaps, scores: np.ndarray) -> None:
         """Give a class's maps to the writers that take them in a thread, then measure it, which uses them up."""
-        self._pending = self._pool.submit(self._measure, name, maps, scores)
+        self._pending.append(self._pool.submit(self._measure, name, maps, scores))
 
     def _measure(self, name: str, maps: ClassMaps, scores: np.ndarray) -> ClassResult:
         for writer in self._writers:
@@ -210,21 +214,26 @@ class Measuring:
             result.notes.insert(0, f"images left out, as they cannot be read ({count}): {named}")
         return result
 
-    def finish(self) -> None:
-        """Wait for the class that is measured, if there is one."""
-        if self._pending is None:
-            return
-        pending, self._pending = self._pending, None
-        with self._stopwatch("measures"):
-            result = pending.result()
-        with self._stopwatch("output"):
-            for writer in self._writers:
-                writer.class_done(result)
-        self.results.append(result)
+    def make_room(self, maps: ClassMaps) -> None:
+        """Wait until a class may be measured beside those that are, of which large ones leave no room for others."""
+        size = sum(one.nbytes for values in (maps.maps, maps.masks) for one in values)
+        self.finish(max(0, min(self._at_once, HELD_BYTES // max(1, size)) - 1))
+
+    def finish(self, but: int = 0) -> None:
+        """Wait for the classes that are measured, but the last so many."""
+        while len(self._pending) > but:
+            (first, *others), self._pending = self._pending, []  # of which none is wanted after an error
+            with self._stopwatch("measures"):
+                result = first.result()
+            with self._stopwatch("output"):
+                for writer in self._writers:
+                    writer.class_done(result)
+            self.results.append(result)
+            self._pending = others
 
     def beside(self, items: Iterable[T]) -> Iterator[T]:
-        """Pass on items, and see between them whether the class has been measured."""
+        """Pass on items, and see between them whether the first class has been measured."""
         for item in items:
-            if self._pending is not None and self._pending.done():
-                self.finish()
+            if self._pending and self._pending[0].done():
+                self.finish(len(self._pending) - 1)
             yield item

@@ -22,6 +22,7 @@ from engine.rows import row_lines
 from engine.tiling import tiling_of
 from models.tiles import Tiling
 from page.page import HtmlReport
+from utils.background import free_cores
 from utils.distributed import from_main, in_turn, is_main
 from utils.errors import UserError
 from utils.evaluation_types import ClassResult, Detector, ImageMap, Sample, Writer
@@ -31,6 +32,8 @@ from utils.results import ResultsWriter, Run, results_table
 from utils.runtime import Stopwatch, progress
 
 logger = logging.getLogger(__name__)
+
+MOST_CLASSES = 4  # measured at once: a class takes 6 ms an image of one core, and a GPU's prediction a few
 
 
 def evaluate_and_report(
@@ -111,7 +114,7 @@ def evaluate(
     batch_size: int = 1,
     **measuring: Any,
 ) -> list[ClassResult]:
-    """Run a detector over images and measure it class by class, each in a thread while the next one is predicted.
+    """Run a detector over images and measure it class by class, each in a thread while the next ones are predicted.
 
     Several processes share the batches: each predicts its own, and the main one measures, writes and has the results.
 
@@ -134,8 +137,10 @@ def evaluate(
     batches = predict_images(detector, loader, samples, device, stopwatch, tiling, batch_size, bool(image_writers))
     batches = in_turn(batches, UserError, partial(stopwatch, "waiting"))
     predicted = (image for batch in batches for image in batch)
+    # Writers of maps take one class after the other.
+    at_once = 1 if map_writers else min(MOST_CLASSES, max(1, free_cores()))
     with (
-        Measuring(writers, stopwatch, measuring) as classes,
+        Measuring(writers, stopwatch, at_once, measuring) as classes,
         logging_redirect_tqdm(),
         progress(predicted, total=len(samples), unit="image", desc="evaluating") as bar,
     ):
@@ -147,7 +152,7 @@ def evaluate(
                 scores = detector.image_scores(maps.text_prob, maps.map_max, maps.map_min)
             else:
                 scores = np.array([image_scores[sample.img_path] for sample in maps.samples])
-            classes.finish()  # so that no more than two classes are held, and writers take one after the other
+            classes.make_room(maps)
             with stopwatch("output"):
                 for writer in map_writers:
                     if not writer.maps_in_thread:

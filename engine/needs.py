@@ -61,7 +61,8 @@ class Dimensions:
     def maps(self, images: int) -> int:
         """Memory of the maps and masks of a class, which are held until it is measured: n S^2 (4 + 1).
 
-        The measures add 8 bytes for each anomalous pixel. Meanwhile those of the next class are made, beside them.
+        The measures add 8 bytes for each anomalous pixel. Meanwhile those of the next class are made, beside them; with
+        several cores small classes are measured at the same time, as many as `HELD_BYTES` allow.
         """
         return images * self.image_size**2 * (FLOAT + 1)
 

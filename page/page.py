@@ -41,9 +41,10 @@ CURVE_DIGITS = 5
 class HtmlReport(Writer):
     """Collects what the page shows, class by class, and writes it as report.html.
 
-    The memory it takes is that of the page, and of the reduced maps of two classes. `to_picture` gives the image of an
-    `ImageMap` as an uint8 RGB picture [h, w, 3]; a score above the `threshold`, which is calibrated if there is one,
-    counts as anomalous. `outlines` says what the images' masks are, and `unread`, by path, why images are missing.
+    The memory it takes is that of the page, and of the reduced maps of classes that are measured. `to_picture` gives
+    the image of an `ImageMap` as an uint8 RGB picture [h, w, 3]; a score above the `threshold`, which is calibrated if
+    there is one, counts as anomalous. `outlines` says what the images' masks are, and `unread`, by path, why images are
+    missing.
     """
 
     needs_images = True

@@ -1,6 +1,7 @@
 """The evaluation loop, with a detector whose maps are known."""
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from engine import class_maps
+from engine import class_maps, evaluation
 from engine.evaluation import evaluate
 from tests.report_pages import Sample
 from utils.errors import UserError
@@ -300,6 +301,49 @@ def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
     assert threading.main_thread().name not in names
 
 
+def test_several_classes_are_measured_at_once_where_there_are_cores_and_written_in_their_order(monkeypatch):
+    """The first class's measures wait for the second's."""
+    second, measure_class = threading.Event(), class_maps.measure_class
+
+    def measure(rows, *arguments, **options):
+        if rows[0].class_name == "bolt":
+            assert second.wait(60)
+        result = measure_class(rows, *arguments, **options)
+        if rows[0].class_name == "nut":
+            second.set()
+        return result
+
+    class Watching(Writer):
+        def class_done(self, result: ClassResult) -> None:
+            written.append(result.name)
+
+    samples, written = make_samples(dict.fromkeys(("bolt", "nut", "screw", "washer"), "na")), []
+    expected, _ = run(samples, 2)
+    monkeypatch.setattr(evaluation, "free_cores", lambda: 3)
+    monkeypatch.setattr(class_maps, "measure_class", measure)
+    found, _ = run(samples, 2, writers=[Watching()])
+    assert [result.measures for result in found] == [result.measures for result in expected]
+    assert written == ["bolt", "nut", "screw", "washer"]
+
+
+def test_large_classes_are_measured_one_by_one(monkeypatch):
+    at_work, most, measure_class = [], [], class_maps.measure_class
+
+    def measure(rows, *arguments, **options):
+        at_work.append(rows[0].class_name)
+        time.sleep(0.01)
+        most.append(len(at_work))
+        result = measure_class(rows, *arguments, **options)
+        at_work.pop()
+        return result
+
+    monkeypatch.setattr(evaluation, "free_cores", lambda: 4)
+    monkeypatch.setattr(class_maps, "HELD_BYTES", 1000)  # less than two classes of two images here
+    monkeypatch.setattr(class_maps, "measure_class", measure)
+    run(make_samples(dict.fromkeys(map(str, range(20)), "na")), 2)
+    assert set(most) == {1}
+
+
 def test_maps_are_written_while_the_next_class_is_predicted_where_a_writer_allows_it():
     predicting, written = threading.Event(), []
 
@@ -354,11 +398,31 @@ def test_an_error_of_the_measures_ends_the_run_as_it_is(monkeypatch):
         def class_done(self, result: ClassResult) -> None:
             done.append(result)
 
+    monkeypatch.setattr(evaluation, "free_cores", lambda: 1)
     monkeypatch.setattr(class_maps, "measure_class", fail)
     with pytest.raises(UserError, match=r"^bolt cannot be measured$"):
         run(make_samples({"bolt": "na", "nut": "na", "screw": "na"}), writers=[Watching()])
     assert not done
     assert "screw" not in seen
+
+
+def test_no_class_is_written_after_one_that_cannot_be_measured(monkeypatch):
+    written, measure_class = [], class_maps.measure_class
+
+    def measure(rows, *arguments, **options):
+        if rows[0].class_name == "nut":
+            raise UserError("nut cannot be measured")
+        return measure_class(rows, *arguments, **options)
+
+    class Watching(Writer):
+        def class_done(self, result: ClassResult) -> None:
+            written.append(result.name)
+
+    monkeypatch.setattr(evaluation, "free_cores", lambda: 4)
+    monkeypatch.setattr(class_maps, "measure_class", measure)
+    with pytest.raises(UserError, match=r"^nut cannot be measured$"):
+        run(make_samples(dict.fromkeys(("bolt", "nut", "screw", "washer"), "na")), writers=[Watching()])
+    assert written == ["bolt"]
 
 
 def test_an_error_in_a_class_keeps_the_one_before():
