@@ -48,6 +48,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def threads_left_alone() -> Iterator[None]:
+    """See that a test does not set PyTorch's threads for later ones: a process forked from several would hang."""
+    import torch
+
+    yield
+    assert torch.get_num_threads() == 1
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     """A folder for the sentence embeddings of a module's tests."""

@@ -89,7 +89,7 @@ def tiny_training(tmp_path_factory):
     config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
     (folder / "demo.json").write_text(json.dumps(config))
     options = {"output": folder, "config": folder / "demo.json", "steps": 2}
-    options |= {"pairs": 8, "batch": 4, "validation_pairs": 46}
+    options |= {"pairs": 8, "batch": 4, "validation_pairs": 46, "threads": 1}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     train.main(arguments)
     return folder
@@ -108,9 +108,8 @@ def test_training_writes_weights_that_load_and_a_record_of_every_step(tiny_train
 def test_a_training_goes_on_from_weights(tiny_training, tmp_path):
     start = tiny_training / "demo.safetensors"
     options = ["--start", str(start), "--config", str(tiny_training / "demo.json"), "--output", str(tmp_path)]
-    train.main(
-        [*options, *["--steps", "1", "--pairs", "8", "--batch", "4", "--validation_pairs", "46", "--lr", "1e-12"]]
-    )
+    options += ["--steps", "1", "--pairs", "8", "--batch", "4", "--validation_pairs", "46", "--threads", "1"]
+    train.main([*options, "--lr", "1e-12"])
     before, after = load_file(start), load_file(tmp_path / "demo.safetensors")
     assert before.keys() == after.keys()
     for name, value in before.items():
