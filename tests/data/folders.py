@@ -147,7 +147,8 @@ TOPS = {  # folders that archives may be unpacked with
     "brainmri": "brain_tumor_dataset/",
     "br35h": "Br35H/",
 }
-OF_CLASSES = {"mvtec", "goodsad", "mvtec_loco", "mvtec_ad2", "mvtec_3d", "dtd_synthetic", "rsdd", "btad", "dagm"}
+OF_CLASSES = {"mvtec", "mpdd", "goodsad", "mvtec_loco", "mvtec_ad2", "mvtec_3d", "dtd_synthetic"}
+OF_CLASSES |= {"rsdd", "btad", "dagm"}
 
 
 def make(root: Path, name: str, text: str, top: str = "") -> dict[str, list[Entry]]:

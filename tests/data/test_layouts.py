@@ -19,10 +19,11 @@ OTHER_CASE = """
         KO  01/test/KO/0011.BMP  01/ground_truth/ko/0011.PNG
         good  01/test/OK/0001.bmp"""
 CASES = [(label, top, text) for label, text in FOLDERS.items() for top in dict.fromkeys(["", TOPS.get(label, "")])]
-CASES += [(name, "", FOLDERS["liver"]) for name in ("brain", "retina")]
+CASES += [("mpdd", "", FOLDERS["mvtec"]), *((name, "", FOLDERS["liver"]) for name in ("brain", "retina"))]
 CASES += [(name, "", FOLDERS["kvasir"]) for name in ("colondb", "cvc300", "cvc_clinicdb")]
 CASES += [("liver", "", FOLDERS["liver"].replace("good/", "GOOD/").replace("Ungood", "UNGOOD"))]
-CASES += [("kvasir", "", FOLDERS["kvasir"].replace("images", "Images")), ("btad", "", OTHER_CASE)]
+CASES += [("kvasir", "", FOLDERS["kvasir"].replace("images", "Images").replace("masks", "MASKS"))]
+CASES += [("btad", "", OTHER_CASE)]
 WITH_MASKS = sorted(FOLDERS.keys() - {"mvtec_ad2-private", "vad", "brainmri", "br35h", "dagm", "ksdd", "ksdd2"})
 
 

@@ -22,6 +22,11 @@ def test_classes_and_domains_are_the_published_ones():
     assert " ".join(spec.name for spec in REGISTRY.values() if spec.domain == "medical") == MEDICAL
 
 
+def test_masks_begin_above_zero_but_where_their_edges_are_grey():
+    thresholds = {spec.name: spec.mask_threshold for spec in REGISTRY.values() if spec.mask_threshold}
+    assert thresholds == dict.fromkeys(("mtd", "kvasir", "tn3k"), 127)
+
+
 def test_phrases_are_those_of_the_papers():
     phrases = json.loads((PROJECT / "datasets" / "phrases.json").read_text(encoding="utf-8"))
     assert hashlib.sha256(json.dumps(phrases, sort_keys=True).encode()).hexdigest() == PHRASES
@@ -37,7 +42,8 @@ def test_every_published_class_has_a_described_phrase(name):
     [
         ("mvtec", "metal_nut", "metal_nut", "metal nut which has four notched edges"),
         ("mvtec", "bolt", "bolt", "bolt"),  # which it does not have
-        ("visa", "cashew", "cashew", "cashew nut"),
+        ("visa", "pipe_fryum", "pipe_fryum", "pipe-shaped fryum"),
+        ("mpdd", "metal_plate", "metal_plate", "blue rectangular metal plate with a notch on one side"),
         ("real_iad", "bottle_cap", "bottle cap", "bottle cap"),
         ("dtd_synthetic", "Woven_127", "woven texture", "woven texture"),
         ("mvtec_3d", "cable_gland", "cable gland", "cable gland"),
