@@ -181,14 +181,14 @@ def check_size(size: Sequence[int], max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def reading(what: str, path: str | Path) -> Iterator[None]:
-    """Make one sentence of all that can go wrong in reading a file, an "image" say."""
+def reading(what: str, path: str | Path, kind: str = "an image, or of a kind that cannot be read") -> Iterator[None]:
+    """Make one sentence of all that can go wrong in reading a file, an "image" say, which may be of another `kind`."""
     try:
         yield
     except FileNotFoundError as error:
         raise UserError(f"there is no {what} {path}") from error
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image, or of a kind that cannot be read") from error
+        raise UserError(f"{path} is not {kind}") from error
     except Exception as error:  # a broken file can make the decoders raise almost anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"cannot read the {what} {path}: {' '.join(reason.split())}") from error

@@ -97,7 +97,7 @@ def load_map(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     or is not one map of finite numbers, is a `UserError` with its name.
     """
     suffix, mode = path.suffix.lower(), "F"
-    with reading("map", path), open_regular(path) as file:
+    with reading("map", path, "a PNG file"), open_regular(path) as file:
         if suffix == ".npy":
             values = np.lib.format.open_memmap(path, mode="r")  # of .npy alone, whatever a file is called
             check_size(values.shape, max_pixels)

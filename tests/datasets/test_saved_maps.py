@@ -128,7 +128,7 @@ def with_one(value: float) -> np.ndarray:
         (b"no map", ".npy", "cannot read the map"),
         (b"no map", ".tiff", "cannot read the map"),
         (b"", ".tiff", "cannot read the map"),
-        (b"no map", ".png", "is not an image"),
+        (b"no map", ".png", "is not a PNG file"),
         (np.zeros((5, 7, 3), np.uint8), ".png", "a picture in RGB, not in grey"),
     ],
 )
