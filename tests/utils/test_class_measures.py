@@ -43,7 +43,7 @@ def kinds(content: dict) -> np.ndarray:
     return np.stack([labels, content["has_mask"], masks.any((1, 2)), ~masks.all((1, 2))], axis=1).astype(int)
 
 
-@pytest.mark.parametrize("letters", ["nnnaaaa", "nnaaxx?", "anexaan?", "aaaa", "nae"])
+@pytest.mark.parametrize("letters", ["nnnaaaa", "?nnaaxx", "an?exaan", "aaaa", "nae"])
 def test_draws_are_the_measures_of_the_images_drawn(letters):
     content = make_class(letters)
     found, without = measure_class(**copy(content), bootstrap=BOOTSTRAP), measure_class(**copy(content))

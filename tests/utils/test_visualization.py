@@ -147,13 +147,15 @@ def test_sheet_says_what_its_columns_colours_and_captions_mean(maps, image, tmp_
     """What is written where, for pictures of a known size."""
     samples = [Sample("a.png", "", "bolt", 0), Sample("b.png", "m.png", "bolt", 1)]
     writer = PictureWriter(tmp_path, lambda sample: image)
-    writer.class_maps(ClassMaps(samples, maps[2:], maps[2:] == 1, np.ones(2, bool), None, None, None), [0.25, 0.5])
+    known = np.array([True, False])
+    writer.class_maps(ClassMaps(samples, maps[2:], maps[2:] == 1, known, None, None, None), [0.25, 0.5])
     writer.finish()
     second, third = 2 + SIZE + GAP, 2 + 2 * (SIZE + GAP)
     assert {2: "picture", second: "map", third: "truth"} in written
     assert {2: "truth: anomalous, score 0.500   b.png"} in written
     next_column = 2 * GAP + PANEL_WIDTH
     assert (written[-1][GAP + second], written[-1][next_column + second]) == ("map", "map")
+    assert written[-1][next_column + third] == "truth"  # where a picture has one, though the last has none
     legend = cv2.imread(str(tmp_path / "contact_sheet.png"))[TEXT_HEIGHT // 2]
     coloured = np.flatnonzero(np.ptp(legend.astype(int), axis=1) > 20)  # not the white, nor the invisible end's grey
     assert 100 < len(coloured) < 160
