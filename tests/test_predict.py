@@ -384,8 +384,8 @@ def started(model, tmp_path):
         os.close(ask_end)
         lines, to_ask = os.fdopen(answer), os.fdopen(ask, "w")
 
-        def end(by_signal: bool) -> tuple[int, str]:
-            os.kill(pids[0], signal.SIGINT) if by_signal else to_ask.close()
+        def end(by: signal.Signals | None = None) -> tuple[int, str]:
+            to_ask.close() if by is None else os.kill(pids[0], by)
             code, rest = wait_for(pids)[0], lines.read()
             pids.clear()
             return code, rest
@@ -405,12 +405,13 @@ def test_a_program_that_waits_for_each_answer_gets_it(started, bolts, tmp_path):
         row = answer()
         assert row["image_path"] == str(path)
         assert ("regions" in row, "error" in row) == (path == good, path != good)
-    assert end(by_signal=False) == (1, "")
+    assert end() == (1, "")
     assert "2 images predicted; 1 could not be" in (tmp_path / "stderr").read_text()
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_is_watched_until_ctrl_c_and_what_was_done_is_not_done_again(started, bolts, tmp_path, model):
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_is_watched_until_a_signal_and_what_was_done_is_not_done_again(started, bolts, tmp_path, model, by):
     folder, out = tmp_path / "in", tmp_path / "in" / "out"
     folder.mkdir()
     content = (bolts / "bolt" / "test" / "good" / "000.png").read_bytes()
@@ -426,7 +427,7 @@ def test_a_folder_is_watched_until_ctrl_c_and_what_was_done_is_not_done_again(st
     assert "cannot read the image" in answer()["error"]
     shutil.copy(bolts / "bolt" / "test" / "square" / "000.png", folder / "a.png")
     assert answer()["map_max"] != first["map_max"]
-    assert end(by_signal=True) == (1, "")
+    assert end(by) == (1, "")
     assert [Path(row["image_path"]).name for row in table(out)] == ["a.png", "broken.png"]
     assert (out / "overlays" / "a.png.png").is_file()
     assert "broken.png" in (out / "report.html").read_text()

@@ -214,6 +214,8 @@ def test_a_users_mistake_is_one_sentence(sets, model, training, tmp_path, more, 
 
 def test_files_that_cannot_be_tested_together_are_refused(sets, model, training, tmp_path):
     last = str(training / "image_adapter.pth")
+    with pytest.raises(UserError, match=r"there is no checkpoint nowhere\.pth"):
+        run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, "nowhere.pth")
     with pytest.raises(UserError, match="two files of one epoch"):
         run(sets, ["mpdd"], model, tmp_path, training, "--checkpoint", last, str(training / "image_adapter_6.pth"))
     other = read_checkpoint(training / "image_adapter_1.pth") | {"fidelity": "corrected"}

@@ -1,9 +1,11 @@
-"""Regions above a threshold, in the photograph's own pixels."""
+"""The peak and the regions above a threshold, in the photograph's own pixels."""
 
 import numpy as np
 import pytest
+import torch
 
-from engine.predicted import anomalous_regions, full_size_mask
+from datasets.photographs import Photograph
+from engine.predicted import Prediction, anomalous_regions, full_size_mask
 
 
 @pytest.fixture
@@ -26,6 +28,12 @@ def test_regions_are_boxes_with_area_and_peak(anomaly_map):
 def test_regions_are_stretched_to_the_photograph(anomaly_map):
     region = anomalous_regions(anomaly_map, 0.5, (200, 50))[1]
     assert region == {"x": 30, "y": 10, "width": 30, "height": 10, "area": 300, "peak": 2, "peak_x": 45, "peak_y": 17}
+
+
+def test_a_row_says_where_the_map_is_highest(anomaly_map):
+    photograph = Photograph(torch.zeros(3, 4, 4), torch.zeros(4, 4, 3), size=(200, 50))
+    row = Prediction(photograph, anomaly_map, 0.5).row(None, None)
+    assert row == {"text_prob": 0.5, "map_max": 3, "peak_x": 155, "peak_y": 32}
 
 
 def test_the_threshold_itself_is_not_anomalous(anomaly_map):

@@ -67,6 +67,12 @@ def test_without_what_is_trained_on_its_tests_are_left_out_in_a_sentence():
     assert left_out[0] == "SDP+ on mvtec: visa, to train on, is not among the data sets"
 
 
+def test_the_ablation_is_of_each_baseline_and_each_part():
+    parts, _ = plan("mvtec", tables=["ablation"], model=["vit-b-16-plus-240"])
+    without = [f"without_{part}" for part in ("surgery", "staging", "redundancy_removal")]
+    assert [part.folder.name for part in parts.values()] == ["corrected", "baseline_plain", "baseline_text", *without]
+
+
 @pytest.mark.parametrize("model", ["vit-l-14-336", "vit-b-16-plus-240", "demo"])
 def test_every_command_is_one_that_its_program_takes(model):
     parts, _ = plan("mvtec", "visa", "demo", model=[model], precision="bf16")
