@@ -3,18 +3,21 @@
     python benchmarks/training.py                    # ViT-B-16-plus-240, 240 px, 32 images, 5 epochs
 
 The backbone has random weights; images and masks are those of the demo data set, which demo/draw.py draws. Also says
-how much of the rate at which this machine multiplies matrices a step on cached tokens attains.
+how much of the rate at which this machine multiplies matrices a step on cached tokens attains, compiled and not.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
-from harness import Options, benchmark, medians, print_ratios, timed
+from harness import Options, benchmark, medians, print_ratios, print_table, timed
 from torch import Tensor
 
 from datasets.registry import get_spec
 from engine.data_sets import read_test_split
 from engine.sdp_plus_training import SDPPlusTraining
+from engine.tokens import TokenBatch
 from engine.training_options import SDPPlusTrainingOptions
 from engine.training_sets import fingerprints
 from models.fidelity import Fidelity
@@ -28,13 +31,12 @@ WAYS = {
 }
 
 
-def step_shares(training: SDPPlusTraining, repeats: int) -> str:
-    """Say how a step on tokens at hand divides into its matrix products and the rest."""
-    batch = next(training.tokens(range(training.options.batch_size)))
-    layer = training.trained.fc[0]
+def print_shares(trainings: Mapping[str, SDPPlusTraining], batch: TokenBatch, repeats: int) -> None:
+    """Print how much of a step on tokens at hand its matrix products take, and the rate of both in GFLOP/s."""
+    layer = next(iter(trainings.values())).trained.fc[0]
     gradient = torch.randn(*batch.tokens.shape[1:3], layer.out_features)
 
-    def step() -> None:
+    def step(training: SDPPlusTraining) -> None:
         training.forward_backward(batch, 1.0, 1.0)
         training.step()
 
@@ -42,12 +44,12 @@ def step_shares(training: SDPPlusTraining, repeats: int) -> str:
         for tokens in batch.tokens:
             torch.autograd.grad(layer(tokens), layer.weight, gradient)
 
-    whole, part = medians({step: step, products: products}, repeats).values()
+    ways = {"its matrix products alone": products} | {name: partial(step, one) for name, one in trainings.items()}
+    seconds = medians(ways, repeats)
+    alone = seconds["its matrix products alone"]
     work = 4e-9 * batch.tokens.numel() * layer.out_features  # thousands of millions of operations
-    return (
-        f"a step on cached tokens takes {whole * 1e3:.0f} ms, of which the layers' matrix products alone take "
-        f"{part * 1e3:.0f} ms: {work / whole:.0f} of {work / part:.0f} GFLOP/s, {part / whole:.0%}"
-    )
+    rows = [(name, 1e3 * value, work / value, alone / value) for name, value in seconds.items()]
+    print_table({"a step on cached tokens": "", "ms": ".1f", "GFLOP/s": ".0f", "share of the products": ".2f"}, rows)
 
 
 @benchmark(model="ViT-B-16-plus-240", images=32, epochs=5, batch_size=8, repeats=15)
@@ -80,4 +82,8 @@ def main(args: Options) -> None:
     for name, own in cached:
         off = ((own - reference).abs() / reference).max()
         print(f"largest relative difference of a loss with {name}: {off:.1e}")
-    print(step_shares(training, args.repeats))
+    of_both = {"options": training.options, "trained": training.trained}
+    compiled = SDPPlusTraining(**of_both, **parts | {"backbone": replace(backbone, compile=True)})
+    batch = next(training.tokens(range(args.batch_size)))
+    print()
+    print_shares({"a step": training, "a compiled step": compiled}, batch, args.repeats)

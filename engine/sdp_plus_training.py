@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from engine.data_sets import evaluation_loader
 from engine.detectors import METHODS
@@ -36,9 +37,17 @@ class SDPPlusTraining(Training):
     options: SDPPlusTrainingOptions
     trained: LinearAdapters
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Compiled, what is done at every pixel is a few loops, not some thirty.
+        self.loss_of = torch.compile(self._loss) if self.backbone.compile else self._loss
+
     def begin(self) -> None:
         digests = self.fingerprints["sha256"]
         self.tokens = token_source(self.options, self.backbone, self.fidelity, self.images, digests)
+
+    def _loss(self, tokens: Tensor, text: Tensor, masks: Tensor) -> Tensor:
+        return training_loss(self.trained(tokens, text), masks, self.upsampling)
 
     @staticmethod
     def untrained(options: SDPPlusTrainingOptions, backbone: Backbone, fidelity: Fidelity) -> LinearAdapters:
@@ -50,8 +59,7 @@ class SDPPlusTraining(Training):
     def forward_backward(self, batch: TokenBatch | None, share: float, part: float) -> dict[str, float] | None:
         loss = torch.zeros((), device=self.text.device)
         if batch is not None:
-            logits = self.trained(batch.tokens, self.text[batch.indices])
-            loss = training_loss(logits, batch.masks, self.upsampling)
+            loss = self.loss_of(batch.tokens, self.text[batch.indices], batch.masks)
             if not loss.isfinite():
                 return None
             (share * part * loss).backward()

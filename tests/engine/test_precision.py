@@ -19,7 +19,9 @@ from datasets.loader import Batch
 from datasets.meta import Entry
 from datasets.registry import get_spec
 from engine.dp_clip_training import DPClipTraining
-from engine.training_options import DPClipTrainingOptions
+from engine.sdp_plus_training import SDPPlusTraining
+from engine.tokens import TokenBatch, encode_patch_tokens
+from engine.training_options import DPClipTrainingOptions, SDPPlusTrainingOptions
 from models.dp_clip import DPClip
 from models.fidelity import Fidelity
 from models.sdp import IMAGE_TEMPERATURE, SDP, adapters_for
@@ -30,6 +32,7 @@ from utils.errors import run
 
 METHODS = {"sdp": test_sdp.main, "sdp_plus": test_sdp_plus.main, "dp_clip": test_dp_clip.main}
 CLASSES = ("a", "b")
+IMAGES = [ImageSet(get_spec("folder"), Path(), [Entry(name, "", name, "", 1) for name in CLASSES])]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,6 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
     )
     assert relative_error(other.maps, one.maps) < ROUNDING
     settings = DPClipTrainingOptions(train_dataset=("folder",), save_path=Path(), milestones=())
-    entries = [Entry(name, "", name, "", 1) for name in CLASSES]
     batch = Batch(tiny_clip.images(), tiny_clip.masks(), torch.ones(2, dtype=torch.bool), torch.arange(2))
     gradients = []
     for tower in (backbone, compiled):
@@ -107,7 +109,7 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
             options=settings,
             backbone=tower,
             fidelity=Fidelity.named("released", "dp_clip"),
-            images=[ImageSet(get_spec("folder"), Path(), entries)],
+            images=IMAGES,
             text=torch.stack(list(text.values())),
             trained=adapter,
             fingerprints={},
@@ -115,6 +117,22 @@ def test_a_compiled_tower_gives_dp_clip_the_same_maps_and_gradients(backbone, co
         adapter.zero_grad()
         training.forward_backward(batch, 1.0, 1.0)
         gradients.append({key: value.grad.clone() for key, value in adapter.named_parameters()})
+    for key, gradient in gradients[0].items():
+        assert relative_error(gradients[1][key], gradient) < 1e-4, key
+
+
+def test_a_compiled_step_gives_sdp_plus_the_same_loss_and_gradients(backbone, compiled):
+    images, fidelity, adapters = tiny_clip.images(), Fidelity.named("released"), adapters_for(backbone)
+    tokens = encode_patch_tokens(backbone, images, fidelity).transpose(0, 1).clone()
+    batch, text = TokenBatch(tokens, tiny_clip.masks(), [0, 1]), torch.stack(list(random_text(backbone).values()))
+    settings = SDPPlusTrainingOptions(train_dataset=("folder",), save_path=Path())
+    common = {"options": settings, "fidelity": fidelity, "images": IMAGES, "text": text, "fingerprints": {}}
+    losses, gradients = [], []
+    for tower in (backbone, compiled):
+        adapters.zero_grad()
+        losses.append(SDPPlusTraining(backbone=tower, trained=adapters, **common).forward_backward(batch, 1.0, 1.0))
+        gradients.append({key: value.grad.clone() for key, value in adapters.named_parameters()})
+    assert losses[1]["loss"] == pytest.approx(losses[0]["loss"], rel=ROUNDING)
     for key, gradient in gradients[0].items():
         assert relative_error(gradients[1][key], gradient) < 1e-4, key
 
