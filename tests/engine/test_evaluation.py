@@ -301,6 +301,35 @@ def test_a_class_is_measured_while_the_next_is_predicted(monkeypatch):
     assert threading.main_thread().name not in names
 
 
+def test_a_class_is_written_between_two_images_of_the_next_once_it_is_measured(monkeypatch):
+    """So that a run which is killed has it, however long the next class takes."""
+    measured, measure_class, written = threading.Event(), class_maps.measure_class, []
+    samples = make_samples({"bolt": "na", "nut": "nnna"})
+    tensors = make_images(samples)
+
+    def measure(*arguments, **options):
+        result = measure_class(*arguments, **options)
+        measured.set()
+        return result
+
+    class Watching(Writer):
+        def class_done(self, result: ClassResult) -> None:
+            written.append(result.name)
+
+    def batches():
+        for i in range(len(samples)):
+            if i == 3:
+                assert measured.wait(60)
+                time.sleep(0.2)  # in which the thread ends
+            assert written == ["bolt"] or i < 4
+            yield Batch([i], *(tensor[i : i + 1] for tensor in tensors))
+
+    monkeypatch.setattr(class_maps, "measure_class", measure)
+    common = {"device": torch.device("cpu"), "stopwatch": Stopwatch()}
+    evaluate(FirstChannel(), batches(), samples, writers=[Watching()], **common)
+    assert written == ["bolt", "nut"]
+
+
 def test_several_classes_are_measured_at_once_where_there_are_cores_and_written_in_their_order(monkeypatch):
     """The first class's measures wait for the second's."""
     second, measure_class = threading.Event(), class_maps.measure_class
