@@ -143,7 +143,7 @@ class DeviceOptions(Options):
 class BackboneOptions(ClipOptions, DeviceOptions):
     """The frozen CLIP, and how it is run."""
 
-    compile: bool = flag("compile the image tower, and SDP+'s losses; takes a minute or so, and pays in long runs")
+    compile: bool = flag("compile the image tower, for long runs on CUDA, and SDP+'s losses in training: a minute")
 
 
 class PromptOptions(Options):
