@@ -9,7 +9,7 @@
 # $SAVE_PATH/<data set>/results.md, results.json, scores.csv
 #
 # Takes 0.2 s an image and 1.5 GiB with MODEL=vit-b-16-plus-240 (two cores of an AMD EPYC with AVX-512; memory as
-# doctor.py estimates it), 6.4 s (two cores of an Intel Xeon, Ice Lake) and 3.2 GiB with vit-l-14-336.
+# doctor.py estimates it), 6.4 s (dual path alone, two cores of an Intel Xeon, Ice Lake) and 3.2 GiB with vit-l-14-336.
 # Expect on MVTec AD, in percent:
 #   published   auroc_px 91.2, ap_px 36.3, auroc_sp 91.3, ap_sp 96.3   (of CLIP-AD in DP-CLIP's paper, which does not
 #               say whether of SDP or SDP+, nor with which weights); --compare_published sets them beside yours
