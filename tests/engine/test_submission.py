@@ -112,5 +112,6 @@ def test_a_run_that_is_stopped_does_not_write_a_class_to_its_end(data, tmp_path,
         told.set()
         stopped.result(60)
         count = len(written)
-        assert isinstance(writing.exception(60), CancelledError)
+        # What was in the pool's queue is cancelled, what was not yet is refused.
+        assert isinstance(writing.exception(60), CancelledError | RuntimeError)
     assert len(written) == count < 100
