@@ -1,8 +1,8 @@
 """What is wrong with a data set: every image and mask is read once, and everything that looks wrong is noted.
 
-Images are compared by the SHA-256 of their decoded pixels, not of their files: a copy that was saved anew without loss,
-or that has other metadata, is the same image to a model, and everything is decoded anyway. Copies that were compressed
-anew or resized are not found.
+Images are compared by the SHA-256 of their decoded pixels, not of their files: a copy that was saved without loss, or
+that has other metadata, is the same image to a model, and everything is decoded anyway. Copies that were compressed
+again or resized are not found.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable
 from utils.files import visible_files
 
 EMPTY: Meta = {"train": {}, "test": {}}
-REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built anew"
+REBUILD = "correct the list; a meta.json in the data set's folder that is deleted is built again"
 NO_PATTERN = "no pattern matched them, or they were added since: see whether they belong to it, and "
-NO_PATTERN += "delete the list to have it built anew"
+NO_PATTERN += "delete the list to have it built again"
 NO_PLACE = "they cannot be read, lie where the layout has none, or were added since: put them where the layout has "
-NO_PLACE += "them, and delete meta.json to have it built anew"
+NO_PLACE += "them, and delete meta.json to have it built again"
 NEARLY_ALL = 0.9  # share of a class that must agree on a size or mode, for others to be odd
 FEW = 10  # images of a class below which none is odd
 

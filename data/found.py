@@ -15,12 +15,12 @@ from datasets.meta import Entry, Meta
 from utils.errors import ERROR, WARNING, Level, UserError, some_of
 from utils.files import is_hidden, nfc, open_regular, unquoted
 
-_RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built anew)"
-_REPLACE = "get the files anew, or take them off the list"
+_RESTORE = "restore the files, or take them off the list (a meta.json that is deleted is built again)"
+_REPLACE = "get the files again, or take them off the list"
 _RENAME = "give the files plain names inside the data set's folder"
 _LABEL = "find out which is right, and correct the label or the mask"
 _BOTH_SPLITS = "train on nothing that you test on, or remove one of the two"
-_PLAIN = "draw them anew as PNG, black and white, without alpha"
+_PLAIN = "draw them again as PNG, black and white, without alpha"
 _TURNED = "turn the masks as well if they were drawn on the pixels as stored, or save the images upright"
 _SHARED = "give each image its own, with the image's whole name: 000.png.png"
 _ABSENT = "get the rest of the data set, or see to it that the part is the one you want"

@@ -226,7 +226,7 @@ def read_meta(path: str | Path, root: str | Path) -> Meta:
             if key not in FIELDS:
                 unknown.setdefault(key, f" ({where})")
     if not meta["test"]:
-        raise UserError(f"{path} has no test images: build it anew, or correct it")
+        raise UserError(f"{path} has no test images: build it again, or correct it")
     if unknown:
         said = [f"key {brief(key)}{where}" for key, where in unknown.items()]
         logger.warning("%s: ignored the unknown %s", path, some_of(said))

@@ -75,7 +75,7 @@ def batches(pool: Pool, pairs: int, patch: int, rng: np.random.Generator) -> Ite
 
 
 def _vary(pool: Pool, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-    """Flip, turn and light a pair anew, both pictures alike: sound, faulty and mask, 0 to 1."""
+    """Flip, turn and light a pair at random, both pictures alike: sound, faulty and mask, 0 to 1."""
     views = [pool.sound[index], pool.faulty[index], pool.masks[index]]
     for change in (lambda view: view.swapaxes(0, 1), np.flipud, np.fliplr):
         if rng.random() < 0.5:

@@ -15,7 +15,7 @@ from demo import defects, parts, surfaces
 from demo.scene import Array, Camera, Scene
 
 VISIBLE = 0.035  # a change of one colour channel that a careful eye can see, full scale being 1
-SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn anew,
+SMALLEST = 320  # pixels of a 256 pixel picture: a defect of a smaller mask is drawn again,
 LARGEST = 0.12  # and so is one that covers a larger share of the picture for each defect,
 FAINTEST = 0.1  # or that changes its mask by less than this on the average
 TRIES = 40

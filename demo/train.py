@@ -3,7 +3,7 @@
     python demo/train.py
     python demo/train.py --start pretrained_models/demo/demo.safetensors --seed 20250      # go on from weights
 
-Pictures are rendered anew (never those of the demo set), captions are the detectors' own sentences.
+Pictures are rendered afresh (never those of the demo set), captions are the detectors' own sentences.
 """
 
 import sys

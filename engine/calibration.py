@@ -115,7 +115,7 @@ def read_calibration(path: Path, origin: Mapping[str, Any]) -> Calibration:
     """Read what `Calibration.save` wrote, for predictions of the same origin."""
     calibration = read_json(path, Calibration, "--calibration")
     if found := difference(calibration.origin, origin):
-        remedy = "scores of the two cannot be compared; calibrate anew with --normal_dir"
+        remedy = "scores of the two cannot be compared; calibrate again with --normal_dir"
         raise UserError(f"--calibration {path} was made with {found}: {remedy}")
     return calibration
 

@@ -37,7 +37,7 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 ARCHIVES = PROJECT / "datasets" / "archives.json"
 SUMS = "SHA256SUMS"
 SUMS_FOLDERS = (PRETRAINED_MODELS, PRETRAINED_MODELS / "demo")
-ANEW = f"get it anew, see {PRETRAINED_MODELS / 'README.md'}"
+DOWNLOAD = f"download it again, see {PRETRAINED_MODELS / 'README.md'}"
 PER = 100  # images that needs are told for where no data set is named
 
 
@@ -109,7 +109,7 @@ def examine(options: ExaminationOptions) -> list[Problem]:
         _say("they were not loaded to see whether they fit: there is too little memory")
         return problems
     try:
-        with _noting(problems, ANEW, path):  # loaded for good, as nothing less shows that they are whole and fit
+        with _noting(problems, DOWNLOAD, path):  # loaded for good, as nothing less shows that they are whole and fit
             options = with_precision(options, device)
             backbone = backbone_from_options(options, Fidelity.named(options.fidelity), device)
             _say(f"the weights fit, SHA-256 {backbone.weights.sha256}")
@@ -223,7 +223,7 @@ def check_archive(path: Path) -> list[Problem]:
     for name, file in archives.values():
         if path.name.lower() == file.lower():
             what = f"{path} is called as the archive of {name}, but its SHA-256 is {digest}"
-            return [Problem(ERROR, what, "it is a broken download or another version: download it anew")]
+            return [Problem(ERROR, what, "it is a broken download or another version: download it again")]
     names = ", ".join(name for name, _ in archives.values())
     what = f"{path} (SHA-256 {digest}) is none of the archives that are known: {names}"
     return [Problem(ERROR, what, "if it should be one of these, it is a broken download or another version")]
@@ -240,12 +240,12 @@ def check_sums(folder: Path) -> list[Problem]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         what = f"cannot read {sums} ({reason}), so the files beside it were not checked"
-        return [Problem(WARNING, what, "get the project's files anew")]
+        return [Problem(WARNING, what, "get the project's files again")]
     problems: list[Problem] = []
     for line in lines:
         digest, _, name = line.partition("  ")
         file = folder / name
-        with _noting(problems, ANEW, file):
+        with _noting(problems, DOWNLOAD, file):
             if name and file.is_file() and sha256_of(file) != digest:
                 raise UserError(f"{file} is damaged or another version: its SHA-256 is not that in {SUMS}")
     return problems

@@ -104,7 +104,7 @@ class DPClipTraining(Training):
             if abs(mean - blank) <= BLANK * blank:
                 yield (
                     f"tap {number}, after block {block}, calls no pixel anomalous any more: its loss in epoch {epoch}, "
-                    f"{mean:.4f}, is that of a blank map; start anew with another --seed or --clip_gradient 0.05, or "
+                    f"{mean:.4f}, is that of a blank map; start over with another --seed or --clip_gradient 0.05, or "
                     f"without block {block} in --features_list"
                 )
 

@@ -47,7 +47,7 @@ def check_packages(requirements: Path) -> list[Problem]:
         wanted = [Requirement(line) for line in lines if line]
     except (OSError, ValueError) as error:  # which a line that is no package raises, and text that is not UTF-8
         what = f"cannot read {requirements}: {getattr(error, 'strerror', None) or ' '.join(str(error).split())}"
-        return [Problem(ERROR, what, "get the project's files anew")]
+        return [Problem(ERROR, what, "get the project's files again")]
     problems = []
     for requirement in wanted:
         version = installed_version(requirement.name)

@@ -153,7 +153,7 @@ def with_trained_prompts(options: P, checkpoint: AdapterCheckpoint | None, given
 def with_prompts(options: P, recorded: PromptEnsemble, source: Path) -> P:
     """Take recorded sentences for the prompts of resolved options.
 
-    Where they are not to be had here, or have changed, they are written from the `source` into the cache.
+    Where they are missing here or have changed, they are written from the `source` into the cache.
     """
     with suppress(UserError):
         if read_prompts(options.prompts) == recorded:

@@ -176,5 +176,5 @@ class OnnxPredictor(Predictor):
             raise UserError(f"--threshold: {options.onnx} has a calibration, which brings the threshold; leave it out")
         elif not given:
             if found := difference(record.calibration.origin, self.origin):
-                raise UserError(f"{options.onnx} was calibrated with {found}: calibrate anew with --normal_dir")
+                raise UserError(f"{options.onnx} was calibrated with {found}: calibrate again with --normal_dir")
             self.calibration = record.calibration

@@ -65,5 +65,5 @@ def _dependencies(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(what: str, now: str, before: Any, path: Path) -> UserError:
-    remedy = "give the same, or start anew in another --save_path"
+    remedy = "give the same, or start over in another --save_path"
     return UserError(f"{what} is {now}, but was {as_given(before)} in the training of {path}: {remedy}")

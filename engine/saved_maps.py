@@ -122,7 +122,7 @@ def compare_runs(options: EvaluationOptions) -> None:
 def _measure(
     a: SavedRun, b: SavedRun, options: EvaluationOptions, bootstrap: Bootstrap
 ) -> tuple[list[list[ClassResult]], list[str]]:
-    """Measure two runs class by class, by their scores alone where maps or masks are not to be had; notes say so."""
+    """Measure two runs class by class, by their scores alone where maps or masks are missing; notes say so."""
     notes = [f"no pixel measures: {run.folder} has no maps (--save_maps)" for run in (a, b) if run.maps is None]
     thresholds = [mask_threshold_of(run.content) for run in (a, b)]
     if not notes and options.mask_threshold is None and thresholds[0] != thresholds[1]:

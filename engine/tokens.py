@@ -1,4 +1,4 @@
-"""Where training gets its patch tokens from: the cache, in which each image is encoded once, or the backbone anew."""
+"""Where training gets its patch tokens from: the cache, which holds each image encoded once, or the backbone itself."""
 
 import logging
 import math
@@ -98,7 +98,7 @@ class TokenCache:
         )
         if needed > disk.free - SPARE * disk.total:
             raise UserError(
-                f"{text}: too few; name another disk with --cache_dir, or encode anew in each epoch with --no_cache"
+                f"{text}: too few; name another disk with --cache_dir, or encode in each epoch with --no_cache"
             )
         return text
 
@@ -118,7 +118,7 @@ class TokenCache:
         tokens = read_array(path, self.shape, self.dtype)
         if tokens is None:
             path.unlink(missing_ok=True)
-            raise UserError(f"{path} is gone or damaged; start again, and it is made anew")
+            raise UserError(f"{path} is gone or damaged; start again to rebuild it")
         return tokens
 
     def _path(self, digest: str) -> Path:

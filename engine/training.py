@@ -239,7 +239,7 @@ def _restore(training: Training, state: Mapping[str, Any], path: Path) -> None:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(f"{path} is no state to resume from ({reason}): start anew without it") from error
+        raise UserError(f"{path} is no state to resume from ({reason}): start over without it") from error
     logger.info("going on after epoch %d", training.epoch)
 
 

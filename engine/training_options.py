@@ -67,7 +67,7 @@ class EpochOptions(Options):
 class TokenOptions(Options):
     """The cache of patch tokens; it lies in the prompts' `cache_dir`."""
 
-    no_cache: bool = flag("keep no tokens: encode every image anew in each epoch")
+    no_cache: bool = flag("keep no tokens: encode every image in each epoch")
     cache_precision: Literal["fp16", "fp32"] = option(
         "how tokens are kept in --cache_dir; fp32 takes twice the space", "fp16"
     )

@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds no state dict")
     digest = content.pop(DIGEST, None)
     if digest is not None and digest != digest_of(content):
-        raise UserError(f"{path} is damaged: its values are not those that were written, by its digest; get it anew")
+        raise UserError(f"{path} is damaged: its values are not those that were written, by its digest; get it again")
     return content
 
 

@@ -24,7 +24,7 @@ class Fidelity:
     # DP-CLIP. Layer adapters hold tokens as [1+N, B, C], so that their response normalisation, written for [B, N, C],
     # takes its norm over the images of a batch, and a prediction depends on what else is in it.
     grn_over_batch: bool = False
-    # DP-CLIP. Adapters and optimiser alone are resumed; prototypes and the learning rate's schedule start anew.
+    # DP-CLIP. Adapters and optimiser alone are resumed; prototypes and the learning rate's schedule start over.
     resume_starts_anew: bool = False
     # DP-CLIP. A batch without both kinds of token moves the prototypes towards the last means once more.
     repeated_prototype_update: bool = False

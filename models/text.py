@@ -26,7 +26,7 @@ def class_text_features(
 ) -> Tensor:
     """Text features t of a class called `phrase`: unit columns, normal and anomalous, float32 [D, 2].
 
-    Sentence embeddings are kept in `cache_dir` between runs; without one they are encoded anew.
+    Sentence embeddings are kept in `cache_dir` between runs; without one they are encoded each time.
     """
     normal, anomalous = prompts.sentences(phrase)
     embeddings = _cached_embeddings(backbone, [*normal, *anomalous], cache_dir)

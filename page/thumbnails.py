@@ -60,7 +60,7 @@ def jpeg(picture: np.ndarray, side: int, most_bytes: int) -> bytes:
 
 
 def fitted_jpeg(content: bytes, side: int, most_bytes: int) -> tuple[bytes, float]:
-    """Encode a JPEG anew if it takes more than `most_bytes`, as one that was made for a page of fewer images.
+    """Encode a JPEG again if it takes more than `most_bytes`, as one that was made for a page of fewer images.
 
     Gives its aspect, too: its width as a share of its height, in five digits.
     """

@@ -101,7 +101,7 @@ class Runner:
 
     Args:
         scenario: what is run.
-        folder: made anew; a run writes below it, and its terminal output goes to `output`.
+        folder: made from scratch; a run writes below it, and its terminal output goes to `output`.
     """
 
     def __init__(self, scenario: Scenario, folder: Path) -> None:

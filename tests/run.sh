@@ -12,6 +12,6 @@ python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r
 
 ruff check .
 ruff format --check .
-unset PYTHONDONTWRITEBYTECODE # or every process that the tests start would compile all modules anew
+unset PYTHONDONTWRITEBYTECODE # or every process that the tests start would compile all modules
 processes=$(($(getconf _NPROCESSORS_ONLN) + 1)) # one more than there are cores, as tests also wait
 python -m pytest --numprocesses "$((processes < 4 ? processes : 4))" --dist loadfile --no-loadscope-reorder "$@"

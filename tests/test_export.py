@@ -205,7 +205,7 @@ def test_a_damaged_model_is_refused(washers, exported, tmp_path, damage: Callabl
     ("method", "words", "said"),
     [
         ("sdp", ["--threshold", "1"], "has a calibration, which brings the threshold; leave it out"),
-        ("sdp", ["--tile", "64"], "was calibrated with tile not given, and this run has 64: calibrate anew"),
+        ("sdp", ["--tile", "64"], "was calibrated with tile not given, and this run has 64: calibrate again"),
         ("sdp", ["--intensity", "0,9"], "was calibrated with intensity not given, and this run has 0.0 9.0"),
         ("dp_clip", ["--save_masks"], "--save_masks needs what pixels are marked by"),
     ],

@@ -112,7 +112,7 @@ def test_what_changed_since_is_refused_before_anything_is_encoded(training, chan
     monkeypatch.setattr("engine.tokens.encode_patch_tokens", None)
     with pytest.raises(UserError, match=message) as caught:
         train(program, folder, "--epochs", "2", "--resume")
-    assert str(caught.value).endswith("give the same, or start anew in another --save_path")
+    assert str(caught.value).endswith("give the same, or start over in another --save_path")
     assert (folder / "run" / "last.pth").read_bytes() == state
 
 

@@ -96,13 +96,13 @@ def test_the_checkpoint_that_is_named_at_the_end_is_there(bolts, model, tmp_path
 
 def test_cached_tokens_train_as_those_encoded_anew(bolts, model, tmp_path):
     for name, more in {
-        "anew": ["--no_cache"],
+        "again": ["--no_cache"],
         "exact": ["--cache_precision", "fp32"],
         "half": [],
         "mapped": ["--cache_memory", "0"],
     }.items():
         train_sdp_plus.main(options(bolts, model, tmp_path / name, *more))
-    reference = losses(tmp_path / "anew")
+    reference = losses(tmp_path / "again")
     assert losses(tmp_path / "exact") == pytest.approx(reference, rel=1e-5)
     assert losses(tmp_path / "half") == pytest.approx(reference, rel=1e-3)
     assert losses(tmp_path / "half") != losses(tmp_path / "exact")

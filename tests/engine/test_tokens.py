@@ -87,7 +87,7 @@ def test_tokens_of_other_values_are_refused_and_made_anew(cache, tokens):
     content = bytearray(path.read_bytes())
     content[-1000] ^= 4
     path.write_bytes(content)
-    with pytest.raises(UserError, match="start again, and it is made anew"):
+    with pytest.raises(UserError, match="start again to rebuild it"):
         cache.read("a")
     assert cache.missing(["a"]) == ["a"]
 
