@@ -95,7 +95,7 @@ def build_meta(
 
 
 def default_threshold(spec: DatasetSpec) -> int:
-    """Above which value masks begin in a data set unless a user says otherwise."""
+    """Return the value above which masks begin in a data set unless a user says otherwise."""
     return REGISTRY.get(spec.name, spec).mask_threshold
 
 
@@ -120,7 +120,7 @@ def ensure_meta(spec: DatasetSpec, root: str | Path, patterns: Mapping[str, str 
 
 
 def known_problems(spec: DatasetSpec, root: Path, path: Path, entries: Sequence[Entry]) -> list[str]:
-    """What is known to be wrong with the entries of a list, a sentence each.
+    """Say what is known to be wrong with the entries of a list, a sentence each.
 
     That is what was found when the list was built; of one that does not say, the masks are looked at now.
     """
@@ -139,7 +139,7 @@ def sentences(findings: Iterable[Finding]) -> list[str]:
 
 
 def _existing(spec: DatasetSpec, root: Path) -> Path:
-    """The folder of a data set, which is drawn into it if it is not there and can be drawn."""
+    """Find the folder of a data set; one that can be drawn is drawn into it if it is missing."""
     layout = LAYOUTS[spec.label]
     if layout.drawn_by is not None and not root.exists():
         logger.info("there is no folder %s: drawing the data set", root)

@@ -175,7 +175,7 @@ def _unread(error: UserError, missing: Kind, unreadable: Kind, entry: Entry) -> 
 
 
 def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
-    """Images with the pixels of one before them, those within the training split excepted, where it is harmless."""
+    """Note images with the pixels of an earlier one, except within the training split, where it is harmless."""
     first: dict[bytes, _Checked] = {}
     for one in checked:
         known = first.setdefault(one.digest, one)
@@ -192,7 +192,7 @@ def _same_images(checked: Sequence[_Checked]) -> Iterator[Note]:
 
 
 def _odd_ones(checked: Sequence[_Checked]) -> Iterator[Note]:
-    """Images of another size or mode than nearly all of their class."""
+    """Note images of another size or mode than nearly all of their class."""
     classes = defaultdict(list)
     for one in checked:
         classes[one.entry.cls_name].append(one)

@@ -76,7 +76,7 @@ class Note(NamedTuple):
 
 
 def grouped(notes: Iterable[tuple[K, str, str]]) -> list[tuple[K, str]]:
-    """Each kind of problem that is noted, with how many of it there are and the first few places."""
+    """Group the notes by kind of problem: how many there are, and the first few places."""
     where = defaultdict(list)
     for kind, place, _ in notes:
         where[kind].append(place)
@@ -92,7 +92,7 @@ class Found:
     notes: list[Note] = field(default_factory=list)
 
     def count(self, split: Literal["train", "test"]) -> int:
-        """How many images a split has."""
+        """Count the images of a split."""
         return sum(map(len, self.meta[split].values()))
 
     def append(self, split: str, entry: Entry) -> None:
@@ -149,7 +149,7 @@ class Found:
         self.notes.append(Note(kind, where, cls_name))
 
     def path(self, path: Path) -> str:
-        """`path` relative to the data set's folder, with `/`, as entries hold it."""
+        """Write `path` as entries hold it: relative to the data set's folder, with `/`."""
         return path.relative_to(self.root).as_posix()
 
 
@@ -185,7 +185,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is directly in a folder and not hidden, in natural order: `2.png` before `10.png`."""
+    """List what is directly in a folder and not hidden, in natural order: `2.png` before `10.png`."""
     try:
         paths = [path for path in folder.iterdir() if not is_hidden(path.name)]
     except (FileNotFoundError, NotADirectoryError):

@@ -64,13 +64,13 @@ def mask_notes(entry: Entry, root: Path, threshold: int) -> list[Note]:
 
 
 def _is_covering(mask: np.ndarray) -> bool:
-    """Whether a mask [H, W] covers nearly all, or most of the image and of its edges, as an inverted one does."""
+    """Tell whether a mask [H, W] covers nearly all, or most of the image and its edges, as an inverted one does."""
     edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return mask.mean() >= NEARLY_ALL or (mask.mean() > MOST and edges.mean() >= MOST_OF_EDGES)
 
 
 def _has_greys(values: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether a mask has anomalous pixels up to half of its largest value that are no class's, but an edge or noise."""
+    """Tell whether a mask has anomalous pixels up to half of its largest value that are an edge or noise, no class."""
     grey = mask & (values <= values.max() / 2)
     inside = grey[1:-1, 1:-1] & grey[:-2, 1:-1] & grey[2:, 1:-1] & grey[1:-1, :-2] & grey[1:-1, 2:]
     return inside.sum() < LEAST_INSIDE * grey.sum() or len(np.unique(values[grey])) > FEW_IDS

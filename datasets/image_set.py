@@ -29,7 +29,7 @@ class ImageSet:
     train: Mapping[str, Sequence[Entry]] = field(default_factory=dict)  # the training split, by class
 
     def phrases(self, *, described: bool = False, called: str | None = None) -> dict[str, str]:
-        """What each class is called in the prompts, see `DatasetSpec.phrase`; `called`, if that is given."""
+        """Give what each class is called in the prompts: `called`, else see `DatasetSpec.phrase`."""
         names = dict.fromkeys(entry.cls_name for entry in self.entries)
         return {name: called or self.spec.phrase(name, described=described) for name in names}
 

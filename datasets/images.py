@@ -44,7 +44,7 @@ LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a ru
 
 
 def is_result(path: Path) -> bool:
-    """Whether a run wrote a picture: `overlays/000.png.png`, say, anywhere below a folder with its lock and its log."""
+    """Tell whether a run wrote a picture: `overlays/000.png.png`, say, below a folder with its lock and its log."""
     output = path = path.absolute()
     if path.name not in PLOTS:
         of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
@@ -92,7 +92,7 @@ def load_rgb(source: ImageSource, intensity: Range | None = None, max_pixels: in
 def load_rgb_and_mode(
     source: ImageSource, intensity: Range | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, str]:
-    """An image as `load_rgb` gives it, and the mode its file has, by Pillow's name."""
+    """Read an image as `load_rgb` does, and the mode its file has, by Pillow's name."""
     with _opened(source, max_pixels) as (image, file):
         pixels = _decode(image, file)
     shown = pixels.image
@@ -221,7 +221,7 @@ def _opened(
 
 
 def _unread(image: Image.Image) -> IO[bytes] | None:
-    """The content of an image's file, as long as nothing was read of it, and so nothing changed."""
+    """Give the content of an image's file, as long as nothing was read of it, and so nothing changed."""
     if image.format not in FORMATS or not getattr(image, "tile", None) or not image.fp or image.tell():
         return None
     place = image.fp.tell()
@@ -232,7 +232,7 @@ def _unread(image: Image.Image) -> IO[bytes] | None:
 
 
 def _misread(image: Image.Image) -> str | None:
-    """What Pillow and OpenCV, of some version, read wrongly in this TIFF without an error; None if there is nothing."""
+    """Say what Pillow and OpenCV, of some version, misread in this TIFF without an error; None if nothing."""
     tags, compressed = image.tag_v2, image.info["compression"] != "raw"
     bits, photometric = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC, WHITE_IS_0)
     in_planes = tags.get(PLANES, 1) == 2
@@ -252,7 +252,7 @@ def _misread(image: Image.Image) -> str | None:
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Whether a file has colours of 16 bits, of which Pillow drops the lower 8."""
+    """Tell whether a file has colours of 16 bits, of which Pillow drops the lower 8."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(BITS, (1,))[0]
     else:

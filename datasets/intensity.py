@@ -49,7 +49,7 @@ def filled(low: float, high: float) -> Range:
 
 
 def _values_by_depth(images: Sequence[ImageSource], max_pixels: int) -> dict[Depth, Range]:
-    """The least and greatest value of the images of each depth; those that cannot be read are told elsewhere."""
+    """Find the least and greatest value of the images of each depth, passing over unreadable ones."""
     found = defaultdict(list)
 
     def read(image: ImageSource) -> None:

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 def empty_batch(image_size: int) -> Batch:
-    """A batch without an image."""
+    """Make a batch without an image."""
     images, masks = torch.zeros(0, 3, image_size, image_size), torch.zeros(0, image_size, image_size, dtype=torch.bool)
     return Batch(images, masks, torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
 
@@ -101,7 +101,7 @@ def collate(items: Sequence[Batch | UserError]) -> Batch | UserError:
 
 
 def epoch_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> Sequence[int]:
-    """The order in which an epoch, counted from 1, takes the images; of several processes, this one's."""
+    """Order the images of an epoch, counted from 1; of several processes, this one's."""
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist() if shuffled else range(count)
     return order[rank() :: world_size()]
 

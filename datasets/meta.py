@@ -73,7 +73,7 @@ def find_meta(root: Path, name: str) -> Path | None:
 
 
 def meta_path(root: Path, name: str) -> Path:
-    """Where to write a list of a data set's images: its folder, or the project's cache if that is read-only."""
+    """Choose where to write a data set's list: its folder, or the project's cache if that is read-only."""
     # The bits are looked at as well, since for root, who could write, they say what is wanted.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
         return root / name
@@ -87,7 +87,7 @@ def _cached(root: Path, name: str) -> Path:
 
 
 def is_json_lines(path: str | Path) -> bool:
-    """Whether a file is in DP-CLIP's form, as its name says."""
+    """Tell by its name whether a file is in DP-CLIP's form."""
     return Path(path).suffix.lower() == ".jsonl"
 
 
@@ -111,14 +111,14 @@ def write_meta(
 
 
 def _line(entry: Entry) -> dict[str, Any]:
-    """An entry in DP-CLIP's form: labels as floats, and nothing where there is no label or no mask."""
+    """Write an entry in DP-CLIP's form: labels as floats, and nothing where there is no label or no mask."""
     values = {key: getattr(entry, name) for name, key in _LINE_KEYS.items()}
     values["label"] = None if entry.anomaly is None else float(entry.anomaly)
     return {key: value for key, value in values.items() if value not in (None, "")}
 
 
 def path_problem(path: str, root: Path) -> str | None:
-    """What forbids `path`, relative to the resolved folder `root`, as a path of an entry; None if nothing does."""
+    """Say what forbids `path`, relative to the resolved `root`, as a path of an entry; None if nothing does."""
     if "\\" in path:
         return "has a backslash; write '/'"
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):

@@ -22,7 +22,7 @@ FROM_STDIN = "-"
 
 
 def find_photographs(inputs: Sequence[str], listed: Iterable[str]) -> list[Path]:
-    """The images that the inputs stand for, each once, in the order of the inputs.
+    """Find the images that the inputs stand for, each once, in the order of the inputs.
 
     Inputs are files of any name; folders, whose images (by suffix, in subfolders too) are taken by name; patterns like
     `parts/**/*.png`; or "-", which stands for the lines `listed`, a file each. What is hidden is passed over in folders
@@ -62,13 +62,13 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def output_name(path: str | Path, folder: Path) -> str:
-    """A name for an image's results, relative and with `/`: its path below a folder; of one outside, below `_`."""
+    """Name an image's results, relative, with `/`: its path below a folder; of one outside, below `_`."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
     return (whole.relative_to(folder) if whole.is_relative_to(folder) else Path("_", *whole.parts[1:])).as_posix()
 
 
 def common_folder(folders: Iterable[str | Path]) -> Path:
-    """The deepest folder that all folders are or lie in, as an absolute path."""
+    """Find the deepest folder that all folders are or lie in, as an absolute path."""
     return Path(os.path.commonpath(map(os.path.abspath, folders)))  # links stay
 
 

@@ -97,7 +97,7 @@ class DatasetSpec:
         return replace(self, protocol=protocol, published=self.others[protocol])
 
     def phrase(self, class_name: str, *, described: bool = False) -> str:
-        """What `class_name` is called in a prompt, its described phrase if that is wanted and known."""
+        """Give what `class_name` is called in a prompt, its described phrase if that is wanted and known."""
         for phrases in (self.own_phrases, self.described if described else {}, self.phrases):
             phrase = phrases if isinstance(phrases, str) else phrases.get(class_name)
             if phrase is not None:
@@ -105,7 +105,7 @@ class DatasetSpec:
         return class_name if self.keeps_names else class_name.replace("_", " ")
 
     def with_threshold(self, mask_threshold: int | None) -> "DatasetSpec":
-        """The data set with masks that begin above another value, if it is given."""
+        """Return the data set with masks that begin above another value, if it is given."""
         return self if mask_threshold is None else replace(self, mask_threshold=mask_threshold)
 
 
@@ -163,7 +163,7 @@ REGISTRY: Mapping[str, DatasetSpec] = {spec.name: replace(spec, **_PHRASES.get(s
 
 
 def canonical_name(name: str) -> str:
-    """The registry's name for a data set called by its name or alias in any case; others as they are."""
+    """Give the registry's name for a data set called by name or alias in any case; others stay as they are."""
     called = name.lower()
     return next((spec.name for spec in _SPECS if called in (spec.name, spec.alias)), name)
 

@@ -30,7 +30,7 @@ _GREY_MODES = ("1", "L", "I", "F")  # of Pillow; those of 16 bits are called I;1
 
 
 def find_maps(folder: str | Path, entries: Sequence[Entry]) -> list[Path]:
-    """The map of each entry: the image's path in `folder`, with a suffix of a map added or in its suffix's place.
+    """Find each entry's map: its image's path in `folder`, with a map's suffix added, or in its own's place.
 
     So the map of `bottle/test/broken/000.png` is `bottle/test/broken/000.png.npy`, as our runs name it, or
     `000.tiff`, `000.npy` and so on in that folder. Files that belong to no image are warned of; an image without a map

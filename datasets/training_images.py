@@ -32,7 +32,7 @@ class Augmentation:
 
     @classmethod
     def draw(cls, seed: int, epoch: int, index: int) -> "Augmentation":
-        """The augmentation of an image in an epoch, which depends on these three numbers only."""
+        """Draw the augmentation of an image in an epoch, which depends on these three numbers only."""
         rng = np.random.default_rng((seed, epoch, index))
 
         def factor() -> float:
@@ -53,7 +53,7 @@ class Augmentation:
         )
 
     def recolour(self, image: Image.Image) -> Image.Image:
-        """An RGB image with its colours changed."""
+        """Change the colours of an RGB image."""
         for name in ("brightness", "contrast", "saturation"):
             if (factor := getattr(self, name)) != 1:
                 image = getattr(functional, f"adjust_{name}")(image, factor)

@@ -14,7 +14,7 @@ PICTURE_SIDE = 1024  # pixels, of what is shown
 
 
 def as_array(image: Image.Image) -> np.ndarray:
-    """The pixels of an RGB image, uint8 [H, W, 3], in strips, as NumPy would hold them all twice on the way."""
+    """Copy an RGB image's pixels, uint8 [H, W, 3], in strips, as NumPy would hold them all twice on the way."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
@@ -34,7 +34,7 @@ def image_transform(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def image_from_tensor(image: torch.Tensor) -> np.ndarray:
-    """The picture that `image_transform` made a tensor of: uint8 [S, S, 3]."""
+    """Restore the picture that `image_transform` made a tensor of: uint8 [S, S, 3]."""
     return image.permute(1, 2, 0).numpy()
 
 
@@ -53,7 +53,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
 
 
 def unnormalised(images: torch.Tensor) -> torch.Tensor:
-    """The images that `normalised` made its own of: uint8 from float32."""
+    """Restore the images that `normalised` made its own of: uint8 from float32."""
     white, mean, std = _scale(images.device)
     return (images * (white * std)).add_(white * mean).round_().clamp_(0, 255).byte()
 

@@ -62,7 +62,7 @@ class Lines:
         return [Arrival(path, file_record(path)) for path in paths]
 
     def accepts(self, arrival: Arrival, found: Any) -> bool:
-        """Whether what was read of a photograph, or the error, stands; if not, it may be given again."""
+        """Tell whether what was read of a photograph, or the error, stands; if not, it may be given again."""
         return True
 
 

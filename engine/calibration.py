@@ -71,7 +71,7 @@ class Calibration:
         return conformal_quantile(self.map_max, max(self.rate, 1 / (len(self.map_max) + 1)))
 
     def p_value(self, text_prob: float, map_max: float) -> float:
-        """How often a normal image looks as anomalous as this one, at most: in (0, 1]."""
+        """Bound how often a normal image looks as anomalous as this one: in (0, 1]."""
         return min(1.0, TERMS * min(p_value(self.text_prob, text_prob), p_value(self.map_max, map_max)))
 
     def score(self, text_prob: float, map_max: float) -> float:
@@ -91,7 +91,7 @@ class Calibration:
         return ColourScale(low, low + 2 * step)
 
     def agrees_with(self, other: "Calibration") -> bool:
-        """Whether another one, of the same settings, is of the same images and rate; scores may differ by rounding.
+        """Compare with another of the same settings: images and rate must be equal, scores but for rounding.
 
         Of one that does not record its images, the scores are looked at.
         """
@@ -102,7 +102,7 @@ class Calibration:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What a reader wants to know of it: how many images, the rates and the thresholds."""
+        """Say how many images it is of, the rates and the thresholds."""
         derived = ("rate", "promised_rate", "text_threshold", "map_threshold", "pixel_threshold")
         return {"images": len(self.map_max)} | {name: getattr(self, name) for name in derived}
 
@@ -128,7 +128,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def conformal_quantile(values: Sequence[float], rate: float) -> float:
-    """The least of `values` that a further exchangeable one exceeds with a probability of at most `rate`."""
+    """Find the least of `values` that a further exchangeable one exceeds with probability <= `rate`."""
     n = len(values)
     rank = int(np.ceil((n + 1) * (1 - rate) - 1e-9))  # less what rounding adds to a whole number
     if rank > n:

@@ -52,7 +52,7 @@ class Result:
 
     @cached_property
     def map(self) -> np.ndarray:
-        """The anomaly map at the picture's own size, float32 [H, W]."""
+        """Compute the anomaly map at the picture's own size, float32 [H, W]."""
         return cv2.resize(self.prediction.anomaly_map, self.prediction.photograph.size, interpolation=cv2.INTER_LINEAR)
 
     def show(self, scale: ColourScale | None = None) -> Image.Image:
@@ -130,7 +130,7 @@ class Detector:
         return [next(results) if isinstance(one, Prediction) else one for one in found]
 
     def _results(self, found: Sequence[Prediction]) -> list[Result]:
-        """What is said of pictures that were given together."""
+        """Make the results of pictures that were given together."""
         calibration, threshold = self.calibration, self.options.threshold
         if calibration is not None:
             scale, threshold = calibration.scale, calibration.pixel_threshold
@@ -197,7 +197,7 @@ def _is_folder(images: Any) -> bool:
 
 
 def _listed(images: ImageSource | Iterable[ImageSource]) -> Sequence[ImageSource]:
-    """The pictures one by one; those of a folder are its files."""
+    """List the pictures one by one; those of a folder are its files."""
     if _is_folder(images):
         return find_photographs([str(images)], ())
     pictures = list(images) if isinstance(images, Iterable) and not isinstance(images, ImageSource) else [images]

@@ -47,7 +47,7 @@ class Method:
     load: Callable[[AdapterCheckpoint, Any, Backbone, Fidelity], nn.Module] | None = None
 
     def class_texts(self, options: PhraseOptions, backbone: Backbone, images: ImageSet) -> dict[str, Tensor]:
-        """Text features [D, 2] of the classes of one data set, by its own defaults where the options are silent."""
+        """Compute text features [D, 2] of a data set's classes, by its own defaults where the options are silent."""
         own = resolve(options, images.spec, **self.defaults(images.spec))
         return self.text_features(own, backbone, images.phrases(described=self.described, called=options.obj_name))
 

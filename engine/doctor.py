@@ -146,7 +146,7 @@ class Room(NamedTuple):
 
 
 def host_memory() -> Room:
-    """The machine's memory, or the container's if that has less.
+    """Find the machine's memory, or the container's if that has less.
 
     Free is what the system could give without swapping. Where it does not tell, as macOS does not, that is all of it.
     """
@@ -161,7 +161,7 @@ def host_memory() -> Room:
 
 
 def disk(folder: Path) -> Room:
-    """The disk that a folder is on, or would be once it is made; the nearest folder that may be looked at decides."""
+    """Find the disk that a folder is on, or would be; the nearest folder that may be looked at decides."""
     for path in (folder.absolute(), *folder.absolute().parents):
         with contextlib.suppress(OSError):
             usage = shutil.disk_usage(path)
@@ -170,7 +170,7 @@ def disk(folder: Path) -> Room:
 
 
 def check_room(what: str, needed: int, room: Room, remedy: str, *, optional: bool = False) -> list[Problem]:
-    """An error if `needed` bytes never fit, a warning if they do not fit now, or if what takes them is optional."""
+    """Give an error if `needed` bytes never fit, a warning if not now, or if what takes them is optional."""
     if needed <= room.free:
         return []
     level = ERROR if needed > room.total and not optional else WARNING
@@ -230,7 +230,7 @@ def check_archive(path: Path) -> list[Problem]:
 
 
 def check_sums(folder: Path) -> list[Problem]:
-    """An error for each file in `folder` whose SHA-256 is not the one that its `SHA256SUMS` lists.
+    """Give an error for each file in `folder` whose SHA-256 is not the one in its `SHA256SUMS`.
 
     Files that are listed and not there are passed over: nobody needs all of them.
     """

@@ -54,7 +54,7 @@ class ExportedModel(nn.Module):
         return {MAP: found.maps, TEXT_PROB: found.text_prob, **self._verdict(found.text_prob, found.maps.amax((1, 2)))}
 
     def _verdict(self, text_prob: Tensor, map_max: Tensor) -> dict[str, Tensor]:
-        """The p-value of both scores [B], as `Calibration.p_value`, and whether it is no more than the promised rate.
+        """Compute the p-value of both scores [B], as `Calibration.p_value`, and compare it with the promised rate.
 
         The latter is told by the thresholds, as the rate may be rounded otherwise than a p-value.
         """
@@ -124,7 +124,7 @@ def trace(model: ExportedModel, size: int, opset: int, *, one_by_one: bool = Fal
 
 
 def _preprocessing(predictor: Predictor, kind: Input) -> dict[str, Any]:
-    """What is to be done to an image before the model gets it, for other programs."""
+    """Describe for other programs what is done to an image before the model gets it."""
     return {
         "colour_order": "RGB",
         "size": predictor.image_size,
@@ -138,7 +138,7 @@ def _preprocessing(predictor: Predictor, kind: Input) -> dict[str, Any]:
 
 
 def _paths(inputs: Sequence[str]) -> list[Path]:
-    """Images to compare on, `MOST_COMPARED` of them at most."""
+    """Choose images to compare on, `MOST_COMPARED` of them at most."""
     check_extras("--verify", "onnxruntime")
     if not inputs and not DEMO.is_dir():
         raise UserError("--verify without images takes those of data/demo: draw them with python demo/draw.py")

@@ -54,12 +54,12 @@ class View(NamedTuple):
     regions: list[tuple[tuple[int, ...], str]]  # left, top, right and bottom in the picture's pixels, and a label
 
     def shown(self, opacity: float = 1) -> np.ndarray:
-        """The picture with the map over it, the map's own opacity times one in [0, 1]: uint8 RGB [h, w, 3]."""
+        """Lay the map over the picture, its own opacity times one in [0, 1]: uint8 RGB [h, w, 3]."""
         laid_over = overlay(self.picture, fitted_to(self.picture, self.scores), self.scale)
         return cv2.addWeighted(laid_over, opacity, self.picture, 1 - opacity, 0)
 
     def outlines(self) -> list[tuple[np.ndarray, str]]:
-        """Where each region's box is drawn, uint8 [h, w] of 0 and 1, and its label."""
+        """Mark where each region's box is drawn, uint8 [h, w] of 0 and 1, with its label."""
         size, width = self.picture.shape[:2], 1 + max(self.picture.shape) // 256
         return [
             (cv2.rectangle(np.zeros(size, np.uint8), (left, top), (right, bottom), 1, width), label)
@@ -67,7 +67,7 @@ class View(NamedTuple):
         ]
 
     def small(self) -> np.ndarray:
-        """The picture with the map for the gallery, uint8 RGB."""
+        """Make the picture with the map for the gallery, uint8 RGB."""
         return self._replace(picture=fitted(self.picture, SMALL)).shown()
 
 

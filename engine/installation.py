@@ -19,7 +19,7 @@ OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "o
 
 
 def check_python(version: tuple[int, int]) -> list[Problem]:
-    """An error where Python is too old, a warning where it is newer than what was tried."""
+    """Give an error where Python is too old, a warning where it is newer than what was tried."""
     if OLDEST <= version <= NEWEST:
         return []
     there, oldest, newest = (".".join(map(str, numbers)) for numbers in (version, OLDEST, NEWEST))
@@ -37,7 +37,7 @@ def installed_version(package: str) -> str | None:
 
 
 def check_packages(requirements: Path) -> list[Problem]:
-    """An error for each package of a requirements file that is missing, or not of a version it allows."""
+    """Give an error for each package of a requirements file that is missing or of another version."""
     try:
         from packaging.requirements import Requirement
     except ImportError:

@@ -76,7 +76,7 @@ def backbone_from_options(options: BackboneOptions, fidelity: Fidelity, device: 
 def text_features(
     options: PromptOptions, backbone: Backbone, phrases: Mapping[str, str], choice: RepVecChoice
 ) -> dict[str, Tensor]:
-    """Text features [D, 2] of every class, from its phrase in the prompts; `options` are resolved."""
+    """Compute text features [D, 2] of each class from its phrase in the prompts; `options` are resolved."""
     prompts = read_prompts(options.prompts)
     features: dict[str, Tensor] = {}
     with first_of_machine_first():
@@ -90,7 +90,7 @@ def text_features(
 def adapter_settings(
     options: AdapterOptions, backbone: Backbone, fidelity: Fidelity, checkpoint: AdapterCheckpoint | None = None
 ) -> AdapterSettings:
-    """The form of an image adapter: as the checkpoint records it, else as the options say, else as published."""
+    """Choose an image adapter's form: as the checkpoint records, else the options say, else as published."""
     first_quarter = range(len(backbone.clip.visual.transformer.resblocks) // STAGES)
     published = AdapterSettings(features_list=backbone.features_list, image_adapt_layers=first_quarter).record
     recorded = checkpoint.origin["settings"] if checkpoint is not None else {}
@@ -113,7 +113,7 @@ def adapter_settings(
 
 
 def as_trained(checkpoint: AdapterCheckpoint | None, options: BackboneOptions) -> dict[str, Any]:
-    """What a checkpoint was trained with, for `resolve` to fill in options that were left open.
+    """Give what a checkpoint was trained with, for `resolve` to fill in options that were left open.
 
     Refused are, before weights are looked for, a model of other dimensions than the adapters', and files that are gone.
     """
@@ -167,7 +167,7 @@ def with_prompts(options: P, recorded: PromptEnsemble, source: Path) -> P:
 def differences(
     checkpoint: AdapterCheckpoint | None, backbone: Backbone, options: PromptOptions, given: PromptOptions
 ) -> list[str]:
-    """In what the backbone and options, resolved and as given, differ from a checkpoint's training, a sentence each."""
+    """Say how backbone and options, resolved and as given, differ from a checkpoint's training, a sentence each."""
     if checkpoint is None:
         return []
     found, recorded, known = mismatches(checkpoint, backbone), checkpoint.options, checkpoint.prompts

@@ -45,7 +45,7 @@ class ExportRecord:
     one_by_one: bool  # whether it takes a single image
 
     def metadata(self, **others: Any) -> dict[str, str]:
-        """The metadata to write: itself, for `predict.py`, its origin and `others` by keys of their own, for people."""
+        """Give the metadata to write: itself for `predict.py`, and its origin and `others` by key for people."""
         said = {key: value for key, value in {**self.origin, **others}.items() if value is not None}
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
         return texts | {RECORD: json.dumps(asdict(self), allow_nan=False), DIGEST: LENGTH * "0"}
@@ -78,7 +78,7 @@ def check_model(path: Path) -> str:
 
 
 def _digest(content: memoryview, place: int) -> tuple[int, bytes]:
-    """Where a serialised model whose mark is at `place` has its digest, and what that is: the SHA-256 of all else."""
+    """Find where a serialised model with its mark at `place` has its digest, the SHA-256 of all else, and that."""
     start = place + len(MARK)
     digest = hashlib.sha256(content[:start])
     digest.update(content[start + LENGTH :])
@@ -138,7 +138,7 @@ class OnnxDetector:
         return cls(record, run, {runtime: version(runtime), "exported_model": digest})
 
     def outputs(self, images: Tensor) -> dict[str, np.ndarray]:
-        """All that the model says of normalised images, float32 [B, 3, S, S]."""
+        """Run the model on normalised images, float32 [B, 3, S, S]; returns all its outputs."""
         if self.record.input == "normalised":
             return self.run(images.numpy())
         pixels = unnormalised(images)

@@ -50,7 +50,7 @@ def run_on(
 
 
 def tile_settings(options: TileOptions) -> dict[str, Any]:
-    """The resolved options of tiles by their names; all None where there are none."""
+    """Give the resolved options of tiles by their names; all None where there are none."""
     return {field.name: getattr(options, field.name) for field in fields(TileOptions)}
 
 

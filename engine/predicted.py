@@ -40,7 +40,7 @@ class Prediction(NamedTuple):
 
     @property
     def shown_map(self) -> np.ndarray:
-        """The map no larger than the picture that is shown may be, float32 [h, w]."""
+        """Scale the map down to what the picture that is shown may be, float32 [h, w]."""
         return fitted(self.anomaly_map, PICTURE_SIDE)
 
     def overlay(self, scale: ColourScale) -> np.ndarray:

@@ -135,7 +135,7 @@ class Predictor:
             raise UserError(f"{saved.path} was made with {found}: {remedy}")
 
     def dataset(self, sources: Sequence[ImageSource]) -> PhotographDataset:
-        """The photographs as they are to be read for `predict_items`."""
+        """Make a data set of the photographs as `predict_items` is to read them."""
         reading = (self.intensity, self.options.max_pixels, self.tiling is not None)
         return PhotographDataset(sources, self.image_size, *reading)
 

@@ -129,7 +129,7 @@ def _watch(predictor: Predictor, writer: LineWriter | PredictionWriter) -> None:
 
 
 def _listed() -> Iterator[str]:
-    """The lines of standard input, as names of files, which may be in any encoding."""
+    """Read the lines of standard input as names of files, which may be in any encoding."""
     yield from map(os.fsdecode, sys.stdin.buffer)
 
 

@@ -126,7 +126,7 @@ class PredictionOptions(
 
     @property
     def is_streamed(self) -> bool:
-        """Whether images come one by one, and a line to standard output answers each."""
+        """Tell whether images come one by one, and a line to standard output answers each."""
         return self.watch or self.inputs == ("-",)
 
     def mistake(self) -> str | None:

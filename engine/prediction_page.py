@@ -39,7 +39,7 @@ class PredictionPage:
         return HtmlReport(run, lambda image: image.image.numpy(), threshold, outlines="Marked regions")
 
     def path(self, photograph: str) -> Path:
-        """Where the small picture of a photograph is kept."""
+        """Give the place where the small picture of a photograph is kept."""
         digest = hashlib.sha256(photograph.encode(errors="surrogateescape")).hexdigest()
         return self.folder / ".thumbnails" / f"{digest}.npz"
 

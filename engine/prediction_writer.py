@@ -160,7 +160,7 @@ class PredictionWriter(AbstractContextManager):
         return int(failed > 0)
 
     def _sample(self) -> set[str]:
-        """The photographs that the colour scale is taken from; none if it is known.
+        """Choose the photographs that the colour scale is taken from; none if it is known.
 
         Of photographs that come one by one, it is taken from the first, and what was done before that is done again.
         """
@@ -172,14 +172,14 @@ class PredictionWriter(AbstractContextManager):
         return {self.paths[len(self.paths) * k // count] for k in range(count)}
 
     def _results(self, path: str) -> dict[str, Path]:
-        """Where what is written of a photograph goes, by folder."""
+        """Give where each file of a photograph goes, by folder."""
         options, name = self.options, output_name(path, self.base)
         wanted = {"maps": options.save_maps, "masks": options.save_masks, "overlays": not options.no_overlays}
         suffix = {"maps": ".npy", "masks": ".png", "overlays": ".png"}
         return {kind: self.folder / kind / f"{name}{suffix[kind]}" for kind in wanted if wanted[kind]}
 
     def _is_done(self, path: str) -> bool:
-        """Whether what an earlier run left of a photograph is of the file that it is now, and all that is wanted."""
+        """Tell whether an earlier run's results are all that is wanted, of the photograph as it is now."""
         results, file = [*self._results(path).values(), self.page.path(path)], self.rows[path].get("file")
         return file == self.files.get(path, file) and all(fits(one) and one.is_file() for one in results)
 

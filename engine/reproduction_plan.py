@@ -57,7 +57,7 @@ class Part:
     processes: int = 1
 
     def todo(self) -> list[ImageSet]:
-        """Which of the data sets are not trained or tested on to the end, by what lies in the folder."""
+        """List the data sets that are not trained or tested on to the end, by what lies in the folder."""
         if self.trains:
             return [] if self.checkpoint.is_file() else [*self.data_sets]
         digest = sha256_of(self.checkpoint) if self.checkpoint is not None and self.checkpoint.is_file() else None
@@ -83,7 +83,7 @@ class Part:
         return self.folder / folder_name(images.spec, images.root)
 
     def _is_tested(self, images: ImageSet, digest: str | None) -> bool:
-        """Whether there are finished results of these images and options, and of the checkpoint as it is now."""
+        """Tell whether there are finished results of these images, options and the checkpoint as it is now."""
         path, content = self._folder_of(images) / "results.json", {}
         with suppress(UserError):  # a damaged file, which the test itself will name
             content = read_json(path, Description) if path.is_file() else {}
@@ -192,7 +192,7 @@ def _trained(options: ReproductionOptions, key: str, data_sets: Sequence[ImageSe
 
 
 def _running(options: ReproductionOptions, **more: Any) -> dict[str, Any]:
-    """How a part is run: a training takes batches of its own."""
+    """Give the options a part is run with: a training takes batches of its own."""
     readers = {} if options.num_workers is None else {"num_workers": options.num_workers}
     more = more or {"batch_size": options.batch_size}
     return {"device": options.device, "precision": options.precision, **readers, **more}

@@ -50,7 +50,7 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], path: Path)
 
 
 def _dependencies(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training depends on, as its checkpoint records it, by what a message calls it."""
+    """List what a training depends on, as its checkpoint records it, by what a message calls it."""
     found = dict(content.get("backbone", {}))
     found |= {f"the SHA-256 of prompts {name}": one["sha256"] for name, one in content.get("prompts", {}).items()}
     if "images" in content:

@@ -69,14 +69,14 @@ class CollectedRun:
 
     @property
     def data_set(self) -> str:
-        """What was tested, as a table calls it."""
+        """Name what was tested, as a table calls it."""
         if self.mean["dataset"] == "folder" and self.mean["data_path"]:
             return f"folder {Path(self.mean['data_path']).name}"
         return " ".join(filter(None, (self.mean["dataset"], self.mean["protocol"])))
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What published figures stand below."""
+        """Name what published figures stand below."""
         return self.data_set, self.mean["method"], self.mean["dataset"]
 
     @property
@@ -89,7 +89,7 @@ class CollectedRun:
 
     @property
     def test_set(self) -> tuple[object, ...]:
-        """What runs have in common whose figures may be compared: images, weights, and how many normal images."""
+        """Give what runs with comparable figures have in common: images, weights, and how many normal images."""
         mean, images = self.mean, {(str(name), row["images"]) for name, row in self.rows.items()}
         own = mean["data_path"] if mean["dataset"] == "folder" else None
         return self.data_set, own, mean["weights_sha256"], mean["shots"], mean["shots_seed"], frozenset(images)

@@ -84,7 +84,7 @@ class SavedRun:
 
     @property
     def maps(self) -> Path | None:
-        """The folder of its maps, which `evaluate.py` may have measured elsewhere; None if there is none."""
+        """Find the folder of its maps, which `evaluate.py` may have measured elsewhere; None if there is none."""
         arguments = self.content.get("arguments", {})
         maps = Path(arguments.get("maps") or self.folder / "maps")
         is_own = arguments.get("maps") or arguments.get("save_maps")  # else an earlier run may have left them
@@ -92,7 +92,7 @@ class SavedRun:
 
     @property
     def spec(self) -> DatasetSpec:
-        """The data set that it was on, under its protocol."""
+        """Give the data set that it was on, under its protocol."""
         return get_spec(str(self.content.get("dataset")), self.content.get("protocol"))
 
     @property

@@ -56,7 +56,7 @@ def seed_runs(folder: Path) -> list[SavedRun]:
 
 
 def seed_of(run: SavedRun) -> int:
-    """The seed of the training, -1 where there is none or it is not recorded."""
+    """Give the seed of the training, -1 where there is none or it is not recorded."""
     return run.content.get("checkpoint", {}).get("seed", -1)
 
 
@@ -95,7 +95,7 @@ def compare_seeds(
 
 
 def is_exact(weights: Mapping[str, Any] | str | None, checkpoint: Mapping[str, Any] | str | None) -> bool:
-    """Whether a run has no training whose seed its figures depend on: SDP, but not maps of another program."""
+    """Tell whether a run's figures depend on no training's seed: SDP's, but not maps of another program."""
     return weights is not None and checkpoint is None
 
 

@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 
 
 def tiling_of(options: TileOptions) -> Tiling | None:
-    """How resolved options have pictures cut; None if they do not."""
+    """Say how resolved options have pictures cut; None if they do not."""
     if options.tile is None:
         return None
     return Tiling(side=options.tile, overlap=options.overlap, scale=options.tile_scale, context=options.tile_context)
@@ -112,7 +112,7 @@ class _Pending:
 
 
 def _resized(pixels: np.ndarray, scale: float) -> np.ndarray:
-    """A picture, uint8 [H, W, 3], resized by a factor, bicubic and antialiased."""
+    """Resize a picture, uint8 [H, W, 3], by a factor, bicubic and antialiased."""
     if scale == 1:
         return pixels
     size = [max(1, round(extent * scale)) for extent in pixels.shape[1::-1]]
@@ -120,7 +120,7 @@ def _resized(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _fitted(scores: Tensor, size: Sequence[int]) -> Tensor:
-    """A map [h, w] at another size, bilinear and, where it shrinks, antialiased."""
+    """Resize a map [h, w], bilinear and, where it shrinks, antialiased."""
     if scores.shape == torch.Size(size):
         return scores
     return F.interpolate(scores[None, None], tuple(size), mode="bilinear", align_corners=False, antialias=True)[0, 0]

@@ -77,7 +77,7 @@ class TokenCache:
         self.folder = folder / digest_of(origin)[:32]
 
     def missing(self, digests: Collection[str]) -> list[str]:
-        """Which images, by their SHA-256, have no tokens yet; each is named once."""
+        """List the images, by their SHA-256, that have no tokens yet; each once."""
         return [one for one in dict.fromkeys(digests) if not has_array(self._path(one), self.shape, self.dtype)]
 
     def reserve(self, images: int) -> str:
@@ -113,7 +113,7 @@ class TokenCache:
         write_array(self._path(digest), values.astype(self.dtype))
 
     def read(self, digest: str) -> np.ndarray:
-        """An image's tokens [taps, N, C]; a `UserError` if they are gone or damaged, and what is damaged is removed."""
+        """Read an image's tokens [taps, N, C]; a `UserError` if they are gone, or damaged and so removed."""
         path = self._path(digest)
         tokens = read_array(path, self.shape, self.dtype)
         if tokens is None:

@@ -107,7 +107,7 @@ class Training(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, order: Sequence[int]) -> Iterable[Batch | TokenBatch]:
-        """The images with the indices `order`, as this epoch takes them."""
+        """Load the images with the indices `order`, as this epoch takes them."""
 
     @abstractmethod
     def forward_backward(self, batch: Any, share: float, part: float) -> dict[str, float] | None:
@@ -130,7 +130,7 @@ class Training(ABC):
         self.optimizer.zero_grad()
 
     def checkpoint(self, epoch: int, **entries: Any) -> dict[str, Any]:
-        """What a test needs of an epoch: the authors' form and a `Record`; `entries` are the method's own."""
+        """Collect what a test needs of an epoch: the authors' form and a `Record`; `entries` are the method's own."""
         arguments = recorded_arguments(self.options)
         record = {name: arguments.pop(name) for name in ONE_BY_ONE}
         record["training"] = {name: value for name, value in arguments.items() if name not in {*FREE, *RECORDED}}
@@ -143,7 +143,7 @@ class Training(ABC):
         return {"epoch": epoch, KEYS[self.method]: self.trained.state_dict(), **entries, **record}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs of the optimisation beside the checkpoint."""
+        """Collect what a resumed training needs of the optimisation beside the checkpoint."""
         return {self.optimizer_key: self.optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
@@ -161,13 +161,13 @@ class Training(ABC):
 
     @property
     def last_good(self) -> str:
-        """What is left of a training that cannot go on."""
+        """Say what is left of a training that cannot go on."""
         found = f"epoch {self.epoch} is the last good one, in {self.options.save_path / STATE}"
         return found if self.epoch else "no epoch was finished"
 
     @property
     def sizes(self) -> list[Sequence[int]]:
-        """How many images, of all processes together, the batches of each step of an epoch have."""
+        """Count the images, of all processes together, in the batches of each step of an epoch."""
         batches = in_batches(range(len(self.text)), self.options.batch_size * world_size())
         return in_batches([len(batch) for batch in batches], self.accumulate)
 
@@ -225,7 +225,7 @@ def _train(options: TrainingOptions, kind: type[Training]) -> None:
 
 
 def recorded_arguments(options: TrainingOptions) -> dict[str, Any]:
-    """The options as a checkpoint holds them; the batch size is that of all processes together."""
+    """Give the options as a checkpoint holds them; the batch size is that of all processes together."""
     return plain_record(options) | {"batch_size": options.batch_size * world_size()}
 
 

@@ -44,7 +44,7 @@ def read_training_sets(options: TrainingOptions) -> list[ImageSet]:
 
 
 def _trainable(images: ImageSet, options: TrainingOptions) -> ImageSet:
-    """The images with known ground truth: normal ones, and anomalous ones with a mask; a few if `--shot` says so."""
+    """Choose images with known truth: normal, and anomalous with a mask; a few if `--shot` says so."""
     known = [entry for entry in images.entries if entry.anomaly == 0 or (entry.anomaly == 1 and entry.mask_path)]
     if not any(entry.mask_path for entry in known):
         raise UserError(f"{images.root} has no masks to train on; choose a --train_dataset with masks")

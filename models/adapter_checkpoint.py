@@ -102,7 +102,7 @@ class AdapterCheckpoint:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the training, by name, that whatever uses the adapters takes as well unless told otherwise."""
+        """Give the training's options, by name, that whatever uses the adapters takes unless told otherwise."""
         found: dict[str, Any] = {"fidelity": self.fidelity}
         if backbone := self.origin.get("backbone"):
             found |= {"model": preset_name(backbone["name"]), "image_size": backbone["image_size"]}
@@ -111,12 +111,12 @@ class AdapterCheckpoint:
 
     @property
     def config_sha256(self) -> str | None:
-        """What `Backbone.config_sha256` was in the training, None if that is not known."""
+        """Give `Backbone.config_sha256` of the training, None if that is not known."""
         return self.origin.get("backbone", {}).get("config_sha256")
 
     @property
     def prompts(self) -> dict[str, PromptEnsemble]:
-        """The prompt ensembles of the training, by the name or path under which it knew them."""
+        """Give the training's prompt ensembles, by the name or path under which it knew them."""
         recorded = self.origin.get("prompts", {}).items()
         return {name: validate(content, PromptEnsemble, f"{self.path}: prompts {name}") for name, content in recorded}
 
@@ -144,7 +144,7 @@ def read_adapters(path: Path, method: str) -> AdapterCheckpoint:
 
 
 def fits(checkpoint: AdapterCheckpoint, config: Mapping[str, Any]) -> bool:
-    """Whether adapters are of a model with this config: all have a weight from its width C to its embedding D."""
+    """Tell whether adapters fit a model with this config: each has a weight from its width C to its embedding D."""
     shape = config["embed_dim"], config["vision_cfg"].get("width", CLIPVisionCfg.width)
     return any(isinstance(value, Tensor) and value.shape == shape for value in checkpoint.state.values())
 
@@ -176,7 +176,7 @@ def load_adapters(checkpoint: AdapterCheckpoint, module: M, backbone: Backbone) 
 
 
 def mismatches(checkpoint: AdapterCheckpoint, backbone: Backbone) -> list[str]:
-    """In what the backbone differs from the one that the adapters were trained on, a sentence each."""
+    """Say how the backbone differs from the one that the adapters were trained on, a sentence each."""
     trained, here = checkpoint.origin.get("backbone", {}), backbone.record
     return [
         f"{checkpoint.path} was trained with {key} {trained[key]}, and is used with {here[key]}"

@@ -23,7 +23,7 @@ def upsampling_matrix(grid: int, size: int, *, align_corners: bool) -> Tensor:
 
 
 def adapter_upsampling(backbone: Backbone, *, align_corners: bool = True) -> Tensor:
-    """The matrix [S, g] that brings the adapters' logits to pixels, on the backbone's device."""
+    """Make the matrix [S, g] that brings the adapters' logits to pixels, on the backbone's device."""
     return upsampling_matrix(backbone.grid, backbone.image_size, align_corners=align_corners).to(backbone.device)
 
 

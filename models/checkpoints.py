@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do, with the length of a JSON object and the object, or is called so."""
+    """Tell whether a file is called, or begins, as safetensors: an object's length, and a JSON object."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
 
@@ -146,7 +146,7 @@ def _walk(name: Any, value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def state_dict_in(content: Mapping[str, Any], path: Path, *own: str) -> dict[str, Any]:
-    """The state dict of a training's checkpoint, below a key of its `own` or a usual one, its keys without prefixes."""
+    """Find the state dict in a checkpoint, below a key of its `own` or a usual one, its keys without prefixes."""
     kept = next((content[key] for key in (*own, *WRAPPERS) if isinstance(content.get(key), Mapping)), content)
     state = {PREFIX.sub("", str(key)): value for key, value in kept.items()}
     if len(state) < len(kept):

@@ -155,7 +155,7 @@ def _projected(ln_post: Callable[[Tensor], Tensor], projection: TokenAdapter, z:
 
 
 def image_adapter_for(backbone: Backbone, settings: AdapterSettings) -> ImageAdapter:
-    """An untrained image adapter that fits a backbone, on its device."""
+    """Make an untrained image adapter that fits a backbone, on its device."""
     adapter = ImageAdapter(*backbone.clip.visual.proj.shape, settings)
     return use_fastest_kernels(adapter, backbone.device, backbone.precision)
 

@@ -31,7 +31,7 @@ class Fidelity:
 
     @classmethod
     def named(cls, name: FidelityName, system: System = "clip_ad") -> "Fidelity":
-        """All switches of a system as its authors' code has them ("released") or as described ("corrected")."""
+        """Set all switches of a system as its authors' code has them ("released") or as described ("corrected")."""
         switches = {
             "clip_ad": ("taps_share_buffers", "gelu_when_resized", "unshuffled_training"),
             "dp_clip": ("gelu_always", "grn_over_batch", "resume_starts_anew", "repeated_prototype_update"),

@@ -16,7 +16,7 @@ ENOUGH_TOKENS = 32
 
 
 def prefers_convolutions() -> bool:
-    """Whether oneDNN's convolutions are faster on this processor than PyTorch's own float32 products.
+    """Tell whether oneDNN's convolutions are faster on this processor than PyTorch's own float32 products.
 
     PyTorch leaves those products to MKL, which uses AVX-512 on Intel's processors alone, and convolutions to oneDNN,
     which uses it everywhere. `benchmarks/linear.py` measures both. The processor alone decides, not a measurement, so
@@ -28,7 +28,7 @@ def prefers_convolutions() -> bool:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for products of bfloat16; PyTorch emulates them slowly where there are none."""
+    """Tell whether a device has instructions for bfloat16 products, which PyTorch else emulates slowly."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor().get("flags", "").split())

@@ -33,7 +33,7 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def token_labels(masks: Tensor, grid: int) -> Tensor:
-    """Which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
+    """Tell which tokens are anomalous, bool [B, N], from pixels bool [B, S, S] by nearest neighbour."""
     return (F.interpolate(masks[:, None].float(), size=grid, mode="nearest") > 0.5).flatten(1)
 
 
@@ -83,7 +83,7 @@ class MomentumPrototypes:
             self.seen = None
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """What goes into a checkpoint."""
+        """Collect what goes into a checkpoint."""
         return {"values": self.values, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Tensor | None]) -> None:

@@ -33,7 +33,7 @@ class TokenDetector(Detector, Protocol):
 
 
 def tokens_kept(tokens: int, images: int) -> int:
-    """How many of an image's `tokens` are kept where there are so many images: all, if `MOST_TOKENS` allows it."""
+    """Count how many of an image's `tokens` are kept with so many images: all, if `MOST_TOKENS` allows it."""
     return min(tokens, max(1, MOST_TOKENS // images))
 
 
@@ -96,7 +96,7 @@ class NormalMemory:
     digests: Sequence[str]  # of each image, see `digest_of_image`
 
     def to(self, device: torch.device) -> "NormalMemory":
-        """The same on a device."""
+        """Move to a device."""
         return replace(self, tokens=[tap.to(device) for tap in self.tokens])
 
     @property
@@ -129,5 +129,5 @@ class MemoryDetector:
 
 
 def distance_maps(detector: TokenDetector, grids: Tensor) -> Tensor:
-    """What distances [B, g, g] add to the maps of a detector [B, S, S]: weighted, and upsampled as its text map."""
+    """Make of distances [B, g, g] what they add to a detector's maps [B, S, S]: weighted, upsampled as its text map."""
     return detector.memory_weight * resample(grids.to(detector.smooth_upsampling.device), detector.smooth_upsampling)

@@ -28,7 +28,7 @@ _TOWERS = (
 
 
 def _object_of(kind: type) -> Any:
-    """The type of a JSON object with open_clip's settings of a tower and no others, null where it has no value."""
+    """Make the type of a JSON object with open_clip's settings of a tower and no others, null where unset."""
     hints = {name: hint | None for name, hint in get_type_hints(kind).items()}
     return with_config({"extra": "forbid"})(TypedDict(kind.__name__, hints, total=False))
 
@@ -42,7 +42,7 @@ class _Config(TypedDict, total=False):
 
 
 def read_config(model: str) -> dict[str, Any]:
-    """The open_clip config called `model`, or the one in the JSON file of that path."""
+    """Read the open_clip config called `model`, or the one in the JSON file of that path."""
     if not model.endswith(".json"):
         if model not in open_clip.list_models():
             raise UserError(f"--model {model}: neither an open_clip model nor the path of a config JSON")

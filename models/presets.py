@@ -31,11 +31,11 @@ PRESETS = MappingProxyType(
 
 
 def preset_name(model: str) -> str:
-    """The preset of an open_clip name or a config's path, which all installations know; else the name or whole path."""
+    """Name the preset of an open_clip name or a config's path, which all machines know; else the name or whole path."""
     model = str(Path(model).resolve()) if Path(model).is_file() else model
     return next((name for name, preset in PRESETS.items() if model in (name, preset.model)), model)
 
 
 def find_preset(model: str) -> Preset | None:
-    """The preset called `model`, or the one whose open_clip name `model` is; None if there is none."""
+    """Find the preset called `model`, or the one whose open_clip name it is; None if there is none."""
     return PRESETS.get(preset_name(model))

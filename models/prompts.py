@@ -31,7 +31,7 @@ class PromptEnsemble:
             raise ValueError(f"phrases and templates make more than {MOST_SENTENCES} sentences of a state")
 
     def sentences(self, phrase: str) -> tuple[list[str], list[str]]:
-        """All normal and all anomalous sentences about what is called `phrase`."""
+        """Make all normal and all anomalous sentences about what is called `phrase`."""
         normal, anomalous = (
             [template.replace("{}", state.replace("{}", phrase)) for state in states for template in self.templates]
             for states in (self.normal, self.anomalous)
@@ -49,7 +49,7 @@ class PromptEnsemble:
 
 
 def prompt_files() -> list[str]:
-    """Names of the ensembles that come with the project."""
+    """List the names of the ensembles that come with the project."""
     return sorted(path.stem for path in PROMPT_FOLDER.glob("*.json"))
 
 

@@ -24,7 +24,7 @@ CHUNK = 64  # sentences at once: few enough to be of like lengths
 def class_text_features(
     backbone: Backbone, prompts: PromptEnsemble, phrase: str, choice: RepVecChoice, cache_dir: Path | None
 ) -> Tensor:
-    """Text features t of a class called `phrase`: unit columns, normal and anomalous, float32 [D, 2].
+    """Compute text features t of a class called `phrase`: unit columns, normal and anomalous, float32 [D, 2].
 
     Sentence embeddings are kept in `cache_dir` between runs; without one they are encoded each time.
     """

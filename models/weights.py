@@ -50,7 +50,7 @@ def find_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) 
 
 
 def local_weights(model: str, pretrained: str, folder: Path = PRETRAINED_MODELS) -> Path | None:
-    """The file that `find_weights` finds without a download, None if there must be one."""
+    """Find the file that `find_weights` finds without a download, None if there must be one."""
     path = Path(pretrained)
     if path.is_file():
         return path
@@ -79,7 +79,7 @@ def check_normalisation(preprocessing: Mapping[str, Any], place: str) -> None:
 
 
 def how_to_get(model: str, tag: str, folder: Path = PRETRAINED_MODELS) -> str:
-    """What to download for a published tag, and where to save it, in a clause."""
+    """Say in a clause what to download for a published tag, and where to save it."""
     repository = _repository(open_clip.get_pretrained_cfg(model, tag))
     saved = folder / f"{model}-{tag}.safetensors"
     return f"download {HUB_FILE} from https://huggingface.co/{repository} and save it as {saved}"
@@ -104,7 +104,7 @@ def _download(model: str, tag: str, folder: Path) -> Path:
 
 
 def quick_gelu_weights(model: str, tag: str | None) -> tuple[bool, bool]:
-    """Whether weights were trained with QuickGELU, and whether they are OpenAI's.
+    """Tell whether weights were trained with QuickGELU, and whether they are OpenAI's.
 
     A user's own file, whose tag is None, is taken for what all published weights of that model are: ViT-L-14-336 exists
     from OpenAI only. Of a config JSON nothing is known; one that says `quick_gelu` itself is the caller's to heed.

@@ -137,7 +137,7 @@ def options_from(kind: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
 
 
 def _settings_of(hint: Any) -> dict[str, Any]:
-    """What argparse is to know of a field by its type, None aside: `tuple[int, ...]` takes several, and so on."""
+    """Give argparse's settings of a field by its type, None aside: `tuple[int, ...]` takes several, and so on."""
     if NoneType in get_args(hint):
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
     if hint is bool:
@@ -152,12 +152,12 @@ def _settings_of(hint: Any) -> dict[str, Any]:
 
 
 def plain_record(options: Options) -> dict[str, Any]:
-    """The options as data that JSON and a checkpoint may hold: paths as text, tuples as lists."""
+    """Convert options to data that JSON and a checkpoint may hold: paths to text, tuples to lists."""
     return json.loads(json.dumps(asdict(options), default=str))
 
 
 def _checked(kind: Callable[[str], Any], holds: Callable[[Any], bool], said: str) -> Callable[[str], Any]:
-    """A type of values for which a condition holds; others are refused with what is `said` of them."""
+    """Make a type of values for which a condition holds; others are refused with what is `said` of them."""
 
     def checked(text: str) -> Any:
         with suppress(ValueError):
@@ -208,7 +208,7 @@ Intensity = Annotated[
 
 
 def as_given(value: object) -> str:
-    """An option's value as a user knows it, for a message."""
+    """Write an option's value as a user knows it, for a message."""
     if value is None:
         return "not given"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -13,7 +13,7 @@ MOST_WORKERS = 16
 
 
 def free_cores() -> int:
-    """How many processes may read ahead: the cores that this one may use, or its share of them, but one for itself."""
+    """Count the processes that may read ahead: the cores this one may use, or its share, less one for itself."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of a run that torchrun shares out
     return min(MOST_WORKERS, max(0, usable // processes - 1))

@@ -24,7 +24,7 @@ def write_array(path: Path, values: np.ndarray) -> None:
 
 
 def has_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether a file is there, as long as it should be, and announces such floats; its values are not read."""
+    """Tell whether a file is there, as long as it should be, with such floats announced; no value is read."""
     # A damaged file makes the reader stumble in every way there is.
     with contextlib.suppress(Exception), safe_open(path, "numpy") as file:
         announced = file.get_slice(NAME)

@@ -40,7 +40,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """The number of processes."""
+    """Count the processes."""
     return dist.get_world_size() if _is_shared() else 1
 
 
@@ -50,12 +50,12 @@ def local_rank() -> int:
 
 
 def local_world_size() -> int:
-    """The number of processes on this machine."""
+    """Count the processes on this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if _is_shared() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and the log."""
+    """Tell whether this is the process that writes files and the log."""
     return rank() == 0
 
 
@@ -67,7 +67,7 @@ def barrier() -> None:
 
 @contextmanager
 def first_of_machine_first() -> Iterator[None]:
-    """A block that one process of each machine runs before the others, which find on the disk what it left there."""
+    """Let one process of each machine run a block before the others, which find on the disk what it left."""
     if local_rank() > 0:
         barrier()
     yield

@@ -113,7 +113,7 @@ class Writer(Protocol):
         """Give what is to be known of the class that was done last when a stopped run is gone on with, as JSON."""
 
     def is_there(self, result: ClassResult) -> bool:
-        """Whether all that is written of a class that an earlier run did is there."""
+        """Tell whether all that is written of a class that an earlier run did is there."""
         return True
 
     def restore(self, result: ClassResult, kept: Any) -> None:

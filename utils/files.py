@@ -34,7 +34,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
 
 
 def output_file(path: str | Path) -> Path:
-    """The file that is written to under this name, by way of links; a `UserError` if there is anything but a file."""
+    """Follow links to the file that is written to under this name; raises a `UserError` if that is no file."""
     target = Path(os.path.realpath(path))
     # What cannot be looked at cannot be opened either, and that says why.
     if os.path.lexists(target) and not target.is_file():
@@ -79,12 +79,12 @@ def _open_locked(folder: Path, mode: str, **kwargs: Any) -> IO[Any]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file is called as `atomic_open` calls one that is not finished; a killed process leaves it behind."""
+    """Tell whether a file is called as `atomic_open` calls unfinished ones; a killed process leaves it behind."""
     return re.fullmatch(r"\.[0-9a-f]{32}\.tmp", name) is not None
 
 
 def fits(path: Path) -> bool:
-    """Whether a file may have a name and a path as long as that, by the folder that is there of its path."""
+    """Tell whether a file may have a name and a path as long as that, by the part of its path that exists."""
     there = next(filter(os.path.exists, path.absolute().parents))
     name, whole = (len(os.fsencode(text)) for text in (path.name, path))
     return name <= os.pathconf(there, "PC_NAME_MAX") and whole < os.pathconf(there, "PC_PATH_MAX")
@@ -101,7 +101,7 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is a system's, not the user's: `._0.png`, `.Trash`, `.ipynb_checkpoints`, `__MACOSX`."""
+    """Tell whether a file or folder is the system's: `._0.png`, `.Trash`, `.ipynb_checkpoints`, `__MACOSX`."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -32,7 +32,7 @@ class ImageWriter(Writer):
         return self.folder / self.file.format(image)
 
     def takes(self, image: str) -> bool:
-        """Whether the file of an image can be called so; if not, that is warned of."""
+        """Tell whether the file of an image can be called so; if not, that is warned of."""
         path = self.path(image)
         if fits(path):
             return True

@@ -80,7 +80,7 @@ class PixelScores:
 
 
 def _buffer_of(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The buffer of maps [n, H, W], as a view [n H W], if they can be split by these masks in place."""
+    """View the buffer of maps [n, H, W] as [n H W], if they can be split by these masks in place."""
     if maps.dtype != np.float32 or masks.dtype != np.bool_:
         raise TypeError(f"maps must be float32 and masks bool, not {maps.dtype} and {masks.dtype}")
     if maps.ndim != 3 or maps.shape != masks.shape:
