@@ -65,6 +65,15 @@ def test_many_scores_are_thinned_to_points_of_the_whole_curves():
     assert step_area(curves["pr"]) == pytest.approx(measures["ap"], abs=1e-2)
 
 
+def test_a_step_at_the_rate_where_pro_ends_is_upright():
+    maps = np.array([[[9, 9, 9, 5, 4, *[0] * 7]]], np.float32)  # three normal scores of ten, then two anomalous ones
+    masks = np.zeros(maps.shape, bool)
+    masks[..., 3:5] = True
+    measures, curves = pixel_measures(maps, masks)
+    assert auc(*curves["pro"]) == measures["pro"] == 0
+    assert curves["pro"][:, -1].tolist() == [FPR_LIMIT, 1]
+
+
 @pytest.mark.parametrize("size, tolerance", [(8, 1e-12), (96, 2e-3)])
 def test_the_area_under_the_pro_curve_is_pro(size, tolerance):
     maps, masks = (np.ascontiguousarray(each[:, :size, :size]) for each in many_pixels())

@@ -33,7 +33,7 @@ def pixel_curves(split: SplitScores) -> Curves | None:
         return None
     overlap = mean_overlap(split, _thresholds(split.normal, split.anomalous), side="right")
     rate, overlap = curves["roc"][0], np.append(0, overlap[::-1])
-    inside = rate < FPR_LIMIT
+    inside = rate <= FPR_LIMIT
     last = np.interp(FPR_LIMIT, rate, overlap)
     return curves | {"pro": np.stack([np.append(rate[inside], FPR_LIMIT), np.append(overlap[inside], last)])}
 
