@@ -43,6 +43,14 @@ class Finding(NamedTuple):
     cls_name: str  # "" where it is not one class's
 
 
+def _with_usable_threshold(options: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    threshold = options.get("mask_threshold", 0)
+    if not (isinstance(threshold, int) and 0 <= threshold < 255):
+        raise ValueError(f"mask_threshold must be a whole number from 0 to 254, not {brief(threshold)}")
+    return options
+
+
+BuiltWith = Annotated[Mapping[str, str | int], AfterValidator(_with_usable_threshold)]
 Phrases = Mapping[str, Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]]
 
 
@@ -51,7 +59,7 @@ class About:
     """What a meta.json says of its list, in further keys that other readers pass over; None or empty: nothing."""
 
     findings: list[Finding] | None = None  # what was wrong when it was built
-    options: Mapping[str, str | int] = field(default_factory=dict)  # of the reader, that it was built with
+    options: BuiltWith = field(default_factory=dict)  # of the reader, that it was built with
     phrases: Phrases = field(default_factory=dict)  # what classes are called in prompts
     protocol: str | None = None  # of the data set
 

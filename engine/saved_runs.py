@@ -34,6 +34,7 @@ class Arguments(TypedDict, total=False):
     data_path: str | None
     meta: str | None
     maps: str | None
+    mask_threshold: int | None
     save_maps: bool
     prompts: str | None
 

@@ -81,6 +81,13 @@ def test_findings_that_no_builder_wrote_are_refused(tmp_path, junk):
         read_about(path)
 
 
+@pytest.mark.parametrize("threshold", ["127", -1, 255])
+def test_a_threshold_that_no_mask_can_have_is_refused(tmp_path, threshold):
+    path = write(tmp_path, {"train": {}, "test": {}, "options": {"mask_threshold": threshold}})
+    with pytest.raises(UserError, match=rf"meta\.json, options: mask_threshold must be .*, not {threshold!r}$"):
+        read_about(path)
+
+
 @pytest.mark.parametrize(
     "other", ["bottle//test/good/000.png", "./bottle/test/good/000.png", "bottle/./test//good/000.png"]
 )

@@ -178,6 +178,10 @@ def test_folders_without_a_finished_run_are_refused(runs, tmp_path):
         ("[" * 100_000, "not valid JSON"),
         (whole.replace('"finished": true', '"finished": 1'), r"results\.json, finished: should be a valid boolean"),
         (whole.replace('"maps": ', '"maps": 3, "was": '), r"results\.json, arguments/maps: should be a valid string"),
+        (
+            whole.replace('"mask_threshold": ', '"mask_threshold": "x", "was": '),
+            r"results\.json, arguments/mask_threshold: should be a valid integer",
+        ),
         (whole.replace('"mean": ', '"mean": [], "was": ', 1), r"results\.json, mean: should be an object"),
         (whole.replace('"method": ', '"method": "SDP", "method": ', 1), "the key 'method' is there twice"),
         (whole.replace('"finished": true', '"finished": false'), "not finished"),
