@@ -66,6 +66,17 @@ def test_a_mask_of_anomalous_pixels_alone_leaves_every_draw_defined():
     assert set(draws) == set(PIXEL_MEASURES)
 
 
+def test_why_measures_are_undefined_is_said():
+    whole = make_class("a")
+    whole["masks"][:] = True
+    assert "no pixel measures: there is no normal pixel" in measure_class(**whole).notes
+    flat = make_class("na")
+    flat["maps"][:] = 0
+    found = measure_class(**flat, legacy_pro=True)
+    assert found.measures["aupro_200"] is None
+    assert found.notes == ["no aupro_200: its thresholds give no two false-positive rates below 0.3"]
+
+
 def test_nothing_that_is_undefined_has_draws():
     content = make_class("nnn")
     found = measure_class(**copy(content), bootstrap=BOOTSTRAP)

@@ -83,6 +83,10 @@ def measure_class(
         pixels = pixel_scores.of(0, len(order))
         measures |= _by_key(of_pixels, measure_pixels(pixels, legacy_pro))
         curves = pixel_curves(pixels)
+        if curves is None:
+            notes.append("no pixel measures: there is no normal pixel")
+        elif legacy_pro and measures["aupro_200"] is None:
+            notes.append("no aupro_200: its thresholds give no two false-positive rates below 0.3")
         if len(order) < len(images):
             notes.append(f"{len(images) - len(order)} images without a mask are not in the pixel measures")
     else:
