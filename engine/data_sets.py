@@ -150,12 +150,16 @@ def read_test_split(
 def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:
     """Refuse a list with masks or images that are not there or may not be read, before any work."""
     images = [one.img_path for one in entries] if with_images else []
-    names = [*images, *(one.mask_path for one in entries if one.mask_path)]
+    refuse_absent(root, [*images, *(one.mask_path for one in entries if one.mask_path)], f"{path} lists files")
+
+
+def refuse_absent(root: Path, names: Sequence[str], what: str) -> None:
+    """Refuse files, which a message says `what` they are, if any is not in the folder `root` or may not be read."""
     with ThreadPoolExecutor() as pool:  # as a network's file system takes its time
         usable = pool.map(lambda name: os.access(root / name, os.R_OK), names)
         absent = [name for name, is_usable in zip(names, usable, strict=True) if not is_usable]
     if absent:
-        what = f"{path} lists files that are not in {root}, or may not be read ({len(absent)}): {some_of(absent)}"
+        what = f"{what} that are not in {root}, or may not be read ({len(absent)}): {some_of(absent)}"
         raise UserError(f"{what}; restore them, or take them off the list")
 
 

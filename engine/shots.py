@@ -5,7 +5,7 @@ A test image goes through the backbone once, and is compared with each normal im
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from datasets.image_set import ImageSet
 from datasets.loader import in_batches
 from datasets.meta import Entry
 from datasets.transforms import image_transform, normalised
+from engine.data_sets import refuse_absent
+from engine.training_sets import fingerprints, known_images
 from models.memory import TokenDetector, distance_grids, distance_maps, remember
-from utils.errors import UserError
+from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassMaps, ClassResult, ImageScore, Prediction, Writer
 from utils.files import write_text
 from utils.measures.class_measures import measure_class
@@ -53,6 +55,7 @@ class Shots(Writer):
         self.content: dict[str, Any] = {"mean": {}, "classes": {}, "images": {}}  # for results.json
         for name, drawn in self.drawn.items():
             self.content["images"][name] = {key: [one.img_path for one in own] for key, own in drawn.items()}
+        self._look_at_files()
         self.image_scores = self.detector.image_scores
         self.zero_shot: list[ClassResult] = []
         self.remembered = None  # class, tokens and choices, of the class that is predicted
@@ -63,6 +66,15 @@ class Shots(Writer):
             found = f"{self.images.root} has {len(normal)} normal images of {name} in its training split"
             raise UserError(f"--shots {max(self.shots)}: {found}; give fewer shots, or other --classes")
         return {key: draw(normal, *one) for key, one in self.draws.items()}
+
+    def _look_at_files(self) -> None:
+        """Refuse normal images that are not there, before any work, and note those that are tested, too."""
+        entries = dict.fromkeys(one for draws in self.drawn.values() for own in draws.values() for one in own)
+        refuse_absent(self.images.root, [one.img_path for one in entries], "--shots draws images")
+        if both := known_images(self.images, fingerprints([replace(self.images, entries=[*entries])])):
+            note = f"test images that are among the normal images of --shots ({len(both)}): "
+            self.images.notes.append(note + some_of([one.img_path for one in both]))
+            logger.warning("%s", self.images.notes[-1])
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:

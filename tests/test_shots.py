@@ -186,6 +186,19 @@ def test_too_few_normal_images_are_one_sentence(parts, bolts, model, tmp_path):
         test_sdp.main(options(bolts, model, tmp_path / "none", "--shots", "1"))
 
 
+def test_normal_images_are_looked_at_before_any_work(parts, model, tmp_path, monkeypatch):
+    root, copy = shutil.copytree(parts, tmp_path / "parts"), "nut/test/good/000.png"
+    for i in range(5):
+        shutil.copy(root / copy, root / "nut" / "train" / "good" / f"{i:03}.png")
+    test_sdp.main(options(root, model, tmp_path / "copies", *SHOTS))
+    note = f"test images that are among the normal images of --shots (1): {copy}"
+    assert note in results(tmp_path / "copies")["notes"]
+    shutil.rmtree(root / "nut" / "train" / "good")
+    monkeypatch.setattr(SDP, "predict", None)
+    with pytest.raises(UserError, match=r"--shots draws images that are not in .* \([2-5]\): nut/train/good/00"):
+        test_sdp.main(options(root, model, tmp_path / "gone", *SHOTS))
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
