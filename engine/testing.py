@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,13 +65,16 @@ def test(options: TestOptions, key: str, method: Method | None = None) -> int:
     specs = get_specs(options.dataset, options.protocol)
     own = [folder_name(specs[0], (options.data_path or [None])[0])] if len(specs) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
-    with locked(folder):
+    with ExitStack() as taken:
+        taken.enter_context(locked(folder))
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
         seed_everything(options.seed)
-        return _test(replace(options, save_path=folder), method, trained, unread)
+        return _test(replace(options, save_path=folder), method, trained, unread, taken)
 
 
-def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unread: Mapping[int, UserError]) -> int:
+def _test(
+    options: TestOptions, method: Method, trained: Sequence[Trained], unread: Mapping[int, UserError], taken: ExitStack
+) -> int:
     if options.compare_published:
         for name in options.dataset:
             published_numbers(method.name, name)  # which are missed now if ever, before any work
@@ -139,6 +143,8 @@ def _test(options: TestOptions, method: Method, trained: Sequence[Trained], unre
                 **({"variant": method.note} if method.note else {}),
                 "phrases": images.phrases(described=method.described, called=own.obj_name),
             }
+            if own.save_path != options.save_path:  # which another run may write to as its own
+                taken.enter_context(locked(own.save_path))
             if is_main() and not options.overwrite:  # before any work
                 check_settings(own.save_path / "results.json", about)
             tests.append((one, place, own, parts, about))

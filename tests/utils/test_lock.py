@@ -103,6 +103,13 @@ def test_every_script_is_refused_before_it_touches_anything(held, script, option
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in held.iterdir()} == before
 
 
+def test_of_several_data_sets_no_folder_is_another_runs(bolts, model, tmp_path):
+    both = ["--dataset", "mvtec", "mpdd", "--data_path", str(bolts), str(bolts), *model, "--num_workers", "0"]
+    with holder(tmp_path / "mpdd"), pytest.raises(UserError, match=TAKEN.replace("run:", "mpdd:")):
+        test_sdp.main([*both, "--save_path", str(tmp_path)])
+    assert not (tmp_path / "mvtec" / "results.json").exists()
+
+
 def test_what_a_killed_run_did_not_finish_is_removed(tmp_path):
     leftover = f".{'0123456789abcdef' * 2}.tmp"
     kept = ["results.json", "notes.tmp", ".hidden.tmp", "maps/a.npy", "other_run/.lock"]
