@@ -1,6 +1,7 @@
 """Measure anomaly maps that lie on the disk, and compare two finished runs by their scores and maps."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.found import read_csv
 from datasets.image_set import ImageSet
 from datasets.loader import ErrorRaisingLoader, in_batches, make_loader
 from datasets.registry import get_spec
@@ -50,7 +52,7 @@ def measure_maps(options: EvaluationOptions) -> None:
             scores = None if options.scores is None else read_scores(options.scores, images.entries)
         of = {"dataset": name, "protocol": spec.protocol}
         arguments = plain_record(options) | of | {"data_path": str(images.root.resolve())}
-        arguments["mask_threshold"] = images.spec.mask_threshold
+        arguments |= {"maps": str(options.maps.resolve()), "mask_threshold": images.spec.mask_threshold}
         description = {"method": "saved maps", **of, "arguments": arguments}
         if is_main() and not options.overwrite:
             check_settings(folder / "results.json", description)
@@ -139,6 +141,8 @@ def _measure(
         notes += (f"{run.folder}: {problem}" for problem in problems)
         known = {"image_scores": run.scores, "bootstrap": bootstrap}
         results.append(evaluate(SavedMaps(), loader, images.entries, device=CPU, stopwatch=Stopwatch(), **known))
+        if options.map_size == run.content.get("arguments", {}).get("map_size"):
+            _refuse_other_maps(run, results[-1])
     for first, second in zip(*results, strict=True):
         if first.map_shape != second.map_shape:
             here, there = (_size(result.map_shape) for result in (first, second))
@@ -146,6 +150,16 @@ def _measure(
             raise UserError(f"the maps of class {first.name} are {sizes}: bring them to one size with --map_size")
     notes += (f"{result.name}: {note}" for result in results[0] for note in result.notes)
     return results, list(dict.fromkeys(notes))
+
+
+def _refuse_other_maps(run: SavedRun, results: Sequence[ClassResult]) -> None:
+    """Refuse maps that are not those a run was measured on, as their maxima in its scores.csv tell."""
+    table = run.folder / "scores.csv"
+    highest = {image: text for _, (image, text) in read_csv(table, ["image_path", "map_max"])}
+    for image in (image for result in results for image in result.images):
+        if str(image.map_max) != (before := highest[image.image_path]):
+            what = f"the map of {image.image_path} in {run.maps} has the maximum {image.map_max}, in {table} {before}"
+            raise UserError(f"{what}: measure {run.folder} anew, or bring back the maps that it was measured on")
 
 
 def _size(shape: tuple[Any, ...]) -> str:

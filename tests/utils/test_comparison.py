@@ -71,6 +71,19 @@ def test_masks_of_different_thresholds_are_refused_unless_one_is_given(runs, tmp
     assert compare(runs / "a", other, tmp_path / "out", "--mask_threshold", "0")["classes"]
 
 
+def test_maps_that_a_run_was_not_measured_on_are_refused(data, runs, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        shutil.copytree(runs / name / "maps", tmp_path / name / "maps")
+        monkeypatch.chdir(tmp_path / name)
+        evaluate.main(["--maps", "maps", "--data_path", str(data), "--save_path", "run", "--num_workers", "0"])
+    a, b = (tmp_path / name / "run" for name in ("a", "b"))
+    assert compare(a, b, tmp_path / "out")["classes"] == compare(runs / "a", runs / "b", tmp_path / "out")["classes"]
+    change_arguments(a, maps="maps")  # now those of b
+    with pytest.raises(UserError, match=r"the map of .* in maps has the maximum .*scores\.csv .*: measure .*run"):
+        compare(a, b, tmp_path / "out")
+    assert compare(a, b, tmp_path / "out", "--map_size", "16")["classes"]
+
+
 def test_differences_are_paired_draw_by_draw(data, runs, tmp_path):
     content = compare(runs / "a", runs / "b", tmp_path, "--seed", "9")
     assert set(content["classes"]) == set(CLASSES)
