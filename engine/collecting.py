@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from engine.published import FACTS, not_comparable, published_numbers
-from engine.rows import FILE, CollectedRun, Row, rows_of
+from engine.rows import FILE, CollectedRun, Row, read_rows
 from engine.saved_runs import Results, read_run
 from engine.seeds import seed_tables
 from utils.errors import UserError, some_of
@@ -93,7 +93,7 @@ def _rows(file: Path, damaged: list[str], brief: list[str]) -> Iterator[tuple[st
         if file.suffix == ".json":
             content = read_json(file, Results)
             if "arguments" in content:
-                yield from ((str(file), row) for row in rows_of(content))
+                yield from ((str(file), row) for row in read_rows(content, file))
             else:
                 brief.append(str(file))
             return
@@ -191,7 +191,7 @@ def _not_comparable(run: CollectedRun) -> list[str]:
     """Say why a run's figures may not be compared with the published ones, as far as its folder tells."""
     with suppress(UserError):
         saved = read_run(run.file.parent)
-        if run.mean in rows_of(saved.content):
+        if run.mean in read_rows(saved.content, saved.folder / "results.json"):
             reasons = not_comparable(saved, FACTS["implemented"][run.mean["method"]]["preset"])
             return [f"not comparable with what was published: {reason}" for reason in reasons]
     return ["not known whether it is comparable with what was published: no finished results.json with its scores.csv"]

@@ -14,6 +14,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from engine.earlier_results import DIGESTS, settings_of
 from models.presets import PRESETS, preset_name
+from utils.errors import UserError
+from utils.json_files import parse_json
 from utils.results import Measures, mean_of
 
 FILE = "rows.jsonl"
@@ -123,6 +125,15 @@ def rows_of(content: Mapping[str, Any]) -> list[Row]:
         "environment": content.get("environment") or {},
     }
     return [{**run, **figures} for figures in _figures(content)]
+
+
+def read_rows(content: Mapping[str, Any], path: Path) -> list[Row]:
+    """Make the rows of a results.json that was read from `path`; what no run writes is a `UserError`."""
+    try:
+        return [parse_json(json.dumps(row), Row, str(path)) for row in rows_of(content)]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"{path}: not what a run writes ({reason}); restore it, or run the test again") from error
 
 
 def _figures(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

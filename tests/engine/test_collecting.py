@@ -143,6 +143,26 @@ def test_what_is_there_twice_or_damaged_is_said_with_its_line(results, capsys, c
     assert f"- {file}: the mean over the classes is missing of " in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"git_commit": ["x"]}, "not what a run writes (AttributeError: 'list' object has no attribute"),
+        ({"notes": 3}, "not what a run writes (TypeError: 'int' object is not iterable)"),
+        ({"date": 3}, "date: should be a valid string, not 3"),
+    ],
+)
+def test_results_that_no_run_writes_are_left_out(results, tmp_path, capsys, changes, said):
+    _, expected, _ = collect(capsys, results)
+    damaged = make_run(tmp_path / "results" / "damaged", **changes) / "results.json"
+    code, rows, text = collect(capsys, results)
+    assert (code, rows) == (1, expected)
+    assert f"- left out: {damaged}" in text
+    assert said in text
+    content = json.loads((results / "sdp" / "results.json").read_text())
+    (results / "sdp" / "results.json").write_text(json.dumps(content | changes))
+    assert collect(capsys, results)[:2] == (1, expected)
+
+
 def test_runs_that_cannot_be_compared_are_marked(tmp_path, capsys):
     small = {"classes": {"bottle": {"images": 3}}, "arguments": {}, "whole_data_set": True}
     for name, changes in {
