@@ -18,7 +18,7 @@ from engine.data_sets import read_test_split
 from engine.earlier_results import check_settings, folder_name, mask_threshold_of
 from engine.evaluation import evaluate, evaluate_and_report
 from engine.evaluation_options import EvaluationOptions
-from engine.saved_runs import Kinds, SavedRun, check_same_images, ground_truth_of, read_scores
+from engine.saved_runs import Kinds, SavedRun, check_same_images, finite_number, ground_truth_of, read_scores
 from engine.seeds import compare_seeds, seed_runs, title_of
 from utils.arguments import plain_record
 from utils.distributed import is_main, rank, world_size
@@ -154,10 +154,12 @@ def _measure(
 
 def _refuse_other_maps(run: SavedRun, results: Sequence[ClassResult]) -> None:
     """Refuse maps that are not those a run was measured on, as their maxima in its scores.csv tell."""
-    table = run.folder / "scores.csv"
-    highest = {image: text for _, (image, text) in read_csv(table, ["image_path", "map_max"])}
+    table, highest = run.folder / "scores.csv", {}
+    for line, (image, text) in read_csv(table, ["image_path", "map_max"]):
+        highest[image] = finite_number(text, f"{table}, line {line}")
     for image in (image for result in results for image in result.images):
-        if str(image.map_max) != (before := highest[image.image_path]):
+        before = highest[image.image_path]
+        if np.float32(before) != np.float32(image.map_max):  # as a spreadsheet may have rounded them
             what = f"the map of {image.image_path} in {run.maps} has the maximum {image.map_max}, in {table} {before}"
             raise UserError(f"{what}: measure {run.folder} anew, or bring back the maps that it was measured on")
 

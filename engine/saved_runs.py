@@ -117,7 +117,7 @@ def read_run(folder: Path) -> SavedRun:
         where = f"{table}, line {line}"
         if label not in labels:
             raise UserError(f"{where}: the label '{label}' is not 0, 1 or empty")
-        kinds[image], scores[image] = (name, labels[label]), _finite(score, where)
+        kinds[image], scores[image] = (name, labels[label]), finite_number(score, where)
     return SavedRun(folder, content, kinds, scores)
 
 
@@ -161,7 +161,7 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
         image = nfc(PurePosixPath(image).as_posix())
         if image in scores:
             raise UserError(f"{path}, line {line}: the image {image} has a score already")
-        scores[image] = _finite(text, f"{path}, line {line}")
+        scores[image] = finite_number(text, f"{path}, line {line}")
     wanted = {entry.img_path: nfc(entry.img_path) for entry in entries}
     if missing := [image for image, name in wanted.items() if name not in scores]:
         first = f"{len(missing)} of {len(entries)} images, the first of them {missing[0]}"
@@ -171,7 +171,8 @@ def read_scores(path: Path, entries: Sequence[Entry]) -> dict[str, float]:
     return {image: scores[name] for image, name in wanted.items()}
 
 
-def _finite(text: str, where: str) -> float:
+def finite_number(text: str, where: str) -> float:
+    """Take a text as a finite number, or raise a `UserError` that says `where` it is."""
     with contextlib.suppress(ValueError):
         if math.isfinite(number := float(text)):
             return number

@@ -78,6 +78,14 @@ def test_maps_that_a_run_was_not_measured_on_are_refused(data, runs, tmp_path, m
         evaluate.main(["--maps", "maps", "--data_path", str(data), "--save_path", "run", "--num_workers", "0"])
     a, b = (tmp_path / name / "run" for name in ("a", "b"))
     assert compare(a, b, tmp_path / "out")["classes"] == compare(runs / "a", runs / "b", tmp_path / "out")["classes"]
+    header, *rows = (a / "scores.csv").read_text().splitlines()
+    head, highest = rows[0].rsplit(",", 1)
+    (a / "scores.csv").write_text("\n".join([header, f"{head},{float(highest):.15g}", *rows[1:]]))
+    assert compare(a, b, tmp_path / "out")["classes"]
+    (a / "scores.csv").write_text("\n".join([header, f"{head},", *rows[1:]]))
+    with pytest.raises(UserError, match=r"scores\.csv, line 2: '' is not a finite number"):
+        compare(a, b, tmp_path / "out")
+    (a / "scores.csv").write_text("\n".join([header, *rows]))
     change_arguments(a, maps="maps")  # now those of b
     with pytest.raises(UserError, match=r"the map of .* in maps has the maximum .*scores\.csv .*: measure .*run"):
         compare(a, b, tmp_path / "out")
