@@ -15,7 +15,7 @@ from datasets.images import MAX_PIXELS
 from datasets.intensity import find_range
 from datasets.layout_options import PATTERNS, LayoutOptions
 from datasets.loader import AnomalyDataset, ErrorRaisingLoader, collate_readable, in_batches_of_one_class, make_loader
-from datasets.meta import Entry, find_meta, read_about, read_meta, read_phrases
+from datasets.meta import find_meta, read_about, read_meta, read_phrases
 from datasets.registry import DatasetSpec, Published, get_specs
 from engine.options import TestOptions
 from engine.training_options import SDPPlusTrainingOptions
@@ -129,7 +129,9 @@ def read_test_split(
     whole = spec.published or Published.count(len(test), [entry.anomaly for group in test.values() for entry in group])
     entries = [entry for name in test if nfc(name) in chosen for entry in test[name]]
     if not getattr(options, "skip_broken", False):
-        _look_at_files(root, path, entries, with_images=intensity is not None)
+        images = [] if intensity is None else [entry.img_path for entry in entries]
+        masks = [entry.mask_path for entry in entries if entry.mask_path]
+        refuse_absent(root, [*images, *masks], f"{path} lists files")  # before any work
     problems = known_problems(spec, root, path, entries) if is_main() else []
     for problem in () if is_said else problems:
         logger.warning("%s", problem)
@@ -145,12 +147,6 @@ def read_test_split(
     logger.info("%s: %d normal, %d anomalous and %d unlabelled images", root, *counts)
     listed_by = {name: value for name, value in about.options.items() if name in PATTERNS}
     return ImageSet(spec, root, entries, whole, [*problems, *notes], shown, max_pixels, listed_by, meta["train"])
-
-
-def _look_at_files(root: Path, path: Path, entries: Sequence[Entry], *, with_images: bool) -> None:
-    """Refuse a list with masks or images that are not there or may not be read, before any work."""
-    images = [one.img_path for one in entries] if with_images else []
-    refuse_absent(root, [*images, *(one.mask_path for one in entries if one.mask_path)], f"{path} lists files")
 
 
 def refuse_absent(root: Path, names: Sequence[str], what: str) -> None:

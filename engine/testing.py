@@ -65,8 +65,7 @@ def test(options: TestOptions, key: str, method: Method | None = None) -> int:
     specs = get_specs(options.dataset, options.protocol)
     own = [folder_name(specs[0], (options.data_path or [None])[0])] if len(specs) == 1 else []
     folder = options.save_path or Path("results", key, Path(model).name.removesuffix(".json"), *own)
-    with ExitStack() as taken:
-        taken.enter_context(locked(folder))
+    with locked(folder), ExitStack() as taken:
         start_log(folder / "test.log", append=not options.overwrite)  # that of an earlier run is kept if it is refused
         seed_everything(options.seed)
         return _test(replace(options, save_path=folder), method, trained, unread, taken)
