@@ -161,7 +161,7 @@ def _refuse_other_maps(run: SavedRun, results: Sequence[ClassResult]) -> None:
         before = highest[image.image_path]
         if np.float32(before) != np.float32(image.map_max):  # as a spreadsheet may have rounded them
             what = f"the map of {image.image_path} in {run.maps} has the maximum {image.map_max}, in {table} {before}"
-            raise UserError(f"{what}: measure {run.folder} anew, or bring back the maps that it was measured on")
+            raise UserError(f"{what}: measure {run.folder} again, or bring back the maps that it was measured on")
 
 
 def _size(shape: tuple[Any, ...]) -> str:
