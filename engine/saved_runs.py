@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +36,7 @@ class Arguments(TypedDict, total=False):
     maps: str | None
     mask_threshold: int | None
     save_maps: bool
+    skip_broken: bool
     prompts: str | None
 
 
@@ -149,6 +150,8 @@ def ground_truth_of(run: SavedRun, options: DataSetOptions) -> ImageSet | None:
     threshold = recorded.get("mask_threshold") if options.mask_threshold is None else options.mask_threshold
     as_tested = LayoutOptions(mask_threshold=threshold)
     images = read_test_split(spec, root, meta, [*{name: None for name, _ in run.kinds.values()}], options=as_tested)
+    if run.content.get("arguments", {}).get("skip_broken"):  # what it left out is in no scores.csv
+        images = replace(images, entries=[entry for entry in images.entries if entry.img_path in run.kinds])
     kinds = {entry.img_path: (entry.cls_name, entry.anomaly) for entry in images.entries}
     check_same_images(run.folder, run.kinds, root, kinds)
     return images

@@ -231,6 +231,23 @@ def test_the_ground_truth_may_be_elsewhere_but_must_be_of_these_images(data, run
         compare(runs / "a", runs / "b", tmp_path / "out", "--data_path", str(moved))
 
 
+def test_an_image_that_runs_left_out_as_broken_is_left_out_of_the_comparison(data, runs, tmp_path):
+    meta = json.loads((data / "meta.json").read_text())
+    left_out = meta["test"]["bolt"].pop(1)["img_path"]
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    for name in ("a", "b"):
+        options = ["--maps", str(runs / name / "maps"), "--data_path", str(data), "--meta", str(tmp_path / "meta.json")]
+        evaluate.main([*options, "--save_path", str(tmp_path / name), "--num_workers", "0"])
+    expected = compare(tmp_path / "a", tmp_path / "b", tmp_path / "out")
+    for name in ("a", "b"):
+        change_arguments(tmp_path / name, meta=None)
+    with pytest.raises(UserError, match=rf"{left_out} is in {data}, not in {tmp_path / 'a'}"):
+        compare(tmp_path / "a", tmp_path / "b", tmp_path / "out")
+    for name in ("a", "b"):
+        change_arguments(tmp_path / name, skip_broken=True)
+    assert compare(tmp_path / "a", tmp_path / "b", tmp_path / "out")["classes"] == expected["classes"]
+
+
 def test_a_comparison_of_other_runs_is_kept(runs, tmp_path):
     compare(runs / "a", runs / "b", tmp_path)
     before = (tmp_path / "compare.json").read_bytes()
