@@ -1,6 +1,5 @@
 """What an earlier run left in a folder of results: refused where its settings were others, else gone on with."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,6 +16,7 @@ from datasets.registry import REGISTRY, DatasetSpec
 from engine.saved_runs import Description
 from models.adapter_checkpoint import DP_CLIP
 from utils.arguments import as_given
+from utils.checked_arrays import digest_of
 from utils.errors import UserError, some_of
 from utils.evaluation_types import ClassResult, ImageScore, Writer
 from utils.files import write_text
@@ -117,21 +117,25 @@ class ClassKeeper(Writer):
     def class_done(self, result: ClassResult) -> None:
         content = asdict(result) | {"images_sha256": self._digest(result.name)}
         content["writers"] = {type(writer).__name__: writer.kept() for writer in self.writers}
-        write_text(self._path(result.name), json.dumps(content, default=np.ndarray.tolist) + "\n")
+        text = json.dumps(content, default=np.ndarray.tolist)
+        write_text(self._path(result.name), f"{digest_of(text)}\n{text}\n")
 
     def restore(self) -> list[ClassResult]:
         """Hand the classes that an earlier run did to the writers, up to the first that is missing or changed."""
         results = []
         for name in self.images.phrases():
             try:
-                content = json.loads(self._path(name).read_text(encoding="utf-8"))
+                digest, text = self._path(name).read_text(encoding="utf-8").splitlines()
+                if digest != digest_of(text):
+                    break
+                content = json.loads(text)
                 if content.pop("images_sha256") != self._digest(name):
                     logger.warning("class %s is computed again, since its images have changed", name)
                     break
                 by_name = content.pop("writers")
                 kept = [by_name[type(writer).__name__] for writer in self.writers]
                 result = _class_result(content)
-            except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+            except (OSError, LookupError, TypeError, ValueError):
                 break  # it was not done, or not all that is wanted of it, or its file is damaged
             if not all(writer.is_there(result) for writer in self.writers):
                 logger.warning("class %s is computed again, since files that were written of it are gone", name)
@@ -153,7 +157,7 @@ class ClassKeeper(Writer):
             paths.append(self.images.root / entry.img_path)
             paths += mask_files(self.images.root / entry.mask_path) if entry.mask_path else []
         content = [*map(asdict, entries), *map(_size_and_time, paths)]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return digest_of(json.dumps(content))
 
 
 def _size_and_time(path: Path) -> tuple[int, int] | None:

@@ -247,12 +247,14 @@ def test_several_processes_go_on_with_a_test_as_well(data, model, tmp_path):
 def test_a_class_whose_images_or_file_changed_is_computed_again(data, model, tmp_path, monkeypatch):
     given = count_images(monkeypatch)
     run(data, model, tmp_path / "out")
-    (tmp_path / "out" / CLASSES / "nut.json").write_text('{"name": "nut"')
-    run(data, model, tmp_path / "out", "--resume")
+    kept = tmp_path / "out" / CLASSES / "nut.json"
+    for damaged in ('{"name": "nut"', kept.read_text().replace('"auroc_px": ', '"auroc_px": 0.0, "was": ', 1)):
+        kept.write_text(damaged)
+        run(data, model, tmp_path / "out", "--resume")
     image = data / "cog" / "test" / "good" / "000.png"
     image.write_bytes((data / "cog" / "test" / "good" / "001.png").read_bytes())
     results = run(data, model, tmp_path / "out", "--resume")
-    assert given[3:] == ["nut", "cog", "nut"]
+    assert given[3:] == ["nut", "nut", "cog", "nut"]
     assert results["classes"] == run(data, model, tmp_path / "again")["classes"]
 
 
