@@ -2,6 +2,7 @@
 # Find defects on ten drawn products with a small demonstration CLIP: no download but the Python packages.
 #
 #   bash demo.sh
+#   bash demo.sh --resume          goes on with one that was stopped; further arguments go to the tests
 #
 # Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512), 3 min 19 s of two cores of an Intel
 # Xeon (Ice Lake). Expect, in percent, the means over the classes that nothing was trained on:
@@ -26,8 +27,13 @@ if ! python -c "import cv2, open_clip, sklearn, tabulate, torchvision" 2>/dev/nu
   python -m pip install --disable-pip-version-check -r requirements.txt
 fi
 
-# A training that is there is not begun again.
-rm -rf "$SAVE_PATH"/{sdp_plus_training,dp_clip_training}
+train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
+if [[ " $* " == *" --resume "* ]]; then
+  train+=(--resume)
+else
+  rm -rf "$SAVE_PATH"/{sdp_plus_training,dp_clip_training} # as a training that is there is not begun again
+  set -- --overwrite "$@"
+fi
 
 echo "== drawing the demo data set into data/demo"
 python demo/draw.py --seed "$SEED"
@@ -36,11 +42,10 @@ echo "== baselines: how far grey values and edges alone get"
 python benchmarks/demo_baselines.py
 
 echo "== SDP, without training, on all ten classes"
-python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --overwrite --visualization "$@"
+python test_sdp.py --dataset demo --model demo --save_path "$SAVE_PATH/sdp" --visualization "$@"
 
 echo "== SDP+ and DP-CLIP, trained on five classes and tested on the others"
-held_out=(--dataset demo --classes $TEST_CLASSES --overwrite)
-train=(--train_dataset demo --model demo --train_classes $TRAIN_CLASSES)
+held_out=(--dataset demo --classes $TEST_CLASSES)
 python train_sdp_plus.py "${train[@]}" --epochs 40 --learning_rate 0.0005 --save_freq 40 \
   --save_path "$SAVE_PATH/sdp_plus_training"
 # DP-CLIP at eight times the paper's learning rate, as it has 540 steps here, not 14,420; on images as they are tested,

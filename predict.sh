@@ -15,14 +15,14 @@ PROJECT=$(cd "$(dirname "$0")" && pwd)
 
 # ---- What is on the photographs ------------------------------------------------------------------------------
 OBJECT=${OBJECT:-}                        # as one would call it: metal nut; empty: the checkpoint's, or object
-DOMAIN=${DOMAIN:-industrial}              # industrial or medical: whose prompts
+DOMAIN=${DOMAIN:-}                        # industrial or medical: whose prompts; empty: industrial
 NORMAL_DIR=${NORMAL_DIR:-}                # folder of normal images to set the thresholds by; empty: none
-FALSE_ALARM_RATE=${FALSE_ALARM_RATE:-0.05}   # share of normal images that may be called anomalous
+FALSE_ALARM_RATE=${FALSE_ALARM_RATE:-}    # share of normal images that may be called anomalous; empty: 0.05
 SAVE_PATH=${SAVE_PATH:-results/predict}   # results go there
 WATCH=${WATCH:-}                          # 1: go on with images that come into the folder, until Ctrl-C
 
 # ---- Method --------------------------------------------------------------------------------------------------
-METHOD=${METHOD:-sdp}                     # sdp, sdp_plus or dp_clip
+METHOD=${METHOD:-}                        # sdp, sdp_plus or dp_clip; empty: sdp
 CHECKPOINT=${CHECKPOINT:-}                # trained adapters, for sdp_plus and dp_clip
 
 # ---- Backbone ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.calibration import Calibration
 from engine.predicted import Prediction, Row
-from page.page import HtmlReport
+from page.page import PAGE, HtmlReport
 from page.thumbnails import Thumbnail
 from utils.evaluation_types import ClassResult, ImageMap, ImageScore
 from utils.files import atomic_open
@@ -68,14 +68,16 @@ class PredictionPage:
     ) -> str | None:
         """Write the page of all photographs that a small picture was kept of; returns what to tell the user."""
         shown = [(row, kept) for row in rows if row.get("error") is None and (kept := self._kept(row["image_path"]))]
+        if not shown:
+            (self.folder / PAGE).unlink(missing_ok=True)  # of an earlier run
+            return f"there is no {self.folder / PAGE}, as there is no image to show"
         page, calibrated = self._page(len(shown), about, notes), self.calibration is not None
         page.unread = {row["image_path"]: row["error"] for row in rows if row.get("error") is not None}
-        if shown:
-            keys = ("score" if calibrated else "map_max", "text_prob", "map_max")
-            images = [ImageScore(row["image_path"], self.title, None, *(row[key] for key in keys)) for row, _ in shown]
-            more = [{"href": link(row["image_path"], self.folder), "p_value": row.get("p_value")} for row, _ in shown]
-            page.thumbnails = [partial(Thumbnail, *kept) for _, kept in shown]
-            page.class_done(ClassResult(self.title, images, {}, []), more, scale)
+        keys = ("score" if calibrated else "map_max", "text_prob", "map_max")
+        images = [ImageScore(row["image_path"], self.title, None, *(row[key] for key in keys)) for row, _ in shown]
+        more = [{"href": link(row["image_path"], self.folder), "p_value": row.get("p_value")} for row, _ in shown]
+        page.thumbnails = [partial(Thumbnail, *kept) for _, kept in shown]
+        page.class_done(ClassResult(self.title, images, {}, []), more, scale)
         return page.finish()
 
 

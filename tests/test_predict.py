@@ -410,6 +410,19 @@ def test_a_program_that_waits_for_each_answer_gets_it(started, bolts, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_results_of_a_list_are_named_by_their_path_below_the_working_folder(started, bolts, tmp_path, monkeypatch):
+    monkeypatch.chdir(bolts)
+    ask, answer, end = started("-", "--save_path", tmp_path / "out", "--save_maps")
+    (tmp_path / "else.png").symlink_to(bolts / "bolt" / "test" / "good" / "000.png")
+    for path in ("bolt/test/good/000.png", tmp_path / "else.png"):
+        ask(path)
+        assert answer()["image_path"] == str(path)
+    assert end() == (0, "")
+    maps = tmp_path / "out" / "maps"
+    found = {path.relative_to(maps).as_posix() for path in maps.rglob("*.npy")}
+    assert found == {"bolt/test/good/000.png.npy", f"_{tmp_path}/else.png.npy"}
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_a_folder_is_watched_until_a_signal_and_what_was_done_is_not_done_again(started, bolts, tmp_path, model, by):
     folder, out = tmp_path / "in", tmp_path / "in" / "out"
@@ -470,6 +483,17 @@ def test_the_page_marks_and_links_and_names_what_could_not_be_read(junk, normal,
         assert row["picture"]["outline"].count("M") >= len(regions[name])
 
 
+def test_no_page_is_left_where_no_image_can_be_shown_and_it_is_said(photographs, model, tmp_path):
+    out, image = tmp_path / "out", photographs / "000.png"
+    assert run(model, out, image) == 0
+    assert (out / "report.html").exists()
+    image.write_text("no image")
+    assert run(model, out, image, "--resume") == 1
+    assert not (out / "report.html").exists()
+    assert f"there is no {out / 'report.html'}, as there is no image to show" in (out / "predict.log").read_text()
+    assert [row["error"] for row in table(out)] == [f"{image} is not an image, or of a kind that cannot be read"]
+
+
 EXPORTED = ("a.png", "--runtime", "onnxruntime", "--onnx", "nut.onnx")
 
 
@@ -478,7 +502,7 @@ EXPORTED = ("a.png", "--runtime", "onnxruntime", "--onnx", "nut.onnx")
     [
         (("a.png", "--save_masks"), "--save_masks needs what pixels are marked by"),
         (("a.png", "--false_alarm_rate", "0.2"), "--false_alarm_rate goes with --normal_dir"),
-        (("a.png", "--calibration", "c", "--false_alarm_rate", "0.2"), "--false_alarm_rate goes with --normal_dir"),
+        (("a.png", "--calibration", "c", "--false_alarm_rate", "0.05"), "--false_alarm_rate goes with --normal_dir"),
         (("a.png", "--threshold", "nan"), "argument --threshold: 'nan' is not a finite number"),
         (("a.png", "--threshold", "1e999"), "argument --threshold: '1e999' is not a finite number"),
         (("a.png", "--method", "dp_clip", "--smoothing", "4"), "--smoothing is not an option of --method dp_clip"),
@@ -490,6 +514,8 @@ EXPORTED = ("a.png", "--runtime", "onnxruntime", "--onnx", "nut.onnx")
         (("-", "--save_maps"), "--save_maps needs a folder for the results: give --save_path"),
         ((*EXPORTED, "--model", "demo"), "--model is what the exported model brings: leave it out with --onnx"),
         ((*EXPORTED, "--object", "nut"), "--object is what the exported model brings"),
+        ((*EXPORTED, "--method", "sdp"), "--method is what the exported model brings"),
+        ((*EXPORTED, "--domain", "industrial"), "--domain is what the exported model brings"),
         ((*EXPORTED, "--smoothing", "2"), "--smoothing is what the exported model brings"),
         ((*EXPORTED, "--device", "cuda"), "--device cuda is not where exported models are run"),
         ((*EXPORTED, "--precision", "bf16"), "--precision bf16 is not one of onnxruntime's here"),

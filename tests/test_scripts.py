@@ -114,6 +114,17 @@ def test_the_demo_replaces_results_of_an_earlier_run_and_deletes_nothing_else(tm
     assert {name for name in (*tests, *trainings) if (out / name / "results.json").exists()} == {*tests}
 
 
+def test_the_demo_goes_on_with_tests_and_trainings(tmp_path):
+    kept = tmp_path / "out" / "dp_clip_training" / "image_adapter.pth"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    _, called = record(tmp_path, "demo.sh", "--resume", SAVE_PATH=str(tmp_path / "out"))
+    runs = [call for call in called if call[0].startswith(("test_", "train_"))]
+    assert len(runs) == 6
+    assert all("--resume" in call and "--overwrite" not in call for call in runs)
+    assert kept.exists()
+
+
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("*.sh")), ids=lambda path: path.name)
 def test_no_line_is_wider_than_those_of_the_code(path):
     wide = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120]

@@ -24,11 +24,14 @@ class Options:
         dataclass(frozen=True, kw_only=True)(cls)
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """Select those of these options that do not have their defaults."""
-        return {name: value for name in names if (value := getattr(self, name)) != getattr(type(self), name)}
+        """Select those that the command line has, or, of options made without one, that do not have their defaults."""
+        named = vars(self).get("named")
+        if named is None:
+            named = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        return {name: getattr(self, name) for name in names if name in named}
 
     def first_given(self, names: Iterable[str]) -> str | None:
-        """Name the first of these options that does not have its default; None if there is none."""
+        """Name the first of these options that is `given`; None if there is none."""
         return next(iter(self.given(names)), None)
 
     def mistake(self) -> str | None:
@@ -100,9 +103,9 @@ def parse(
             default = final[one.name].default
             settings = {**_settings_of(hints[one.name]), **(final[one.name].metadata or one.metadata)}
             if not isinstance(default, bool | None) and default is not MISSING and "default" not in settings["help"]:
-                settings["help"] += " (default: %(default)s)"
+                settings["help"] += f" (default: {default})".replace("%", "%%")
             if not (positional := settings.pop("positional", False)):
-                settings |= {"required": True} if default is MISSING else {"default": default}
+                settings |= {"required": True} if default is MISSING else {"default": argparse.SUPPRESS}
             if positional or default is MISSING:
                 value = settings.get("metavar", one.name.upper()) + " ..." * (settings.get("nargs") == "+")
                 needed.append(value if positional else f"--{one.name} {value}")
@@ -113,6 +116,7 @@ def parse(
     parser.usage = " ".join(["%(prog)s", *needed, "[options]"])
     values = vars(parser.parse_args(arguments))
     options = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    object.__setattr__(options, "named", frozenset(values))  # see `Options.given`
     if mistake := options.mistake():
         parser.error(mistake)
     return options

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets.photographs import PhotographDataset, find_photographs, output_name
+from datasets.photographs import PhotographDataset, common_folder, find_photographs, output_name
 from tests.builder_data import put_text
 from utils.errors import UserError
 from utils.runtime import LOCK
@@ -139,6 +139,14 @@ def test_the_picture_to_show_is_no_larger_than_it_must_be(tmp_path):
     _, photograph = PhotographDataset([tmp_path / "a.png"], 96)[0]
     assert photograph.picture.shape == (768, 1024, 3)
     assert photograph.size == (1200, 900)
+
+
+def test_the_common_folder_is_named_by_the_links_that_lead_there(folder, monkeypatch):
+    (folder / "link").symlink_to(folder / "sub")
+    monkeypatch.chdir(folder)
+    assert common_folder(["link"]) == common_folder([folder / "link", "link/x/.."]) == folder / "link"
+    assert common_folder(["link/x", folder / "link" / "y"]) == folder / "link"
+    assert common_folder(["link", "sub"]) == folder
 
 
 @pytest.fixture

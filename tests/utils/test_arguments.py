@@ -84,3 +84,11 @@ def test_the_usage_says_what_must_be_given_and_where_several_may_be(capsys):
         parse(Needing, None, ["--help"])
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage.endswith(" FILE ... --sets NAME ... --output OUTPUT [options]")
+
+
+def test_given_is_what_the_command_line_has_even_where_it_says_the_default():
+    names = ("kind", "name", "count", "fast")
+    assert parse(Choices, None, ["--kind", "a", "--count", "3"]).given(names) == {"kind": "a", "count": 3}
+    assert options_from(Choices, {"name": "none", "count": None}).given(names) == {"name": "none"}
+    assert parse(Choices, None, []).first_given(names) is None
+    assert Choices(kind="a", name="b").given(names) == {"name": "b"}
