@@ -53,7 +53,8 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     """Find the regions of a map [H, W] whose scores exceed a threshold, those with the highest peak first.
 
     The map is stretched to the photograph's `size` (width, height), in whose pixels the box, the area and the place of
-    the highest score are given, under the names in `REGION`.
+    the highest score are given, under the names in `REGION`. In a photograph smaller than the map, too, a region is at
+    least the pixel with its highest score.
     """
     labels, _ = ndimage.label(anomaly_map > threshold, np.ones((3, 3)))
     marked = np.flatnonzero(labels)[::-1]  # few in a large map; of equal scores the first is sorted last
@@ -64,10 +65,11 @@ def anomalous_regions(anomaly_map: np.ndarray, threshold: float, size: tuple[int
     across, down = size[0] / anomaly_map.shape[1], size[1] / anomaly_map.shape[0]
     regions = []
     for (rows, columns), area, (row, column) in zip(ndimage.find_objects(labels), areas.tolist(), peaks, strict=True):
-        x, y = round(columns.start * across), round(rows.start * down)
-        box = (x, y, round(columns.stop * across) - x, round(rows.stop * down) - y)
-        peak = (float(anomaly_map[row, column]), int((column + 0.5) * across), int((row + 0.5) * down))
-        regions.append(dict(zip(REGION, (*box, round(area * across * down), *peak), strict=True)))
+        peak_x, peak_y = int((column + 0.5) * across), int((row + 0.5) * down)
+        x, y = min(round(columns.start * across), peak_x), min(round(rows.start * down), peak_y)
+        right, bottom = max(round(columns.stop * across), peak_x + 1), max(round(rows.stop * down), peak_y + 1)
+        box, peak = (x, y, right - x, bottom - y), (float(anomaly_map[row, column]), peak_x, peak_y)
+        regions.append(dict(zip(REGION, (*box, max(1, round(area * across * down)), *peak), strict=True)))
     return sorted(regions, key=lambda region: -region["peak"])
 
 

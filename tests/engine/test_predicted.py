@@ -30,6 +30,13 @@ def test_regions_are_stretched_to_the_photograph(anomaly_map):
     assert region == {"x": 30, "y": 10, "width": 30, "height": 10, "area": 300, "peak": 2, "peak_x": 45, "peak_y": 17}
 
 
+def test_in_a_photograph_smaller_than_the_map_a_region_is_at_least_the_pixel_of_its_peak():
+    scores = np.zeros((12, 12), np.float32)
+    scores[5, 7] = 1  # columns 3.5 to 4 of 6, rows 1.25 to 1.5 of 3
+    (region,) = anomalous_regions(scores, 0.5, (6, 3))
+    assert region == {"x": 3, "y": 1, "width": 1, "height": 1, "area": 1, "peak": 1, "peak_x": 3, "peak_y": 1}
+
+
 def test_a_row_says_where_the_map_is_highest(anomaly_map):
     photograph = Photograph(torch.zeros(3, 4, 4), torch.zeros(4, 4, 3), size=(200, 50))
     row = Prediction(photograph, anomaly_map, 0.5).row(None, None)
