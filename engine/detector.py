@@ -90,6 +90,8 @@ class Detector:
                 file = file._replace(record=replace(file.record, prompts=None))
             given = file.record.options | given
         self.options = options_from(DetectorOptions, {**given, "method": method})
+        if file is not None and file.record.calibration is not None and self.options.threshold is not None:
+            raise UserError(f"--threshold: {saved} has a calibration, which brings the threshold; leave it out")
         if self.options.intensity == "auto":
             raise UserError("--intensity auto needs all images at once: give full or LO,HI")
         intensity, _ = find_range(self.options.intensity, [])

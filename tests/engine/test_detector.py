@@ -274,6 +274,7 @@ def test_weights_may_lie_elsewhere_but_must_be_the_same(saved, cache, washers, t
         ({"intensity": "0,100"}, "was made with intensity not given, and this run has 0.0 100.0"),
         ({"tile": 80}, "was made with tile not given, and this run has 80"),
         ({"checkpoint": "x.pth"}, "--method sdp takes no --checkpoint"),
+        ({"threshold": 1}, "--threshold: .* has a calibration, which brings the threshold; leave it out"),
         ({"threshold": 1, "calibration": "c.json"}, "give --calibration or --threshold, not both"),
     ],
 )
