@@ -88,7 +88,8 @@ class Detector:
                 raise UserError(f"{saved} holds a detector of {made}: load it as that, not as {method}")
             if "prompts" in given:
                 file = file._replace(record=replace(file.record, prompts=None))
-            given = file.record.options | given
+            unless_given = {"threshold": None} if "calibration" in given else {}  # which brings one
+            given = file.record.options | unless_given | given
         self.options = options_from(DetectorOptions, {**given, "method": method})
         if file is not None and file.record.calibration is not None and self.options.threshold is not None:
             raise UserError(f"--threshold: {saved} has a calibration, which brings the threshold; leave it out")

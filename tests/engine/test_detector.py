@@ -238,6 +238,9 @@ def test_a_threshold_is_saved_unless_a_calibration_brings_one(washers, cache, tm
     detector.calibrate(washers / "good", 0.5)
     detector.save(tmp_path / "b.safetensors")
     assert Detector("sdp", saved=tmp_path / "b.safetensors", **plain).options.threshold is None
+    detector.calibration.save(tmp_path / "calibration.json")
+    calibrated = Detector("sdp", saved=tmp_path / "a.safetensors", calibration=tmp_path / "calibration.json", **plain)
+    assert same([calibrated(images(washers)[0])], [detector(images(washers)[0])])
 
 
 @pytest.fixture(scope="module")
