@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,8 @@ from utils.errors import UserError
 from utils.evaluation_types import Prediction
 from utils.files import atomic_open, open_regular
 from utils.json_files import parse_json
+
+logger = logging.getLogger(__name__)
 
 IMAGES, MAP, TEXT_PROB, P_VALUE, IS_ANOMALOUS = "images", "map", "text_prob", "p_value", "is_anomalous"
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # of a model: from images to outputs by their names
@@ -168,6 +171,9 @@ class OnnxPredictor(Predictor):
         run = {"precision": options.precision, "intensity": intensity and list(intensity), **tile_settings(options)}
         self.origin = record.origin | run
         self.notes = [*record.notes, f"run by {options.runtime} in {options.precision}, from {options.onnx.name}"]
+        if found := difference({"intensity": record.origin["intensity"]}, {"intensity": run["intensity"]}):
+            self.notes.append(f"{options.onnx.name} was exported with {found}")
+            logger.warning("%s", self.notes[-1])
         given = [name for name in THRESHOLDS if getattr(options, name) is not None]
         if record.calibration is None:
             if options.save_masks and not given:

@@ -215,6 +215,16 @@ def test_a_calibration_that_does_not_fit_the_run(washers, exported, tmp_path, me
         run(washers, "--runtime", "onnxruntime", "--onnx", exported[method], "--save_path", tmp_path, *words)
 
 
+def test_an_intensity_that_a_model_was_not_exported_with_is_warned_of(washers, exported, tmp_path):
+    words = ("--runtime", "onnxruntime", "--onnx", exported["dp_clip"])
+    said = "dp_clip.onnx was exported with intensity not given, and this run has 0.0 200.0"
+    for intensity, is_other in (("full", False), ("0,200", True)):
+        out = tmp_path / intensity
+        assert run(washers / "broken", *words, "--intensity", intensity, "--save_path", out) == 0
+        for name in ("predict.log", "report.html"):
+            assert (said in (out / name).read_text()) == is_other, name
+
+
 def test_bf16_is_computed_or_refused(washers, predicted, exported, tmp_path):
     openvino = pytest.importorskip("openvino")
     words = ("--runtime", "openvino", "--onnx", exported["dp_clip"], "--precision", "bf16", "--save_path", tmp_path)
