@@ -118,17 +118,17 @@ class ClassKeeper(Writer):
         content = asdict(result) | {"images_sha256": self._digest(result.name)}
         content["writers"] = {type(writer).__name__: writer.kept() for writer in self.writers}
         text = json.dumps(content, default=np.ndarray.tolist)
-        write_text(self._path(result.name), f"{digest_of(text)}\n{text}\n")
+        write_text(self._path(result.name), f'{{"class": {text}, "digest": "{digest_of(text)}"}}\n')
 
     def restore(self) -> list[ClassResult]:
         """Hand the classes that an earlier run did to the writers, up to the first that is missing or changed."""
         results = []
         for name in self.images.phrases():
             try:
-                digest, text = self._path(name).read_text(encoding="utf-8").splitlines()
-                if digest != digest_of(text):
+                file = json.loads(self._path(name).read_text(encoding="utf-8"))
+                content = file["class"]
+                if file["digest"] != digest_of(json.dumps(content)):
                     break
-                content = json.loads(text)
                 if content.pop("images_sha256") != self._digest(name):
                     logger.warning("class %s is computed again, since its images have changed", name)
                     break
