@@ -63,7 +63,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         if not path.is_file():  # nor a pipe, which would be waited for
-            raise UserError(f"there is no checkpoint {path}")
+            what = f"{path} is a folder: name a checkpoint in it" if path.is_dir() else f"there is no checkpoint {path}"
+            raise UserError(what)
         if _is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping

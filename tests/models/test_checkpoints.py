@@ -146,6 +146,11 @@ def test_a_compressed_archive_is_refused(tmp_path, path):
         read_checkpoint(packed)
 
 
+def test_a_folder_is_called_one(tmp_path: Path):
+    with pytest.raises(UserError, match="is a folder: name a checkpoint in it"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.pth")
