@@ -4,12 +4,12 @@
 #   bash demo.sh
 #   bash demo.sh --resume          goes on with one that was stopped; further arguments go to the tests
 #
-# Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512), 3 min 19 s of two cores of an Intel
-# Xeon (Ice Lake). Expect, in percent, the means over the classes that nothing was trained on:
+# Takes some five minutes of one core and 0.9 GiB (an AMD EPYC without AVX-512), three minutes of two cores of
+# another or of an Intel Xeon (Ice Lake). Expect, in percent, the means over the classes that nothing was trained on:
 #   SDP       auroc_px 96.4, f1_px 60.0, ap_px 59.1, aupro 87.8, auroc_sp 93.5, f1_sp 91.2, ap_sp 96.6
 #   SDP+      auroc_px 96.4, f1_px 57.9, ap_px 56.5, aupro 87.9, auroc_sp 94.0, f1_sp 92.3, ap_sp 96.8
 #   DP-CLIP   auroc_px 97.4, f1_px 59.9, ap_px 60.7, aupro 92.0, auroc_sp 93.8, f1_sp 91.4, ap_sp 96.7
-# On another processor a training rounds otherwise: on that Xeon DP-CLIP's are up to 0.3 lower.
+# On another processor a training rounds otherwise: on those two DP-CLIP's are up to 0.4 lower.
 #
 # Uses the active virtual environment, or makes .venv. Results: results/demo/
 set -euo pipefail
