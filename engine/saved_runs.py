@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 Kinds = Mapping[str, tuple[str, int | None]]  # image -> class, and label: 0, 1, or None where it is not known
 
 
+class _AsTested(LayoutOptions):
+    """How a run read its data set."""
+
+    skip_broken: bool = False
+
+
 @with_config({"extra": "allow"})
 class Arguments(TypedDict, total=False):
     """The options of a run that are looked at again."""
@@ -148,9 +154,10 @@ def ground_truth_of(run: SavedRun, options: DataSetOptions) -> ImageSet | None:
         return None
     meta = options.meta or (Path(recorded["meta"]) if recorded.get("meta") else None)
     threshold = recorded.get("mask_threshold") if options.mask_threshold is None else options.mask_threshold
-    as_tested = LayoutOptions(mask_threshold=threshold)
+    is_partial = run.content.get("arguments", {}).get("skip_broken", False)
+    as_tested = _AsTested(mask_threshold=threshold, skip_broken=is_partial)
     images = read_test_split(spec, root, meta, [*{name: None for name, _ in run.kinds.values()}], options=as_tested)
-    if run.content.get("arguments", {}).get("skip_broken"):  # what it left out is in no scores.csv
+    if is_partial:  # what it left out is in no scores.csv
         images = replace(images, entries=[entry for entry in images.entries if entry.img_path in run.kinds])
     kinds = {entry.img_path: (entry.cls_name, entry.anomaly) for entry in images.entries}
     check_same_images(run.folder, run.kinds, root, kinds)
