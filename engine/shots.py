@@ -68,13 +68,15 @@ class Shots(Writer):
         return {key: draw(normal, *one) for key, one in self.draws.items()}
 
     def _look_at_files(self) -> None:
-        """Refuse normal images that are not there, before any work, and note those that are tested, too."""
+        """Refuse normal images that are not there, before any is predicted, and note those that are tested, too."""
         entries = dict.fromkeys(one for draws in self.drawn.values() for own in draws.values() for one in own)
         refuse_absent(self.images.root, [one.img_path for one in entries], "--shots draws images")
         if both := known_images(self.images, fingerprints([replace(self.images, entries=[*entries])])):
-            note = f"test images that are among the normal images of --shots ({len(both)}): "
-            self.images.notes.append(note + some_of([one.img_path for one in both]))
-            logger.warning("%s", self.images.notes[-1])
+            names = some_of([one.img_path for one in both])
+            note = f"test images that are among the normal images of --shots ({len(both)}): {names}"
+            if note not in self.images.notes:  # as all tests of a data set have the same
+                self.images.notes.append(note)
+                logger.warning("%s", note)
 
     @torch.inference_mode()
     def predict(self, images: Tensor, class_names: Sequence[str]) -> Prediction:

@@ -12,6 +12,7 @@ import torch
 import test_dp_clip
 import test_sdp
 import test_sdp_plus
+import train_sdp_plus
 from data.build import ensure_meta
 from data.few_shot import draw
 from datasets.images import load_rgb
@@ -190,9 +191,12 @@ def test_normal_images_are_looked_at_before_any_work(parts, model, tmp_path, mon
     root, copy = shutil.copytree(parts, tmp_path / "parts"), "nut/test/good/000.png"
     for i in range(5):
         shutil.copy(root / copy, root / "nut" / "train" / "good" / f"{i:03}.png")
-    test_sdp.main(options(root, model, tmp_path / "copies", *SHOTS))
+    data = ["--train_dataset", "mvtec", "--train_dataset_dir", str(parts), "--num_workers", "0", "--no_cache"]
+    more = ["--epochs", "1", "--seeds", "0", "1", "--save_path", str(tmp_path / "trained")]
+    train_sdp_plus.main([*data, *model, *more])
+    test_sdp_plus.main(options(root, model, tmp_path / "copies", *SHOTS, "--checkpoint", str(tmp_path / "trained")))
     note = f"test images that are among the normal images of --shots (1): {copy}"
-    assert note in results(tmp_path / "copies")["notes"]
+    assert [results(tmp_path / "copies" / f"seed_{seed}")["notes"].count(note) for seed in (0, 1)] == [1, 1]
     shutil.rmtree(root / "nut" / "train" / "good")
     monkeypatch.setattr(SDP, "predict", None)
     with pytest.raises(UserError, match=r"--shots draws images that are not in .* \([2-5]\): nut/train/good/00"):
