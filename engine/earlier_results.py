@@ -135,7 +135,7 @@ class ClassKeeper(Writer):
                 by_name = content.pop("writers")
                 kept = [by_name[type(writer).__name__] for writer in self.writers]
                 result = _class_result(content)
-            except (OSError, LookupError, TypeError, ValueError):
+            except (OSError, LookupError, TypeError, ValueError, RecursionError):
                 break  # it was not done, or not all that is wanted of it, or its file is damaged
             if not all(writer.is_there(result) for writer in self.writers):
                 logger.warning("class %s is computed again, since files that were written of it are gone", name)

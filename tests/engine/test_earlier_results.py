@@ -248,13 +248,14 @@ def test_a_class_whose_images_or_file_changed_is_computed_again(data, model, tmp
     given = count_images(monkeypatch)
     run(data, model, tmp_path / "out")
     kept = tmp_path / "out" / CLASSES / "nut.json"
-    for damaged in ('{"name": "nut"', kept.read_text().replace('"auroc_px": ', '"auroc_px": 0.0, "was": ', 1)):
+    changed = kept.read_text().replace('"auroc_px": ', '"auroc_px": 0.0, "was": ', 1)
+    for damaged in ('{"name": "nut"', "[" * 100_000, changed):
         kept.write_text(damaged)
         run(data, model, tmp_path / "out", "--resume")
     image = data / "cog" / "test" / "good" / "000.png"
     image.write_bytes((data / "cog" / "test" / "good" / "001.png").read_bytes())
     results = run(data, model, tmp_path / "out", "--resume")
-    assert given[3:] == ["nut", "nut", "cog", "nut"]
+    assert given[3:] == ["nut", "nut", "nut", "cog", "nut"]
     assert results["classes"] == run(data, model, tmp_path / "again")["classes"]
 
 
