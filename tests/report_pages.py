@@ -1,6 +1,6 @@
 """Pages of made-up images for the tests of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ def write_page(
     threshold: float | None = None,
     bootstrap: Bootstrap | None = None,
     more: Sequence[dict] = (),
+    unread: Mapping[str, str] | None = None,
     **options,
 ) -> Path:
     run = Run(
@@ -74,6 +75,7 @@ def write_page(
         bootstrap=bootstrap,
     )
     report = HtmlReport(run, to_picture, threshold)
+    report.unread = unread or {}
     for result in results:
         add_images(report, result, **options)
         report.class_done(result, more)

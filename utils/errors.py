@@ -27,7 +27,7 @@ HEAD_START = 2.0  # seconds that the main process has to report an error that al
 
 # Options that take less memory the smaller they are, with the least value; those that a program has are named.
 LESS_MEMORY = {"batch_size": 1, "image_size": 1, "map_size": 1, "cache_memory": 0, "num_workers": 0}
-INTERRUPTED = "interrupted; files that were written are whole"
+INTERRUPTED = "interrupted; files that were written are whole, and --resume, where a command has it, goes on with them"
 
 
 class UserError(Exception):

@@ -304,14 +304,16 @@ function fillControls() {
   const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
   const counted = byLabel(images).map(({ label, scores }) => `${scores.length} ${label}`);
   const totals = [plural(images.length, "image", "images"), plural(data.classes.length, "class", "classes")];
-  at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}`;
+  const unread = Object.keys(data.unread).length;
+  const below = unread ? `; ${unread} not predicted, see below` : "";
+  at("summary").textContent = `${totals.join(" of ")}: ${counted.join(", ")}${below}`;
   at("start").textContent = start.why;
   at("best").hidden = !labelled;
   at("class-label").hidden = !several;
   at("calibrated").hidden = data.threshold === null;
   for (const box of truthBoxes) box.parentElement.hidden = !images.some((image) => image.picture?.outline);
   for (const text of document.querySelectorAll(".outlines")) text.textContent = data.outlines;
-  at("unread-section").hidden = !Object.keys(data.unread).length;
+  at("unread-section").hidden = !unread;
   document.querySelector("#unread tbody").append(...Object.entries(data.unread).map((row) =>
     make("tr", {}, ...row.map((text) => make("td", {}, text)))));
   const options = (pairs) => pairs.map(([value, text]) => new Option(text, value));

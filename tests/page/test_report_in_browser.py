@@ -243,6 +243,12 @@ def test_a_calibrated_threshold_is_to_be_exceeded_and_files_are_linked(opened, t
     assert not shown.one("#unread-section").is_displayed()
 
 
+def test_what_could_not_be_read_is_counted_above_and_listed_with_the_reason(opened):
+    shown = opened(class_result("photos", [None] * 2, [0, 0.5]), unread={"broken.png": "it is cut short"})
+    assert shown.one("#summary").text == "2 images of 1 class: 2 unlabelled; 1 not predicted, see below"
+    assert shown.texts("#unread td") == ["broken.png", "it is cut short"]
+
+
 @pytest.mark.parametrize("label", [None, 0, 1])
 def test_one_image_is_enough(opened, label):
     shown = opened(class_result("photo", [label], [0.5]))
