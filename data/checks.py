@@ -18,7 +18,8 @@ from tqdm import tqdm
 from data.found import Found, Kind, Note, grouped
 from data.layouts import LAYOUTS
 from data.masks import mask_notes, shared_masks
-from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_rgb_and_mode
+from datasets.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result
+from datasets.images import load_rgb_and_mode
 from datasets.meta import SPLITS, Entry, Meta, find_meta, path_problem, read_about, read_meta
 from datasets.registry import DatasetSpec, Published
 from utils.errors import ERROR, WARNING, Problem, UserError, some_of, unreadable

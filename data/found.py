@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from datasets.images import IMAGE_SUFFIXES, is_result
+from datasets.image_files import IMAGE_SUFFIXES, is_result
 from datasets.meta import Entry, Meta
 from utils.errors import ERROR, WARNING, Level, UserError, some_of
 from utils.files import is_hidden, nfc, open_regular, unquoted

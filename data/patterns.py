@@ -7,7 +7,8 @@ from glob import escape, has_magic
 from pathlib import Path, PurePosixPath
 
 from data.found import Found, Kind, natural
-from datasets.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, load_mask, passed_over
+from datasets.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, is_result, passed_over
+from datasets.images import load_mask
 from datasets.layout_options import PLACEHOLDERS
 from datasets.meta import Entry, path_problem
 from utils.errors import UserError, some_of

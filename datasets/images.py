@@ -2,11 +2,8 @@
 
 import contextlib
 import io
-import os
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -15,17 +12,12 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
+from datasets.image_files import HEIF, IMAGE_SUFFIXES
 from utils.errors import UserError
-from utils.files import LOCK, is_hidden, open_regular
+from utils.files import is_hidden, open_regular
 
 ORIENTATION = Base.Orientation
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no other is opened: for PostScript, Pillow would start a program
-HEIF = frozenset({".heic", ".heif"})
-if find_spec("pillow_heif"):  # which is optional
-    IMAGE_SUFFIXES |= HEIF
-# Of images that are not read.
-OTHER_SUFFIXES = (HEIF | {".gif", ".avif", ".dcm", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".exr"}) - IMAGE_SUFFIXES
 MAX_PIXELS = 512_000_000  # of an image, unless a caller says otherwise
 ImageSource = str | Path | Image.Image | np.ndarray  # a file's path, or a picture in memory
 Range = tuple[float, float]  # the values in a file that are shown as black and as white
@@ -37,32 +29,7 @@ WHITE_IS_0, CMYK, YCBCR = 0, 5, 6  # values of PHOTOMETRIC
 ARRAYS: Mapping[str, Depth] = {"bool": "8 bits", "uint8": "8 bits", "uint16": "16 bits", "int32": "16 bits"}
 ARRAYS |= dict.fromkeys(("float16", "float32", "float64"), "floating point")  # by type
 
-OUTPUTS = {"imgs", "masks", "overlays"}  # folders of pictures that runs write, one for each image and called after it
-PLOTS = {"contact_sheet.png", "loss.png", "summary.png", "validation.png"}  # and others
 _LIMIT = threading.Lock()
-LOGS = ("evaluate.log", "predict.log", "test.log", "train.log")  # of which a run's folder has one beside its lock
-
-
-def is_result(path: Path) -> bool:
-    """Tell whether a run wrote a picture: `overlays/000.png.png`, say, below a folder with its lock and its log."""
-    output = path = path.absolute()
-    if path.name not in PLOTS:
-        of_an_image = Path(path.stem).suffix.lower() in IMAGE_SUFFIXES
-        output = next((folder for folder in path.parents if of_an_image and folder.name in OUTPUTS), Path())
-    return any(
-        os.path.exists(folder / LOCK) and any(os.path.exists(folder / log) for log in LOGS)  # noqa: PTH110 - of any name
-        for folder in output.parents
-    )
-
-
-def passed_over(files: Iterable[Path]) -> str | None:
-    """Say how many files are images of formats that are not read; None if none is."""
-    counts = Counter(suffix for file in files if (suffix := file.suffix.lower()) in OTHER_SUFFIXES)
-    if not counts:
-        return None
-    remedy = ", or pip install pillow-heif" if HEIF & counts.keys() else ""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-    return f"images of formats that are not read are passed over: {kinds}; save them as PNG{remedy}"
 
 
 class Pixels(NamedTuple):

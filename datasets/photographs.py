@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageSource, Range, is_result, load_rgb, passed_over
+from datasets.image_files import IMAGE_SUFFIXES, is_result, passed_over
+from datasets.images import MAX_PIXELS, ImageSource, Range, load_rgb
 from datasets.transforms import PICTURE_SIDE, as_array, image_transform
 from utils.errors import UserError
 from utils.files import matches, visible_files

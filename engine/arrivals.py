@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from datasets.images import IMAGE_SUFFIXES, is_result, passed_over
+from datasets.image_files import IMAGE_SUFFIXES, is_result, passed_over
 from utils.errors import UserError
 from utils.files import walk
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets.images import is_result
+from datasets.image_files import is_result
 from datasets.intensity import find_range
 from datasets.photographs import Photograph, common_folder, find_photographs
 from engine.arrivals import Arrival, Folders, Lines, read_ahead

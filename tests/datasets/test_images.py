@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import IMAGE_SUFFIXES, load_mask, load_rgb, mask_files
+from datasets.image_files import IMAGE_SUFFIXES
+from datasets.images import load_mask, load_rgb, mask_files
 from tests.datasets.png_files import chunk
 from utils.errors import UserError
 
